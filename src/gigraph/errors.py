@@ -1,0 +1,22 @@
+"""The one exception that carries a message for the user rather than a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake the user can mend: one line that names what is wrong and the remedy.
+
+    Scripts print it as ``gigraph: error: <message>`` and exit with status 1.
+    """
+
+
+def nearest(word: str, choices: Iterable[str], count: int = 3) -> str:
+    """Return ``"; did you mean a, b or c?"`` for the choices nearest to `word`, or an empty string."""
+    close = difflib.get_close_matches(word, list(choices), n=count, cutoff=0.4)
+    if not close:
+        return ""
+    listed = close[0] if len(close) == 1 else ", ".join(close[:-1]) + " or " + close[-1]
+    return f"; did you mean {listed}?"
