@@ -41,14 +41,14 @@ def mix(*keys: Any) -> Any:
     array of uint64
         0-dimensional if every key is a scalar.
     """
-    state: Any = np.zeros((), np.uint64)
+    state: Any = np.uint64(0)
     with np.errstate(over="ignore"):
         for key in keys:
             # Python ints beyond int64 (and negative ones) are taken modulo 2**64.
-            word = np.asarray(key & MASK, np.uint64) if isinstance(key, int) else key.astype(np.uint64)
-            state = (state ^ word) + np.asarray(GOLDEN, np.uint64)
-            state = (state ^ (state >> np.uint64(30))) * np.asarray(MIX_1, np.uint64)
-            state = (state ^ (state >> np.uint64(27))) * np.asarray(MIX_2, np.uint64)
+            word = np.uint64(key & MASK) if isinstance(key, int) else key.astype(np.uint64)
+            state = (state ^ word) + np.uint64(GOLDEN)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(MIX_1)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(MIX_2)
             state = state ^ (state >> np.uint64(31))
     return state
 
