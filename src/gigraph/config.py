@@ -1,0 +1,348 @@
+"""The configuration: one typed source of defaults, prose and the JSON schema.
+
+`load` validates a whole mapping at once and turns every mistake into one line that names the key and the remedy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from gigraph.errors import UserError, nearest
+
+CLASSES = "classes"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Images(Section):
+    """Which images are looked at."""
+
+    source: str = "menagerie"
+    """`menagerie` (the drawn world) or a folder with one sub-folder per class."""
+    shards: PositiveInt = 2
+    """Parts that the images are divided into by their id; each is one job per step."""
+    limit_per_class: PositiveInt | None = None
+    """Use at most so many images of each class (those with the smallest ids); null: all."""
+    max_rejected: Share = 0.05
+    """Largest share of unreadable images that is skipped; above it the run stops."""
+    max_pixels: PositiveInt = 100_000_000
+    """Images with more pixels are rejected as decompression bombs."""
+
+
+class Menagerie(Section):
+    """The drawn world, used where `images.source` or `model.source` is `menagerie`."""
+
+    count: PositiveInt = 2000
+    """Images drawn; a multiple of 10 keeps the classes balanced."""
+    size: PositiveInt = 96
+    """Side of an image in pixels; the shipped model was trained on 96."""
+    seed: int = 0
+    """Seed of the scenes."""
+    train: bool = False
+    """Train the model anew in the workflow (a few minutes) instead of taking the shipped checkpoint."""
+
+
+class Model(Section):
+    """Which classifier is explained."""
+
+    source: str = "menagerie"
+    """`menagerie`, `torchvision:NAME`, `timm:NAME`, `path/to/file.py:factory` or `package.module:factory`."""
+    weights: str | None = None
+    """A torchvision weights name (`IMAGENET1K_V2`), or a .pth, .pt or .safetensors file; null: the source's own."""
+    arguments: dict[str, Any] = {}
+    """Keyword arguments of the model's constructor or factory."""
+
+
+class Preprocessing(Section):
+    """From image file to network input; a null key is taken from the weights' own preset where there is one."""
+
+    resize: PositiveInt | None = None
+    """Shorter side after resizing, in pixels; null: as the preset says, or no resizing."""
+    crop: PositiveInt | None = None
+    """Side of the centre crop, in pixels; null: as the preset says, or no crop."""
+    mean: tuple[float, float, float] | None = None
+    """Subtracted per channel, for pixels in [0, 1]."""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Divided by per channel."""
+    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None
+    """Resampling filter of the resizing."""
+
+
+class Contribution(Section):
+    """How a position's contribution to the output is measured (App. C)."""
+
+    method: Literal["srd", "grad_x_input"] = "srd"
+    """`srd`: sharing ratio decomposition (Eq. 10); `grad_x_input` for models outside its reach (attention)."""
+    target: Literal["predicted", "label"] = "predicted"
+    """The class whose logit is decomposed."""
+
+
+class Sampling(Section):
+    """How PFVs are drawn from each image (Sec. 3.2.1). May differ between layers."""
+
+    pfvs_per_image: PositiveInt = 1
+    """Positions drawn per image without replacement, in proportion to their positive contribution."""
+
+
+class Concepts(Section):
+    """How PFVs become concept vectors (App. B). May differ between layers."""
+
+    center: Literal["batchnorm", "mean", "zero"] = "batchnorm"
+    """The origin beta: the batch norms' net shift (Eq. 8; the data mean where there is none), the mean, or zero."""
+    expansion: PositiveFloat = 8
+    """Concepts per channel, K / C."""
+    min_members: PositiveInt = 4
+    """K is capped so that concepts have at least so many PFVs on average."""
+    scale: Literal["mean", "unit"] = "mean"
+    """Length of a concept vector: that of its members' mean, or 1."""
+    max_iter: PositiveInt = 20
+    """Iterations of one 2-means split."""
+
+
+class Coefficients(Section):
+    """The lasso (Eq. 2). May differ between layers."""
+
+    penalty: Literal["nonzeros", "relative", "absolute"] = "nonzeros"
+    """What `value` means: mean non-zeros per PFV (lambda is calibrated), lambda / lambda_max, or lambda."""
+    value: PositiveFloat = 16
+    """The target number of non-zeros, or lambda."""
+    tolerance: PositiveFloat = 1e-4
+    """Largest relative duality gap of any solution."""
+    calibration: PositiveInt = 2000
+    """PFVs on which lambda is calibrated."""
+
+
+class Attribution(Section):
+    """Generalized integrated gradients (Eqs. 3-7)."""
+
+    images_per_class: PositiveInt = 20
+    """Images of each class that are attributed."""
+    pairs: list[tuple[str, str]] = []
+    """Layer pairs besides consecutive layers and layer -> classes."""
+    class_targets: PositiveInt = 8
+    """Concepts of each layer kept per class, by mean relevance to it: targets in all of the class's images."""
+    top_targets: PositiveInt = 4
+    """Further targets per image: its own most relevant concepts."""
+    top_classes: PositiveInt = 3
+    """Classes attributed per image besides its label: the most probable ones."""
+    top_sources: PositiveInt = 64
+    """Sources kept per image and target; the rest is summed into one remainder."""
+    class_output: Literal["probability", "logit"] = "probability"
+    """What is attributed for classes; the paper takes the probability."""
+    baseline: Literal["beta", "zero"] = "beta"
+    """Where the path starts: the origin of the concept space, or zero (the literal Eq. 3)."""
+    steps: PositiveInt = 16
+    """Midpoint steps to start with."""
+    max_steps: PositiveInt = 128
+    """Steps double up to here where the completeness error exceeds the tolerance."""
+    tolerance: PositiveFloat = 0.01
+    """Completeness error over sum |GIG| at which refinement stops."""
+
+    @model_validator(mode="after")
+    def _steps_in_order(self) -> Attribution:
+        if self.max_steps < self.steps:
+            raise ValueError(f"max_steps is {self.max_steps}, below steps ({self.steps}); raise max_steps")
+        return self
+
+
+class Graph(Section):
+    """What the class graphs show."""
+
+    top: PositiveInt = 5
+    """Concepts shown per layer in a class graph."""
+    shared: PositiveInt = 3
+    """Shared concepts shown per layer when two classes are compared."""
+
+
+class Exemplars(Section):
+    """The pictures of a concept."""
+
+    nearest: PositiveInt = 10
+    """PFVs shown per concept, by cosine."""
+    tile: PositiveInt = 96
+    """Side of a tile in pixels."""
+    localised: PositiveInt = 4
+    """Images per class and concept on which the concept is located."""
+
+
+class Explorer(Section):
+    """The explorer's texts."""
+
+    title: str = "gigraph"
+    """Shown as the page's title."""
+    labels: dict[str, str] = {}
+    """Names of concepts, as `layer:concept: name`."""
+
+
+class Compute(Section):
+    """How the work is done; none of these changes a result, so a change of them reruns nothing."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a CUDA device where there is one."""
+    batch_size: PositiveInt = 32
+    """Images per forward pass."""
+    memory_mb: PositiveInt = 1024
+    """Budget for the activations that one job holds at once."""
+    workers: PositiveInt = 2
+    """Decoding threads of a job."""
+
+
+class Overrides(Section):
+    """Settings of one layer that differ from the defaults below `sampling`, `concepts` and `coefficients`."""
+
+    sampling: dict[str, Any] = {}
+    """Keys of `sampling`."""
+    concepts: dict[str, Any] = {}
+    """Keys of `concepts`."""
+    coefficients: dict[str, Any] = {}
+    """Keys of `coefficients`."""
+
+
+class LayerSettings(Section):
+    """The settings of one layer, defaults and overrides merged."""
+
+    sampling: Sampling
+    concepts: Concepts
+    coefficients: Coefficients
+
+
+class Config(Section):
+    """Everything that a run is made from."""
+
+    output: str = "results"
+    """Folder of the results."""
+    seed: int = 0
+    """Seed of the sampling and the clustering."""
+    images: Images = Images()
+    menagerie: Menagerie = Menagerie()
+    model: Model = Model()
+    preprocessing: Preprocessing = Preprocessing()
+    layers: dict[str, Overrides] = Field(min_length=1)
+    """Layers from input to output, each with the settings that differ from the defaults."""
+    methods: list[Literal["bisecting", "random"]] = Field(["bisecting"], min_length=1)
+    """Concept extractors: bisecting spherical k-means, or PFVs at random (the floor to compare with)."""
+    contribution: Contribution = Contribution()
+    sampling: Sampling = Sampling()
+    concepts: Concepts = Concepts()
+    coefficients: Coefficients = Coefficients()
+    attribution: Attribution = Attribution()
+    graph: Graph = Graph()
+    exemplars: Exemplars = Exemplars()
+    explorer: Explorer = Explorer()
+    compute: Compute = Compute()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layers_as_list(cls, raw: Any) -> Any:
+        """Accept a plain list of layer names, and a name without overrides."""
+        if isinstance(raw, Mapping) and "layers" in raw:
+            layers = raw["layers"]
+            if isinstance(layers, list):
+                layers = {str(name): {} for name in layers}
+            if isinstance(layers, Mapping):
+                layers = {str(name): value or {} for name, value in layers.items()}
+            raw = {**raw, "layers": layers}
+        return raw
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        for name in self.layers:
+            if name == CLASSES or not name or "--" in name or "/" in name or name.startswith("."):
+                raise ValueError(f"layers: {name!r} cannot name a layer; use a module's or an fx node's name")
+            self.layer(name)
+        order = [*self.layers, CLASSES]
+        for source, target in self.attribution.pairs:
+            for end in (source, target):
+                if end not in order:
+                    raise ValueError(
+                        f"attribution.pairs: layer {end!r} is not listed under layers{nearest(end, order)}"
+                    )
+            if order.index(source) >= order.index(target):
+                raise ValueError(f"attribution.pairs: {source} does not come before {target}; swap them")
+        if self.graph.top > self.attribution.class_targets:
+            raise ValueError(
+                f"graph.top is {self.graph.top}, above attribution.class_targets "
+                f"({self.attribution.class_targets}); raise class_targets"
+            )
+        return self
+
+    def layer(self, name: str) -> LayerSettings:
+        """Return one layer's settings, its overrides merged over the defaults."""
+        overrides = self.layers[name]
+        merged = {
+            section: {**getattr(self, section).model_dump(), **getattr(overrides, section)}
+            for section in ("sampling", "concepts", "coefficients")
+        }
+        try:
+            return LayerSettings.model_validate(merged)
+        except ValidationError as error:
+            raise ValueError(_line(error, f"layers.{name}", LayerSettings)) from None
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return every (source, target): consecutive layers, each layer -> classes, and the config's own."""
+        names = list(self.layers)
+        wanted = [*zip(names, names[1:], strict=False), *((name, CLASSES) for name in names), *self.attribution.pairs]
+        return list(dict.fromkeys(wanted))
+
+
+def load(raw: Mapping[str, Any]) -> Config:
+    """Validate a raw configuration.
+
+    Raises
+    ------
+    UserError
+        One line that names the first offending key and what to do.
+    """
+    try:
+        return Config.model_validate(dict(raw))
+    except ValidationError as error:
+        raise UserError(_line(error, "", Config)) from None
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of the configuration."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def write_schema(path: Path) -> None:
+    """Write the JSON schema; a test keeps the committed file equal to it."""
+    path.write_text(json.dumps(schema(), indent=2) + "\n")
+
+
+def _line(error: ValidationError, prefix: str, model: type[BaseModel]) -> str:
+    """Turn the first of pydantic's errors into one line."""
+    first = error.errors()[0]
+    key = ".".join([prefix, *map(str, first["loc"])] if prefix else map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(model, first["loc"][:-1])
+        return f"config: unknown key {key}{nearest(str(first['loc'][-1]), known)} (known here: {', '.join(known)})"
+    if first["type"] == "missing":
+        return f"config: key {key} is missing; add it (config.yaml shows how)"
+    message = first["msg"].removeprefix("Value error, ")
+    if message.startswith("config: "):
+        return message
+    message = message[:1].lower() + message[1:]
+    given = first.get("input")
+    shown = "" if first["type"] == "value_error" or isinstance(given, dict) else f" (given: {given!r})"
+    line = f"config: {key + ': ' if key else ''}{message}{shown}"
+    return " ".join(line.split())
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that are allowed where an unknown one stood."""
+    fields: Any = model
+    for step in location:
+        field = fields.model_fields.get(step) if isinstance(fields, type) and issubclass(fields, BaseModel) else None
+        fields = field.annotation if field is not None else Overrides
+    return list(fields.model_fields) if isinstance(fields, type) and issubclass(fields, BaseModel) else []
