@@ -34,6 +34,8 @@ class Images(Section):
     """Parts that the images are divided into by their id; each is one job per step."""
     limit_per_class: PositiveInt | None = None
     """Use at most so many images of each class (those with the smallest ids); null: all."""
+    classes: list[str] | None = None
+    """Folder name of each model output, in the outputs' order; null: the folders sorted by name."""
     max_rejected: Share = 0.05
     """Largest share of unreadable images that is skipped; above it the run stops."""
     max_pixels: PositiveInt = 100_000_000

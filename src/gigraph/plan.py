@@ -1,0 +1,273 @@
+"""The plan of a run: which tables there are, what each is made from, and where it lies.
+
+A *stage* is a script that makes tables. Its `settings` are the keys of the configuration that its result depends
+on and nothing else; its *lineage* is the hash of those settings, of its code, and of its inputs' lineages. So a
+table is up to date exactly if the lineage stored in it is the one planned here.
+"""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from gigraph.config import CLASSES, Config
+from gigraph.errors import UserError
+from gigraph.provenance import code_digest, digest, file_digest
+
+MENAGERIE = "menagerie"
+
+
+class Plan:
+    """The tables of one configuration.
+
+    Parameters
+    ----------
+    config : Config
+        A validated configuration.
+    scripts : Path
+        Folder of the workflow's scripts, one per stage.
+    """
+
+    def __init__(self, config: Config, scripts: Path):
+        self.config = config
+        self.scripts = scripts
+        self.root = Path(config.output)
+        self.layers = list(config.layers)
+        self.shards = list(range(config.images.shards))
+        self.pairs = config.pairs()
+        # Methods, not functions, so that each plan has its own cache.
+        self.lineage = cache(self._lineage)
+
+    # ---- where things lie -----------------------------------------------------------------------------------
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the images are the drawn world's."""
+        return self.config.images.source == MENAGERIE
+
+    @property
+    def image_folder(self) -> Path:
+        """The folder that image paths are relative to."""
+        return self.root / MENAGERIE / "images" if self.drawn else Path(self.config.images.source)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the workflow trains the drawn world's model itself."""
+        return self.config.model.source == MENAGERIE and self.config.menagerie.train
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """What `gigraph.models.load_model` needs."""
+        settings = self.config.model.model_dump()
+        if self.trained:
+            settings["weights"] = str(self.root / MENAGERIE / "model.safetensors")
+        return settings
+
+    @property
+    def model_files(self) -> list[str]:
+        """The user's files that define the model: the factory's file and the weights file.
+
+        Raises
+        ------
+        UserError
+            If one of them is missing.
+        """
+        files = []
+        weights = self.config.model.weights
+        if weights and ("/" in weights or Path(weights).suffix in {".pth", ".pt", ".safetensors"}):
+            files.append(("model.weights", weights))
+        source = self.config.model.source
+        if ".py:" in source:
+            files.append(("model.source", source.rpartition(":")[0]))
+        for key, file in files:
+            if not Path(file).is_file():
+                raise UserError(f"config: {key}: there is no file {file}; correct the path (it is relative to {Path.cwd()})")
+        return [file for _, file in files]
+
+    def pairs_from(self, source: str) -> list[str]:
+        """Return the targets of a source layer."""
+        return [target for a, target in self.pairs if a == source]
+
+    @cached_property
+    def listing(self) -> list[str]:
+        """One digest per shard of the image files in it: path, size and time of change.
+
+        Raises
+        ------
+        UserError
+            If the image folder is missing, empty, or has a class without images.
+        """
+        if self.drawn:
+            return [self.lineage("draw")] * len(self.shards)
+        from gigraph.images import listing_digest, scan
+
+        entries = scan(self.image_folder)
+        return [listing_digest(entries, shard, len(self.shards)) for shard in self.shards]
+
+    @cached_property
+    def _model(self) -> list[Any]:
+        trained = [self.lineage("train")] if self.trained else []
+        return [self.config.model.model_dump(), [file_digest(Path(file)) for file in self.model_files], trained]
+
+    # ---- what things are made from --------------------------------------------------------------------------
+
+    def settings(self, stage: str, **of: Any) -> dict[str, Any]:
+        """Return the settings that a stage's result depends on, for one job's wildcards (layer, source, ...)."""
+        c = self.config
+        images = {"source": str(self.image_folder), **c.images.model_dump(include={"shards", "limit_per_class"})}
+        network = {"model": self.model_settings, "preprocessing": c.preprocessing.model_dump()}
+        attribution = c.attribution.model_dump(exclude={"pairs"})
+        layer = c.layer(of["layer"]) if "layer" in of else None
+        match stage:
+            case "draw":
+                return c.menagerie.model_dump(exclude={"train"})
+            case "train":
+                return c.menagerie.model_dump(include={"size", "seed"})
+            case "network":
+                per_layer = {
+                    name: {
+                        "pfvs_per_image": c.layer(name).sampling.pfvs_per_image,
+                        "expansion": c.layer(name).concepts.expansion,
+                    }
+                    for name in self.layers
+                }
+                return {
+                    **network,
+                    "images": {**images, "classes": c.images.classes, "count": c.menagerie.count if self.drawn else None},
+                    "contribution": c.contribution.method,
+                    "layers": per_layer,
+                }
+            case "manifest":
+                return {**images, "classes": c.images.classes, "max_pixels": c.images.max_pixels}
+            case "selection":
+                return {
+                    "seed": c.seed,
+                    "images_per_class": c.attribution.images_per_class,
+                    "max_rejected": c.images.max_rejected,
+                    "uniform": c.preprocessing.resize is None and c.preprocessing.crop is None,
+                    **network,
+                }
+            case "sample":
+                sampling = {"layer": of["layer"], **layer.sampling.model_dump()} if layer else {}
+                return {**network, "seed": c.seed, "contribution": c.contribution.model_dump(), **sampling,
+                        "source": images["source"]}
+            case "images":
+                return {}
+            case "centre":
+                assert layer
+                return {"layer": of["layer"], "center": layer.concepts.center}
+            case "concepts":
+                assert layer
+                return {"seed": c.seed, "layer": of["layer"], "method": of["method"],
+                        **layer.concepts.model_dump(exclude={"center"})}
+            case "calibration":
+                assert layer
+                return {"seed": c.seed, "layer": of["layer"], **layer.coefficients.model_dump()}
+            case "coefficients":
+                assert layer
+                return {**network, "layer": of["layer"], "tolerance": layer.coefficients.tolerance,
+                        "source": images["source"]}
+            case "attribution":
+                return {**network, **attribution, "layers": [of["source"], of["target"]], "images": images["source"]}
+            case "kept":
+                return {"layer": of["layer"], "class_targets": c.attribution.class_targets}
+            case "ablation":
+                return {**network, "layers": [of["source"], of["target"]], "class_output": c.attribution.class_output,
+                        "images": images["source"]}
+            case "graph":
+                return {"layers": self.layers, "pairs": self.pairs}
+            case "exemplars":
+                return {**network, **c.exemplars.model_dump(), "layer": of["layer"], "images": images["source"]}
+            case "fidelity":
+                return {"layers": self.layers}
+            case "alignment":
+                return {**network, "seed": c.menagerie.seed, "size": c.menagerie.size, "layers": self.layers,
+                        "method": of["method"]}
+            case "figures":
+                return {}
+            case "explorer":
+                return {**c.explorer.model_dump(), **c.graph.model_dump(), "method": c.methods[0],
+                        **c.exemplars.model_dump(), "layers": self.layers, "model": c.model.source,
+                        "class_output": c.attribution.class_output}
+        raise ValueError(f"no stage {stage!r}")
+
+    def inputs(self, stage: str, **of: Any) -> list[str]:
+        """Return the lineages of a stage's inputs."""
+        run = self.lineage
+        method = of.get("method")
+        match stage:
+            case "draw" | "train":
+                return []
+            case "network":
+                return self._model
+            case "manifest":
+                return [self.listing[int(of["shard"])]]
+            case "selection":
+                return [*self._model, *(run("manifest", shard=shard) for shard in self.shards)]
+            case "sample":
+                return [*self._model, run("manifest", shard=of["shard"])]
+            case "images":
+                return [
+                    run(stage, shard=shard) for stage in ("manifest", "sample") for shard in self.shards
+                ]
+            case "centre":
+                return [*self._model, *self._sampled(of["layer"])]
+            case "concepts":
+                return [run("centre", layer=of["layer"]), *self._sampled(of["layer"])]
+            case "calibration":
+                return [run("concepts", method=method, layer=of["layer"])]
+            case "coefficients":
+                return [*self._model, run("selection"), run("calibration", method=method, layer=of["layer"])]
+            case "attribution":
+                coded = run("coefficients", method=method, layer=of["source"], shard=of["shard"])
+                if of["target"] == CLASSES:
+                    return [*self._model, coded]
+                return [
+                    *self._model,
+                    coded,
+                    run("concepts", method=method, layer=of["target"]),
+                    run("kept", method=method, layer=of["target"]),
+                ]
+            case "kept":
+                return [
+                    run("attribution", method=method, source=of["layer"], target=CLASSES, shard=shard)
+                    for shard in self.shards
+                ]
+            case "ablation":
+                return [
+                    run("attribution", method=method, source=of["source"], target=of["target"], shard=shard)
+                    for shard in self.shards
+                ] + [run("kept", method=method, layer=of["source"])]
+            case "graph" | "figures":
+                return [
+                    run("ablation", method=method, source=source, target=target) for source, target in self.pairs
+                ]
+            case "exemplars":
+                return [run("kept", method=method, layer=of["layer"])]
+            case "fidelity":
+                return [
+                    run("coefficients", method=method, layer=layer, shard=shard)
+                    for layer in self.layers
+                    for shard in self.shards
+                ]
+            case "alignment":
+                return [run("calibration", method=method, layer=layer) for layer in self.layers]
+            case "explorer":
+                method = self.config.methods[0]
+                return [run("graph", method=method)] + [
+                    run("exemplars", method=method, layer=layer) for layer in self.layers
+                ]
+        raise ValueError(f"no stage {stage!r}")
+
+    def _sampled(self, layer: str) -> list[str]:
+        return [self.lineage("sample", layer=layer, shard=shard) for shard in self.shards]
+
+    def _lineage(self, stage: str, **of: Any) -> str:
+        return digest(stage, self.settings(stage, **of), code_digest(self.scripts / f"{stage}.py"), self.inputs(stage, **of))
+
+    def current(self, path: str | Path, lineage: str) -> bool:
+        """Whether a table lies at `path` and carries this lineage."""
+        from gigraph.tables import lineage_of
+
+        return lineage_of(path) == lineage
