@@ -7,6 +7,7 @@ table is up to date exactly if the lineage stored in it is the one planned here.
 
 from __future__ import annotations
 
+import json
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,15 @@ class Plan:
         return [target for a, target in self.pairs if a == source]
 
     @cached_property
+    def unlabelled(self) -> bool:
+        """Whether the image folder has no class folders; the predicted class then stands for the label."""
+        if self.drawn:
+            return False
+        from gigraph.images import scan
+
+        return all(entry.class_name is None for entry in scan(self.image_folder, self.config.images.classes))
+
+    @cached_property
     def listing(self) -> list[str]:
         """One digest per shard of the image files in it: path, size and time of change.
 
@@ -102,7 +112,7 @@ class Plan:
             return [self.lineage("draw")] * len(self.shards)
         from gigraph.images import listing_digest, scan
 
-        entries = scan(self.image_folder)
+        entries = scan(self.image_folder, self.config.images.classes)
         return [listing_digest(entries, shard, len(self.shards)) for shard in self.shards]
 
     @cached_property
@@ -174,23 +184,48 @@ class Plan:
                 return {"layer": of["layer"], "class_targets": c.attribution.class_targets}
             case "ablation":
                 return {**network, "layers": [of["source"], of["target"]], "class_output": c.attribution.class_output,
-                        "images": images["source"]}
+                        "baseline": c.attribution.baseline}
             case "graph":
-                return {"layers": self.layers, "pairs": self.pairs}
+                return {"layers": self.layers, "pairs": self.pairs, "shards": len(self.shards)}
             case "exemplars":
                 return {**network, **c.exemplars.model_dump(), "layer": of["layer"], "images": images["source"]}
             case "fidelity":
-                return {"layers": self.layers}
+                return {"layers": self.layers, "shards": len(self.shards)}
             case "alignment":
                 return {**network, "seed": c.menagerie.seed, "size": c.menagerie.size, "layers": self.layers,
                         "method": of["method"]}
             case "figures":
-                return {}
+                return {"pairs": self.pairs, "shards": len(self.shards)}
             case "explorer":
                 return {**c.explorer.model_dump(), **c.graph.model_dump(), "method": c.methods[0],
                         **c.exemplars.model_dump(), "layers": self.layers, "model": c.model.source,
-                        "class_output": c.attribution.class_output}
+                        "class_output": c.attribution.class_output, "drawn": self.drawn}
         raise ValueError(f"no stage {stage!r}")
+
+    def settings_json(self, stage: str, **of: Any) -> str:
+        """Return a stage's settings as canonical JSON."""
+        return json.dumps(self.settings(stage, **of), sort_keys=True)
+
+    def sweep_json(self, shard: int | str) -> str:
+        """Return the settings of one sampling sweep: those of all layers, with the lineage of each layer's table."""
+        layers = {
+            name: {
+                "pfvs_per_image": self.config.layer(name).sampling.pfvs_per_image,
+                "lineage": self.lineage("sample", layer=name, shard=shard),
+            }
+            for name in self.layers
+        }
+        return json.dumps({**self.settings("sample"), "layers": layers}, sort_keys=True)
+
+    def check(self) -> None:
+        """Look at everything that can be judged before the first job: files, folders, class names.
+
+        Raises
+        ------
+        UserError
+            One line that names the key, file or folder and the remedy.
+        """
+        _ = self.model_files, self.listing
 
     def inputs(self, stage: str, **of: Any) -> list[str]:
         """Return the lineages of a stage's inputs."""
@@ -206,7 +241,7 @@ class Plan:
             case "selection":
                 return [*self._model, *(run("manifest", shard=shard) for shard in self.shards)]
             case "sample":
-                return [*self._model, run("manifest", shard=of["shard"])]
+                return [*self._model, self.lineage("manifest", shard=of["shard"])]
             case "images":
                 return [
                     run(stage, shard=shard) for stage in ("manifest", "sample") for shard in self.shards
@@ -264,7 +299,9 @@ class Plan:
         return [self.lineage("sample", layer=layer, shard=shard) for shard in self.shards]
 
     def _lineage(self, stage: str, **of: Any) -> str:
-        return digest(stage, self.settings(stage, **of), code_digest(self.scripts / f"{stage}.py"), self.inputs(stage, **of))
+        wildcards = {key: str(value) for key, value in of.items()}
+        code = code_digest(self.scripts / f"{stage}.py")
+        return digest(stage, wildcards, self.settings(stage, **of), code, self.inputs(stage, **of))
 
     def current(self, path: str | Path, lineage: str) -> bool:
         """Whether a table lies at `path` and carries this lineage."""

@@ -85,10 +85,9 @@ SCHEMAS: dict[str, pa.Schema] = {
          ("size", pa.int32()), ("cohesion", pa.float32()), ("relevance", pa.float32()), ("classes", pa.int32()),
          ("shown", pa.bool_())]
     ),
-    # per class, source, target and image: the drop of S_t when concept `source` is deleted from X~
+    # per class, source and target, over the class's images: the drop of S_t when concept `source` is deleted from X~
     "ablation": pa.schema([("scope", pa.int32()), ("source", pa.int32()), ("target", pa.int32()),
-                           ("ablation", pa.float32()), ("se", pa.float32()), ("gig", pa.float32()),
-                           ("images", pa.int32())]),
+                           ("ablation", pa.float32()), ("se", pa.float32()), ("images", pa.int32())]),
     # box: in original pixels, the patch that the tile shows; sheet and row say where the tile lies
     "exemplars": pa.schema(
         [("concept", pa.int32()), ("rank", pa.int32()), *_POSITION, ("cosine", pa.float32()), ("label", pa.int32()),
@@ -210,3 +209,8 @@ def csr(table: pa.Table, column: str) -> tuple[np.ndarray, np.ndarray]:
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     offsets = array.offsets.to_numpy()
     return (offsets - offsets[0]).astype(np.int64), array.flatten().to_numpy(zero_copy_only=False)
+
+
+def beta(path: str | Path) -> np.ndarray:
+    """Return the centre of a layer, float32 [C], from its ``centre`` table."""
+    return csr(read(path), "beta")[1]

@@ -1,0 +1,28 @@
+"""gigraph: from a trained classifier and a folder of images to a dataset-wide graph of concepts."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/concepts.smk"
+include: "rules/attribution.smk"
+include: "rules/evaluation.smk"
+include: "rules/explorer.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        results("explorer/index.html"),
+        results("images.parquet"),
+        results("rejected.parquet"),
+        expand(results("{method}/graph/graph.graphml"), method=METHODS),
+        expand(results("{method}/evaluation/fidelity.parquet"), method=METHODS),
+        expand(results("{method}/evaluation/alignment.parquet"), method=METHODS if PLAN.drawn else []),
+        expand(results("{method}/figures/{figure}.svg"), method=METHODS, figure=FIGURES),

@@ -1,0 +1,124 @@
+"""Generalized integrated gradients between layers, their check by ablation, and the graph."""
+
+
+def attribution_targets(wildcards):
+    """Return the further inputs of an attribution whose targets are concepts."""
+    if wildcards.target == CLASSES:
+        return []
+    target = f"{wildcards.method}/{{}}/{wildcards.target}"
+    return [
+        results(f"{wildcards.method}/concepts/{wildcards.target}.parquet"),
+        results(f"{wildcards.method}/kept/{wildcards.target}.parquet"),
+        results(f"{wildcards.method}/attributions/{wildcards.target}--{CLASSES}/{wildcards.shard}.parquet"),
+    ]
+
+
+rule attribution:
+    message:
+        "Attribute {wildcards.source} -> {wildcards.target}, shard {wildcards.shard} ({wildcards.method}, Eqs. 3 to 7)"
+    input:
+        attribution_targets,
+        selection=results("selection.parquet"),
+        centre=results("centres/{source}.parquet"),
+        concepts=results("{method}/concepts/{source}.parquet"),
+        coefficients=results("{method}/coefficients/{source}/{shard}.parquet"),
+    output:
+        results("{method}/attributions/{source}--{target}/{shard}.parquet"),
+    log:
+        results("logs/{method}/attribution/{source}--{target}/{shard}.log"),
+    benchmark:
+        results("benchmarks/{method}/attribution/{source}--{target}/{shard}.tsv")
+    params:
+        settings=settings("attribution"),
+        lineage=lineage("attribution"),
+        targets=lambda wildcards, input: " ".join(input[:3]) if wildcards.target != CLASSES else "",
+    shell:
+        "python {SCRIPTS}/attribution.py --selection {input.selection} --centre {input.centre}"
+        " --concepts {input.concepts} --coefficients {input.coefficients} --targets {params.targets}"
+        " --attributions {output} --settings {params.settings:q} --lineage {params.lineage}"
+        " --compute {COMPUTE:q} --log {log}"
+
+
+rule kept:
+    message:
+        "Rank the concepts of {wildcards.layer} by class ({wildcards.method})"
+    input:
+        selection=results("selection.parquet"),
+        attributions=sharded("{method}/attributions/{layer}--" + CLASSES + "/{shard}.parquet"),
+    output:
+        results("{method}/kept/{layer}.parquet"),
+    log:
+        results("logs/{method}/kept/{layer}.log"),
+    benchmark:
+        results("benchmarks/{method}/kept/{layer}.tsv")
+    params:
+        settings=settings("kept"),
+        lineage=lineage("kept"),
+    shell:
+        "python {SCRIPTS}/kept.py --selection {input.selection} --attributions {input.attributions} --kept {output}"
+        " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
+
+
+rule ablation:
+    message:
+        "Check {wildcards.source} -> {wildcards.target} by exact ablation ({wildcards.method})"
+    input:
+        selection=results("selection.parquet"),
+        centre=results("centres/{source}.parquet"),
+        concepts=results("{method}/concepts/{source}.parquet"),
+        kept=results("{method}/kept/{source}.parquet"),
+        coefficients=sharded("{method}/coefficients/{source}/{shard}.parquet"),
+        attributions=sharded("{method}/attributions/{source}--{target}/{shard}.parquet"),
+        targets=lambda wildcards: (
+            []
+            if wildcards.target == CLASSES
+            else [
+                results(f"{wildcards.method}/concepts/{wildcards.target}.parquet"),
+                results(f"{wildcards.method}/kept/{wildcards.target}.parquet"),
+            ]
+        ),
+    output:
+        results("{method}/ablations/{source}--{target}.parquet"),
+    log:
+        results("logs/{method}/ablation/{source}--{target}.log"),
+    benchmark:
+        results("benchmarks/{method}/ablation/{source}--{target}.tsv")
+    params:
+        settings=settings("ablation"),
+        lineage=lineage("ablation"),
+    shell:
+        "python {SCRIPTS}/ablation.py --selection {input.selection} --centre {input.centre}"
+        " --concepts {input.concepts} --kept {input.kept} --coefficients {input.coefficients}"
+        " --attributions {input.attributions} --targets {input.targets} --ablation {output}"
+        " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+
+
+rule graph:
+    message:
+        "Assemble the graph ({wildcards.method})"
+    input:
+        selection=results("selection.parquet"),
+        classes=results("classes.parquet"),
+        concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
+        kept=expand(results("{{method}}/kept/{layer}.parquet"), layer=LAYERS),
+        ablations=[results(f"{{method}}/ablations/{a}--{b}.parquet") for a, b in PLAN.pairs],
+        attributions=[
+            path for a, b in PLAN.pairs for path in sharded(f"{{method}}/attributions/{a}--{b}/{{shard}}.parquet")
+        ],
+    output:
+        nodes=results("{method}/graph/nodes.parquet"),
+        edges=results("{method}/graph/edges.parquet"),
+        kept=results("{method}/graph/kept.parquet"),
+        graphml=results("{method}/graph/graph.graphml"),
+    log:
+        results("logs/{method}/graph.log"),
+    benchmark:
+        results("benchmarks/{method}/graph.tsv")
+    params:
+        settings=settings("graph"),
+        lineage=lineage("graph"),
+        folder=results("{method}"),
+    shell:
+        "python {SCRIPTS}/graph.py --selection {input.selection} --class_table {input.classes}"
+        " --folder {params.folder} --nodes {output.nodes} --edges {output.edges} --kept {output.kept}"
+        " --graphml {output.graphml} --settings {params.settings:q} --lineage {params.lineage} --log {log}"

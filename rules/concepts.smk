@@ -1,0 +1,91 @@
+"""Concept vectors, and the coefficients of PFVs in them."""
+
+PFVS = sharded("pfvs/{layer}/{shard}.parquet")
+
+
+rule centre:
+    message:
+        "Centre {wildcards.layer} (Eq. 8)"
+    input:
+        layers=unless_current([results("layers.parquet")], "centre", results("centres/{layer}.parquet")),
+        pfvs=unless_current(PFVS, "centre", results("centres/{layer}.parquet")),
+    output:
+        results("centres/{layer}.parquet"),
+    log:
+        results("logs/centre/{layer}.log"),
+    benchmark:
+        results("benchmarks/centre/{layer}.tsv")
+    params:
+        settings=settings("centre"),
+        lineage=lineage("centre"),
+    shell:
+        "python {SCRIPTS}/centre.py --layers {input.layers} --pfvs {input.pfvs} --centre {output}"
+        " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
+
+
+rule concepts:
+    message:
+        "Find the concepts of {wildcards.layer} ({wildcards.method}, App. B)"
+    input:
+        centre=results("centres/{layer}.parquet"),
+        pfvs=unless_current(PFVS, "concepts", results("{method}/concepts/{layer}.parquet")),
+    output:
+        concepts=results("{method}/concepts/{layer}.parquet"),
+        tree=results("{method}/concepts/{layer}.tree.parquet"),
+    log:
+        results("logs/{method}/concepts/{layer}.log"),
+    benchmark:
+        results("benchmarks/{method}/concepts/{layer}.tsv")
+    params:
+        settings=settings("concepts"),
+        lineage=lineage("concepts"),
+    shell:
+        "python {SCRIPTS}/concepts.py --centre {input.centre} --pfvs {input.pfvs}"
+        " --concepts {output.concepts} --tree {output.tree}"
+        " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+
+
+rule calibration:
+    message:
+        "Calibrate lambda of {wildcards.layer} ({wildcards.method}, Eq. 2)"
+    input:
+        centre=results("centres/{layer}.parquet"),
+        concepts=results("{method}/concepts/{layer}.parquet"),
+        pfvs=unless_current(PFVS, "calibration", results("{method}/calibration/{layer}.parquet")),
+    output:
+        results("{method}/calibration/{layer}.parquet"),
+    log:
+        results("logs/{method}/calibration/{layer}.log"),
+    benchmark:
+        results("benchmarks/{method}/calibration/{layer}.tsv")
+    params:
+        settings=settings("calibration"),
+        lineage=lineage("calibration"),
+    shell:
+        "python {SCRIPTS}/calibration.py --centre {input.centre} --concepts {input.concepts} --pfvs {input.pfvs}"
+        " --calibration {output} --settings {params.settings:q} --lineage {params.lineage}"
+        " --compute {COMPUTE:q} --log {log}"
+
+
+rule coefficients:
+    message:
+        "Decompose the PFVs of {wildcards.layer}, shard {wildcards.shard} ({wildcards.method}, Eqs. 1 and 2)"
+    input:
+        selection=results("selection.parquet"),
+        centre=results("centres/{layer}.parquet"),
+        concepts=results("{method}/concepts/{layer}.parquet"),
+        calibration=results("{method}/calibration/{layer}.parquet"),
+    output:
+        results("{method}/coefficients/{layer}/{shard}.parquet"),
+    log:
+        results("logs/{method}/coefficients/{layer}/{shard}.log"),
+    benchmark:
+        results("benchmarks/{method}/coefficients/{layer}/{shard}.tsv")
+    params:
+        settings=settings("coefficients"),
+        lineage=lineage("coefficients"),
+    shell:
+        "python {SCRIPTS}/coefficients.py --selection {input.selection} --centre {input.centre}"
+        " --concepts {input.concepts} --calibration {input.calibration} --coefficients {output}"
+        " --shard {wildcards.shard} --settings {params.settings:q} --lineage {params.lineage}"
+        " --compute {COMPUTE:q} --log {log}"

@@ -1,0 +1,146 @@
+"""Images, the model, and the PFVs drawn from them."""
+
+
+rule draw:
+    message:
+        "Draw the menagerie"
+    output:
+        images=directory(PLAN.root / "menagerie" / "images"),
+        masks=directory(PLAN.root / "menagerie" / "masks"),
+        factors=results("menagerie/factors.parquet"),
+    log:
+        results("logs/draw.log"),
+    benchmark:
+        results("benchmarks/draw.tsv")
+    threads: 2
+    params:
+        settings=settings("draw"),
+        lineage=lineage("draw"),
+    shell:
+        "python {SCRIPTS}/draw.py --folder {output.images} --masks {output.masks} --factors {output.factors}"
+        " --workers {threads} --settings {params.settings:q} --lineage {params.lineage} --log {log}"
+
+
+rule train:
+    message:
+        "Train the menagerie's model"
+    output:
+        results("menagerie/model.safetensors"),
+    log:
+        results("logs/train.log"),
+    benchmark:
+        results("benchmarks/train.tsv")
+    params:
+        settings=settings("train"),
+        lineage=lineage("train"),
+    shell:
+        "python {SCRIPTS}/train.py --checkpoint {output} --settings {params.settings:q} --log {log}"
+
+
+rule network:
+    message:
+        "Check the model, its layers and the class folders"
+    input:
+        PLAN.model_files,
+        results("menagerie/model.safetensors") if PLAN.trained else [],
+    output:
+        layers=results("layers.parquet"),
+        classes=results("classes.parquet"),
+    log:
+        results("logs/network.log"),
+    benchmark:
+        results("benchmarks/network.tsv")
+    params:
+        settings=settings("network"),
+        lineage=lineage("network"),
+    shell:
+        "python {SCRIPTS}/network.py --layers {output.layers} --classes {output.classes}"
+        " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+
+
+rule manifest:
+    message:
+        "List and decode the images of shard {wildcards.shard}"
+    input:
+        PLAN.image_folder if PLAN.drawn else [],
+    output:
+        manifest=results("manifest/{shard}.parquet"),
+        rejected=results("manifest/{shard}.rejected.parquet"),
+    log:
+        results("logs/manifest/{shard}.log"),
+    benchmark:
+        results("benchmarks/manifest/{shard}.tsv")
+    params:
+        settings=settings("manifest"),
+        lineage=lineage("manifest"),
+    shell:
+        "python {SCRIPTS}/manifest.py --manifest {output.manifest} --rejected {output.rejected}"
+        " --shard {wildcards.shard} --settings {params.settings:q} --lineage {params.lineage}"
+        " --compute {COMPUTE:q} --log {log}"
+
+
+rule selection:
+    message:
+        "Choose the images to attribute"
+    input:
+        manifests=sharded("manifest/{shard}.parquet"),
+        rejected=sharded("manifest/{shard}.rejected.parquet"),
+        predictions=sharded("predictions/{shard}.parquet") if PLAN.unlabelled else [],
+    output:
+        selection=results("selection.parquet"),
+        rejected=results("rejected.parquet"),
+    log:
+        results("logs/selection.log"),
+    benchmark:
+        results("benchmarks/selection.tsv")
+    params:
+        settings=settings("selection"),
+        lineage=lineage("selection"),
+    shell:
+        "python {SCRIPTS}/selection.py --manifests {input.manifests} --rejects {input.rejected}"
+        " --predictions {input.predictions}"
+        " --selection {output.selection} --rejected {output.rejected}"
+        " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
+
+
+# All layers of a shard in one sweep. `update` keeps the tables of the layers that are up to date.
+rule sample:
+    message:
+        "Sample the PFVs of shard {wildcards.shard}, all layers in one sweep"
+    input:
+        unless_current([results("layers.parquet")], "sample", results("pfvs/{layer}/{shard}.parquet")),
+        manifest=results("manifest/{shard}.parquet"),
+    output:
+        [update(results(f"pfvs/{layer}/{{shard}}.parquet")) for layer in LAYERS],
+        predictions=results("predictions/{shard}.parquet"),
+    log:
+        results("logs/sample/{shard}.log"),
+    benchmark:
+        results("benchmarks/sample/{shard}.tsv")
+    params:
+        settings=lambda wildcards: PLAN.sweep_json(wildcards.shard),
+        lineage=lineage("sample"),
+    shell:
+        "python {SCRIPTS}/sample.py --manifest {input.manifest} --predictions {output.predictions}"
+        " --folder {PLAN.root}/pfvs --shard {wildcards.shard} --settings {params.settings:q}"
+        " --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+
+
+rule images:
+    message:
+        "Gather the manifest and the predictions"
+    input:
+        classes=results("classes.parquet"),
+        manifests=sharded("manifest/{shard}.parquet"),
+        predictions=sharded("predictions/{shard}.parquet"),
+    output:
+        results("images.parquet"),
+    log:
+        results("logs/images.log"),
+    benchmark:
+        results("benchmarks/images.tsv")
+    params:
+        lineage=lineage("images"),
+    shell:
+        "python {SCRIPTS}/images.py --manifests {input.manifests} --predictions {input.predictions}"
+        " --images {output} --lineage {params.lineage} --log {log}"

@@ -1,0 +1,61 @@
+"""The pictures of the concepts, and the explorer."""
+
+
+rule exemplars:
+    message:
+        "Picture the concepts of {wildcards.layer} ({wildcards.method}, iERFs by Eq. 10)"
+    input:
+        selection=results("selection.parquet"),
+        manifests=sharded("manifest/{shard}.parquet"),
+        centre=results("centres/{layer}.parquet"),
+        concepts=results("{method}/concepts/{layer}.parquet"),
+        kept=results("{method}/kept/{layer}.parquet"),
+        pfvs=unless_current(PFVS, "exemplars", results("{method}/exemplars/{layer}/exemplars.parquet")),
+        coefficients=sharded("{method}/coefficients/{layer}/{shard}.parquet"),
+        attributions=sharded("{method}/attributions/{layer}--" + CLASSES + "/{shard}.parquet"),
+    output:
+        exemplars=results("{method}/exemplars/{layer}/exemplars.parquet"),
+        localisation=results("{method}/exemplars/{layer}/localisation.parquet"),
+        sheets=directory(PLAN.root / "{method}" / "exemplars" / "{layer}" / "sheets"),
+    log:
+        results("logs/{method}/exemplars/{layer}.log"),
+    benchmark:
+        results("benchmarks/{method}/exemplars/{layer}.tsv")
+    params:
+        settings=settings("exemplars"),
+        lineage=lineage("exemplars"),
+    shell:
+        "python {SCRIPTS}/exemplars.py --selection {input.selection} --manifests {input.manifests}"
+        " --centre {input.centre} --concepts {input.concepts} --kept {input.kept} --pfvs {input.pfvs}"
+        " --coefficients {input.coefficients} --attributions {input.attributions}"
+        " --exemplars {output.exemplars} --localisation {output.localisation} --sheets {output.sheets}"
+        " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+
+
+rule explorer:
+    message:
+        "Build the explorer"
+    input:
+        results("images.parquet"),
+        results("classes.parquet"),
+        results("layers.parquet"),
+        results("rejected.parquet"),
+        results(f"{METHODS[0]}/graph/nodes.parquet"),
+        results(f"{METHODS[0]}/graph/edges.parquet"),
+        results(f"{METHODS[0]}/graph/kept.parquet"),
+        results(f"{METHODS[0]}/evaluation/fidelity.parquet"),
+        results(f"{METHODS[0]}/evaluation/alignment.parquet") if PLAN.drawn else [],
+        expand(results(f"{METHODS[0]}/exemplars/{{layer}}/exemplars.parquet"), layer=LAYERS),
+    output:
+        results("explorer/index.html"),
+    log:
+        results("logs/explorer.log"),
+    benchmark:
+        results("benchmarks/explorer.tsv")
+    params:
+        settings=settings("explorer"),
+        lineage=lineage("explorer"),
+        root=str(PLAN.root),
+    shell:
+        "python {SCRIPTS}/explorer.py --root {params.root} --index {output}"
+        " --settings {params.settings:q} --lineage {params.lineage} --log {log}"

@@ -1,0 +1,159 @@
+"""From attributions of single images to the graph: means, standard errors, support, weights, and what is shown.
+
+A *scope* is a class (its images) or the whole dataset (-1). A sum over a scope counts an image in which the target
+was not evaluated as zero, so that means are additive: kept sources, remainder and error node of a target add up to
+the mean of S(X) - S(baseline) over the images in which it was evaluated, times their share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Aggregated attributions of one layer pair; arrays of equal length [E].
+
+    Attributes
+    ----------
+    scope, source, target : array of int64
+        Class label or -1; concept (-1: error node, -2: remainder); concept or class label.
+    mean, se : array of float64
+        Mean GIG over the scope's images and its standard error.
+    support : array of int64
+        Images with a non-zero attribution.
+    evaluated : array of int64
+        Images in which the target was evaluated.
+    images : array of int64
+        Images of the scope.
+    """
+
+    scope: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    mean: np.ndarray
+    se: np.ndarray
+    support: np.ndarray
+    evaluated: np.ndarray
+    images: np.ndarray
+
+
+def scopes_of(labels: np.ndarray) -> dict[int, int]:
+    """Return the number of images of each scope: every class (label >= 0) and the dataset (-1)."""
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    return {-1: len(labels), **dict(zip(classes.tolist(), counts.tolist(), strict=True))}
+
+
+def aggregate(
+    scope: np.ndarray, source: np.ndarray, target: np.ndarray, value: np.ndarray, images: dict[int, int]
+) -> Edges:
+    """Average single attributions over each scope.
+
+    Parameters
+    ----------
+    scope, source, target : array of int [M]
+        Of each attribution; at most one row per image, source and target within a scope.
+    value : array of float [M]
+        GIG.
+    images : dict
+        Number of images of each scope.
+
+    Returns
+    -------
+    Edges
+        Sorted by scope, target, then falling |mean|. ``se`` is the standard deviation over the scope's images
+        (n - 1 in the denominator) over sqrt(n), and 0 for a single image.
+    """
+    order = np.lexsort((source, target, scope))
+    scope, source, target = scope[order], source[order], target[order]
+    value = value[order].astype(np.float64)
+    new = np.ones(len(scope), bool)
+    new[1:] = (scope[1:] != scope[:-1]) | (target[1:] != target[:-1]) | (source[1:] != source[:-1])
+    first = np.flatnonzero(new)
+    if not len(first):
+        empty = np.empty(0, np.int64)
+        return Edges(empty, empty, empty, np.empty(0), np.empty(0), empty, empty, empty)
+    total = np.add.reduceat(value, first)
+    support = np.add.reduceat((value != 0).astype(np.int64), first)
+    rows = np.add.reduceat(np.ones(len(value), np.int64), first)
+    scope, source, target = scope[first], source[first], target[first]
+    n = np.array([images[int(s)] for s in scope], np.int64)
+    mean = total / n
+    group = np.repeat(np.arange(len(first)), rows)
+    # Squared deviations of the rows, and of the images without a row, which count as zero.
+    squares = np.add.reduceat((value - mean[group]) ** 2, first) + (n - rows) * mean**2
+    se = np.sqrt(squares / np.maximum(n - 1, 1) / n)
+    evaluated = _evaluated(scope, target, rows)
+    order = np.lexsort((source, -np.abs(mean), target, scope))
+    return Edges(*(a[order] for a in (scope, source, target, mean, np.where(n > 1, se, 0), support, evaluated, n)))
+
+
+def _evaluated(scope: np.ndarray, target: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the largest row count among the sources of each (scope, target): its error node has every image."""
+    new = np.ones(len(scope), bool)
+    new[1:] = (scope[1:] != scope[:-1]) | (target[1:] != target[:-1])
+    first = np.flatnonzero(new)
+    return np.repeat(np.maximum.reduceat(rows, first), np.diff([*first, len(scope)]))
+
+
+def weights(scope: np.ndarray, mean: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Return |mean| normalised to [0, 1] within each scope of one layer pair, as the paper's figures do (App. A).
+
+    The error node and the remainder (source < 0) get the same scale, clipped to 1, but do not set it.
+    """
+    result = np.zeros(len(mean))
+    for one in np.unique(scope):
+        here = scope == one
+        concepts = here & (source >= 0)
+        largest = np.abs(mean[concepts]).max(initial=0)
+        if largest > 0:
+            result[here] = np.minimum(np.abs(mean[here]) / largest, 1)
+    return result
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The concepts of one layer that matter most to each scope, by falling mean relevance; arrays [M]."""
+
+    scope: np.ndarray
+    rank: np.ndarray
+    concept: np.ndarray
+    relevance: np.ndarray
+    se: np.ndarray
+    support: np.ndarray
+
+
+def keep(edges: Edges, count: int) -> Kept:
+    """Choose the `count` concepts most relevant to each class, and to the dataset.
+
+    Parameters
+    ----------
+    edges : Edges
+        Attributions to classes, aggregated over the images of each class (scope = target), and for the dataset
+        (scope -1) of each image's predicted class, with target -1.
+    count : int
+        Concepts kept per scope.
+
+    Returns
+    -------
+    Kept
+        Only concepts of positive mean relevance.
+    """
+    own = (edges.scope == edges.target) & (edges.source >= 0) & (edges.mean > 0)
+    index = np.flatnonzero(own)
+    index = index[np.lexsort((edges.source[index], -edges.mean[index], edges.scope[index]))]
+    scope = edges.scope[index]
+    first = np.searchsorted(scope, scope)
+    rank = np.arange(len(index)) - first
+    index, rank = index[rank < count], rank[rank < count]
+    return Kept(edges.scope[index], rank, edges.source[index], edges.mean[index], edges.se[index], edges.support[index])
+
+
+def shared(first: Kept, a: int, b: int, count: int) -> list[int]:
+    """Return the concepts that two classes share: kept for both, ranked by the smaller of the two relevances."""
+    one = {int(c): float(r) for c, r in zip(first.concept[first.scope == a], first.relevance[first.scope == a], strict=True)}
+    two = {int(c): float(r) for c, r in zip(first.concept[first.scope == b], first.relevance[first.scope == b], strict=True)}
+    both = sorted(one.keys() & two.keys(), key=lambda c: (-min(one[c], two[c]), c))
+    return both[:count]

@@ -1,0 +1,88 @@
+"""The subject of a run: the model, its layers and its images, opened from a stage's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gigraph.config import CLASSES, Compute
+from gigraph.errors import UserError
+from gigraph.images import Preprocessing, batches
+from gigraph.models import load_model, preset_of
+from gigraph.network import Layer, Network
+from gigraph.runtime import torch_device
+
+
+class Subject:
+    """A traced model with its preprocessing.
+
+    Parameters
+    ----------
+    settings : dict
+        With the keys ``model`` and ``preprocessing`` of the configuration.
+    compute : Compute
+        Device, batch size and threads.
+    layers : sequence of str
+        The layers that are needed; ``classes`` is always there.
+    """
+
+    def __init__(self, settings: dict[str, Any], compute: Compute, layers: Sequence[str]):
+        model = settings["model"]
+        self.compute = compute
+        self.device = torch_device(compute)
+        module = load_model(model["source"], weights=model["weights"], arguments=model["arguments"])
+        self.preprocessing = Preprocessing.from_settings(
+            settings["preprocessing"], preset_of(model["source"], model["weights"])
+        )
+        self.network = Network(module.to(self.device), layers, example=self.preprocessing.example())
+        self.layers: dict[str, Layer] = self.network.layers
+
+    def images(self, folder: str | Path, ids: Sequence[int], paths: Sequence[str]) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (rows, batch [B, 3, H, W]) over image files, decoded ahead of use."""
+        files = [(int(i), Path(folder) / path) for i, path in zip(ids, paths, strict=True)]
+        done = 0
+        for chunk, x in batches(files, self.preprocessing, self.compute.batch_size, self.compute.workers):
+            yield slice(done, done + len(chunk)), x.to(self.device, non_blocking=True)
+            done += len(chunk)
+
+    def pfvs(self, x: Tensor, layer: str, ids: Sequence[int] = ()) -> Tensor:
+        """Return one layer's PFVs [B, P, C] of a batch.
+
+        Raises
+        ------
+        UserError
+            If one of them is not finite, naming layer and image.
+        """
+        with torch.inference_mode():
+            found = self.layers[layer].to_pfvs(self.network.activations(x, [layer])[layer])
+        check_finite(found, layer, ids)
+        return found
+
+    def segment(self, source: str, target: str) -> Any:
+        """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes]."""
+        forward = self.network.segment(source, target)
+        here = self.layers[source]
+        if target == CLASSES:
+            return lambda pfvs: forward(here.from_pfvs(pfvs))
+        there = self.layers[target]
+        return lambda pfvs: there.to_pfvs(forward(here.from_pfvs(pfvs)))
+
+
+def check_finite(values: Tensor, layer: str, ids: Sequence[int]) -> None:
+    """Raise a `UserError` that names layer and image if a value is NaN or infinite."""
+    bad = ~torch.isfinite(values.flatten(1)).all(1)
+    if bad.any():
+        which = int(bad.nonzero()[0, 0])
+        name = f"image {int(ids[which])}" if len(ids) else f"image {which} of a batch"
+        raise UserError(f"layer {layer}: the activations of {name} are not finite; check the weights and the image")
+
+
+def as_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """Return a float32 or int64 tensor of an array on a device."""
+    tensor = torch.from_numpy(np.array(array))
+    return tensor.to(device, torch.float32 if tensor.is_floating_point() else torch.int64)

@@ -1,0 +1,61 @@
+"""Which targets an image's attributions are computed for; each image gets the same number of distinct ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def first_distinct(preferred: Iterable[int], count: int, total: int) -> list[int]:
+    """Return the first `count` distinct ids of `preferred`, filled up with the smallest ids not yet taken."""
+    taken = list(dict.fromkeys(int(i) for i in preferred))[:count]
+    if len(taken) < count:
+        seen = set(taken)
+        taken += [i for i in range(min(total, count + len(seen))) if i not in seen][: count - len(taken)]
+    return taken
+
+
+def class_targets(probabilities: np.ndarray, labels: np.ndarray, top: int) -> np.ndarray:
+    """Return each image's class targets: its label and its most probable classes.
+
+    Parameters
+    ----------
+    probabilities : array [N, classes]
+        Predicted probabilities (or logits).
+    labels : array of int [N]
+        Labels; negative where unknown.
+    top : int
+        Classes besides the label.
+
+    Returns
+    -------
+    array of int64 [N, min(top + 1, classes)]
+    """
+    n, total = probabilities.shape
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : top + 1]
+    rows = [
+        first_distinct([*([label] if label >= 0 else []), *ranked], min(top + 1, total), total)
+        for label, ranked in zip(labels.tolist(), order.tolist(), strict=True)
+    ]
+    return np.array(rows, np.int64).reshape(n, -1)
+
+
+def concept_targets(kept: list[list[int]], own: list[list[int]], count: int, total: int) -> np.ndarray:
+    """Return each image's concept targets: the concepts kept for its class, then its own most relevant ones.
+
+    Parameters
+    ----------
+    kept, own : list of list of int
+        Per image, by falling relevance.
+    count : int
+        Targets per image.
+    total : int
+        Concepts of the layer.
+
+    Returns
+    -------
+    array of int64 [N, min(count, total)]
+    """
+    rows = [first_distinct([*k, *o], min(count, total), total) for k, o in zip(kept, own, strict=True)]
+    return np.array(rows, np.int64).reshape(len(kept), -1)

@@ -1,0 +1,78 @@
+"""Check the edges that may be shown: delete each kept source concept from X~ and recompute the targets, exactly."""
+
+from argparse import Namespace
+
+import numpy as np
+
+from gigraph import tables
+from gigraph.config import CLASSES
+from gigraph.gig import Decomposition, ablate, class_score, concept_score
+from gigraph.runtime import log, progress, run
+from gigraph.subject import Subject, as_device
+
+
+def main(args: Namespace) -> None:
+    settings = args.settings
+    source, target = settings["layers"]
+    subject = Subject(settings, args.compute, [source] if target == CLASSES else [source, target])
+    coefficients = tables.read(args.coefficients)
+    positions = subject.layers[source].height * subject.layers[source].width
+    ids = tables.numpy(coefficients, "image_id")[::positions]
+    labels = {row["image_id"]: row["label"] for row in tables.read(args.selection, ["image_id", "label"]).to_pylist()}
+    vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
+    beta = as_device(tables.beta(args.centre), subject.device)
+    start = beta * 0 if settings["baseline"] == "zero" else beta
+    sources = _kept(args.kept)
+    if target == CLASSES:
+        score = class_score(settings["class_output"])
+    else:
+        score = concept_score(as_device(tables.numpy(tables.read(args.targets[0], ["vector"]), "vector"), subject.device))
+        kept_targets = _kept(args.targets[1])
+    segment = subject.segment(source, target)
+    indptr, concepts = tables.csr(coefficients, "concepts")
+    values = tables.csr(coefficients, "values")[1]
+    drops: dict[tuple[int, int, int], list[float]] = {}
+    for index, image in enumerate(progress(ids.tolist(), len(ids), "images")):
+        label = labels[image]
+        delete = sources.get(label, [])
+        towards = [label] if target == CLASSES else kept_targets.get(label, [])
+        if not delete or not towards:
+            continue
+        pointer = indptr[index * positions : (index + 1) * positions + 1]
+        inside = slice(pointer[0], pointer[-1])
+        decomposition = Decomposition.from_csr(
+            *(as_device(part, subject.device) for part in (pointer - pointer[0], concepts[inside], values[inside]))
+        )
+        to = as_device(np.array(towards), subject.device)
+        drop = ablate(segment, score, vectors, start, decomposition, delete, to).cpu().numpy()
+        for i, q in enumerate(delete):
+            for j, t in enumerate(towards):
+                drops.setdefault((label, q, t), []).append(float(drop[i, j]))
+    keys = sorted(drops)
+    many = [np.array(drops[key]) for key in keys]
+    tables.write(
+        args.ablation,
+        "ablation",
+        {
+            "scope": [key[0] for key in keys],
+            "source": [key[1] for key in keys],
+            "target": [key[2] for key in keys],
+            "ablation": [float(d.mean()) for d in many],
+            "se": [float(d.std(ddof=1) / np.sqrt(len(d))) if len(d) > 1 else 0.0 for d in many],
+            "images": [len(d) for d in many],
+        },
+        args.lineage,
+    )
+    log.info("%d edges checked", len(keys))
+
+
+def _kept(path: str) -> dict[int, list[int]]:
+    """Return the kept concepts of each scope."""
+    found: dict[int, list[int]] = {}
+    for row in tables.read(path).to_pylist():
+        found.setdefault(row["scope"], []).append(row["concept"])
+    return found
+
+
+if __name__ == "__main__":
+    run(main, "selection", "centre", "concepts", "kept", "coefficients+", "attributions+", "targets+", "ablation")

@@ -1,0 +1,129 @@
+"""Attribute the targets of one shard's images, concepts of a later layer or classes, to concepts (Eqs. 3 to 7)."""
+
+from argparse import Namespace
+
+import numpy as np
+import torch
+
+from gigraph import tables
+from gigraph.config import CLASSES
+from gigraph.gig import Decomposition, attribute, class_score, concept_score
+from gigraph.runtime import log, progress, run
+from gigraph.subject import Subject, as_device, check_finite
+from gigraph.targets import class_targets, concept_targets
+
+
+def main(args: Namespace) -> None:
+    settings = args.settings
+    source, target = settings["layers"]
+    wanted = [source] if target == CLASSES else [source, target]
+    subject = Subject(settings, args.compute, wanted)
+    coefficients = tables.read(args.coefficients)
+    positions = subject.layers[source].height * subject.layers[source].width
+    ids = tables.numpy(coefficients, "image_id")[::positions]
+    selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
+    labels = np.array([selection[i]["label"] for i in ids.tolist()], np.int64)
+    images = _decompositions(coefficients, positions, subject.device)
+    vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
+    beta = as_device(tables.beta(args.centre), subject.device)
+    start = torch.zeros_like(beta) if settings["baseline"] == "zero" else beta
+    if target == CLASSES:
+        score, targets = class_score(settings["class_output"]), None
+    else:
+        towards = as_device(tables.numpy(tables.read(args.targets[0], ["vector"]), "vector"), subject.device)
+        score, targets = concept_score(towards), _concept_targets(args.targets, labels, ids, len(towards), settings)
+    segment = subject.segment(source, target)
+    batch = _path_points(subject.layers[source], args.compute.memory_mb)
+    rows: list[dict] = []
+    sweep = subject.images(settings["images"], ids, [selection[i]["path"] for i in ids.tolist()])
+    for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
+        with torch.inference_mode():
+            real = subject.network.activations(x, wanted)[target]
+            check_finite(real, target, ids[part])
+            real = real if target == CLASSES else subject.layers[target].to_pfvs(real)
+        to = class_targets(real.cpu().numpy(), labels[part], settings["top_classes"]) if targets is None else targets[part]
+        to = as_device(to, subject.device)
+        at_x = score(real, to)
+        found = attribute(
+            segment, score, vectors, start, images[part], to, batch=batch,
+            **{key: settings[key] for key in ("steps", "max_steps", "tolerance")},
+        )  # fmt: skip
+        for i, one in enumerate(found):
+            rows += _rows(ids[part][i], labels[part][i], to[i], at_x[i], one, settings["top_sources"])
+    columns = {key: [row[key] for row in rows] for key in tables.SCHEMAS["attributions"].names}
+    tables.write(args.attributions, "attributions", columns, args.lineage)
+    if rows:
+        error = np.abs(columns["completeness_error"]) / np.maximum(columns["total_absolute"], 1e-30)
+        log.info(
+            "%d images x targets: completeness error over sum |GIG| median %.1e, largest %.1e; steps at most %d",
+            len(rows), np.median(error), error.max(), max(columns["steps"]),
+        )  # fmt: skip
+        missed = int((error > settings["tolerance"]).sum())
+        if missed:
+            log.info("note: %d stay above attribution.tolerance after attribution.max_steps", missed)
+
+
+def _decompositions(coefficients, positions: int, device) -> list[Decomposition]:
+    indptr, concepts = tables.csr(coefficients, "concepts")
+    values = tables.csr(coefficients, "values")[1]
+    found = []
+    for first in range(0, len(coefficients), positions):
+        pointer = indptr[first : first + positions + 1]
+        inside = slice(pointer[0], pointer[-1])
+        found.append(
+            Decomposition.from_csr(
+                as_device(pointer - pointer[0], device), as_device(concepts[inside], device), as_device(values[inside], device)
+            )
+        )
+    return found
+
+
+def _concept_targets(paths: list[str], labels, ids, total: int, settings) -> np.ndarray:
+    """Return the targets of each image from the kept concepts of its class and its own class attributions."""
+    kept: dict[int, list[int]] = {}
+    for row in tables.read(paths[1]).to_pylist():
+        kept.setdefault(row["scope"], []).append(row["concept"])
+    own: dict[int, list[int]] = {}
+    for row in tables.read(paths[2], ["image_id", "label", "target", "sources", "values"]).to_pylist():
+        if row["image_id"] not in own or row["target"] == row["label"]:
+            ranked = sorted(zip(row["values"], row["sources"], strict=True), reverse=True)
+            own[row["image_id"]] = [concept for value, concept in ranked if value > 0]
+    return concept_targets(
+        [kept.get(label, []) for label in labels.tolist()],
+        [own[i] for i in ids.tolist()],
+        settings["class_targets"] + settings["top_targets"],
+        total,
+    )
+
+
+def _rows(image: int, label: int, targets, at_x, one, top: int) -> list[dict]:
+    """Return the table rows of one image, with the strongest `top` sources of each target in falling |GIG|."""
+    values = one.values.cpu().numpy().astype(np.float64)
+    concepts = one.concepts.cpu().numpy()
+    order = np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]
+    numbers = zip(
+        targets.tolist(), at_x.tolist(), one.at_concepts.tolist(), one.at_baseline.tolist(),
+        one.completeness_error.tolist(), one.total_absolute.tolist(), one.steps.tolist(), strict=True,
+    )  # fmt: skip
+    rows = []
+    for t, (target, x, at_concepts, at_baseline, error, total, steps) in enumerate(numbers):
+        kept = values[t, order[t]]
+        rows.append(
+            {
+                "image_id": int(image), "label": int(label), "target": target,
+                "sources": concepts[order[t]].tolist(), "values": kept.tolist(),
+                "remainder": float(values[t].sum() - kept.sum()), "error": x - at_concepts,
+                "at_x": x, "at_concepts": at_concepts, "at_baseline": at_baseline,
+                "completeness_error": error, "total_absolute": total, "steps": steps,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _path_points(layer, memory_mb: int) -> int:
+    """Return how many path points fit the budget, at some 24 maps of the source layer's size per point."""
+    return max(1, int(memory_mb * 1e6 / (4 * 24 * layer.height * layer.width * layer.channels)))
+
+
+if __name__ == "__main__":
+    run(main, "selection", "centre", "concepts", "coefficients", "targets+", "attributions")

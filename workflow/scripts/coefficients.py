@@ -1,0 +1,59 @@
+"""Decompose every PFV of the attributed images of one shard into concepts by the lasso (Eqs. 1 and 2)."""
+
+from argparse import Namespace
+
+import numpy as np
+
+from gigraph import tables
+from gigraph.lasso import lambda_max, lasso
+from gigraph.runtime import log, progress, run
+from gigraph.subject import Subject
+
+
+def main(args: Namespace) -> None:
+    settings = args.settings
+    name = settings["layer"]
+    selection = tables.read(args.selection)
+    here = selection.filter(tables.numpy(selection, "shard") == int(args.shard))
+    ids = tables.numpy(here, "image_id")
+    vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
+    beta = tables.beta(args.centre)
+    (calibration,) = tables.read(args.calibration).to_pylist()
+    subject = Subject(settings, args.compute, [name])
+    layer = subject.layers[name]
+    positions = layer.height * layer.width
+    indptr, indices, values, rel_l2, gap = [np.zeros(1, np.int64)], [], [], [], []
+    sweep = subject.images(settings["source"], ids, here["path"].to_pylist())
+    for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
+        pfvs = subject.pfvs(x, name, ids[part]).flatten(0, 1).cpu().numpy() - beta
+        lam = calibration["value"] * (lambda_max(pfvs, vectors) if calibration["penalty"] == "relative" else 1)
+        codes = lasso(pfvs, vectors, lam, tol=settings["tolerance"])
+        indptr.append(indptr[-1][-1] + codes.indptr[1:])
+        for found, one in ((indices, codes.indices), (values, codes.values), (rel_l2, codes.rel_l2), (gap, codes.gap)):
+            found.append(one)
+    where = np.tile(np.arange(positions), len(ids))
+    pointer = np.concatenate(indptr)
+    join = lambda parts, kind: np.concatenate([np.empty(0), *parts]).astype(kind)  # noqa: E731
+    tables.write(
+        args.coefficients,
+        "coefficients",
+        {
+            "image_id": np.repeat(ids, positions),
+            "y": (where // layer.width).astype(np.int32),
+            "x": (where % layer.width).astype(np.int32),
+            "concepts": tables.ragged(pointer, join(indices, np.int32)),
+            "values": tables.ragged(pointer, join(values, np.float32)),
+            "rel_l2": join(rel_l2, np.float32),
+            "gap": join(gap, np.float32),
+        },
+        args.lineage,
+    )
+    if len(where):
+        log.info(
+            "%d PFVs: %.1f non-zeros, relative l2 error %.3f, largest duality gap %.1e",
+            len(where), pointer[-1] / len(where), join(rel_l2, float).mean(), join(gap, float).max(),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main, "selection", "centre", "concepts", "calibration", "coefficients", "shard")

@@ -1,0 +1,35 @@
+"""Measure per layer how well the concepts reconstruct the PFVs, and with how few (Table 1)."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+
+from gigraph import tables
+from gigraph.runtime import log, run
+
+
+def main(args: Namespace) -> None:
+    folder = Path(args.folder)
+    rows = []
+    for layer in args.settings["layers"]:
+        shards = [folder / "coefficients" / layer / f"{shard}.parquet" for shard in range(args.settings["shards"])]
+        table = tables.read(shards, ["concepts", "rel_l2", "gap"])
+        k = len(tables.read(folder / "concepts" / f"{layer}.parquet", ["concept"]))
+        nonzeros = np.diff(tables.csr(table, "concepts")[0])
+        rows.append(
+            {
+                "layer": layer,
+                "rel_l2": float(tables.numpy(table, "rel_l2").mean()),
+                "l0_ratio": float(1 - nonzeros.mean() / k),
+                "nonzeros": float(nonzeros.mean()),
+                "gap": float(tables.numpy(table, "gap").max()),
+                "pfvs": len(table),
+            }
+        )
+        log.info("%s: relative l2 error %.3f, %.1f non-zeros of %d", layer, rows[-1]["rel_l2"], nonzeros.mean(), k)
+    tables.write(args.fidelity, "fidelity", {key: [row[key] for row in rows] for key in rows[0]}, args.lineage)
+
+
+if __name__ == "__main__":
+    run(main, "folder", "fidelity")

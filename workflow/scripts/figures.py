@@ -1,0 +1,97 @@
+"""Draw the figures of the report: reconstruction, completeness, and GIG beside exact ablation."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("svg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+from gigraph import tables  # noqa: E402
+from gigraph.config import CLASSES  # noqa: E402
+from gigraph.runtime import run  # noqa: E402
+
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's, told apart without colour vision
+mpl.rcParams |= {
+    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "gigraph",
+    "figure.constrained_layout.use": True, "axes.titlesize": 10, "axes.titleweight": "bold",
+}  # fmt: skip
+
+
+def main(args: Namespace) -> None:
+    folder = Path(args.folder)
+    out = folder / "figures"
+    out.mkdir(exist_ok=True)
+    _save(_fidelity(tables.read(folder / "evaluation" / "fidelity.parquet").to_pylist()), out / "fidelity.svg")
+    _save(_completeness(folder, args.settings), out / "completeness.svg")
+    _save(_ablation(tables.read(folder / "graph" / "edges.parquet"), args.settings["pairs"]), out / "ablation.svg")
+
+
+def _fidelity(rows):
+    layers = [row["layer"] for row in rows]
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3))
+    for axis, key, label, colour in (
+        (axes[0], "rel_l2", "relative l2 error (mean)", VERMILION),
+        (axes[1], "nonzeros", "non-zero coefficients per PFV (mean)", BLUE),
+    ):
+        bars = axis.bar(layers, [row[key] for row in rows], color=colour, width=0.6)
+        axis.bar_label(bars, fmt="%.3g", padding=2)
+        axis.set_ylabel(label)
+        axis.set_xlabel("layer")
+        axis.tick_params(axis="x", rotation=30 if len(layers) > 6 else 0)
+    return figure
+
+
+def _completeness(folder: Path, settings):
+    figure, axis = plt.subplots(figsize=(8, 0.5 * len(settings["pairs"]) + 1.4))
+    names, errors = [], []
+    for source, target in settings["pairs"]:
+        paths = [folder / "attributions" / f"{source}--{target}" / f"{s}.parquet" for s in range(settings["shards"])]
+        table = tables.read(paths, ["completeness_error", "total_absolute"])
+        scale = np.maximum(tables.numpy(table, "total_absolute"), 1e-30)
+        names.append(f"{source} → {target}")
+        errors.append(np.maximum(np.abs(tables.numpy(table, "completeness_error")) / scale, 1e-9))
+    parts = axis.boxplot(errors, orientation="horizontal", whis=(1, 99), showfliers=False, patch_artist=True, tick_labels=names)
+    for box in parts["boxes"]:
+        box.set(facecolor="#BFDDEE", edgecolor=BLUE)
+    for median in parts["medians"]:
+        median.set(color=VERMILION, linewidth=2)
+    axis.set_xscale("log")
+    axis.invert_yaxis()
+    axis.set_xlabel("|completeness error| / Σ|GIG|, per image and target (box: quartiles, whiskers: 1 to 99 %)")
+    return figure
+
+
+def _ablation(edges, pairs):
+    columns = min(3, len(pairs))
+    rows = -(-len(pairs) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3 * columns, 2.8 * rows), squeeze=False)
+    shown = tables.numpy(edges, "shown")
+    source, target = (np.array(edges[f"{end}_layer"].to_pylist()) for end in ("source", "target"))
+    mean, ablation = tables.numpy(edges, "mean"), tables.numpy(edges, "ablation")
+    for axis in axes.flat[len(pairs) :]:
+        axis.set_visible(False)
+    for axis, (a, b) in zip(axes.flat, pairs, strict=False):
+        here = shown & (source == a) & (target == b) & np.isfinite(ablation)
+        x, y = ablation[here], mean[here]
+        axis.scatter(x, y, s=10, color=GREEN if b == CLASSES else BLUE, alpha=0.6, linewidths=0)
+        if len(x):
+            ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+            axis.plot(ends, ends, color="0.5", linewidth=1, zorder=0)
+        correlation = np.corrcoef(x, y)[0, 1] if len(x) > 2 else float("nan")
+        axis.set_title(f"{a} → {b}  (r = {correlation:.2f})")
+        axis.set_xlabel("exact ablation")
+        axis.set_ylabel("GIG")
+    return figure
+
+
+def _save(figure, path: Path) -> None:
+    with tables.replacing(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    run(main, "folder")

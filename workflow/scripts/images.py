@@ -1,0 +1,23 @@
+"""Gather the manifest and the predictions of all shards into one table."""
+
+from argparse import Namespace
+
+import numpy as np
+
+from gigraph import tables
+from gigraph.runtime import log, run
+
+
+def main(args: Namespace) -> None:
+    manifest, predictions = tables.read(args.manifests), tables.read(args.predictions)
+    assert manifest["image_id"].equals(predictions["image_id"])
+    columns = {name: manifest[name] for name in manifest.column_names}
+    columns |= {name: predictions[name] for name in ("predicted", "probability")}
+    tables.write(args.images, "images", columns, args.lineage)
+    labels = tables.numpy(manifest, "label")
+    if len(labels) and labels.min() >= 0:
+        log.info("accuracy %.2f%% on %d images", 100 * np.mean(labels == tables.numpy(predictions, "predicted")), len(labels))
+
+
+if __name__ == "__main__":
+    run(main, "manifests+", "predictions+", "images")

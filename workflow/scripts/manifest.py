@@ -1,0 +1,52 @@
+"""List the images of one shard, decoding each once so that unreadable ones are known before the work begins."""
+
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from gigraph import tables
+from gigraph.images import Unreadable, decode, members
+from gigraph.runtime import log, progress, run
+
+
+def main(args: Namespace) -> None:
+    settings = args.settings
+    folder = Path(settings["source"])
+    entries = members(folder, int(args.shard), settings["shards"], settings["classes"], settings["limit_per_class"])
+
+    def size(entry):
+        try:
+            return decode(folder / entry.path, settings["max_pixels"]).size
+        except Unreadable as reason:
+            return str(reason)
+
+    with ThreadPoolExecutor(args.compute.workers) as pool:
+        sizes = list(progress(pool.map(size, entries), len(entries), "images"))
+    good = [(entry, found) for entry, found in zip(entries, sizes, strict=True) if not isinstance(found, str)]
+    bad = [(entry, found) for entry, found in zip(entries, sizes, strict=True) if isinstance(found, str)]
+    tables.write(
+        args.manifest,
+        "manifest",
+        {
+            "image_id": [entry.image_id for entry, _ in good],
+            "path": [entry.path for entry, _ in good],
+            "label": [entry.label for entry, _ in good],
+            "class": [entry.class_name for entry, _ in good],
+            "width": [size[0] for _, size in good],
+            "height": [size[1] for _, size in good],
+        },
+        args.lineage,
+    )
+    tables.write(
+        args.rejected,
+        "rejected",
+        {"path": [entry.path for entry, _ in bad], "reason": [reason for _, reason in bad]},
+        args.lineage,
+    )
+    for entry, reason in bad:
+        log.info("rejected %s: %s", entry.path, reason)
+    log.info("%d images, %d rejected", len(good), len(bad))
+
+
+if __name__ == "__main__":
+    run(main, "manifest", "rejected", "shard")

@@ -1,0 +1,77 @@
+"""Draw one shard's PFVs of every layer: one forward and one backward sweep per batch (Eq. 10, Sec. 3.2.1)."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gigraph import tables
+from gigraph.contribution import contributions
+from gigraph.runtime import log, progress, run
+from gigraph.sampling import draw_positions
+from gigraph.subject import Subject, check_finite
+
+
+def main(args: Namespace) -> None:
+    settings = args.settings
+    outputs = {name: Path(args.folder) / name / f"{args.shard}.parquet" for name in settings["layers"]}
+    stale = [
+        name for name, path in outputs.items() if tables.lineage_of(path) != settings["layers"][name]["lineage"]
+    ]
+    log.info("layers to sample: %s", ", ".join(stale) or "none")
+    subject = Subject(settings, args.compute, list(settings["layers"]))
+    manifest = tables.read(args.manifest)
+    ids, labels = tables.numpy(manifest, "image_id"), tables.numpy(manifest, "label")
+    rows = {name: {key: [] for key in ("image_id", "y", "x", "contribution", "fallback", "pfv")} for name in stale}
+    predicted, probability, residual = [], [], []
+    sweep = subject.images(settings["source"], ids, manifest["path"].to_pylist())
+    for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
+        maps, pfvs, logits = contributions(
+            subject.network, x, settings["contribution"]["method"],
+            labels[part] if settings["contribution"]["target"] == "label" else None,
+        )  # fmt: skip
+        best = logits.softmax(1).max(1)
+        predicted.append(best.indices.cpu().numpy())
+        probability.append(best.values.cpu().numpy())
+        target = best.indices if settings["contribution"]["target"] == "predicted" else torch.as_tensor(labels[part])
+        score = logits.gather(1, target.to(logits.device)[:, None])
+        sums = torch.stack([maps[name].sum(1) for name in settings["layers"]], 1)
+        residual.append((score - sums).cpu().numpy())
+        for name in stale:
+            check_finite(pfvs[name], name, ids[part])
+            _draw(rows[name], name, maps[name].cpu().numpy(), pfvs[name], ids[part], settings, subject.layers[name].width)
+    for name in stale:
+        channels = subject.layers[name].channels
+        columns = {key: np.concatenate(found) if found else np.empty(0) for key, found in rows[name].items()}
+        columns["pfv"] = columns["pfv"].reshape(-1, channels)
+        tables.write(outputs[name], "pfvs", columns, settings["layers"][name]["lineage"], vectors="pfv")
+        log.info("%s: %d PFVs, %d drawn uniformly", name, len(columns["pfv"]), int(np.sum(columns["fallback"])))
+    empty = np.empty(0)
+    tables.write(
+        args.predictions,
+        "predictions",
+        {
+            "image_id": ids,
+            "predicted": np.concatenate(predicted or [empty]).astype(np.int32),
+            "probability": np.concatenate(probability or [empty]).astype(np.float32),
+            "contribution_residual": [row.tolist() for part in residual for row in part],
+        },
+        args.lineage,
+    )
+
+
+def _draw(rows, name, contribution, pfvs, ids, settings, width) -> None:
+    count = settings["layers"][name]["pfvs_per_image"]
+    position, fallback = draw_positions(contribution, count, seed=settings["seed"], image_ids=ids, layer=name)
+    rows["image_id"].append(np.repeat(ids, position.shape[1]))
+    rows["y"].append((position // width).ravel().astype(np.int32))
+    rows["x"].append((position % width).ravel().astype(np.int32))
+    rows["contribution"].append(np.take_along_axis(contribution, position, 1).ravel().astype(np.float32))
+    rows["fallback"].append(fallback.ravel())
+    index = torch.as_tensor(position, device=pfvs.device)[..., None].expand(-1, -1, pfvs.shape[2])
+    rows["pfv"].append(pfvs.gather(1, index).flatten(0, 1).cpu().numpy())
+
+
+if __name__ == "__main__":
+    run(main, "manifest", "predictions", "folder", "shard")
