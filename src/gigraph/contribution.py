@@ -6,19 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.network import Network
+from gigraph.network import CLASSES, Layer, Network
 from gigraph.srd import Sweep
 
 
 def contributions(
-    network: Network, x: Tensor, method: str = "srd", labels: np.ndarray | None = None
+    network: Network, layers: list[Layer], x: Tensor, method: str = "srd", labels: np.ndarray | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     """Carry a logit back to every position of every layer, by one forward and one backward sweep.
 
     Parameters
     ----------
     network : Network
-        The traced model and its layers.
+        The traced model.
+    layers : list of Layer
+        The layers whose positions are asked about.
     x : Tensor [N, 3, H, W]
         Network inputs.
     method : {"srd", "grad_x_input"}
@@ -36,24 +38,55 @@ def contributions(
         The model's output.
     """
     if method == "srd":
-        sweep = Sweep(network.graph_module, x, keep=[layer.node for layer in network.layers.values()])
+        sweep = Sweep(network.graph_module, x, keep=[layer.node for layer in layers])
         values = {node.name: value for node, value in sweep.values.items()}
         logits = values[sweep.order[-1].name]
         relevance = sweep.from_logits(_targets(logits, labels))
-        maps = {name: relevance[layer.node].flatten(1) for name, layer in network.layers.items()}
-        pfvs = {name: layer.to_pfvs(values[layer.node]) for name, layer in network.layers.items()}
+        maps = {layer.name: relevance[layer.node].flatten(1) for layer in layers}
+        pfvs = {layer.name: layer.to_pfvs(values[layer.node]) for layer in layers}
         return maps, pfvs, logits
     with torch.enable_grad():
-        found = network.activations(x.detach().requires_grad_(), list(network.layers))
-        logits = found.pop("classes")
+        found = network.activations(x.detach().requires_grad_(), layers)
+        logits = found.pop(CLASSES)
         score = logits.gather(1, _targets(logits, labels)[:, None]).sum()
-        gradients = torch.autograd.grad(score, list(found.values()))
-    pfvs = {name: network.layers[name].to_pfvs(value.detach()) for name, value in found.items()}
+        gradients = torch.autograd.grad(score, [found[layer.name] for layer in layers])
+    pfvs = {layer.name: layer.to_pfvs(found[layer.name].detach()) for layer in layers}
     maps = {
-        name: (network.layers[name].to_pfvs(gradient) * pfvs[name]).sum(2)
-        for (name, gradient) in zip(found, gradients, strict=True)
+        layer.name: (layer.to_pfvs(gradient) * pfvs[layer.name]).sum(2)
+        for layer, gradient in zip(layers, gradients, strict=True)
     }
     return maps, pfvs, logits.detach()
+
+
+def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tensor, method: str = "srd") -> Tensor:
+    """Return the instance-specific effective receptive field (iERF) of one PFV per image.
+
+    Parameters
+    ----------
+    network, layer : Network, Layer
+        Where the PFVs are.
+    x : Tensor [N, 3, H, W]
+        Network inputs.
+    positions : Tensor of int64 [N]
+        Index of the PFV among the layer's positions; it starts with R = 1.
+    method : {"srd", "grad_x_input"}
+        Eq. 10 operation by operation, or taken once over the whole way from the input to the layer.
+
+    Returns
+    -------
+    Tensor [N, H, W]
+        Signed relevance of each input pixel.
+    """
+    if method == "srd":
+        sweep = Sweep(network.graph_module, x, last=layer.node)
+        return sweep.from_positions(layer.node, positions // layer.width, positions % layer.width)
+    with torch.enable_grad():
+        image = x.detach().requires_grad_()
+        pfvs = layer.to_pfvs(network.segment("input", layer)(image))
+        v = pfvs[torch.arange(len(x), device=x.device), positions]  # [N, C]
+        cotangent = v.detach() / v.detach().square().sum(1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
+        (gradient,) = torch.autograd.grad(v, image, cotangent)
+    return (gradient * x).sum(1)
 
 
 def _targets(logits: Tensor, labels: np.ndarray | None) -> Tensor:

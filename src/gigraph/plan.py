@@ -188,7 +188,8 @@ class Plan:
             case "graph":
                 return {"layers": self.layers, "pairs": self.pairs, "shards": len(self.shards)}
             case "exemplars":
-                return {**network, **c.exemplars.model_dump(), "layer": of["layer"], "images": images["source"]}
+                return {**network, **c.exemplars.model_dump(), "layer": of["layer"], "images": images["source"],
+                        "contribution": c.contribution.method}
             case "fidelity":
                 return {"layers": self.layers, "shards": len(self.shards)}
             case "alignment":

@@ -39,8 +39,13 @@ class Subject:
         self.preprocessing = Preprocessing.from_settings(
             settings["preprocessing"], preset_of(model["source"], model["weights"])
         )
-        self.network = Network(module.to(self.device), layers, example=self.preprocessing.example())
-        self.layers: dict[str, Layer] = self.network.layers
+        shape = self.preprocessing.shape(settings.get("size"))
+        self.network = Network(module.to(self.device), shape, model["source"])
+        self.layers: dict[str, Layer] = {layer.name: layer for layer in self.network.check_order(layers)}
+
+    def example(self) -> Tensor:
+        """Return a batch of one grey image, for checks."""
+        return torch.zeros(1, *self.network.image_shape, device=self.device)
 
     def images(self, folder: str | Path, ids: Sequence[int], paths: Sequence[str]) -> Iterator[tuple[slice, Tensor]]:
         """Yield (rows, batch [B, 3, H, W]) over image files, decoded ahead of use."""
@@ -59,17 +64,18 @@ class Subject:
             If one of them is not finite, naming layer and image.
         """
         with torch.inference_mode():
-            found = self.layers[layer].to_pfvs(self.network.activations(x, [layer])[layer])
+            found = self.layers[layer].to_pfvs(self.network.activations(x, [self.layers[layer]])[layer])
         check_finite(found, layer, ids)
         return found
 
     def segment(self, source: str, target: str) -> Any:
         """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes]."""
-        forward = self.network.segment(source, target)
         here = self.layers[source]
         if target == CLASSES:
+            forward = self.network.segment(here, CLASSES)
             return lambda pfvs: forward(here.from_pfvs(pfvs))
         there = self.layers[target]
+        forward = self.network.segment(here, there)
         return lambda pfvs: there.to_pfvs(forward(here.from_pfvs(pfvs)))
 
 

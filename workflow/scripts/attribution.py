@@ -38,7 +38,7 @@ def main(args: Namespace) -> None:
     sweep = subject.images(settings["images"], ids, [selection[i]["path"] for i in ids.tolist()])
     for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
         with torch.inference_mode():
-            real = subject.network.activations(x, wanted)[target]
+            real = subject.network.activations(x, list(subject.layers.values()))[target]
             check_finite(real, target, ids[part])
             real = real if target == CLASSES else subject.layers[target].to_pfvs(real)
         to = class_targets(real.cpu().numpy(), labels[part], settings["top_classes"]) if targets is None else targets[part]

@@ -27,7 +27,7 @@ def main(args: Namespace) -> None:
                 f"images give {rows} PFVs; lower concepts.expansion or raise sampling.pfvs_per_image"
             )
     if settings["contribution"] == "srd":
-        Sweep(network.graph_module, subject.preprocessing.example().to(subject.device))
+        Sweep(network.graph_module, subject.example())
     layers = list(subject.layers.values())
     tables.write(
         args.layers,

@@ -28,7 +28,7 @@ def main(args: Namespace) -> None:
     sweep = subject.images(settings["source"], ids, manifest["path"].to_pylist())
     for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
         maps, pfvs, logits = contributions(
-            subject.network, x, settings["contribution"]["method"],
+            subject.network, list(subject.layers.values()), x, settings["contribution"]["method"],
             labels[part] if settings["contribution"]["target"] == "label" else None,
         )  # fmt: skip
         best = logits.softmax(1).max(1)

@@ -1,0 +1,123 @@
+"""Tiles that show a concept: a PFV's image cropped to its iERF, or an image lit where a concept is.
+
+Pure: images and maps are arrays; reading files and writing sheets is the scripts' work.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+CONTEXT = 0.38
+"""Brightness left to what lies outside the iERF."""
+
+
+def spread_box(field: np.ndarray, share: float = 0.9, least: int = 16) -> tuple[int, int, int, int]:
+    """Return the smallest square, centred on the field's mass, that holds a share of it.
+
+    Parameters
+    ----------
+    field : array of float [H, W]
+        Non-negative weights, such as |iERF|.
+    share : float
+        Of the mass.
+    least : int
+        Smallest side in pixels.
+
+    Returns
+    -------
+    left, top, right, bottom : int
+        Inside the image.
+    """
+    height, width = field.shape
+    total = field.sum()
+    if not total > 0:
+        return 0, 0, width, height
+    rows, columns = np.mgrid[:height, :width]
+    cy, cx = (field * rows).sum() / total, (field * columns).sum() / total
+    radius = np.maximum(np.abs(rows - cy), np.abs(columns - cx)).ravel()
+    order = np.argsort(radius, kind="stable")
+    reached = np.searchsorted(np.cumsum(field.ravel()[order]), share * total)
+    half = radius[order[min(reached, len(order) - 1)]] + 0.5
+    side = int(min(max(round(2 * half), least), height, width))
+    left = int(np.clip(round(cx + 0.5 - side / 2), 0, width - side))
+    top = int(np.clip(round(cy + 0.5 - side / 2), 0, height - side))
+    return left, top, left + side, top + side
+
+
+def field_weights(relevance: np.ndarray, blur: float) -> np.ndarray:
+    """Return the iERF as weights in [0, 1]: |R| blurred by a Gaussian and divided by its 99th percentile [H, W]."""
+    magnitude = np.abs(relevance)
+    peak = magnitude.max()
+    if not peak > 0:
+        return np.zeros_like(magnitude)
+    image = Image.fromarray((magnitude / peak).astype(np.float32), mode="F")
+    smooth = np.asarray(_blur(image, blur))
+    return np.clip(smooth / max(np.quantile(smooth, 0.99), 1e-12), 0, 1)
+
+
+def _blur(image: Image.Image, radius: float) -> Image.Image:
+    # Pillow's Gaussian works on 8-bit images only.
+    scaled = Image.fromarray((np.asarray(image) ** 0.5 * 255).astype(np.uint8))
+    return scaled.filter(ImageFilter.GaussianBlur(radius))
+
+
+def dim(image: Image.Image, weights: np.ndarray) -> Image.Image:
+    """Return the image at full brightness where the weights [H, W] are 1 and dimmed where they are 0."""
+    mask = Image.fromarray((np.clip(weights, 0, 1) * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
+    pixels = np.asarray(image, np.float32)
+    grey = pixels.mean(2, keepdims=True)
+    dark = CONTEXT * (0.35 * pixels + 0.65 * grey)
+    alpha = np.asarray(mask, np.float32)[..., None] / 255
+    return Image.fromarray((alpha * pixels + (1 - alpha) * dark).round().astype(np.uint8))
+
+
+def exemplar_tile(image: Image.Image, relevance: np.ndarray, side: int) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Return a PFV's tile: the image cropped to the iERF with the context dimmed, and the crop's box.
+
+    Parameters
+    ----------
+    image : PIL image
+        As the network sees it, [H, W].
+    relevance : array [H, W]
+        The PFV's iERF.
+    side : int
+        Side of the tile in pixels.
+    """
+    height, width = relevance.shape
+    weights = field_weights(relevance, blur=max(height, width) / 64)
+    left, top, right, bottom = spread_box(np.where(weights > 0.1, weights, 0), least=max(height, width) // 4)
+    margin = (right - left) // 8
+    side_in = min(right - left + 2 * margin, height, width)
+    left = int(np.clip(left - margin, 0, width - side_in))
+    top = int(np.clip(top - margin, 0, height - side_in))
+    box = (left, top, left + side_in, top + side_in)
+    # Saturate early: what matters at all is shown at full brightness.
+    lit = dim(image, np.clip(weights * 2.5, 0, 1))
+    return lit.crop(box).resize((side, side), Image.Resampling.LANCZOS), box
+
+
+def localisation_tile(image: Image.Image, coefficients: np.ndarray, peak: float, side: int) -> Image.Image:
+    """Return the whole image lit where a concept's coefficients [h, w] are large, relative to `peak`."""
+    weights = np.clip(np.maximum(coefficients, 0) / max(peak, 1e-12), 0, 1)
+    return dim(image.resize((side, side), Image.Resampling.LANCZOS), np.sqrt(weights))
+
+
+def grid_of(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return per-position values [P] as a map [h, w]: tokens that form a square, after a class token or not, do too."""
+    if height > 1 or width == 1:
+        return values.reshape(height, width)
+    for skip in (0, 1):
+        side = round((width - skip) ** 0.5)
+        if side * side == width - skip and side > 1:
+            return values[skip:].reshape(side, side)
+    return values.reshape(height, width)
+
+
+def sheet(rows: list[list[Image.Image]], columns: int, side: int) -> Image.Image:
+    """Paste tiles into a grid, one list per row; missing tiles stay black."""
+    page = Image.new("RGB", (columns * side, max(len(rows), 1) * side))
+    for y, row in enumerate(rows):
+        for x, tile in enumerate(row):
+            page.paste(tile, (x * side, y * side))
+    return page

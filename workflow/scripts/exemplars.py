@@ -1,0 +1,154 @@
+"""Picture one layer's kept concepts: their nearest PFVs cropped to the iERF, and where they are in images."""
+
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+
+from gigraph import tables
+from gigraph.contribution import receptive_fields
+from gigraph.images import decode
+from gigraph.pictures import exemplar_tile, grid_of, localisation_tile, sheet
+from gigraph.runtime import log, progress, run
+from gigraph.subject import Subject, as_device
+
+PER_SHEET = 32
+
+
+def main(args: Namespace) -> None:
+    settings = args.settings
+    subject = Subject(settings, args.compute, [settings["layer"]])
+    sheets = Path(args.sheets)
+    shutil.rmtree(sheets, ignore_errors=True)
+    sheets.mkdir(parents=True)
+    kept = tables.read(args.kept).to_pylist()
+    concepts = sorted({row["concept"] for row in kept})
+    exemplars = _exemplars(args, subject, concepts, sheets)
+    localisation = _localisation(args, subject, kept, sheets)
+    tables.write(args.exemplars, "exemplars", exemplars, args.lineage)
+    tables.write(args.localisation, "localisation", localisation, args.lineage)
+    log.info("%d concepts, %d exemplars, %d localisations", len(concepts), len(exemplars["concept"]), len(localisation["concept"]))
+
+
+def nearest(cosines: np.ndarray, image_ids: np.ndarray, count: int) -> np.ndarray:
+    """Return the rows of the `count` largest cosines, at most one per image, in falling order."""
+    order = np.argsort(-cosines, kind="stable")
+    first = np.unique(image_ids[order], return_index=True)[1]
+    return order[np.sort(first)[:count]]
+
+
+def _exemplars(args, subject, concepts, sheets):
+    settings, layer = args.settings, subject.layers[args.settings["layer"]]
+    side, folder = settings["tile"], Path(settings["images"])
+    pfvs = tables.read(args.pfvs, ["image_id", "y", "x", "pfv"])
+    ids, y, x = (tables.numpy(pfvs, name) for name in ("image_id", "y", "x"))
+    manifest = {row["image_id"]: row for row in tables.read(args.manifests).to_pylist()}
+    unit = _unit(tables.numpy(pfvs, "pfv") - tables.beta(args.centre))
+    vectors = _unit(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"))[concepts]
+    chosen = [nearest(unit @ vector, ids, settings["nearest"]) for vector in vectors]
+    cosine = [unit[rows] @ vector for rows, vector in zip(chosen, vectors, strict=True)]
+    flat = np.concatenate(chosen) if chosen else np.empty(0, np.int64)
+    tiles, boxes = [], []
+    sweep = subject.images(folder, ids[flat], [manifest[i]["path"] for i in ids[flat].tolist()])
+    for part, batch in progress(sweep, -(-len(flat) // args.compute.batch_size), "iERF batches"):
+        rows = flat[part]
+        positions = as_device(y[rows].astype(np.int64) * layer.width + x[rows], subject.device)
+        fields = receptive_fields(subject.network, layer, batch, positions, settings["contribution"]).cpu().numpy()
+        for row, field in zip(rows, fields, strict=True):
+            original = decode(folder / manifest[int(ids[row])]["path"])
+            tile, box = exemplar_tile(subject.preprocessing.display(original), field, side)
+            tiles.append(tile)
+            boxes.append(_original_box(box, field.shape, subject.preprocessing.crop_box(original.size)))
+    columns = {name: [] for name in tables.SCHEMAS["exemplars"].names}
+    at = 0
+    for first in range(0, len(concepts), PER_SHEET):
+        page, name = [], f"sheets/concepts-{first // PER_SHEET:03d}.webp"
+        for index in range(first, min(first + PER_SHEET, len(concepts))):
+            count = len(chosen[index])
+            page.append(tiles[at : at + count])
+            for rank in range(count):
+                row = chosen[index][rank]
+                image = manifest[int(ids[row])]
+                values = {
+                    "concept": concepts[index], "rank": rank, "image_id": image["image_id"], "y": y[row], "x": x[row],
+                    "cosine": cosine[index][rank], "label": image["label"], "path": image["path"],
+                    "box": boxes[at + rank], "sheet": name, "row": index - first, "column": rank,
+                }  # fmt: skip
+                for key, value in values.items():
+                    columns[key].append(value)
+            at += count
+        sheet(page, settings["nearest"], side).save(sheets.parent / name, quality=85, method=4)
+    return columns
+
+
+def _localisation(args, subject, kept, sheets):
+    """Show each class's kept concepts on the images of the class where they matter most."""
+    settings, layer = args.settings, subject.layers[args.settings["layer"]]
+    side, folder, count = settings["tile"], Path(settings["images"]), settings["localised"]
+    relevance = _relevance(args.attributions)
+    selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
+    coefficients = tables.read(args.coefficients)
+    start = {image: i * layer.positions for i, image in enumerate(tables.numpy(coefficients, "image_id")[:: layer.positions].tolist())}
+    indptr, active = tables.csr(coefficients, "concepts")
+    values = tables.csr(coefficients, "values")[1]
+
+    def maps(image: int, concept: int) -> np.ndarray:
+        found = np.zeros(layer.positions)
+        pointer = indptr[start[image] : start[image] + layer.positions + 1]
+        inside = slice(pointer[0], pointer[-1])
+        hit = active[inside] == concept
+        position = np.repeat(np.arange(layer.positions), np.diff(pointer))[hit]
+        found[position] = values[inside][hit]
+        return grid_of(found, layer.height, layer.width)
+
+    columns = {name: [] for name in tables.SCHEMAS["localisation"].names}
+    for scope in sorted({row["scope"] for row in kept if row["scope"] >= 0}):
+        page, name = [], f"sheets/class-{scope:05d}.webp"
+        for row in (row for row in kept if row["scope"] == scope):
+            concept = row["concept"]
+            ranked = sorted(relevance.get((scope, concept), []), reverse=True)[:count]
+            fields = [maps(image, concept) for _, image in ranked]
+            peak = max((field.max() for field in fields), default=0)
+            tiles = []
+            for rank, ((value, image), field) in enumerate(zip(ranked, fields, strict=True)):
+                path = selection[image]["path"]
+                shown = subject.preprocessing.display(decode(folder / path))
+                tiles.append(localisation_tile(shown, field, peak, side))
+                values_of = {
+                    "scope": scope, "concept": concept, "rank": rank, "image_id": image, "path": path,
+                    "coefficient": field.max(), "relevance": value, "sheet": name, "row": len(page), "column": rank,
+                }  # fmt: skip
+                for key, one in values_of.items():
+                    columns[key].append(one)
+            page.append(tiles)
+        sheet(page, count, side).save(sheets.parent / name, quality=80, method=4)
+    return columns
+
+
+def _relevance(paths):
+    """Return {(class, concept): [(GIG to the class, image), ...]} over the images of each class."""
+    found: dict[tuple[int, int], list[tuple[float, int]]] = {}
+    for row in tables.read(paths, ["image_id", "label", "target", "sources", "values"]).to_pylist():
+        if row["target"] == row["label"]:
+            for concept, value in zip(row["sources"], row["values"], strict=True):
+                found.setdefault((row["label"], concept), []).append((value, row["image_id"]))
+    return found
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
+
+
+def _original_box(box, shape, seen) -> list[int]:
+    """Map a box in network pixels to the original image, of which the network sees the box `seen`."""
+    left, top, right, bottom = seen
+    sx, sy = (right - left) / shape[1], (bottom - top) / shape[0]
+    return [round(left + box[0] * sx), round(top + box[1] * sy), round(left + box[2] * sx), round(top + box[3] * sy)]
+
+
+if __name__ == "__main__":
+    run(
+        main, "selection", "manifests+", "centre", "concepts", "kept", "pfvs+", "coefficients+", "attributions+",
+        "exemplars", "localisation", "sheets",
+    )  # fmt: skip
