@@ -282,12 +282,12 @@ def ablate(
     Tensor [len(sources), T]
         S_t(X~) - S_t(X~ without the concept): positive where the concept supports the target.
     """
-    variants = [image.offset(vectors), *(image.without(source, vectors) for source in sources)]
+    active = set(image.concepts.tolist())
+    rows = [i for i, source in enumerate(sources) if source in active]
+    variants = [image.offset(vectors), *(image.without(sources[i], vectors) for i in rows)]
+    drops = vectors.new_zeros(len(sources), len(targets))
     with torch.no_grad():
-        scores = torch.cat(
-            [
-                score(segment(start + torch.stack(variants[i : i + batch])), targets.expand(len(variants[i : i + batch]), -1))
-                for i in range(0, len(variants), batch)
-            ]
-        )
-    return scores[0] - scores[1:]
+        parts = [start + torch.stack(variants[i : i + batch]) for i in range(0, len(variants), batch)]
+        scores = torch.cat([score(segment(part), targets.expand(len(part), -1)) for part in parts])
+    drops[rows] = scores[0] - scores[1:]
+    return drops

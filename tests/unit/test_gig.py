@@ -1,0 +1,194 @@
+"""Eqs. 3 to 7: the batched attribution against the literal one, and its theorems."""
+
+import numpy as np
+import pytest
+import torch
+from reference.gig import class_value, concept_value, gig_at_positions
+from torch import nn
+
+from gigraph.gig import Decomposition, ablate, attribute, class_score, concept_score, integrated_gradients
+from gigraph.quadrature import gauss_legendre, midpoint
+
+N, P, C, C_B, K, K_B = 3, 6, 5, 4, 9, 7
+
+
+@pytest.fixture
+def world():
+    """A two-layer ReLU network on P positions that mixes positions, and N images of sparse codes."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    mix, first, second = torch.randn(P, P), torch.randn(C, 8), torch.randn(8, C_B)
+
+    def segment(x):
+        return torch.relu(torch.relu(torch.einsum("pr,nrc->npc", mix, x @ first))) @ second
+
+    codes = torch.randn(N, P, K) * (torch.rand(N, P, K) < 0.3)
+    images = []
+    for code in codes:
+        active = code.any(0).nonzero()[:, 0]
+        images.append(Decomposition(active, code[:, active]))
+    yield {"segment": segment, "vectors": torch.randn(K, C), "targets": torch.randn(K_B, C_B),
+           "beta": torch.randn(C), "images": images}  # fmt: skip
+    torch.set_default_dtype(torch.float32)
+
+
+def head(omega):
+    return omega.mean(1)
+
+
+def run(world, segment, score, targets, **options):
+    return attribute(segment, score, world["vectors"], world["beta"], world["images"], targets, **options)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 1000])
+def test_equation_5_against_the_literal_sum(world, batch):
+    targets = torch.tensor([[0, 3, 6], [1, 1, 2], [5, 4, 0]])
+    found = run(world, world["segment"], concept_score(world["targets"]), targets, steps=7, max_steps=7, batch=batch)
+    for i, image in enumerate(world["images"]):
+        for j, t in enumerate(targets[i].tolist()):
+            literal = gig_at_positions(
+                world["segment"],
+                lambda omega, _, t=t: concept_value(omega[0], world["targets"][t])[None, None],
+                image.u, world["vectors"][image.concepts], world["beta"], t, steps=7,
+            )  # fmt: skip
+            torch.testing.assert_close(found[i].values[j], literal.sum(0))
+
+
+def test_equation_4_per_position(world):
+    image, t = world["images"][0], 2
+    score = concept_score(world["targets"])
+    d = integrated_gradients(world["segment"], score, world["beta"], image.offset(world["vectors"])[None],
+                             torch.tensor([[t]]), steps=5, batch=100)  # fmt: skip
+    literal = gig_at_positions(world["segment"], score, image.u, world["vectors"][image.concepts], world["beta"], t, 5)
+    torch.testing.assert_close(image.gather_positions(d[0], world["vectors"])[0], literal)
+
+
+def test_equation_7_for_classes(world):
+    def segment(x):
+        return head(world["segment"](x))
+
+    targets = torch.tensor([[0, 1], [2, 3], [3, 0]])
+    found = run(world, segment, class_score(), targets, steps=6, max_steps=6)
+    for i, image in enumerate(world["images"]):
+        for j, label in enumerate(targets[i].tolist()):
+            literal = gig_at_positions(
+                segment, lambda out, _, label=label: class_value(out[0], label)[None, None],
+                image.u, world["vectors"][image.concepts], world["beta"], label, steps=6,
+            )  # fmt: skip
+            torch.testing.assert_close(found[i].values[j], literal.sum(0))
+
+
+def test_completeness_improves_to_the_tolerance(world):
+    targets = torch.arange(K_B).repeat(N, 1)
+    found = run(world, world["segment"], concept_score(world["targets"]), targets, steps=2, max_steps=4096, tolerance=1e-3)
+    for one in found:
+        assert (one.completeness_error.abs() <= 1e-3 * one.total_absolute).all()
+        assert one.steps.min() >= 2 and len(one.steps.unique()) > 1  # only those refined that need it
+
+
+def test_refined_pairs_equal_a_run_at_their_steps(world):
+    targets = torch.arange(K_B).repeat(N, 1)
+    score = concept_score(world["targets"])
+    found = run(world, world["segment"], score, targets, steps=2, max_steps=64, tolerance=1e-2)
+    for steps in (2, 16, 64):
+        fixed = run(world, world["segment"], score, targets, steps=steps, max_steps=steps)
+        for one, other in zip(found, fixed, strict=True):
+            here = one.steps == steps
+            torch.testing.assert_close(one.values[here], other.values[here])
+
+
+def test_completeness_is_against_reconstruction_and_baseline(world):
+    score = concept_score(world["targets"])
+    found = run(world, world["segment"], score, torch.tensor([[4], [4], [4]]))
+    for image, one in zip(world["images"], found, strict=True):
+        at_x = score(world["segment"]((world["beta"] + image.offset(world["vectors"]))[None]), torch.tensor([[4]]))
+        at_beta = score(world["segment"](world["beta"].expand(1, P, C)), torch.tensor([[4]]))
+        torch.testing.assert_close(one.at_concepts, at_x[0])
+        torch.testing.assert_close(one.at_baseline, at_beta[0])
+
+
+def test_a_linear_model_is_attributed_exactly_in_one_step(world):
+    weight = torch.randn(C, C_B)
+    unit = nn.functional.normalize(world["targets"], dim=1)
+    found = run(world, lambda x: x @ weight, concept_score(world["targets"]), torch.arange(K_B).repeat(N, 1), steps=1)
+    for image, one in zip(world["images"], found, strict=True):
+        exact = image.u.sum(0) * (world["vectors"][image.concepts] @ weight @ unit.T).T
+        torch.testing.assert_close(one.values, exact)
+        torch.testing.assert_close(one.completeness_error, torch.zeros(K_B), atol=1e-9, rtol=0)
+
+
+def test_attributions_are_linear_in_the_score(world):
+    base = concept_score(world["targets"])
+    targets = torch.tensor([[0, 1]] * N)
+
+    def both(omega, t):
+        scores = base(omega, t)
+        return torch.stack([2 * scores[:, 0] - 3 * scores[:, 1], scores[:, 1]], 1)
+
+    one = run(world, world["segment"], base, targets, steps=8, max_steps=8)
+    two = run(world, world["segment"], both, targets, steps=8, max_steps=8)
+    for a, b in zip(one, two, strict=True):
+        torch.testing.assert_close(b.values[0], 2 * a.values[0] - 3 * a.values[1])
+
+
+def test_a_concept_that_does_not_matter_gets_nothing(world):
+    """Sensitivity: rotate one concept vector into the null space of the first layer."""
+    blind = torch.zeros(C, 8)
+    blind[:-1] = torch.randn(C - 1, 8)
+    vectors = world["vectors"].clone()
+    vectors[0] = torch.eye(C)[-1]
+    image = Decomposition(torch.tensor([0, 1]), torch.ones(P, 2))
+    (one,) = attribute(lambda x: torch.relu(x @ blind), concept_score(torch.randn(2, 8)), vectors, world["beta"],
+                       [image], torch.tensor([[0, 1]]))  # fmt: skip
+    assert (one.values[:, 0] == 0).all() and (one.values[:, 1] != 0).any()
+
+
+def test_forward_mode_gives_the_same_attribution(world):
+    """One Jacobian-vector product per source yields every target: the transpose of what `attribute` does."""
+    score, t = concept_score(world["targets"]), torch.arange(K_B)[None]
+    image = world["images"][1]
+    nodes, weights = midpoint(9)
+    offset = image.offset(world["vectors"])
+    forward = torch.zeros(K_B, len(image.concepts))
+    for q, concept in enumerate(image.concepts.tolist()):
+        direction = image.u[:, q : q + 1] * world["vectors"][concept]
+        for alpha, weight in zip(nodes, weights, strict=True):
+            _, slope = torch.func.jvp(
+                lambda x: score(world["segment"](x), t), ((world["beta"] + alpha * offset)[None],), (direction[None],)
+            )
+            forward[:, q] += weight * slope[0]
+    reverse = run({**world, "images": [image]}, world["segment"], score, t, steps=9, max_steps=9)
+    torch.testing.assert_close(reverse[0].values, forward)
+
+
+def test_ablation_recomputes_without_the_concept(world):
+    score, image = concept_score(world["targets"]), world["images"][0]
+    targets = torch.tensor([1, 5])
+    absent = next(q for q in range(K) if q not in image.concepts.tolist())
+    sources = [int(image.concepts[1]), absent]
+    drop = ablate(world["segment"], score, world["vectors"], world["beta"], image, sources, targets, batch=2)
+    full = torch.zeros(P, K)
+    full[:, image.concepts] = image.u
+    for i, q in enumerate(sources):
+        code = full.clone()
+        before = score(world["segment"]((world["beta"] + code @ world["vectors"])[None]), targets[None])[0]
+        code[:, q] = 0
+        after = score(world["segment"]((world["beta"] + code @ world["vectors"])[None]), targets[None])[0]
+        torch.testing.assert_close(drop[i], before - after)
+    assert (drop[1] == 0).all()
+
+
+def test_a_decomposition_from_csr():
+    indptr, indices = torch.tensor([0, 2, 2, 3]), torch.tensor([7, 2, 7])
+    found = Decomposition.from_csr(indptr, indices, torch.tensor([1.0, 2.0, 3.0]))
+    assert found.concepts.tolist() == [2, 7]
+    assert found.u.tolist() == [[2, 1], [0, 0], [0, 3]]
+
+
+@pytest.mark.parametrize("rule", [midpoint, gauss_legendre])
+def test_quadrature_rules(rule):
+    nodes, weights = rule(6)
+    assert np.isclose(weights.sum(), 1) and (nodes > 0).all() and (nodes < 1).all()
+    assert np.isclose(weights @ nodes, 0.5)
+    degree = 11 if rule is gauss_legendre else 1
+    assert np.isclose(weights @ nodes**degree, 1 / (degree + 1))

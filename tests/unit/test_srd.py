@@ -1,0 +1,155 @@
+"""Eq. 10: the sweep against the literal sum over positions, and conservation with the bias's share accounted for."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from reference.srd import bias_share, sharing_ratio
+from torch import fx, nn
+
+from gigraph.errors import UserError
+from gigraph.srd import Sweep, share
+
+
+class Residual(nn.Module):
+    """Conv, batch norm, max-pool, a residual sum with a strided option-A shortcut, average pool, linear head."""
+
+    def __init__(self, bias=True):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1, bias=bias)
+        self.norm = nn.BatchNorm2d(4)
+        self.pool = nn.MaxPool2d(2)
+        self.branch = nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=bias)
+        self.branch_norm = nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = self.pool(F.relu(self.norm(self.stem(x))))
+        short = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 1))
+        x = F.relu(self.branch_norm(self.branch(x)) + short)
+        return self.head(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+
+
+def make(seed=0, bias=True):
+    torch.manual_seed(seed)
+    model = Residual(bias).double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3 if bias else 0)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3 if bias else 0)
+            if not bias:
+                module.running_mean.zero_()
+                module.bias.data.zero_()
+    if not bias:
+        model.head.bias.data.zero_()
+    return model, fx.symbolic_trace(model)
+
+
+def test_a_convolution_shares_as_equation_10_says():
+    torch.manual_seed(1)
+    conv = nn.Conv2d(3, 4, 3, stride=2, padding=1).double()
+    x, relevance = torch.randn(3, 6, 5, dtype=torch.double), torch.randn(3, 3, dtype=torch.double)
+    leaf = x[None].clone().requires_grad_()
+    (fast,) = share(conv(leaf), [leaf], relevance[None])
+    torch.testing.assert_close(fast[0], sharing_ratio(conv, x, relevance).detach())
+
+
+@pytest.mark.parametrize("position", [(0, 0), (1, 2)])
+def test_the_sweep_is_equation_10_operation_by_operation(position):
+    model, module = make()
+    x = torch.randn(2, 3, 10, 10, dtype=torch.double)
+    sweep = Sweep(module, x)
+    y, xx = (torch.full((2,), p) for p in position)
+    fast = sweep.from_positions("add", y, xx)
+    for image in range(2):
+        values = {node.name: value[image] for node, value in sweep.values.items() if torch.is_tensor(value)}
+        total = values["add"]
+        start = torch.zeros(total.shape[1:], dtype=torch.double)
+        start[position] = 1
+        square = (total * total).sum(0)
+        to_branch = (values["branch_norm"] * total).sum(0) / square * start
+        to_short = (values["pad"] * total).sum(0) / square * start
+        pooled = values["pool"]
+        r = sharing_ratio(lambda v: model.branch_norm(model.branch(v)), pooled, to_branch)
+        r[::2, ::2] += to_short
+        # The max-pool given its argmax: each window's values at the winners' places.
+        big = values["relu"]
+        _, winners = F.max_pool2d(big[None], 2, return_indices=True)
+
+        def pool(v, winners=winners):
+            return v.flatten(2).gather(2, winners.flatten(2)).reshape(winners.shape)
+
+        r = sharing_ratio(pool, big, r)
+        r = sharing_ratio(lambda v: model.norm(model.stem(v)), x[image], r)
+        torch.testing.assert_close(fast[image], r.detach())
+
+
+def test_the_last_map_shares_the_logit_exactly():
+    model, module = make()
+    x = torch.randn(3, 3, 12, 12, dtype=torch.double)
+    sweep = Sweep(module, x, keep=["add"])
+    label = torch.tensor([0, 4, 2])
+    contribution = sweep.from_logits(label)["add"]
+    last = F.relu(sweep.values[sweep.node("add")])
+    expected = torch.einsum("nc,nchw->nhw", model.head.weight[label], last) / last[0, 0].numel()
+    torch.testing.assert_close(contribution, expected.detach())
+    logits = model(x).gather(1, label[:, None])[:, 0]
+    torch.testing.assert_close(contribution.sum((1, 2)), (logits - model.head.bias[label]).detach())
+
+
+def test_relevance_is_conserved_without_biases():
+    model, module = make(bias=False)
+    x = torch.randn(2, 3, 12, 12, dtype=torch.double)
+    sweep = Sweep(module, x, keep=["x", "pool", "add"])
+    found = sweep.from_logits(torch.tensor([1, 3]))
+    logit = model(x)[[0, 1], [1, 3]].detach()
+    for name, relevance in found.items():
+        torch.testing.assert_close(relevance.sum((1, 2)), logit, msg=name)
+
+
+def test_the_bias_keeps_its_share():
+    model, module = make()
+    x = torch.randn(1, 3, 12, 12, dtype=torch.double)
+    sweep = Sweep(module, x, keep=["add", "pool"])
+    found = sweep.from_logits(torch.tensor([1]))
+    total = sweep.values[sweep.node("add")][0]
+    norm = sweep.values[sweep.node("branch_norm")][0]
+    to_branch = (norm * total).sum(0) / (total * total).sum(0) * found["add"][0]
+    kept = bias_share(lambda v: model.branch_norm(model.branch(v)), sweep.values[sweep.node("pool")][0], to_branch)
+    torch.testing.assert_close(float(found["pool"].sum()) + kept, float(found["add"].sum()))
+
+
+def test_a_dead_position_passes_nothing_on():
+    conv = nn.Conv2d(2, 3, 1, bias=False)
+    leaf = torch.zeros(1, 2, 2, 2)
+    leaf[0, :, 0, 0] = 1
+    leaf.requires_grad_()
+    (r,) = share(conv(leaf), [leaf], torch.ones(1, 2, 2))
+    torch.testing.assert_close(r[0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+
+
+def test_batches_do_not_mix_images():
+    _, module = make()
+    x = torch.randn(5, 3, 10, 10, dtype=torch.double)
+    label = torch.arange(5) % 5
+    together = Sweep(module, x, keep=["pool"]).from_logits(label)["pool"]
+    apart = [Sweep(module, x[i : i + 1], keep=["pool"]).from_logits(label[i : i + 1])["pool"] for i in range(5)]
+    torch.testing.assert_close(together, torch.cat(apart))
+
+
+def test_the_model_is_left_as_it_was():
+    model, module = make()
+    before = copy.deepcopy(model.state_dict())
+    Sweep(module, torch.randn(1, 3, 10, 10, dtype=torch.double), keep=["add"]).from_logits(torch.tensor([0]))
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU(), nn.Sigmoid(), nn.LayerNorm(6)])
+def test_what_is_not_piecewise_linear_is_refused_by_name(activation):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), activation, nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(UserError, match=f"{type(activation).__name__}.*contribution.method: grad_x_input"):
+        Sweep(fx.symbolic_trace(model.eval()), torch.randn(1, 3, 8, 8))
