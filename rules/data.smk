@@ -5,9 +5,7 @@ rule draw:
     message:
         "Draw the menagerie"
     output:
-        images=directory(PLAN.root / "menagerie" / "images"),
-        masks=directory(PLAN.root / "menagerie" / "masks"),
-        factors=results("menagerie/factors.parquet"),
+        directory(PLAN.root / "menagerie" / "images"),
     log:
         results("logs/draw.log"),
     benchmark:
@@ -17,7 +15,7 @@ rule draw:
         settings=settings("draw"),
         lineage=lineage("draw"),
     shell:
-        "python {SCRIPTS}/draw.py --folder {output.images} --masks {output.masks} --factors {output.factors}"
+        "python {SCRIPTS}/draw.py --folder {output}"
         " --workers {threads} --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 

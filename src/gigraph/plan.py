@@ -95,9 +95,29 @@ class Plan:
         """Whether the image folder has no class folders; the predicted class then stands for the label."""
         if self.drawn:
             return False
-        from gigraph.images import scan
+        return all(entry.class_name is None for entry in self._entries)
 
-        return all(entry.class_name is None for entry in scan(self.image_folder, self.config.images.classes))
+    @cached_property
+    def image_size(self) -> list[int] | None:
+        """Width and height of an image, from which the network's input follows; None where a crop fixes it."""
+        if self.drawn:
+            return [self.config.menagerie.size] * 2
+        if self.config.preprocessing.crop is not None:
+            return None
+        from gigraph.images import Unreadable, decode
+
+        for entry in self._entries:
+            try:
+                return list(decode(self.image_folder / entry.path, self.config.images.max_pixels).size)
+            except Unreadable:
+                continue
+        raise UserError(f"images.source: no image of {self.image_folder} can be decoded; give another folder")
+
+    @cached_property
+    def _entries(self) -> list[Any]:
+        from gigraph.listing import labelled
+
+        return labelled(self.image_folder, self.config.images.classes)
 
     @cached_property
     def listing(self) -> list[str]:
@@ -110,10 +130,9 @@ class Plan:
         """
         if self.drawn:
             return [self.lineage("draw")] * len(self.shards)
-        from gigraph.images import listing_digest, scan
+        from gigraph.images import listing_digests
 
-        entries = scan(self.image_folder, self.config.images.classes)
-        return [listing_digest(entries, shard, len(self.shards)) for shard in self.shards]
+        return listing_digests(self._entries, len(self.shards))
 
     @cached_property
     def _model(self) -> list[Any]:
@@ -126,7 +145,7 @@ class Plan:
         """Return the settings that a stage's result depends on, for one job's wildcards (layer, source, ...)."""
         c = self.config
         images = {"source": str(self.image_folder), **c.images.model_dump(include={"shards", "limit_per_class"})}
-        network = {"model": self.model_settings, "preprocessing": c.preprocessing.model_dump()}
+        network = {"model": self.model_settings, "preprocessing": c.preprocessing.model_dump(), "size": self.image_size}
         attribution = c.attribution.model_dump(exclude={"pairs"})
         layer = c.layer(of["layer"]) if "layer" in of else None
         match stage:
@@ -226,7 +245,7 @@ class Plan:
         UserError
             One line that names the key, file or folder and the remedy.
         """
-        _ = self.model_files, self.listing
+        _ = self.model_files, self.listing, self.image_size
 
     def inputs(self, stage: str, **of: Any) -> list[str]:
         """Return the lineages of a stage's inputs."""

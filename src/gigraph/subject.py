@@ -24,7 +24,8 @@ class Subject:
     Parameters
     ----------
     settings : dict
-        With the keys ``model`` and ``preprocessing`` of the configuration.
+        With the keys ``model`` and ``preprocessing`` of the configuration, and ``size``, the (width, height) of an
+        image.
     compute : Compute
         Device, batch size and threads.
     layers : sequence of str
@@ -36,11 +37,10 @@ class Subject:
         self.compute = compute
         self.device = torch_device(compute)
         module = load_model(model["source"], weights=model["weights"], arguments=model["arguments"])
-        self.preprocessing = Preprocessing.from_settings(
-            settings["preprocessing"], preset_of(model["source"], model["weights"])
-        )
-        shape = self.preprocessing.shape(settings.get("size"))
-        self.network = Network(module.to(self.device), shape, model["source"])
+        preset = preset_of(model["source"], model["weights"])
+        self.preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
+        width, height = self.preprocessing.output_size(tuple(settings["size"] or (1, 1)))
+        self.network = Network(module.to(self.device), (3, height, width), model["source"])
         self.layers: dict[str, Layer] = {layer.name: layer for layer in self.network.check_order(layers)}
 
     def example(self) -> Tensor:

@@ -11,9 +11,9 @@ def main(args: Namespace) -> None:
     settings = args.settings
     write(
         Path(args.folder), "probe", settings["count"], seed=settings["seed"], size=settings["size"],
-        masks=Path(args.masks), factors=Path(args.factors), workers=int(args.workers),
+        workers=int(args.workers),
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    run(main, "folder", "masks", "factors", "workers")
+    run(main, "folder", "workers")

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gigraph import tables
-from gigraph.images import Unreadable, decode, members
+from gigraph.images import Unreadable, decode
+from gigraph.listing import members
 from gigraph.runtime import log, progress, run
 
 

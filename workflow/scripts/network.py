@@ -1,12 +1,11 @@
 """Check the model, its layers, and that images and settings go together; write what each layer is."""
 
 from argparse import Namespace
-from pathlib import Path
 
 from gigraph import tables
 from gigraph.centre import batchnorm_shift
 from gigraph.errors import UserError
-from gigraph.images import scan
+from gigraph.listing import labelled
 from gigraph.runtime import log, run
 from gigraph.srd import Sweep
 from gigraph.subject import Subject
@@ -50,7 +49,7 @@ def _classes(images, outputs: int) -> tuple[list[str], int]:
         from gigraph.menagerie.model import CLASSES
 
         return list(CLASSES), images["count"]
-    entries = scan(Path(images["source"]), images["classes"])
+    entries = labelled(images["source"], images["classes"])
     folders = sorted({entry.class_name for entry in entries if entry.class_name})
     names = images["classes"] or folders
     if len(names) > outputs:

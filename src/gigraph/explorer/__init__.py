@@ -1,0 +1,6 @@
+"""The explorer: a static site of the concept graph that opens by double click, offline and without a server."""
+
+from gigraph.explorer.build import build
+from gigraph.explorer.inputs import Inputs
+
+__all__ = ["Inputs", "build"]

@@ -1,0 +1,42 @@
+"""Data as scripts: pages opened from disk may not fetch JSON, but may load scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCHEMA = 1
+"""Version of the chunks' layout; the page refuses data of another one."""
+
+
+def script_json(value: Any) -> str:
+    """Return JSON that is safe inside a script element and as JavaScript source of any age."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("</", "<\\/").replace("<!--", "<\\!--").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def write_chunk(folder: Path, name: str, value: Any) -> None:
+    """Write one chunk; ``a/b`` lies in ``a-b.js``, which the page loads when it needs ``a/b``."""
+    text = f"gigraph.chunk({script_json(name)},{script_json(value)});\n"
+    # A lone surrogate (a file name that is not UTF-8) must not stop the site.
+    (folder / f"{name.replace('/', '-')}.js").write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def numbers(values: Any) -> list[float | None]:
+    """Return float32 values as the shortest decimals that read back as the same float32; null where not finite."""
+    array = np.asarray(values, np.float32)
+    return [float(text) if ok else None for text, ok in zip(array.astype(str), np.isfinite(array), strict=True)]
+
+
+def shares(values: Any) -> list[float | None]:
+    """Return ratios rounded to five decimals; null where not finite."""
+    return [round(float(v), 5) if np.isfinite(v) else None for v in np.asarray(values, np.float64)]
+
+
+def rows(*columns: Sequence[Any]) -> list[list[Any]]:
+    """Return columns as a list of rows."""
+    return [list(row) for row in zip(*columns, strict=True)]

@@ -1,0 +1,65 @@
+"""What a site is built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The tables, pictures and options of one site.
+
+    Attributes
+    ----------
+    images, classes, layers, rejected : Path
+        Tables of the run (`gigraph.tables.SCHEMAS`).
+    nodes, edges, kept : Path
+        Tables of the graph.
+    concepts : dict of str to Path
+        Layer name to its table of concepts, in order from input to output: the order of the rows on screen.
+    exemplars : dict of str to Path
+        Layer name to the folder that holds ``exemplars.parquet``, ``localisation.parquet`` and their sheets. A
+        folder or table that is missing leaves that layer without pictures.
+    fidelity : Path
+        Table of reconstruction errors.
+    alignment : Path, optional
+        Table of the parts that concepts align with, where ground truth is known.
+    method : str
+        Name of the concept extractor.
+    title : str
+        Heading of the site.
+    labels : dict of str to str
+        ``layer:concept`` to a name given by the user.
+    top, shared : int
+        Concepts shown per layer: of a class, and shared by two classes. Readers can change both.
+    nearest : int
+        Exemplars shown on a concept's card.
+    tile : int
+        Side of a tile in pixels; a sheet's number of columns is its width over this.
+    lineage : str
+        Hash of all that the site was made from.
+    notes : list of str
+        Remarks of the run that readers should see.
+    """
+
+    images: Path
+    classes: Path
+    layers: Path
+    rejected: Path
+    nodes: Path
+    edges: Path
+    kept: Path
+    concepts: dict[str, Path]
+    exemplars: dict[str, Path]
+    fidelity: Path
+    alignment: Path | None = None
+    method: str = "bisecting"
+    title: str = "gigraph"
+    labels: dict[str, str] = field(default_factory=dict)
+    top: int = 5
+    shared: int = 3
+    nearest: int = 10
+    tile: int = 96
+    lineage: str = ""
+    notes: list[str] = field(default_factory=list)

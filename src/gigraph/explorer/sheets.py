@@ -1,0 +1,71 @@
+"""The pictures: which sheet, row and column shows what, and copying the sheets that are shown."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+from PIL import Image
+
+from gigraph import tables
+from gigraph.errors import UserError
+
+Tile = list[int]  # sheet (index into the layer's list), row, column
+
+
+@dataclass
+class Album:
+    """The pictures of one layer.
+
+    Attributes
+    ----------
+    exemplars, localisation : DataFrame
+        The layer's tables, empty where there are none, each sorted by rank.
+    sheets : list of [file, columns, rows]
+        The sheets in use, paths relative to the site.
+    """
+
+    exemplars: pl.DataFrame
+    localisation: pl.DataFrame
+    sheets: list[list[str | int]] = field(default_factory=list)
+    _index: dict[str, int] = field(default_factory=dict)
+
+    def tile(self, sheet: str, row: int, column: int) -> Tile:
+        """Return a tile as the page addresses it."""
+        return [self._index[sheet], row, column]
+
+
+def open_album(folder: Path, layer: int, tile: int, site: Path) -> Album:
+    """Read one layer's tables and copy its sheets into the site.
+
+    Raises
+    ------
+    UserError
+        If a sheet that the tables name is missing or lies outside the folder.
+    """
+    album = Album(_read(folder, "exemplars"), _read(folder, "localisation"))
+    names = {*album.exemplars["sheet"].to_list(), *album.localisation["sheet"].to_list()}
+    for name in sorted(names):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise UserError(f"explorer: sheet {name!r} lies outside {folder}; delete the folder and run again")
+        source = folder / name
+        target = f"sheets/{layer}/{len(album.sheets):03d}{source.suffix}"
+        try:
+            with Image.open(source) as image:
+                width, height = image.size
+            (site / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, site / target)
+        except OSError as error:
+            raise UserError(f"explorer: cannot read the sheet {source}: {error}; delete {folder} and run again") from None
+        album._index[name] = len(album.sheets)
+        album.sheets.append([target, max(width // tile, 1), max(height // tile, 1)])
+    return album
+
+
+def _read(folder: Path, kind: str) -> pl.DataFrame:
+    path = folder / f"{kind}.parquet"
+    table = tables.read(path) if path.exists() else tables.SCHEMAS[kind].empty_table()
+    keys = ["concept", "rank"] if kind == "exemplars" else ["scope", "concept", "rank"]
+    return pl.DataFrame(pl.from_arrow(table)).sort(keys)

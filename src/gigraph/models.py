@@ -1,0 +1,399 @@
+"""Load the classifier that is to be explained: where it comes from, its weights, its preprocessing.
+
+A checkpoint is read as tensors only (``weights_only=True``): a file that needs unpickling is refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import pickle
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gigraph.errors import UserError, nearest
+
+MENAGERIE = "menagerie"
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+PREFIXES = ("module.", "_orig_mod.")
+SUFFIXES = {".pth", ".pt", ".safetensors"}
+
+
+def load_model(
+    source: str,
+    *,
+    weights: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    base: Path = Path("."),
+) -> nn.Module:
+    """Build a classifier and load its weights.
+
+    Parameters
+    ----------
+    source : str
+        ``menagerie``, ``torchvision:NAME``, ``timm:NAME``, ``path/to/file.py:factory`` or
+        ``package.module:factory``.
+    weights : str or None
+        A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a .pth, .pt or .safetensors file. None: what
+        the source itself gives (the shipped checkpoint of the menagerie; random weights of torchvision and timm).
+    arguments : mapping or None
+        Keyword arguments of the constructor or factory.
+    base : Path
+        Folder that relative paths start from.
+
+    Returns
+    -------
+    nn.Module
+        In eval mode, on the CPU.
+
+    Raises
+    ------
+    UserError
+        One line for: an unknown source, name or factory; a factory that raises or returns no module; a weights file
+        that is missing, damaged, holds no state dict, needs unpickling, is of another architecture, or has NaN or
+        infinite entries.
+    """
+    arguments = dict(arguments or {})
+    file = _weights_file(weights, base)
+    kind, _, name = source.rpartition(":")
+    if source == MENAGERIE:
+        model = _menagerie(arguments, file)
+    elif kind == "torchvision":
+        model = _torchvision(name, None if file else weights, arguments)
+    elif weights is not None and file is None:
+        raise UserError(
+            f"model.weights: {weights!r} is no .pth, .pt or .safetensors file, and names of weights belong to "
+            f"torchvision models only; give {source} a file"
+        )
+    elif kind == "timm":
+        model = _timm(name, arguments)
+    elif kind and name:
+        model = _made_by(_factory(kind, name, base), source, arguments)
+    else:
+        raise UserError(
+            f"model.source: {source!r} is none of menagerie, torchvision:NAME, timm:NAME, path/to/file.py:factory, "
+            f"package.module:factory{nearest(source, [MENAGERIE])}"
+        )
+    if file is not None:
+        _load_into(model, read_state_dict(file), file)
+    _check_finite(model.state_dict(), f"model.source: {source}" if file is None else f"model.weights: {file}")
+    return model.eval()
+
+
+def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
+    """Return the preprocessing that belongs to a source's weights.
+
+    Parameters
+    ----------
+    source, weights : str
+        As `load_model`.
+
+    Returns
+    -------
+    dict or None
+        Keys resize, crop, mean, std, interpolation, antialias: those of `gigraph.images.Preprocessing`. None where
+        the source has no preset (a weights file of torchvision, a user's module).
+    """
+    kind, _, name = source.rpartition(":")
+    if kind == "torchvision" and weights is not None and _weights_file(weights, Path(".")) is None:
+        preset = _weights_enum(name, weights).transforms()
+        return {
+            "resize": preset.resize_size[0],
+            "crop": preset.crop_size[0],
+            "mean": tuple(preset.mean),
+            "std": tuple(preset.std),
+            "interpolation": preset.interpolation.value,
+            "antialias": bool(preset.antialias),
+        }
+    if kind == "timm":
+        timm = _import_timm()
+        from timm.data import resolve_data_config
+
+        _check_timm(timm, name)
+        config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+        side = config["input_size"][-1]
+        return {
+            "resize": math.floor(side / config["crop_pct"]),
+            "crop": side,
+            "mean": tuple(config["mean"]),
+            "std": tuple(config["std"]),
+            "interpolation": config["interpolation"],
+            "antialias": True,
+        }
+    return None
+
+
+# ---- sources ----------------------------------------------------------------------------------------------------
+
+
+def _menagerie(arguments: dict[str, Any], file: Path | None) -> nn.Module:
+    module = importlib.import_module("gigraph.menagerie.model")
+    try:
+        return module.load(**arguments) if file is None else module.build(**arguments)
+    except TypeError as error:
+        raise UserError(f"model.arguments: the menagerie's model does not take them: {error}") from error
+
+
+def _torchvision(name: str, weights: str | None, arguments: dict[str, Any]) -> nn.Module:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(f"model.source: torchvision has no classifier {name!r}{nearest(name, known)}")
+    enum = None if weights is None else _weights_enum(name, weights)
+    if enum is None and name in {"googlenet", "inception_v3"}:
+        arguments.setdefault("init_weights", False)  # minutes of drawing random weights otherwise
+    try:
+        return models.get_model(name, weights=enum, **arguments)
+    except (OSError, RuntimeError) as error:
+        if enum is None:
+            raise UserError(_failed(f"torchvision:{name}", error)) from error
+        raise UserError(
+            f"model.weights: {name} {weights} cannot be fetched ({_line(error)}); download {enum.url} elsewhere and "
+            "give the file's path"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(_failed(f"torchvision:{name}", error)) from error
+
+
+def _weights_enum(name: str, weights: str) -> Any:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(f"model.source: torchvision has no classifier {name!r}{nearest(name, known)}")
+    enum = models.get_model_weights(name)
+    member = weights.rpartition(".")[2]  # ResNet50_Weights.IMAGENET1K_V2 is accepted too
+    if member not in enum.__members__:
+        names = ", ".join(enum.__members__)
+        raise UserError(
+            f"model.weights: torchvision's {name} has no weights {weights!r}; it has {names}, or give a file"
+        )
+    return enum[member]
+
+
+def _timm(name: str, arguments: dict[str, Any]) -> nn.Module:
+    timm = _import_timm()
+    _check_timm(timm, name)
+    return _made_by(lambda **kw: timm.create_model(name, pretrained=False, **kw), f"timm:{name}", arguments)
+
+
+def _import_timm() -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise UserError("model.source: timm is not installed; run: uv sync --extra timm") from error
+
+
+def _check_timm(timm: Any, name: str) -> None:
+    if not timm.is_model(name):
+        raise UserError(f"model.source: timm has no model {name!r}{nearest(name, timm.list_models())}")
+
+
+def _factory(home: str, name: str, base: Path) -> Any:
+    """Return the attribute `name` of a Python file or an importable module."""
+    with _importable(base):
+        if home.endswith(".py"):
+            file = base / home
+            if not file.is_file():
+                raise UserError(f"model.source: there is no file {file}; correct the path")
+            module = _run_file(file)
+        else:
+            try:
+                module = importlib.import_module(home)
+            except Exception as error:  # the user's code runs here
+                raise UserError(
+                    f"model.source: {home} cannot be imported: {_line(error)}; "
+                    "write path/to/file.py:factory, torchvision:NAME, timm:NAME or the name of an installed module"
+                ) from error
+    if not hasattr(module, name):
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise UserError(f"model.source: {home} has no {name!r}{nearest(name, public)}")
+    return getattr(module, name)
+
+
+def _run_file(file: Path) -> Any:
+    module_name = f"gigraph_user_{file.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and torch.fx look a class's module up
+    try:
+        with _importable(file.parent):
+            spec.loader.exec_module(module)
+    except Exception as error:  # the user's code runs here
+        raise UserError(f"model.source: {file} fails when imported: {_line(error)}") from error
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let a user's file import its neighbours."""
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)
+
+
+def _made_by(factory: Callable[..., Any], source: str, arguments: dict[str, Any]) -> nn.Module:
+    if isinstance(factory, nn.Module) and not arguments:
+        return factory
+    if not callable(factory) or isinstance(factory, nn.Module):
+        raise UserError(
+            f"model.source: {source} is no factory; name a function or class that returns the model"
+        )
+    try:
+        model = factory(**arguments)
+    except Exception as error:  # the user's code runs here
+        raise UserError(_failed(source, error)) from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model.source: {source} returns a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _failed(source: str, error: BaseException) -> str:
+    return f"model.source: {source} fails: {_line(error)}; correct it or model.arguments"
+
+
+def _line(error: BaseException) -> str:
+    """Return an exception's message as one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+# ---- weights ----------------------------------------------------------------------------------------------------
+
+
+def _weights_file(weights: str | None, base: Path) -> Path | None:
+    """Return the file that `weights` means, or None if it is a name."""
+    if weights is None or not (Path(weights).suffix in SUFFIXES or "/" in weights):
+        return None
+    return base / weights
+
+
+def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """Read a state dict; wrappers (``state_dict``, ``model``, ...) and prefixes (``module.``) are taken off.
+
+    Parameters
+    ----------
+    file : Path
+        .safetensors, or what torch.save wrote.
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, needs unpickling, or holds no state dict.
+    """
+    what = f"model.weights: {file}"
+    if not file.is_file():
+        raise UserError(f"{what} does not exist; correct the path")
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            content: Any = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"{what} is damaged or no safetensors file ({_line(error)}); fetch it again"
+            ) from error
+    else:
+        content = _read_pickle(file, what)
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(v, Tensor) for v in content.values())
+    ):
+        held = (
+            f"a mapping with keys {', '.join(map(str, list(content)[:4]))}"
+            if isinstance(content, Mapping)
+            else type(content).__name__
+        )
+        raise UserError(f"{what} holds no state dict (but {held}); save model.state_dict()")
+    state = {str(key): value for key, value in content.items()}
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key[len(prefix) :]: value for key, value in state.items()}
+    return state
+
+
+def _read_pickle(file: Path, what: str) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        text = str(error)
+        scripted = "TorchScript" in text
+        if scripted or (isinstance(error, pickle.UnpicklingError) and _is_checkpoint(file, text)):
+            reason = (
+                "is a TorchScript archive"
+                if scripted
+                else "holds more than tensors and would have to be unpickled"
+            )
+            raise UserError(
+                f"{what} {reason}, which can run any code; save model.state_dict() instead"
+            ) from error
+        raise UserError(
+            f"{what} is damaged or no checkpoint ({type(error).__name__}); fetch it again"
+        ) from error
+
+
+def _is_checkpoint(file: Path, message: str) -> bool:
+    """Tell a checkpoint with objects in it from a file that is no checkpoint at all."""
+    return zipfile.is_zipfile(file) or "GLOBAL" in message or "global" in message
+
+
+def _load_into(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Load a state dict strictly.
+
+    Raises
+    ------
+    UserError
+        Naming the first keys that are missing, unexpected or of another shape, and how many there are.
+    """
+    expected = model.state_dict()
+    # Batch counters are absent from old checkpoints and do not matter in eval.
+    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in expected and not k.endswith("num_batches_tracked")]
+    other = [k for k in expected if k in state and expected[k].shape != state[k].shape]
+    if missing or unexpected or other:
+        shapes = [f"{k} {list(state[k].shape)} for {list(expected[k].shape)}" for k in other]
+        listed = [
+            f"{len(keys)} {kind} (first: {', '.join(keys[:3])})"
+            for keys, kind in ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape"))
+            if keys
+        ]
+        raise UserError(
+            f"model.weights: {file} is of another architecture than {type(model).__name__}: {'; '.join(listed)}; "
+            "correct model.source or model.arguments"
+        )
+    model.load_state_dict({k: v for k, v in state.items() if k in expected} | _counters(expected, state))
+
+
+def _counters(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v for k, v in expected.items() if k not in state}
+
+
+def _check_finite(state: Mapping[str, Tensor], what: str) -> None:
+    for key, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            bad = int((~torch.isfinite(value)).sum())
+            raise UserError(f"{what}: {key} has {bad} NaN or infinite entries; use another checkpoint")

@@ -1,0 +1,517 @@
+"""The network as a chain of cut points: layers, their activations, and the segments F_ab between them.
+
+A *layer* is a node of the traced graph through which every path from the input to the output passes; so the network
+from layer a on depends on the image through layer a's activation alone. Where a module ends in a ReLU, the layer is
+the ReLU's input: PFVs are pre-activation.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from gigraph.errors import UserError, nearest
+from gigraph.tracing import RECTIFIERS, cut_sweep, is_a, target_of, trace
+
+CLASSES = "classes"
+"""Name under which the logits are asked for."""
+
+Layout = Literal["map", "map_last", "tokens", "vector"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A named cut point.
+
+    Attributes
+    ----------
+    name : str
+        As the user writes it: a module's path, or an fx node's name.
+    node : str
+        The fx node.
+    channels, height, width : int
+        C, H, W; P = H W positions. Tokens have H = 1, a vector H = W = 1.
+    layout : str
+        Axes of the activation: ``map`` [N, C, H, W], ``map_last`` [N, H, W, C], ``tokens`` [N, T, C] or
+        ``vector`` [N, C].
+    """
+
+    name: str
+    node: str
+    channels: int
+    height: int
+    width: int
+    layout: Layout
+
+    @property
+    def positions(self) -> int:
+        """The number of positions P = H W."""
+        return self.height * self.width
+
+    def to_pfvs(self, activation: Tensor) -> Tensor:
+        """Return the pointwise feature vectors [N, P, C] of an activation, in row-major order of positions."""
+        if self.layout == "map":
+            return activation.flatten(2).transpose(1, 2)
+        if self.layout == "map_last":
+            return activation.flatten(1, 2)
+        return activation if self.layout == "tokens" else activation.unsqueeze(1)
+
+    def from_pfvs(self, pfvs: Tensor) -> Tensor:
+        """Return the activation whose pointwise feature vectors [N, P, C] are given: the inverse of `to_pfvs`."""
+        if self.layout == "map":
+            return pfvs.transpose(1, 2).unflatten(2, (self.height, self.width))
+        if self.layout == "map_last":
+            return pfvs.unflatten(1, (self.height, self.width))
+        return pfvs if self.layout == "tokens" else pfvs.squeeze(1)
+
+
+@dataclass(frozen=True)
+class CutPoint:
+    """A node that can be a layer: its name, the modules that end in it (most telling first), its shape [C, ...]."""
+
+    node: str
+    modules: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """What to write in the config."""
+        return self.modules[0] if self.modules else self.node
+
+
+class Network:
+    """A traced classifier in eval mode.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A classifier [N, 3, H, W] -> logits [N, K]. Its in-place activations are switched off; its parameters are
+        shared. A final softmax is left out.
+    image_shape : tuple of int
+        (channels, height, width) of the input.
+    name : str
+        What to call the model in messages.
+
+    Raises
+    ------
+    UserError
+        See `gigraph.tracing.trace`.
+
+    Attributes
+    ----------
+    graph_module : fx.GraphModule
+        The whole network, image -> logits.
+    outputs : int
+        Number of classes K.
+    """
+
+    def __init__(
+        self, model: nn.Module, image_shape: tuple[int, int, int] = (3, 224, 224), name: str = "the model"
+    ):
+        if any(isinstance(m, nn.MultiheadAttention) for m in model.modules()):
+            # The fused kernel has no forward-mode derivative, and rounds otherwise than the one with gradients.
+            torch.backends.mha.set_fastpath_enabled(False)
+        traced = trace(model, image_shape, name)
+        self.name = name
+        self.image_shape = image_shape
+        self.graph_module = traced.module
+        self._modules = traced.modules
+        self._aliases = traced.aliases
+        self._blocks = {path for path, m in model.named_modules() if any(True for _ in m.children())}
+        self._between = traced.between
+        self._cuts = cut_sweep(traced.between)
+        self.outputs = int(traced.between[-1].meta["shape"][1])
+        self._built: dict[tuple[str, ...], fx.GraphModule] = {}
+
+    @property
+    def input(self) -> str:
+        """Name of the input's node."""
+        return self._between[0].name
+
+    def node(self, name: str) -> fx.Node:
+        """Return the graph's node of this name (`classes`: the logits')."""
+        if name == CLASSES:
+            return self._between[-1]
+        return next(node for node in self.graph_module.graph.nodes if node.name == name)
+
+    # ---- layers -------------------------------------------------------------------------------------------------
+
+    def cut_points(self) -> list[CutPoint]:
+        """Return every node that can be a layer, in order; the input, the logits and activations are none."""
+        endings: dict[str, list[str]] = {}
+        for path, name in self._modules.items():
+            if path:
+                endings.setdefault(self._pre_activation(self.node(name)).name, []).append(path)
+        own = {
+            str(node.target): node.name for node in self.graph_module.graph.nodes if node.op == "call_module"
+        }
+        # Blocks before single operations, the innermost block first (layer1.2 rather than layer1); among operations
+        # the node's own rather than the activation or dropout behind it.
+        for name, paths in endings.items():
+            paths.sort(
+                key=lambda path: (path not in self._blocks, own.get(path) != name, -path.count("."), path)
+            )
+        return [
+            CutPoint(node.name, tuple(endings.get(node.name, ())), tuple(node.meta["shape"][1:]))
+            for node in self._between[1:-1]
+            if self._usable(node) and not self._rectifies(node)
+        ]
+
+    def layer(self, name: str) -> Layer:
+        """Resolve a layer's name.
+
+        Parameters
+        ----------
+        name : str
+            A module's path (`layer3.5`) or an fx node's name (`add_11`).
+
+        Returns
+        -------
+        Layer
+            The module's output node or, where that is an activation, the activation's input.
+
+        Raises
+        ------
+        UserError
+            If there is no such module or node, or it is no cut point: with the edge that jumps over it and the
+            nearest cut points.
+        """
+        if name == CLASSES:
+            raise UserError(f"layer {CLASSES!r} is always there: leave it out of layers")
+        found = self._pre_activation(self._find(name))
+        what = name if found.name == name else f"{name} (node {found.name})"
+        if found is self._between[-1]:
+            raise UserError(
+                f"layer {what} is the model's output, which is always there as {CLASSES!r}: leave it out"
+            )
+        if found is self._between[0]:
+            raise UserError(
+                f"layer {what} is the input itself; take one of the cut points {self._around(found)}"
+            )
+        if found not in self._cuts:
+            raise UserError(
+                f"layer {what} does not depend on the image; take a cut point, such as {self._around(found)}"
+            )
+        edge = self._cuts[found]
+        if edge is not None:
+            raise UserError(
+                f"layer {what} is no cut point: {edge[1].name} reads {edge[0].name} past it; "
+                f"nearest cut points: {self._around(found)}"
+            )
+        if not self._usable(found):
+            shape = list(found.meta["shape"]) if "shape" in found.meta else "no tensor"
+            raise UserError(
+                f"layer {what} has no pointwise feature vectors [N, C, H, W], [N, T, C] or [N, C] (it is {shape}); "
+                f"nearest cut points: {self._around(found)}"
+            )
+        return self._layer(name, found)
+
+    def check_order(self, names: Iterable[str]) -> list[Layer]:
+        """Resolve the configured layers and check that they follow each other from input to output.
+
+        Returns
+        -------
+        list of Layer
+
+        Raises
+        ------
+        UserError
+            As `layer`, or if two names are the same layer, or with the right order.
+        """
+        layers = [self.layer(name) for name in names]
+        place = {node.name: i for i, node in enumerate(self._between)}
+        ordered = sorted(layers, key=lambda layer: place[layer.node])
+        for first, second in zip(ordered, ordered[1:], strict=False):
+            if first.node == second.node:
+                raise UserError(
+                    f"layers: {first.name} and {second.name} are the same (node {first.node}): leave one of them out"
+                )
+        if ordered != layers:
+            right = ", ".join(layer.name for layer in ordered)
+            raise UserError(f"layers: not in the network's order; write them as: {right}")
+        return layers
+
+    def _find(self, name: str) -> fx.Node:
+        nodes = {
+            node.name: node for node in self.graph_module.graph.nodes if node.op not in {"output", "get_attr"}
+        }
+        if name in self._modules:
+            return nodes[self._modules[name]]
+        if name in nodes:
+            return nodes[name]
+        if name in self._aliases:
+            return nodes[self._aliases[name]]
+        paths = {path for path, _ in self.graph_module.named_modules()}
+        if name in paths:
+            raise UserError(
+                f"layer {name} is a module that is not called as a whole, or returns no tensor"
+                f"{nearest(name, self._choices())}"
+            )
+        raise UserError(f"layer {name!r} does not exist in {self.name}{nearest(name, self._choices())}")
+
+    def _choices(self) -> list[str]:
+        return list(dict.fromkeys(name for cut in self.cut_points() for name in (*cut.modules, cut.node)))
+
+    def _around(self, node: fx.Node) -> str:
+        """Name the cut points before and after a node."""
+        place = {n.name: i for i, n in enumerate(self.graph_module.graph.nodes)}
+        cuts = self.cut_points()
+        before = [cut.name for cut in cuts if place[cut.node] < place[node.name]][-1:]
+        after = [cut.name for cut in cuts if place[cut.node] > place[node.name]][:1]
+        return " and ".join([f"{n} before it" for n in before] + [f"{n} after it" for n in after]) or "none"
+
+    def _rectifies(self, node: fx.Node) -> bool:
+        return is_a(self.graph_module, node, RECTIFIERS)
+
+    def _pre_activation(self, node: fx.Node) -> fx.Node:
+        while self._rectifies(node):
+            node = node.all_input_nodes[0]
+        return node
+
+    def _usable(self, node: fx.Node) -> bool:
+        """Return whether a node is a cut point with a batch axis and a known channel axis."""
+        if self._cuts.get(node, (node, node)) is not None or not node.meta.get("batched"):
+            return False
+        rank = len(node.meta["shape"])
+        return rank in {2, 4} or (rank == 3 and _channel_axis(self.graph_module, node) != 1)
+
+    def _layer(self, name: str, node: fx.Node) -> Layer:
+        shape = tuple(node.meta["shape"][1:])
+        if len(shape) == 1:
+            return Layer(name, node.name, shape[0], 1, 1, "vector")
+        if len(shape) == 2:
+            return Layer(name, node.name, shape[1], 1, shape[0], "tokens")
+        if _channel_axis(self.graph_module, node) == -1:
+            return Layer(name, node.name, shape[2], shape[0], shape[1], "map_last")
+        return Layer(name, node.name, *shape, "map")
+
+    # ---- running ------------------------------------------------------------------------------------------------
+
+    def activations(self, x: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
+        """Run the network once.
+
+        Parameters
+        ----------
+        x : Tensor [N, 3, H, W]
+            Images, preprocessed.
+        layers : sequence of Layer
+            What to keep.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Layer name -> activation, and ``classes`` -> logits [N, K].
+        """
+        nodes = tuple(layer.node for layer in layers)
+        if nodes not in self._built:
+            wanted = [*(self.node(name) for name in nodes), self._between[-1]]
+            self._built[nodes] = self._extract(self._between[0], wanted)
+        values = self._built[nodes](x)
+        return dict(zip([*(layer.name for layer in layers), CLASSES], values, strict=True))
+
+    def segment(self, a: Layer | str, b: Layer | str) -> fx.GraphModule:
+        """Return F_ab, the network from layer a to layer b [Sec. 3.1].
+
+        Parameters
+        ----------
+        a : Layer or str
+            Where it starts; ``input`` for the image.
+        b : Layer or str
+            Where it ends; ``classes`` for the logits.
+
+        Returns
+        -------
+        fx.GraphModule
+            Activation of a -> activation of b, with the needed operations only; parameters are shared.
+
+        Raises
+        ------
+        UserError
+            If b does not come after a.
+        """
+        start, end = self._end(a), self._end(b)
+        key = ("segment", start.name, end.name)
+        if key not in self._built:
+            if self._between.index(start) > self._between.index(end):
+                raise UserError(f"there is no segment from {start.name} to {end.name}: swap them")
+            self._built[key] = self._extract(start, end)
+        return self._built[key]
+
+    def _end(self, layer: Layer | str) -> fx.Node:
+        if isinstance(layer, Layer):
+            return self.node(layer.node)
+        if layer == "input":
+            return self._between[0]
+        return self._between[-1] if layer == CLASSES else self.node(self.layer(layer).node)
+
+    def _extract(self, start: fx.Node, wanted: fx.Node | list[fx.Node]) -> fx.GraphModule:
+        """Return the graph that computes nodes from the value of `start`, a cut point."""
+        ends = wanted if isinstance(wanted, list) else [wanted]
+        needed: set[fx.Node] = set()
+        pending = list(ends)
+        while pending:
+            node = pending.pop()
+            if node not in needed and node is not start:
+                needed.add(node)
+                pending.extend(node.all_input_nodes)
+        graph = fx.Graph()
+        # Batch size, device and dtype, read off the image in the whole network, are read off the start's value here.
+        placeholder = graph.placeholder(start.name)
+        placeholder.meta = dict(start.meta)
+        copies = {start: placeholder, self._between[0]: placeholder}
+        for node in self.graph_module.graph.nodes:
+            if node in needed and node not in copies:
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        graph.output([copies[node] for node in ends] if isinstance(wanted, list) else copies[wanted])
+        return fx.GraphModule(self.graph_module, graph, class_name="Segment").eval()
+
+    # ---- folding ------------------------------------------------------------------------------------------------
+
+    def folded(self, keep: Iterable[Layer] = ()) -> Network:
+        """Return the same network with every batch norm folded into the convolution before it.
+
+        Parameters
+        ----------
+        keep : iterable of Layer
+            Layers that must stay; a convolution that is one of them is not folded.
+
+        Returns
+        -------
+        Network
+            Its folded convolutions carry the name of the batch norm's node. All else is shared with this network.
+        """
+        from gigraph.centre import batchnorm_at
+
+        root: dict[str, object] = {}
+        kept = {layer.node for layer in keep}
+        graph = copy.deepcopy(self.graph_module.graph)
+        calls: dict[str, int] = {}
+        for node in graph.nodes:
+            if node.op == "call_module":
+                calls[str(node.target)] = calls.get(str(node.target), 0) + 1
+                root[str(node.target)] = target_of(self.graph_module, node)
+            elif node.op == "get_attr":
+                root[str(node.target)] = operator.attrgetter(str(node.target))(self.graph_module)
+        for node in list(graph.nodes):
+            norm = batchnorm_at(self.graph_module, node)
+            if norm is None:
+                continue
+            before = node.all_input_nodes[0]
+            linear = target_of(self.graph_module, before) if before.op == "call_module" else None
+            if (
+                type(linear) not in {nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear}
+                or len(before.users) > 1
+                or before.name in kept
+                or calls[str(before.target)] > 1
+            ):
+                continue
+            target = f"folded.{node.name}"
+            root[target] = _fold(linear, norm.scale, norm.shift)
+            with graph.inserting_before(node):
+                fused = graph.call_module(target, before.args, before.kwargs)
+            fused.meta = dict(node.meta)
+            node.replace_all_uses_with(fused)
+            name = node.name
+            graph.erase_node(node)
+            graph.erase_node(before)
+            fused._rename(name)
+        for node in reversed(list(graph.nodes)):
+            if not node.users and node.op == "get_attr":
+                graph.erase_node(node)
+        other = copy.copy(self)
+        other.graph_module = fx.GraphModule(root, graph, class_name="Folded").eval()
+        nodes = {node.name: node for node in other.graph_module.graph.nodes}
+        other._between = [nodes[node.name] for node in self._between if node.name in nodes]
+        other._cuts = cut_sweep(other._between)
+        other._modules = {path: name for path, name in self._modules.items() if name in nodes}
+        other._built = {}
+        return other
+
+
+def _fold(linear: nn.Module, scale: Tensor, shift: Tensor) -> nn.Module:
+    """Return a convolution or linear map followed by y -> scale * y + shift, as one."""
+    fused = copy.deepcopy(linear)
+    weight, bias = linear.weight, linear.bias
+    rows = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    with torch.no_grad():
+        fused.weight = nn.Parameter(
+            (weight.double() * rows).to(weight.dtype), requires_grad=weight.requires_grad
+        )
+        old = 0 if bias is None else bias.double()
+        fused.bias = nn.Parameter((old * scale + shift).to(weight.dtype), requires_grad=weight.requires_grad)
+    return fused
+
+
+# ---- which axis holds the channels ------------------------------------------------------------------------------
+
+_FIRST = (
+    nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm,
+    nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd, F.conv2d, F.batch_norm, F.group_norm, F.max_pool2d, F.avg_pool2d,
+    F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.conv2d, F.interpolate, nn.Upsample,
+)  # fmt: skip
+_LAST = (nn.Linear, F.linear, nn.LayerNorm, F.layer_norm, nn.MultiheadAttention)
+_PERMUTES = (torch.permute, "permute")
+_TRANSPOSES = (torch.transpose, "transpose")
+
+
+def _channel_axis(root: nn.Module, node: fx.Node) -> int | None:
+    """Tell which axis of a node holds the channels, 1 or -1, by the operations around it; None: they do not tell.
+
+    The search follows operations that keep the shape (sums, activations), and permutations, until one shows which
+    axis it takes for channels; first those that read the node, then those that make it.
+    """
+    return _search(root, node, read=True) or _search(root, node, read=False)
+
+
+def _search(root: nn.Module, start: fx.Node, *, read: bool) -> int | None:
+    shape = start.meta["shape"]
+    seen, pending = {start}, [start]
+    while pending:
+        current = pending.pop(0)
+        neighbours = list(current.users) if read else current.all_input_nodes
+        for node in neighbours if read else [current]:
+            if is_a(root, node, _FIRST):
+                return 1
+            if is_a(root, node, _LAST):
+                return -1
+            order = _permutation(root, node, len(shape))
+            if order and read:
+                axis = _search(
+                    root, node, read=True
+                )  # of the permuted tensor, whose axis i is our axis order[i]
+                origin = None if axis is None else order[axis]
+                if origin is not None and origin in {1, len(shape) - 1}:
+                    return 1 if origin == 1 else -1
+            elif order:
+                axis = _search(root, node.all_input_nodes[0], read=False)
+                moved = None if axis is None else order.index(axis % len(shape))
+                return None if moved is None else 1 if moved == 1 else -1 if moved == len(shape) - 1 else None
+        for node in neighbours:
+            same = node.meta.get("shape") == shape and not _permutation(root, node, len(shape))
+            if node not in seen and (same or (not read and node.meta.get("shape") == shape)):
+                seen.add(node)
+                pending.append(node)
+    return None
+
+
+def _permutation(root: nn.Module, node: fx.Node, rank: int) -> tuple[int, ...] | None:
+    """Return the order of axes of a node that permutes them, else None."""
+    arguments = node.args[1:]
+    if is_a(root, node, _PERMUTES):
+        listed = arguments[0] if arguments and isinstance(arguments[0], (list, tuple)) else arguments
+        order = tuple(axis % rank for axis in listed if isinstance(axis, int))
+        return order if sorted(order) == list(range(rank)) else None
+    if is_a(root, node, _TRANSPOSES) and len(arguments) == 2:
+        swapped = list(range(rank))
+        i, j = (int(axis) % rank for axis in arguments)  # type: ignore[arg-type]
+        swapped[i], swapped[j] = swapped[j], swapped[i]
+        return tuple(swapped)
+    return None
