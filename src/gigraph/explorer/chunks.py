@@ -16,7 +16,14 @@ SCHEMA = 1
 def script_json(value: Any) -> str:
     """Return JSON that is safe inside a script element and as JavaScript source of any age."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("</", "<\\/").replace("<!--", "<\\!--").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    for mark, escape in (
+        ("</", "<\\/"),
+        ("<!--", "<\\u0021--"),
+        ("\u2028", "\\u2028"),
+        ("\u2029", "\\u2029"),
+    ):
+        text = text.replace(mark, escape)
+    return text
 
 
 def write_chunk(folder: Path, name: str, value: Any) -> None:
@@ -29,7 +36,9 @@ def write_chunk(folder: Path, name: str, value: Any) -> None:
 def numbers(values: Any) -> list[float | None]:
     """Return float32 values as the shortest decimals that read back as the same float32; null where not finite."""
     array = np.asarray(values, np.float32)
-    return [float(text) if ok else None for text, ok in zip(array.astype(str), np.isfinite(array), strict=True)]
+    return [
+        float(text) if ok else None for text, ok in zip(array.astype(str), np.isfinite(array), strict=True)
+    ]
 
 
 def shares(values: Any) -> list[float | None]:

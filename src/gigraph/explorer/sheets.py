@@ -49,7 +49,9 @@ def open_album(folder: Path, layer: int, tile: int, site: Path) -> Album:
     names = {*album.exemplars["sheet"].to_list(), *album.localisation["sheet"].to_list()}
     for name in sorted(names):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise UserError(f"explorer: sheet {name!r} lies outside {folder}; delete the folder and run again")
+            raise UserError(
+                f"explorer: sheet {name!r} lies outside {folder}; delete the folder and run again"
+            )
         source = folder / name
         target = f"sheets/{layer}/{len(album.sheets):03d}{source.suffix}"
         try:
@@ -58,7 +60,9 @@ def open_album(folder: Path, layer: int, tile: int, site: Path) -> Album:
             (site / target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, site / target)
         except OSError as error:
-            raise UserError(f"explorer: cannot read the sheet {source}: {error}; delete {folder} and run again") from None
+            raise UserError(
+                f"explorer: cannot read the sheet {source}: {error}; delete {folder} and run again"
+            ) from None
         album._index[name] = len(album.sheets)
         album.sheets.append([target, max(width // tile, 1), max(height // tile, 1)])
     return album

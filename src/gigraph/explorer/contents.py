@@ -1,0 +1,442 @@
+"""What each chunk holds.
+
+Layers are indices from input to output; a concept is addressed as ``layer index:concept``. Means, errors and
+relevances are the tables' float32 numbers, not rounded; shares of a target are rounded to five decimals.
+
+=================  =====================================================================================
+``meta``           the run, its layers, classes and notes, and what the overview shows
+``class/C``        the kept concepts of class label C and the edges between them
+``near/C``         neighbours and localisation of those concepts on the images of the class
+``concepts/L/G``   the cards of concepts 32 G ... 32 G + 31 of layer L, with neighbours over the whole dataset
+=================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gigraph import tables
+from gigraph.config import CLASSES
+from gigraph.explorer.chunks import numbers, rows, shares
+from gigraph.explorer.graph import Graph, frame
+from gigraph.explorer.inputs import Inputs
+from gigraph.explorer.sheets import Album, Tile
+
+FACE = 4
+"""Tiles on the face of a concept in a graph."""
+NEIGHBOURS = 8
+"""Entries of each neighbour list."""
+GROUP = 32
+"""Concepts per chunk."""
+RELEVANT = 12
+"""Classes listed on a concept's card."""
+ALIGNED = 0.5
+"""Average precision from which a part names a concept that has no label."""
+
+Key = tuple[int, int]  # layer index, concept
+
+
+def faces(graph: Graph, albums: list[Album]) -> dict[Key, list[Tile]]:
+    """Return the first tiles of each pictured concept."""
+    found: dict[Key, list[Tile]] = defaultdict(list)
+    for layer, album in enumerate(albums):
+        for concept, rank, sheet, row, column in album.exemplars.select(
+            "concept", "rank", "sheet", "row", "column"
+        ).iter_rows():
+            if rank < FACE:
+                found[layer, concept].append(album.tile(sheet, row, column))
+    return found
+
+
+# --- one class -----------------------------------------------------------------------------------------------------
+
+
+def class_chunk(
+    graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, label: int, face: dict[Key, list[Tile]]
+) -> Any:
+    """Return the graph of one class.
+
+    Parameters
+    ----------
+    graph : Graph
+        The run's tables.
+    kept, edges : DataFrame
+        Their rows of this class.
+    label : int
+        Label of the class.
+    face : dict
+        Tiles of each concept.
+
+    Returns
+    -------
+    dict
+        ``layers``: per layer ``nodes`` [concept, relevance, se, support, weight, share, tiles] and ``into``, the
+        summary of all edges from the layer to the class, as below. ``pairs``: per layer but the last ``edges``
+        [source, target, mean, se, support, ablation, ablation se, weight, share] between kept concepts, and
+        ``into``: target -> [number of concept edges, sum of |mean| over everything, error node's mean, its se,
+        remainder's mean, its se].
+    """
+    concepts = {layer: kept.filter(pl.col("layer") == layer) for layer in graph.layers}
+    layers, pairs = [], []
+    for index, layer in enumerate(graph.layers):
+        mine = concepts[layer]
+        to_class = edges.filter(
+            (pl.col("source_layer") == layer)
+            & (pl.col("target_layer") == CLASSES)
+            & (pl.col("target") == label)
+        )
+        nodes = rows(
+            mine["concept"].to_list(), numbers(mine["relevance"]), numbers(mine["se"]), mine["support"].to_list(),
+            numbers(mine["weight"].fill_null(0)), shares(mine["share"].fill_null(0)),
+            [face.get((index, concept), []) for concept in mine["concept"]],
+        )  # fmt: skip
+        layers.append({"nodes": nodes, "into": _into(to_class).get(label)})
+        if index + 1 == len(graph.layers):
+            continue
+        above = concepts[graph.layers[index + 1]]["concept"].to_list()
+        pair = edges.filter(
+            (pl.col("source_layer") == layer)
+            & (pl.col("target_layer") == graph.layers[index + 1])
+            & pl.col("target").is_in(above)
+        )
+        drawn = pair.filter(pl.col("source").is_in(mine["concept"].to_list())).sort("target", "source")
+        pairs.append(
+            {
+                "edges": rows(drawn["source"].to_list(), drawn["target"].to_list(), *_measures(drawn)),
+                "into": _into(pair),
+            }
+        )
+    return {"layers": layers, "pairs": pairs}
+
+
+def _measures(edges: pl.DataFrame) -> list[list[Any]]:
+    return [
+        numbers(edges["mean"]), numbers(edges["se"]), edges["support"].to_list(), numbers(edges["ablation"]),
+        numbers(edges["ablation_se"]), numbers(edges["weight"]), shares(edges["share"]),
+    ]  # fmt: skip
+
+
+def _into(edges: pl.DataFrame) -> dict[int, list[Any]]:
+    """Summarise all edges into each target of one layer pair."""
+    found: dict[int, list[Any]] = {}
+    columns = edges.select("target", "source", "total"), numbers(edges["mean"]), numbers(edges["se"])
+    for (target, source, total), mean, se in zip(columns[0].iter_rows(), *columns[1:], strict=True):
+        entry = found.setdefault(target, [0, float(f"{total:.7g}"), 0, 0, 0, 0])
+        if source >= 0:
+            entry[0] += 1
+        else:
+            at = 2 if source == tables.ERROR_NODE else 4
+            entry[at : at + 2] = [mean, se]
+    return found
+
+
+def near_chunk(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, label: int, albums: list[Album]) -> Any:
+    """Return neighbours and localisation of a class's kept concepts, under ``layer index:concept``."""
+    chunk: dict[str, Any] = {}
+    lists = neighbours(graph, kept, edges)
+    for index, layer in enumerate(graph.layers):
+        where = albums[index].localisation.filter(pl.col("scope") == label)
+        located: dict[int, list[Any]] = defaultdict(list)
+        for row, coefficient, relevance in zip(
+            where.iter_rows(named=True),
+            numbers(where["coefficient"]),
+            numbers(where["relevance"]),
+            strict=True,
+        ):
+            tile = albums[index].tile(row["sheet"], row["row"], row["column"])
+            located[row["concept"]].append([tile, row["path"], coefficient, relevance])
+        for concept in kept.filter(pl.col("layer") == layer)["concept"].unique().to_list():
+            chunk[f"{index}:{concept}"] = {**lists[index, concept], "located": located.get(concept, [])}
+    return dict(sorted(chunk.items()))
+
+
+def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Key, Any]:
+    """Return the strongest neighbours of concepts within one scope.
+
+    Parameters
+    ----------
+    graph : Graph
+        The run's tables.
+    kept : DataFrame
+        The concepts (columns layer, concept).
+    edges : DataFrame
+        Edges of one scope.
+
+    Returns
+    -------
+    dict
+        For each concept ``in`` and ``out``, each a pair of lists (positive, negative) of [layer index, concept,
+        mean, se, support, ablation, ablation se, weight, share], strongest first, and ``into``: layer index of the
+        sources -> summary (see `class_chunk`).
+    """
+    index = {layer: i for i, layer in enumerate(graph.layers)}
+    concepts = kept.select("layer", "concept").unique()
+    found: dict[Key, Any] = {
+        (index[layer], concept): {"in": [[], []], "out": [[], []], "into": {}}
+        for layer, concept in concepts.iter_rows()
+    }
+    between = edges.filter(pl.col("target_layer") != CLASSES)
+    for side, end, other in (("in", "target", "source"), ("out", "source", "target")):
+        here = between.join(
+            concepts, left_on=[f"{end}_layer", end], right_on=["layer", "concept"], how="semi"
+        )
+        if side == "in":
+            for (source_layer, target_layer), part in here.partition_by(
+                "source_layer", "target_layer", as_dict=True
+            ).items():
+                for concept, summary in _into(part).items():
+                    found[index[target_layer], concept]["into"][index[source_layer]] = summary
+        strongest = (
+            here.filter((pl.col("source") >= 0) & (pl.col("mean") != 0))
+            .with_columns(pl.col("mean").abs().alias("size"), (pl.col("mean") > 0).alias("positive"))
+            .sort(["size", "source", "target"], descending=[True, False, False])
+            .with_columns(pl.int_range(pl.len()).over([f"{end}_layer", end, "positive"]).alias("place"))
+            .filter(pl.col("place") < NEIGHBOURS)
+        )
+        for layer, concept, other_layer, *entry in zip(
+            strongest[f"{end}_layer"], strongest[end], strongest[f"{other}_layer"], strongest[other].to_list(),
+            *_measures(strongest), strict=True,
+        ):  # fmt: skip
+            found[index[layer], concept][side][0 if entry[1] > 0 else 1].append([index[other_layer], *entry])
+    return found
+
+
+# --- concepts ------------------------------------------------------------------------------------------------------
+
+
+def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[str, Any]:
+    """Return the cards of all concepts that a graph or a neighbour list can name, by chunk."""
+    dataset = graph.edges.filter(pl.col("scope") == tables.DATASET)
+    lists = neighbours(graph, graph.kept, dataset)
+    chunks: dict[str, Any] = {}
+    for index, layer in enumerate(graph.layers):
+        album = albums[index]
+        pictured = set(graph.pictured(layer))
+        relevance = _class_relevance(graph, layer)
+        exemplars: dict[int, list[Any]] = defaultdict(list)
+        cosine = numbers(album.exemplars["cosine"])
+        for row, similarity in zip(album.exemplars.iter_rows(named=True), cosine, strict=True):
+            tile = album.tile(row["sheet"], row["row"], row["column"])
+            if row["rank"] < inputs.nearest:
+                exemplars[row["concept"]].append([tile, similarity, row["label"], row["path"]])
+        named = pictured | {
+            entry[1]
+            for card in lists.values()
+            for pair in (*card["in"], *card["out"])
+            for entry in pair
+            if entry[0] == index
+        }
+        for row in _measured(inputs, layer):
+            concept = row["concept"]
+            if concept not in named:
+                continue
+            card = {
+                "size": row["size"], "cohesion": row["cohesion"], "low": row["low"], "twin": row["twin"],
+                "relevance": relevance.get(concept, []), "exemplars": exemplars.get(concept, []),
+                "near": lists.get((index, concept)),
+            }  # fmt: skip
+            chunks.setdefault(f"concepts/{index}/{concept // GROUP}", {})[str(concept)] = card
+    return chunks
+
+
+def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
+    """Return per concept its strongest classes: [label, mean, se, support, weight, share], by falling |mean|."""
+    own = graph.edges.filter(
+        (pl.col("source_layer") == layer)
+        & (pl.col("target_layer") == CLASSES)
+        & (pl.col("scope") == pl.col("target"))
+        & (pl.col("source") >= 0)
+    ).sort([pl.col("mean").abs(), "scope"], descending=[True, False])
+    found: dict[int, list[Any]] = defaultdict(list)
+    columns = (
+        own["scope"],
+        numbers(own["mean"]),
+        numbers(own["se"]),
+        own["support"],
+        numbers(own["weight"]),
+        shares(own["share"]),
+    )
+    for concept, *entry in zip(own["source"], *columns, strict=True):
+        if len(found[concept]) < RELEVANT:
+            found[concept].append(entry)
+    return found
+
+
+def _measured(inputs: Inputs, layer: str) -> list[dict[str, Any]]:
+    """Return size, cohesion and nearest other concept of each concept of a layer."""
+    table = tables.read(inputs.concepts[layer])
+    concept, size = tables.numpy(table, "concept"), tables.numpy(table, "size")
+    cohesion = tables.numpy(table, "cohesion").astype(np.float32)
+    several = cohesion[(size > 1) & np.isfinite(cohesion)]
+    low = np.quantile(several, 0.1) if len(several) else -np.inf
+    twins: list[list[Any] | None] = [None] * len(concept)
+    if "vector" in table.column_names and len(concept) > 1:
+        twins = _twins(concept, tables.numpy(table, "vector"))
+    return [
+        {"concept": int(c), "size": int(s), "cohesion": h, "low": bool(s > 1 and f < low), "twin": t}
+        for c, s, h, f, t in zip(concept, size, numbers(cohesion), cohesion, twins, strict=True)
+    ]
+
+
+def _twins(concept: np.ndarray, vectors: np.ndarray, block: int = 1024) -> list[list[Any] | None]:
+    """Return for each vector [C] the concept of largest cosine other than itself, and that cosine."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+    found: list[list[Any] | None] = []
+    for start in range(0, len(unit), block):
+        cosine = unit[start : start + block] @ unit.T
+        cosine[np.arange(len(cosine)), start + np.arange(len(cosine))] = -2
+        best = cosine.argmax(1)
+        found += [[int(concept[b]), round(float(cosine[i, b]), 4)] for i, b in enumerate(best)]
+    return found
+
+
+# --- the overview --------------------------------------------------------------------------------------------------
+
+
+def meta_chunk(
+    graph: Graph, inputs: Inputs, albums: list[Album], face: dict[Key, list[Tile]], groups: list[str]
+) -> Any:
+    """Return what every view needs, and the overview."""
+    from gigraph import __version__
+    from gigraph.explorer.chunks import SCHEMA
+
+    images = frame(inputs.images, "images")
+    known = images.filter((pl.col("label") >= 0) & pl.col("predicted").is_not_null())
+    right = known.with_columns((pl.col("label") == pl.col("predicted")).alias("right"))
+    per_class = {
+        label: [n, r]
+        for label, n, r in right.group_by("label").agg(pl.len(), pl.col("right").sum()).iter_rows()
+    }
+    scopes = {scope: n for scope, n in graph.edges.group_by("scope").agg(pl.col("images").max()).iter_rows()}
+    with_graph = set(graph.kept["scope"].to_list())
+    pairs, overlap = _overlaps(graph)
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "title": inputs.title,
+        "method": inputs.method,
+        "lineage": inputs.lineage,
+        "top": inputs.top,
+        "shared": inputs.shared,
+        "images": len(images),
+        "attributed": scopes.get(tables.DATASET, 0),
+        "accuracy": [int(right["right"].sum() or 0), len(right)],
+        "rejected": len(tables.read(inputs.rejected)),
+        "edges": graph.edges.filter(pl.col("source") >= 0).height,
+        "classes": [
+            [
+                label,
+                name,
+                *per_class.get(label, [0, 0]),
+                int(label in with_graph),
+                scopes.get(label, 0),
+                overlap.get(label, []),
+            ]
+            for label, name in graph.classes.iter_rows()
+        ],
+        "layers": _layers(graph, inputs, albums, groups),
+        "labels": _labels(graph, inputs),
+        "aligned": _aligned(graph, inputs),
+        "common": [_common(graph, index, face) for index in range(len(graph.layers))],
+        "pairs": pairs,
+        "notes": list(inputs.notes),
+    }
+
+
+def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]) -> list[dict[str, Any]]:
+    shape = {
+        row["layer"]: row
+        for row in tables.read(inputs.layers, ["layer", "channels", "height", "width"]).to_pylist()
+    }
+    fidelity = frame(inputs.fidelity, "fidelity")
+    errors = dict(
+        zip(fidelity["layer"], rows(*(numbers(fidelity[key]) for key in ("rel_l2", "nonzeros"))), strict=True)
+    )
+    nodes = frame(inputs.nodes, "nodes").filter(pl.col("kind") == "concept")
+    counts = dict(nodes.group_by("layer").agg(pl.len()).iter_rows())
+    return [
+        {
+            "name": layer,
+            **{key: shape.get(layer, {}).get(key) for key in ("channels", "height", "width")},
+            "concepts": counts.get(layer, 0),
+            "kept": len(graph.pictured(layer)),
+            "error": errors.get(layer, [None, None])[0],
+            "nonzeros": errors.get(layer, [None, None])[1],
+            "groups": sorted(
+                int(name.split("/")[2]) for name in groups if name.startswith(f"concepts/{index}/")
+            ),
+            "sheets": albums[index].sheets,
+        }
+        for index, layer in enumerate(graph.layers)
+    ]
+
+
+def _labels(graph: Graph, inputs: Inputs) -> dict[str, str]:
+    """Return the user's labels under ``layer index:concept``."""
+    found = {}
+    for key, name in sorted(inputs.labels.items()):
+        layer, _, concept = key.rpartition(":")
+        if layer in graph.layers and concept.isdecimal():
+            found[f"{graph.layers.index(layer)}:{int(concept)}"] = str(name)
+    return found
+
+
+def _aligned(graph: Graph, inputs: Inputs) -> dict[str, list[list[Any]]]:
+    """Return the parts of which a concept is the best detector: [part, average precision, prevalence]."""
+    found: dict[str, list[list[Any]]] = defaultdict(list)
+    if inputs.alignment is None:
+        return found
+    table = frame(inputs.alignment, "alignment").filter(pl.col("vectors") == inputs.method)
+    table = table.sort(["average_precision", "part"], descending=[True, False])
+    for row, ap, prevalence in zip(
+        table.iter_rows(named=True),
+        numbers(table["average_precision"]),
+        numbers(table["prevalence"]),
+        strict=True,
+    ):
+        if row["layer"] in graph.layers:
+            found[f"{graph.layers.index(row['layer'])}:{row['best']}"].append([row["part"], ap, prevalence])
+    return dict(found)
+
+
+def _common(graph: Graph, index: int, face: dict[Key, list[Tile]], count: int = 8) -> list[list[Any]]:
+    """Return a layer's concepts that most classes keep: [concept, number of classes, tiles]."""
+    kept = graph.kept.filter((pl.col("layer") == graph.layers[index]) & (pl.col("scope") >= 0))
+    found = kept.group_by("concept").agg(pl.len().alias("classes"), pl.col("share").sum().alias("relevance"))
+    found = found.sort(["classes", "relevance", "concept"], descending=[True, True, False]).head(count)
+    return [[c, n, face.get((index, c), [])] for c, n in found.select("concept", "classes").iter_rows()]
+
+
+def _overlaps(graph: Graph, count: int = 12) -> tuple[list[list[Any]], dict[int, list[Any]]]:
+    """Return the pairs of classes that share most: [a, b, share], and for each class its nearest [b, share].
+
+    The share is that of the kept relevance that both classes have in common, averaged over layers.
+    """
+    kept = graph.kept.filter(pl.col("scope") >= 0)
+    labels = sorted(kept["scope"].unique().to_list())
+    place = {label: i for i, label in enumerate(labels)}
+    common = np.zeros((len(labels), len(labels)))
+    part = pl.col("relevance").cast(pl.Float64) / pl.col("relevance").cast(pl.Float64).sum().over(
+        ["scope", "layer"]
+    )
+    for group in kept.with_columns(part.alias("part")).partition_by("layer", "concept", maintain_order=True):
+        at = np.array([place[scope] for scope in group["scope"]])
+        one = group["part"].to_numpy()
+        common[np.ix_(at, at)] += np.minimum.outer(one, one) / max(len(graph.layers), 1)
+    np.fill_diagonal(common, 0)
+    a, b = np.triu_indices(len(labels), 1)
+    order = np.argsort(-common[a, b], kind="stable")[:count]
+    pairs = [
+        [labels[a[i]], labels[b[i]], round(float(common[a[i], b[i]]), 4)]
+        for i in order
+        if common[a[i], b[i]] > 0
+    ]
+    best = common.argmax(1) if len(labels) > 1 else []
+    nearest = {
+        labels[i]: [labels[j], round(float(common[i, j]), 4)] for i, j in enumerate(best) if common[i, j] > 0
+    }
+    return pairs, nearest

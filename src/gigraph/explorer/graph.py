@@ -1,0 +1,92 @@
+"""The graph's tables, read once and joined, with the ratios that the page shows beside the raw numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from gigraph import tables
+from gigraph.config import CLASSES
+from gigraph.errors import UserError
+from gigraph.explorer.inputs import Inputs
+
+TARGET = ["scope", "source_layer", "target_layer", "target"]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph's tables.
+
+    Attributes
+    ----------
+    layers : list of str
+        From input to output.
+    classes : DataFrame
+        label, class.
+    kept : DataFrame
+        Sorted by scope, layer and rank, with the ``weight`` and ``share`` of the concept's edge to the class.
+    edges : DataFrame
+        With ``total``: sum of |mean| into the target within the scope, error node and remainder included, and
+        ``share``: mean / total.
+    """
+
+    layers: list[str]
+    classes: pl.DataFrame
+    kept: pl.DataFrame
+    edges: pl.DataFrame
+
+    @classmethod
+    def read(cls, inputs: Inputs) -> Graph:
+        """Read the tables.
+
+        Raises
+        ------
+        UserError
+            If a table cannot be read or is of another version.
+        """
+        edges = frame(inputs.edges, "edges")
+        total = pl.col("mean").cast(pl.Float64).abs().sum().over(TARGET)
+        edges = edges.with_columns(total.alias("total"))
+        share = (
+            pl.when(pl.col("total") > 0)
+            .then(pl.col("mean").cast(pl.Float64) / pl.col("total"))
+            .otherwise(0.0)
+        )
+        edges = edges.with_columns(share.alias("share"))
+        own = edges.filter((pl.col("target_layer") == CLASSES) & (pl.col("target") == pl.col("scope")))
+        own = own.select(
+            "scope",
+            pl.col("source_layer").alias("layer"),
+            pl.col("source").alias("concept"),
+            "weight",
+            "share",
+        )
+        kept = frame(inputs.kept, "kept").join(own, on=["scope", "layer", "concept"], how="left")
+        return cls(
+            layers=list(inputs.concepts),
+            classes=frame(inputs.classes, "classes").sort("label"),
+            kept=kept.sort("scope", "layer", "rank"),
+            edges=edges,
+        )
+
+    def pictured(self, layer: str) -> list[int]:
+        """Return the concepts of a layer that are kept for some class or for the dataset."""
+        return sorted(self.kept.filter(pl.col("layer") == layer)["concept"].unique().to_list())
+
+
+def frame(path: object, kind: str) -> pl.DataFrame:
+    """Read a table as a polars frame and check its columns.
+
+    Raises
+    ------
+    UserError
+        If a column is missing.
+    """
+    table = tables.read(path)  # type: ignore[arg-type]
+    missing = [name for name in tables.SCHEMAS[kind].names if name not in table.column_names]
+    if missing:
+        raise UserError(
+            f"explorer: {path} has no column {missing[0]}; it is of another version, delete it and run again"
+        )
+    return pl.DataFrame(pl.from_arrow(table.select(tables.SCHEMAS[kind].names)))

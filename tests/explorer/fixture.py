@@ -1,0 +1,272 @@
+"""A small results folder with hostile names: what the workflow would leave for the explorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from gigraph import tables
+from gigraph.config import CLASSES
+from gigraph.explorer import Inputs
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+RIGHT_TO_LEFT = "زيبرا \u202e(abc)"
+NAMES = ["cheetah", "leopard", HOSTILE, RIGHT_TO_LEFT, "🐝 bee & <b>moth</b>\u2028", "ghost"]
+LAYERS = {"layer1.0": 16, "layer2.1": 24, "layer3.1": 40, "layer4.0": 48}
+IMAGES = 8
+KEPT = 8
+TILE = 48
+NEAREST = 10
+PER_SHEET = 8
+
+Painter = Callable[[int, int], Image.Image]  # (class, number) -> square picture
+
+
+def plain(label: int, number: int) -> Image.Image:
+    """Draw a creature-like picture: a spotted body with an eye."""
+    rng = np.random.default_rng([label, number])
+    picture = Image.new("RGB", (96, 96), tuple(int(v) for v in rng.integers(120, 230, 3)))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((20, 34, 74, 74), fill=tuple(int(v) for v in rng.integers(30, 200, 3)), outline="black")
+    draw.ellipse((60, 20, 88, 48), fill=tuple(int(v) for v in rng.integers(30, 200, 3)), outline="black")
+    draw.ellipse((76, 28, 82, 34), fill="white", outline="black")
+    for x, y in rng.integers((26, 40), (66, 66), (2 + label, 2)):
+        draw.ellipse((x, y, x + 5, y + 5), fill="black")
+    return picture
+
+
+def write_results(
+    folder: Path, layers: dict[str, int] = LAYERS, localised: bool = True, painter: Painter = plain
+) -> Inputs:
+    """Write all tables and sheets of a run, and return what the explorer is built from."""
+    rng = np.random.default_rng(7)
+    labels = np.arange(len(NAMES) - 1)  # the last class has no image
+    truth = np.repeat(labels, IMAGES)
+    predicted = truth.copy()
+    predicted[1] = 1  # one cheetah is taken for a leopard
+    ids = np.arange(len(truth)) + 1000
+    paths = [f"{label}/{i:03d}.png" for i, label in enumerate(truth)]
+    t = lambda name, kind, columns, **more: tables.write(
+        folder / f"{name}.parquet", kind, columns, "abc", **more
+    )  # noqa: E731
+    t("images", "images", {
+        "image_id": ids, "path": paths, "label": truth, "class": [NAMES[k] for k in truth], "width": np.full(len(ids), 96),
+        "height": np.full(len(ids), 96), "predicted": predicted, "probability": rng.uniform(0.7, 1, len(ids)),
+    })  # fmt: skip
+    t("classes", "classes", {"label": list(range(len(NAMES))), "class": NAMES})
+    t("rejected", "rejected", {"path": ["broken.png"], "reason": ["truncated"]})
+    names = list(layers)
+    t("layers", "layers", {
+        "layer": names, "node": names, "layout": ["NCHW"] * len(names), "channels": list(layers.values()),
+        "height": [24, 12, 6, 6][: len(names)], "width": [24, 12, 6, 6][: len(names)], "beta": [None] * len(names),
+    })  # fmt: skip
+    t("fidelity", "fidelity", {
+        "layer": names, "rel_l2": [0.31, 0.42, 0.37, 0.29][: len(names)], "l0_ratio": [0.8] * len(names),
+        "nonzeros": [8.1, 7.9, 8.0, 8.2][: len(names)], "gap": [1e-5] * len(names), "pfvs": [4000] * len(names),
+    })  # fmt: skip
+    t("alignment", "alignment", {
+        "layer": [names[-1], names[-1]], "vectors": ["bisecting", "channels"], "part": ["tag", "tag"], "best": [3, 4],
+        "average_precision": [0.93, 0.4], "prevalence": [0.01, 0.01],
+    })  # fmt: skip
+    kept = _kept(rng, layers, labels)
+    t("kept", "kept", {key: [row[key] for row in kept] for key in tables.SCHEMAS["kept"].names})
+    edges = _edges(rng, layers, labels, kept)
+    t("edges", "edges", {key: [row[key] for row in edges] for key in tables.SCHEMAS["edges"].names})
+    _nodes(t, layers, kept)
+    for layer, count in layers.items():
+        vectors = rng.normal(size=(count, 12)).astype(np.float32)
+        vectors[1] = vectors[0] * 1.1 + 0.01  # a duplicate
+        sizes = rng.integers(2, 90, count)
+        sizes[2] = 1
+        columns = {
+            "concept": np.arange(count), "size": sizes, "cohesion": rng.uniform(0.4, 0.95, count),
+            "node": np.arange(count), "vector": vectors,
+        }  # fmt: skip
+        t(f"concepts/{layer}", "concepts", columns, vectors="vector")
+        _pictures(folder / "exemplars" / layer, rng, kept, layer, truth, ids, paths, localised, painter)
+    return Inputs(
+        images=folder / "images.parquet",
+        classes=folder / "classes.parquet",
+        layers=folder / "layers.parquet",
+        rejected=folder / "rejected.parquet",
+        nodes=folder / "nodes.parquet",
+        edges=folder / "edges.parquet",
+        kept=folder / "kept.parquet",
+        concepts={layer: folder / f"concepts/{layer}.parquet" for layer in layers},
+        exemplars={layer: folder / "exemplars" / layer for layer in layers},
+        fidelity=folder / "fidelity.parquet",
+        alignment=folder / "alignment.parquet",
+        method="bisecting",
+        title="The menagerie",
+        labels={f"{names[0]}:{kept_first(kept, names[0], 0)}": "spots </b>"},
+        top=5,
+        shared=3,
+        nearest=NEAREST,
+        tile=TILE,
+        lineage="abc",
+        notes=["layer1.0: K capped at 16 so that concepts keep 4 members on average"],
+    )
+
+
+def kept_first(kept: list[dict], layer: str, scope: int) -> int:
+    return next(row["concept"] for row in kept if row["layer"] == layer and row["scope"] == scope)
+
+
+def _kept(rng, layers, labels) -> list[dict]:
+    """Each class keeps a window of concepts, so that neighbouring classes share some."""
+    rows = []
+    for depth, (layer, count) in enumerate(layers.items()):
+        for scope in (-1, *labels.tolist()):
+            start = 0 if scope < 0 else scope * 4
+            concepts = [(start + i) % count for i in range(KEPT)]
+            if layer == "layer4.0" and scope == 0:
+                concepts[0] = count - 1  # kept and without pictures
+            relevance = np.sort(rng.gamma(1.0, 0.06 * (1 + depth), KEPT))[::-1]
+            for rank in range(KEPT):
+                rows.append({
+                    "scope": scope, "layer": layer, "rank": rank, "concept": concepts[rank],
+                    "relevance": float(relevance[rank]), "se": float(relevance[rank] / 9), "support": IMAGES,
+                })  # fmt: skip
+    return rows
+
+
+def _edges(rng, layers, labels, kept) -> list[dict]:
+    rows = []
+    names = list(layers)
+    relevance = {(row["scope"], row["layer"], row["concept"]): row for row in kept}
+    own = {}
+    for row in kept:
+        own.setdefault((row["scope"], row["layer"]), []).append(row["concept"])
+
+    def add(scope, layer, source, target_layer, target, mean, se, shown, checked):
+        rows.append({
+            "scope": scope, "source_layer": layer, "source": source, "target_layer": target_layer, "target": target,
+            "mean": mean, "se": se, "support": IMAGES, "evaluated": IMAGES, "images": IMAGES if scope >= 0 else IMAGES * len(labels),
+            "weight": 0.0, "shown": shown, "ablation": mean * 0.9 + 0.002 if checked else np.nan,
+            "ablation_se": abs(se) if checked else np.nan,
+        })  # fmt: skip
+
+    for scope in (-1, *labels.tolist()):
+        for i, layer in enumerate(names):
+            mine = own[scope, layer]
+            for label in labels.tolist():
+                for concept in mine:
+                    row = relevance[scope, layer, concept]
+                    mean = row["relevance"] if label == scope else float(rng.normal(0, 0.01))
+                    add(
+                        scope, layer, concept, CLASSES, label, mean, row["se"], label == scope, label == scope
+                    )
+                add(scope, layer, -1, CLASSES, label, float(rng.normal(0, 0.05)), 0.01, False, False)
+                add(scope, layer, -2, CLASSES, label, float(rng.normal(0, 0.05)), 0.01, False, False)
+            if i + 1 == len(names):
+                continue
+            for target in own[scope, names[i + 1]]:
+                for source in [*mine, *range(20, 24)]:
+                    if source >= layers[layer] or (source >= 20 and source in mine):
+                        continue
+                    size = float(rng.gamma(0.5, 2.0 + 3 * i)) * (1 if rng.random() < 0.75 else -0.6)
+                    add(
+                        scope,
+                        layer,
+                        source,
+                        names[i + 1],
+                        target,
+                        size,
+                        abs(size) / 8,
+                        source in mine and scope >= 0,
+                        source in mine,
+                    )
+                add(scope, layer, -1, names[i + 1], target, float(rng.normal(0, 1.5)), 0.1, False, False)
+                add(scope, layer, -2, names[i + 1], target, float(rng.normal(0, 0.5)), 0.1, False, False)
+    largest: dict[tuple, float] = {}
+    for row in rows:
+        key = row["scope"], row["source_layer"], row["target_layer"]
+        if row["source"] >= 0:
+            largest[key] = max(largest.get(key, 0), abs(row["mean"]))
+    for row in rows:
+        row["weight"] = min(
+            abs(row["mean"]) / largest[row["scope"], row["source_layer"], row["target_layer"]], 1
+        )
+    return rows
+
+
+def _nodes(t, layers, kept) -> None:
+    columns: dict[str, list] = {name: [] for name in tables.SCHEMAS["nodes"].names}
+    for layer, count in layers.items():
+        for concept in range(-1, count):
+            scopes = {row["scope"] for row in kept if (row["layer"], row["concept"]) == (layer, concept)}
+            values = (
+                layer,
+                concept,
+                "concept" if concept >= 0 else "error",
+                f"{layer}:{concept}",
+                5,
+                0.5,
+                None,
+                len(scopes),
+                bool(scopes),
+            )
+            for name, value in zip(columns, values, strict=True):
+                columns[name].append(value)
+    for label, name in enumerate(NAMES):
+        for key, value in zip(columns, (CLASSES, label, "class", name, 8, None, None, 0, True), strict=True):
+            columns[key].append(value)
+    t("nodes", "nodes", columns)
+
+
+def _pictures(folder, rng, kept, layer, truth, ids, paths, localised, painter) -> None:
+    sheets = folder / "sheets"
+    sheets.mkdir(parents=True)
+    mine = [row for row in kept if row["layer"] == layer]
+    concepts = sorted({row["concept"] for row in mine})
+    if layer == "layer4.0":
+        concepts = concepts[:-1]
+    exemplars: dict[str, list] = {name: [] for name in tables.SCHEMAS["exemplars"].names}
+    painted: dict[int, Image.Image] = {}
+
+    def tile(image: int) -> Image.Image:
+        if image not in painted:
+            painted[image] = painter(int(truth[image]), int(image)).convert("RGB")
+        return painted[image]
+
+    for first in range(0, len(concepts), PER_SHEET):
+        page = Image.new("RGB", (NEAREST * TILE, min(PER_SHEET, len(concepts) - first) * TILE))
+        name = f"sheets/concepts-{first // PER_SHEET:03d}.webp"
+        for row, concept in enumerate(concepts[first : first + PER_SHEET]):
+            for rank, image in enumerate(rng.permutation(len(truth))[:NEAREST]):
+                x, y = rng.integers(8, 40, 2)
+                crop = tile(image).crop((x, y, x + 48, y + 48)).resize((TILE, TILE))
+                page.paste(crop, (rank * TILE, row * TILE))
+                values = (concept, rank, ids[image], 0, 0, 0.95 - 0.03 * rank, truth[image], paths[image],
+                          [x, y, x + 48, y + 48], name, row, rank)  # fmt: skip
+                for key, value in zip(exemplars, values, strict=True):
+                    exemplars[key].append(value)
+        page.save(folder / name, quality=80)
+    tables.write(folder / "exemplars.parquet", "exemplars", exemplars, "abc")
+    located: dict[str, list] = {name: [] for name in tables.SCHEMAS["localisation"].names}
+    for scope in sorted({row["scope"] for row in mine if row["scope"] >= 0}) if localised else []:
+        name = f"sheets/class-{scope:05d}.webp"
+        chosen = [row["concept"] for row in mine if row["scope"] == scope]
+        page = Image.new("RGB", (4 * TILE, len(chosen) * TILE))
+        for row, concept in enumerate(chosen):
+            for rank, image in enumerate(np.flatnonzero(truth == scope)[:4]):
+                page.paste(tile(image).resize((TILE, TILE)), (rank * TILE, row * TILE))
+                values = (
+                    scope,
+                    concept,
+                    rank,
+                    ids[image],
+                    paths[image],
+                    1.5 - 0.1 * rank,
+                    0.2 - 0.01 * rank,
+                    name,
+                    row,
+                    rank,
+                )
+                for key, value in zip(located, values, strict=True):
+                    located[key].append(value)
+        page.save(folder / name, quality=80)
+    tables.write(folder / "localisation.parquet", "localisation", located, "abc")
