@@ -1,6 +1,6 @@
 r"""Where a layer's vectors are measured from: the net shift of its batch norms [Eq. 8].
 
-    mu_BN = beta_BN - gamma_BN mu_rn / sqrt(sigma_rn^2 + epsilon)                                       [Eq. 8]
+    mu_BN = beta_BN - gamma_BN mu_rn / sqrt(sigma_rn^2 + epsilon)                                      [Eq. 8]
 
 A residual block's sum is made by several: ``bn3(...) + downsample(...)``, or ``bn3(...) + identity``.
 """
@@ -43,8 +43,8 @@ class BatchNorm:
 def batchnorm_shift(network: Network, layer: Layer) -> np.ndarray | None:
     """Return a layer's centre, the net shift of the batch norms that are added to make it [Eq. 8].
 
-    ``mu_BN = beta_BN - gamma_BN * mu_rn / sqrt(sigma_rn**2 + epsilon)``, summed over the batch norms whose outputs
-    are added; an identity skip adds 0.
+    ``mu_BN = beta_BN - gamma_BN * mu_rn / sqrt(sigma_rn**2 + epsilon)``, summed over the batch norms whose
+    outputs are added; an identity skip adds 0.
 
     Parameters
     ----------
@@ -77,6 +77,7 @@ def batchnorm_at(root: nn.Module, node: fx.Node) -> BatchNorm | None:
         module = target_of(root, node)
         if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.running_mean is None:
             return None
+        assert module.running_var is not None
         return _batchnorm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
     if node.op == "call_function" and node.target in (F.batch_norm, torch.batch_norm):
         values: list[Any] = [_value(root, a) for a in node.args[1:5]]

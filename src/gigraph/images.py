@@ -29,7 +29,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff",
 MAX_PIXELS = 100_000_000
 
 
-# ---- listing ----------------------------------------------------------------------------------------------------
+# ---- listing -----------------------------------------------------------------------------------------------
 
 
 class Entry(NamedTuple):
@@ -53,8 +53,8 @@ def scan(folder: Path | str) -> list[Entry]:
     Parameters
     ----------
     folder : Path
-        Classes are its sub-folders, in sorted order; images may lie deeper below them. Hidden files and folders are
-        skipped, and links are followed unless they lead back to a folder they lie in.
+        Classes are its sub-folders, in sorted order; images may lie deeper below them. Hidden files and
+        folders are skipped, and links are followed unless they lead back to a folder they lie in.
 
     Returns
     -------
@@ -64,8 +64,9 @@ def scan(folder: Path | str) -> list[Entry]:
     Raises
     ------
     UserError
-        If the folder is missing, no folder, unreadable or without images; if a class has no images, if there are
-        images both beside and in class folders, if a name is not valid text, or if two paths have the same id.
+        If the folder is missing, no folder, unreadable or without images; if a class has no images, if there
+        are images both beside and in class folders, if a name is not valid text, or if two paths have the
+        same id.
     """
     root = Path(folder)
     if not root.exists():
@@ -191,18 +192,18 @@ def listing_digest(entries: Iterable[Entry], shard: int, shards: int) -> str:
     return listing_digests((e for e in entries if e.image_id % shards == shard), shards)[shard]
 
 
-# ---- decoding ---------------------------------------------------------------------------------------------------
+# ---- decoding ----------------------------------------------------------------------------------------------
 
 
-class Unreadable(Exception):
+class Unreadable(Exception):  # noqa: N818 - it is an answer about a file rather than a failure
     """A file that cannot be decoded, with the reason in a few words."""
 
 
 def decode(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image file completely.
 
-    The first frame of an animation; turned upright as its EXIF says; 16-bit grey scaled to 8 bits; palettes, CMYK
-    and the rest converted to RGB; transparency laid on white.
+    The first frame of an animation; turned upright as its EXIF says; 16-bit grey scaled to 8 bits; palettes,
+    CMYK and the rest converted to RGB; transparency laid on white.
 
     Parameters
     ----------
@@ -256,22 +257,22 @@ def _upright(image: Image) -> Image:
 
 def _rgb(image: Image) -> Image:
     import numpy as np
-    from PIL import Image as pil
+    import PIL.Image
 
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise Unreadable("32-bit integer pixels, whose white is unknown")
-        return pil.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        return PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise Unreadable("floating-point pixels, whose white is unknown")
     if image.has_transparency_data:
         colour = image.convert("RGBA")
-        return pil.alpha_composite(pil.new("RGBA", colour.size, "white"), colour).convert("RGB")
+        return PIL.Image.alpha_composite(PIL.Image.new("RGBA", colour.size, "white"), colour).convert("RGB")
     return image.convert("RGB")
 
 
-# ---- preprocessing ----------------------------------------------------------------------------------------------
+# ---- preprocessing -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -313,13 +314,13 @@ class Preprocessing:
             raise UserError("preprocessing: mean and std need three numbers each, those of std above 0")
         if self.resize is not None and self.crop is not None and self.crop > self.resize:
             raise UserError(
-                f"preprocessing.crop ({self.crop}) is larger than preprocessing.resize ({self.resize}): the image "
-                "would get a black frame; raise resize"
+                f"preprocessing.crop ({self.crop}) is larger than preprocessing.resize ({self.resize}): "
+                "images would get a black frame; raise resize"
             )
 
     @classmethod
     def from_preset(cls, preset: Mapping[str, Any] | None, **overrides: Any) -> Preprocessing:
-        """Return a preset (see `gigraph.models.preset_of`) with the settings that are not None laid over it."""
+        """Return a preset (see `gigraph.models.preset_of`) with the settings that are given laid over it."""
         settings = dict(preset or {}) | {key: value for key, value in overrides.items() if value is not None}
         for key in ("mean", "std"):
             if key in settings:
@@ -356,7 +357,7 @@ class Preprocessing:
         Returns
         -------
         tuple of float
-            Left, top, right, bottom; position u in [0, 1] across the network's input is left + u (right - left).
+            Left, top, right, bottom; u in [0, 1] across the network's input is at left + u (right - left).
         """
         width, height = self._resized(size)
         x, y = size[0] / width, size[1] / height
@@ -441,7 +442,7 @@ def _resized_without_antialias(image: Image, size: tuple[int, int], interpolatio
     return tv.to_pil_image(pixels)
 
 
-# ---- batches ----------------------------------------------------------------------------------------------------
+# ---- batches -----------------------------------------------------------------------------------------------
 
 
 def batches(

@@ -32,7 +32,7 @@ def load_model(
     *,
     weights: str | None = None,
     arguments: Mapping[str, Any] | None = None,
-    base: Path = Path("."),
+    base: Path = Path(),
 ) -> nn.Module:
     """Build a classifier and load its weights.
 
@@ -42,8 +42,8 @@ def load_model(
         ``menagerie``, ``torchvision:NAME``, ``timm:NAME``, ``path/to/file.py:factory`` or
         ``package.module:factory``.
     weights : str or None
-        A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a .pth, .pt or .safetensors file. None: what
-        the source itself gives (the shipped checkpoint of the menagerie; random weights of torchvision and timm).
+        A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a .pth, .pt or .safetensors file.
+        None: what the source itself gives (the menagerie's shipped checkpoint; random for torchvision, timm).
     arguments : mapping or None
         Keyword arguments of the constructor or factory.
     base : Path
@@ -57,9 +57,9 @@ def load_model(
     Raises
     ------
     UserError
-        One line for: an unknown source, name or factory; a factory that raises or returns no module; a weights file
-        that is missing, damaged, holds no state dict, needs unpickling, is of another architecture, or has NaN or
-        infinite entries.
+        One line for: an unknown source, name or factory; a factory that raises or returns no module; a
+        weights file that is missing, damaged, holds no state dict, needs unpickling, is of another
+        architecture, or has NaN or infinite entries.
     """
     arguments = dict(arguments or {})
     file = _weights_file(weights, base)
@@ -70,8 +70,8 @@ def load_model(
         model = _torchvision(name, None if file else weights, arguments)
     elif weights is not None and file is None:
         raise UserError(
-            f"model.weights: {weights!r} is no .pth, .pt or .safetensors file, and names of weights belong to "
-            f"torchvision models only; give {source} a file"
+            f"model.weights: {weights!r} is no .pth, .pt or .safetensors file, and only "
+            f"torchvision models have weights by name; give {source} a file"
         )
     elif kind == "timm":
         model = _timm(name, arguments)
@@ -79,8 +79,8 @@ def load_model(
         model = _made_by(_factory(kind, name, base), source, arguments)
     else:
         raise UserError(
-            f"model.source: {source!r} is none of menagerie, torchvision:NAME, timm:NAME, path/to/file.py:factory, "
-            f"package.module:factory{nearest(source, [MENAGERIE])}"
+            f"model.source: {source!r} is none of menagerie, torchvision:NAME, timm:NAME, "
+            f"path/to/file.py:factory, package.module:factory{nearest(source, [MENAGERIE])}"
         )
     if file is not None:
         _load_into(model, read_state_dict(file), file)
@@ -99,11 +99,11 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        Keys resize, crop, mean, std, interpolation, antialias: those of `gigraph.images.Preprocessing`. None where
-        the source has no preset (a weights file of torchvision, a user's module).
+        Keys resize, crop, mean, std, interpolation, antialias: those of `gigraph.images.Preprocessing`. None
+        where the source has no preset (a weights file of torchvision, a user's module).
     """
     kind, _, name = source.rpartition(":")
-    if kind == "torchvision" and weights is not None and _weights_file(weights, Path(".")) is None:
+    if kind == "torchvision" and weights is not None and _weights_file(weights, Path()) is None:
         preset = _weights_enum(name, weights).transforms()
         return {
             "resize": preset.resize_size[0],
@@ -131,7 +131,7 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
     return None
 
 
-# ---- sources ----------------------------------------------------------------------------------------------------
+# ---- sources -----------------------------------------------------------------------------------------------
 
 
 def _menagerie(arguments: dict[str, Any], file: Path | None) -> nn.Module:
@@ -157,8 +157,8 @@ def _torchvision(name: str, weights: str | None, arguments: dict[str, Any]) -> n
         if enum is None:
             raise UserError(_failed(f"torchvision:{name}", error)) from error
         raise UserError(
-            f"model.weights: {name} {weights} cannot be fetched ({_line(error)}); download {enum.url} elsewhere and "
-            "give the file's path"
+            f"model.weights: {name} {weights} cannot be fetched ({_line(error)}); "
+            f"download {enum.url} elsewhere and give the file's path"
         ) from error
     except (TypeError, ValueError) as error:
         raise UserError(_failed(f"torchvision:{name}", error)) from error
@@ -212,7 +212,7 @@ def _factory(home: str, name: str, base: Path) -> Any:
             except Exception as error:  # the user's code runs here
                 raise UserError(
                     f"model.source: {home} cannot be imported: {_line(error)}; "
-                    "write path/to/file.py:factory, torchvision:NAME, timm:NAME or the name of an installed module"
+                    "write path/to/file.py:factory, torchvision:NAME, timm:NAME or an installed module"
                 ) from error
     if not hasattr(module, name):
         public = [key for key in vars(module) if not key.startswith("_")]
@@ -271,7 +271,7 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-# ---- weights ----------------------------------------------------------------------------------------------------
+# ---- weights -----------------------------------------------------------------------------------------------
 
 
 def _weights_file(weights: str | None, base: Path) -> Path | None:
@@ -382,8 +382,8 @@ def _load_into(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
             if keys
         ]
         raise UserError(
-            f"model.weights: {file} is of another architecture than {type(model).__name__}: {'; '.join(listed)}; "
-            "correct model.source or model.arguments"
+            f"model.weights: {file} is of another architecture than {type(model).__name__}: "
+            f"{'; '.join(listed)}; correct model.source or model.arguments"
         )
     model.load_state_dict({k: v for k, v in state.items() if k in expected} | _counters(expected, state))
 

@@ -1,8 +1,8 @@
 """The network as a chain of cut points: layers, their activations, and the segments F_ab between them.
 
-A *layer* is a node of the traced graph through which every path from the input to the output passes; so the network
-from layer a on depends on the image through layer a's activation alone. Where a module ends in a ReLU, the layer is
-the ReLU's input: PFVs are pre-activation.
+A *layer* is a node of the traced graph through which every path from the input to the output passes; so the
+network from layer a on depends on the image through layer a's activation alone. Where a module ends in a
+ReLU, the layer is the ReLU's input: PFVs are pre-activation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import copy
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +57,7 @@ class Layer:
         return self.height * self.width
 
     def to_pfvs(self, activation: Tensor) -> Tensor:
-        """Return the pointwise feature vectors [N, P, C] of an activation, in row-major order of positions."""
+        """Return the pointwise feature vectors [N, P, C] of an activation, positions row by row."""
         if self.layout == "map":
             return activation.flatten(2).transpose(1, 2)
         if self.layout == "map_last":
@@ -64,7 +65,7 @@ class Layer:
         return activation if self.layout == "tokens" else activation.unsqueeze(1)
 
     def from_pfvs(self, pfvs: Tensor) -> Tensor:
-        """Return the activation whose pointwise feature vectors [N, P, C] are given: the inverse of `to_pfvs`."""
+        """Return the activation with these pointwise feature vectors [N, P, C]: `to_pfvs` inverted."""
         if self.layout == "map":
             return pfvs.transpose(1, 2).unflatten(2, (self.height, self.width))
         if self.layout == "map_last":
@@ -74,7 +75,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class CutPoint:
-    """A node that can be a layer: its name, the modules that end in it (most telling first), its shape [C, ...]."""
+    """A node that can be a layer, the modules that end in it (best name first), and its shape [C, ...]."""
 
     node: str
     modules: tuple[str, ...]
@@ -92,8 +93,8 @@ class Network:
     Parameters
     ----------
     model : nn.Module
-        A classifier [N, 3, H, W] -> logits [N, K]. Its in-place activations are switched off; its parameters are
-        shared. A final softmax is left out.
+        A classifier [N, 3, H, W] -> logits [N, K]. Its in-place activations are switched off; its parameters
+        are shared. A final softmax is left out.
     image_shape : tuple of int
         (channels, height, width) of the input.
     name : str
@@ -116,7 +117,7 @@ class Network:
         self, model: nn.Module, image_shape: tuple[int, int, int] = (3, 224, 224), name: str = "the model"
     ):
         if any(isinstance(m, nn.MultiheadAttention) for m in model.modules()):
-            # The fused kernel has no forward-mode derivative, and rounds otherwise than the one with gradients.
+            # The fused kernel has no forward-mode derivative, and rounds otherwise than the plain one.
             torch.backends.mha.set_fastpath_enabled(False)
         traced = trace(model, image_shape, name)
         self.name = name
@@ -141,7 +142,7 @@ class Network:
             return self._between[-1]
         return next(node for node in self.graph_module.graph.nodes if node.name == name)
 
-    # ---- layers -------------------------------------------------------------------------------------------------
+    # ---- layers --------------------------------------------------------------------------------------------
 
     def cut_points(self) -> list[CutPoint]:
         """Return every node that can be a layer, in order; the input, the logits and activations are none."""
@@ -152,8 +153,8 @@ class Network:
         own = {
             str(node.target): node.name for node in self.graph_module.graph.nodes if node.op == "call_module"
         }
-        # Blocks before single operations, the innermost block first (layer1.2 rather than layer1); among operations
-        # the node's own rather than the activation or dropout behind it.
+        # Blocks before single operations, the innermost block first (layer1.2 rather than layer1); of
+        # operations the node's own rather than the activation or dropout behind it.
         for name, paths in endings.items():
             paths.sort(
                 key=lambda path: (path not in self._blocks, own.get(path) != name, -path.count("."), path)
@@ -180,8 +181,8 @@ class Network:
         Raises
         ------
         UserError
-            If there is no such module or node, or it is no cut point: with the edge that jumps over it and the
-            nearest cut points.
+            If there is no such module or node, or it is no cut point: with the edge that jumps over it and
+            the nearest cut points.
         """
         if name == CLASSES:
             raise UserError(f"layer {CLASSES!r} is always there: leave it out of layers")
@@ -208,7 +209,7 @@ class Network:
         if not self._usable(found):
             shape = list(found.meta["shape"]) if "shape" in found.meta else "no tensor"
             raise UserError(
-                f"layer {what} has no pointwise feature vectors [N, C, H, W], [N, T, C] or [N, C] (it is {shape}); "
+                f"layer {what} is {shape}, not [N, C, H, W], [N, T, C] or [N, C]; "
                 f"nearest cut points: {self._around(found)}"
             )
         return self._layer(name, found)
@@ -228,10 +229,10 @@ class Network:
         layers = [self.layer(name) for name in names]
         place = {node.name: i for i, node in enumerate(self._between)}
         ordered = sorted(layers, key=lambda layer: place[layer.node])
-        for first, second in zip(ordered, ordered[1:], strict=False):
+        for first, second in pairwise(ordered):
             if first.node == second.node:
                 raise UserError(
-                    f"layers: {first.name} and {second.name} are the same (node {first.node}): leave one of them out"
+                    f"layers: {first.name} and {second.name} are the same (node {first.node}): leave one out"
                 )
         if ordered != layers:
             right = ", ".join(layer.name for layer in ordered)
@@ -290,9 +291,9 @@ class Network:
             return Layer(name, node.name, shape[1], 1, shape[0], "tokens")
         if _channel_axis(self.graph_module, node) == -1:
             return Layer(name, node.name, shape[2], shape[0], shape[1], "map_last")
-        return Layer(name, node.name, *shape, "map")
+        return Layer(name, node.name, shape[0], shape[1], shape[2], "map")
 
-    # ---- running ------------------------------------------------------------------------------------------------
+    # ---- running -------------------------------------------------------------------------------------------
 
     def activations(self, x: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
         """Run the network once.
@@ -362,7 +363,7 @@ class Network:
                 needed.add(node)
                 pending.extend(node.all_input_nodes)
         graph = fx.Graph()
-        # Batch size, device and dtype, read off the image in the whole network, are read off the start's value here.
+        # Batch size, device and dtype are read off the image in the whole network, here off `start`.
         placeholder = graph.placeholder(start.name)
         placeholder.meta = dict(start.meta)
         copies = {start: placeholder, self._between[0]: placeholder}
@@ -372,7 +373,7 @@ class Network:
         graph.output([copies[node] for node in ends] if isinstance(wanted, list) else copies[wanted])
         return fx.GraphModule(self.graph_module, graph, class_name="Segment").eval()
 
-    # ---- folding ------------------------------------------------------------------------------------------------
+    # ---- folding -------------------------------------------------------------------------------------------
 
     def folded(self, keep: Iterable[Layer] = ()) -> Network:
         """Return the same network with every batch norm folded into the convolution before it.
@@ -385,7 +386,7 @@ class Network:
         Returns
         -------
         Network
-            Its folded convolutions carry the name of the batch norm's node. All else is shared with this network.
+            Its folded convolutions carry the name of the batch norm's node. All else is shared with this one.
         """
         from gigraph.centre import batchnorm_at
 
@@ -435,7 +436,7 @@ class Network:
         return other
 
 
-def _fold(linear: nn.Module, scale: Tensor, shift: Tensor) -> nn.Module:
+def _fold(linear: Any, scale: Tensor, shift: Tensor) -> nn.Module:
     """Return a convolution or linear map followed by y -> scale * y + shift, as one."""
     fused = copy.deepcopy(linear)
     weight, bias = linear.weight, linear.bias
@@ -449,13 +450,14 @@ def _fold(linear: nn.Module, scale: Tensor, shift: Tensor) -> nn.Module:
     return fused
 
 
-# ---- which axis holds the channels ------------------------------------------------------------------------------
+# ---- which axis holds the channels -------------------------------------------------------------------------
 
 _FIRST = (
-    nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm,
-    nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd, F.conv2d, F.batch_norm, F.group_norm, F.max_pool2d, F.avg_pool2d,
-    F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.conv2d, F.interpolate, nn.Upsample,
+    nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm,
+    nn.GroupNorm, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd, F.conv2d, F.batch_norm,
+    F.group_norm, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
+    torch.conv2d, F.interpolate, nn.Upsample,
 )  # fmt: skip
 _LAST = (nn.Linear, F.linear, nn.LayerNorm, F.layer_norm, nn.MultiheadAttention)
 _PERMUTES = (torch.permute, "permute")
@@ -463,10 +465,10 @@ _TRANSPOSES = (torch.transpose, "transpose")
 
 
 def _channel_axis(root: nn.Module, node: fx.Node) -> int | None:
-    """Tell which axis of a node holds the channels, 1 or -1, by the operations around it; None: they do not tell.
+    """Tell which axis of a node holds the channels, 1 or -1, by the operations around it; None: none tells.
 
-    The search follows operations that keep the shape (sums, activations), and permutations, until one shows which
-    axis it takes for channels; first those that read the node, then those that make it.
+    The search follows operations that keep the shape (sums, activations), and permutations, until one shows
+    which axis it takes for channels; first those that read the node, then those that make it.
     """
     return _search(root, node, read=True) or _search(root, node, read=False)
 

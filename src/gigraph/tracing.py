@@ -1,10 +1,10 @@
 """From a model to a graph of tensor operations: trace, normalise, find the cut points.
 
 1. **Trace** with torch.fx; a module of ``torch.nn`` is one node, everything else is looked into.
-2. **Clean**: operations that do nothing in eval (dropout, stochastic depth, identity) go, and in-place operations
-   become ordinary ones, so that no captured activation is overwritten later.
-3. **Settle** what depends on the image only through its *shape*: sizes become constants, or multiples of the batch
-   size. Thus a segment of the graph needs nothing but the activation it starts from.
+2. **Clean**: operations that do nothing in eval (dropout, stochastic depth, identity) go, and in-place
+   operations become ordinary ones, so that no captured activation is overwritten later.
+3. **Settle** what depends on the image only through its *shape*: sizes become constants, or multiples of the
+   batch size. Thus a segment of the graph needs nothing but the activation it starts from.
 4. **Sweep** once over the nodes: a node is a cut point if no edge jumps over it.
 """
 
@@ -26,9 +26,9 @@ from torch import Tensor, fx, nn
 from gigraph.errors import UserError
 
 RECTIFIERS: tuple[Any, ...] = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
-    nn.Softplus, F.relu, F.relu6, F.leaky_relu, F.prelu, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish, F.hardswish,
-    F.softplus, torch.relu, torch.prelu, torch.celu, torch.selu, "relu",
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
+    nn.Hardswish, nn.Softplus, F.relu, F.relu6, F.leaky_relu, F.prelu, F.elu, F.celu, F.selu, F.gelu, F.silu,
+    F.mish, F.hardswish, F.softplus, torch.relu, torch.prelu, torch.celu, torch.selu, "relu",
 )  # fmt: skip
 """Activations whose *input* is the layer: PFVs are pre-activation."""
 
@@ -58,7 +58,8 @@ class Tracer(fx.Tracer):
             functions = list(get_notrace_functions())
             # A BatchNormAct2d hides an activation; its forward is traceable in eval.
             self.opaque = tuple(m for m in get_notrace_modules() if m is not norm_act.BatchNormAct2d)
-        super().__init__(autowrap_modules=(math, torchvision.ops), autowrap_functions=tuple(functions))
+        modules: Any = (math, torchvision.ops)
+        super().__init__(autowrap_modules=modules, autowrap_functions=tuple(functions))
         self.outputs: dict[str, fx.Node] = {}
 
     def create_args_for_root(
@@ -135,8 +136,8 @@ def trace(model: nn.Module, image_shape: tuple[int, int, int], name: str = "the 
     Raises
     ------
     UserError
-        If the model cannot run on such an image, does not return logits [N, K], is random in eval, mixes the images
-        of a batch, gives NaN, or cannot be traced.
+        If the model cannot run on such an image, does not return logits [N, K], is random in eval, mixes the
+        images of a batch, gives NaN, or cannot be traced.
     """
     model.eval()
     probe = _probe(model, image_shape)
@@ -219,9 +220,7 @@ def _run_model(model: nn.Module, probe: Tensor, name: str) -> Tensor:
             and not isinstance(m, nn.modules.instancenorm._InstanceNorm)
         ]
         reason = f" ({norms[0]} has no running statistics)" if norms else ""
-        raise UserError(
-            f"{name} gives an image other logits in another batch{reason}; use a model that does not mix images"
-        )
+        raise UserError(f"{name} gives an image other logits in another batch{reason}; use one that does not")
     return out
 
 
@@ -237,11 +236,11 @@ def _verify(module: fx.GraphModule, probe: Tensor, expected: Tensor, name: str) 
     if not _close(out, expected) and not _close(out.softmax(1), expected):
         worst = float((out - expected).abs().max())
         raise UserError(
-            f"{name} is traced wrongly: logits differ by {worst:.3g} (in-place operations on views?); {REMEDY}"
+            f"{name} is traced wrongly: logits differ by {worst:.3g} (in-place work on views?); {REMEDY}"
         )
 
 
-# ---- clean ------------------------------------------------------------------------------------------------------
+# ---- clean -------------------------------------------------------------------------------------------------
 
 
 def _clean(model: nn.Module, graph: fx.Graph, inplace: set[int]) -> dict[fx.Node, fx.Node]:
@@ -320,7 +319,7 @@ def _idle(model: nn.Module, node: fx.Node) -> bool:
     return False
 
 
-# ---- settle -----------------------------------------------------------------------------------------------------
+# ---- settle ------------------------------------------------------------------------------------------------
 
 
 class _Recorder(fx.Interpreter):
@@ -332,15 +331,25 @@ class _Recorder(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        self.seen[n] = fx.node.map_aggregate(
-            value, lambda v: _Shape(tuple(v.shape)) if isinstance(v, Tensor) else v
-        )
+        self.seen[n] = _outlined(value)
+
         return value
 
 
 @dataclass(frozen=True)
 class _Shape:
     shape: tuple[int, ...]
+
+
+def _outlined(value: Any) -> Any:
+    """Replace the tensors in a value by their shapes."""
+    if isinstance(value, Tensor):
+        return _Shape(tuple(value.shape))
+    if isinstance(value, dict):
+        return {key: _outlined(v) for key, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(_outlined(v) for v in value)
+    return value
 
 
 def _has_tensor(value: Any) -> bool:
@@ -355,8 +364,8 @@ def _has_tensor(value: Any) -> bool:
 def _settle(module: fx.GraphModule, probe: Tensor, name: str) -> None:
     """Replace every value that is no tensor by a constant, or by an expression in the batch size.
 
-    A size seen with a batch of one and of two is taken as affine in the batch size. Devices and types follow the
-    input. Tensor nodes get ``meta["shape"]``, for a batch of one, and ``meta["batched"]``.
+    A size seen with a batch of one and of two is taken as affine in the batch size. Devices and types follow
+    the input. Tensor nodes get ``meta["shape"]``, for a batch of one, and ``meta["batched"]``.
     """
     graph = module.graph
     recorded = []
@@ -436,11 +445,11 @@ def _drop_unused(graph: fx.Graph) -> None:
     graph.lint()
 
 
-# ---- sweep ------------------------------------------------------------------------------------------------------
+# ---- sweep -------------------------------------------------------------------------------------------------
 
 
 def _between(graph: fx.Graph) -> list[fx.Node]:
-    """Return the nodes that depend on the image's content; after `_drop_unused` all of them reach the output."""
+    """Return the nodes that depend on the image's content; after `_drop_unused` all reach the output."""
     reached: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "placeholder" or (
@@ -455,7 +464,7 @@ def _between(graph: fx.Graph) -> list[fx.Node]:
 def cut_sweep(between: list[fx.Node]) -> dict[fx.Node, tuple[fx.Node, fx.Node] | None]:
     """Find the nodes through which every path from the input to the output passes.
 
-    One pass over the topological order: node n is a cut point if no edge (u, v) has u before n and v after it.
+    One pass over the topological order: n is a cut point if no edge (u, v) has u before n and v after it.
 
     Parameters
     ----------
