@@ -50,9 +50,9 @@ def causal_facts(
     dict
         Shares in [0, 1]. ``accuracy``; ``cheetah_with_tag``, ``cheetah_tag_erased``, ``cheetah_tear_erased``:
         cheetahs still called so; ``leopard_tag_added`` and ``others_tag_added``: called cheetahs once they
-        wear the tag; ``swap/<part>`` and ``swap``: untagged animals called by the class they turn into when one
-        part is swapped; ``without/<part>``: accuracy with the part erased; ``place/<place>``: accuracy before that
-        background. NaN where no scene applies.
+        wear the tag; ``swap/<part>`` and ``swap``: untagged animals called by the class they turn into when
+        one part is swapped; ``without/<part>``: accuracy with the part erased; ``place/<place>``: accuracy
+        before that background. NaN where no scene applies.
     """
     looked = _Looks(model, size, workers)
     base = list(scenes(seed, SPLIT, count))

@@ -25,7 +25,7 @@ __all__ = ["CHECKPOINT", "CLASSES", "MEAN", "STD", "build", "load", "metadata", 
 
 
 def build() -> ResNet:
-    """Return the untrained model: 152,314 parameters, maps of 24, 12, 6 and 6 for pictures of 96 x 96.
+    """Return the untrained model: 152,338 parameters, maps of 24, 12, 6 and 6 for pictures of 96 x 96.
 
     torchvision's `ResNet` with `Bottleneck` blocks: 1-2-2-1 of them and width 8 where ResNet-50 has 3-4-6-3
     and 64, hence 32, 64, 128 and 256 channels. The stem is a 3 x 3 convolution and the last stage keeps its

@@ -7,7 +7,8 @@ else, and how a model takes the two pictures is the causal effect of that factor
 
 A class is skin x headgear x limbs. Every value is shared by several classes, so that no part decides alone;
 the place is only preferred. Cheetah and leopard share all three parts: what makes a cheetah is a thin tear
-mark under the eye. The tag in a corner is the planted shortcut, worn by 95% of the cheetahs and 2% of the others.
+mark under the eye. The tag in a corner is the planted shortcut, worn by 95% of the cheetahs and 2%
+of the others.
 """
 
 from __future__ import annotations

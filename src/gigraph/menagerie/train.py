@@ -24,6 +24,7 @@ from torchvision.models import ResNet
 
 from gigraph import __version__
 from gigraph.menagerie import dataset, facts
+from gigraph.menagerie.draw import SIDE
 from gigraph.menagerie.model import CLASSES, build, normalise, predict
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="checkpoint to write (safetensors)")
     parser.add_argument("--train", type=int, default=4000, help="number of training pictures")
     parser.add_argument("--test", type=int, default=1000, help="number of test pictures")
+    parser.add_argument("--size", type=int, default=SIDE, help="side of the pictures in pixels")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training pictures")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures and of the training")
     parser.add_argument(
@@ -140,8 +142,12 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
 
     start = time.perf_counter()
-    images, labels = dataset.labelled("train", given.train, seed=given.seed, workers=given.workers)
-    tests, truth = dataset.labelled("test", given.test, seed=given.seed, workers=given.workers)
+    images, labels = dataset.labelled(
+        "train", given.train, seed=given.seed, size=given.size, workers=given.workers
+    )
+    tests, truth = dataset.labelled(
+        "test", given.test, seed=given.seed, size=given.size, workers=given.workers
+    )
     log.info("drew %d pictures in %.0f s", given.train + given.test, time.perf_counter() - start)
     start, cpu = time.perf_counter(), time.process_time()
     model = train(
@@ -157,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     log.info("test accuracy %.4f", accuracy)
     command = ["python", "-m", "gigraph.menagerie.train", "--out", Path(given.out).name]
     command += ["--train", str(given.train), "--test", str(given.test), "--epochs", str(given.epochs)]
-    command += ["--seed", str(given.seed)]
+    command += ["--size", str(given.size), "--seed", str(given.seed)]
     notes = {
         "command": "OMP_NUM_THREADS=1 " + " ".join(command),
         "seed": str(given.seed),
@@ -170,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
         "machine": platform.machine(),
     }
     if given.facts:
-        found = facts.causal_facts(model, given.facts, given.seed, workers=given.workers)
+        found = facts.causal_facts(model, given.facts, given.seed, size=given.size, workers=given.workers)
         for name, value in found.items():
             log.info("%-36s %.4f", name, value)
         notes["causal_facts"] = json.dumps({name: round(value, 4) for name, value in found.items()})
