@@ -200,9 +200,11 @@ class Compute(Section):
     """Decoding threads of a job."""
 
 
-class Overrides(Section):
-    """Settings of one layer that differ from the defaults below `sampling`, `concepts` and `coefficients`."""
+class LayerEntry(Section):
+    """A layer, and its settings that differ from the defaults below `sampling`, `concepts` and `coefficients`."""
 
+    name: str
+    """A module's path, or an fx node's name."""
     sampling: dict[str, Any] = {}
     """Keys of `sampling`."""
     concepts: dict[str, Any] = {}
@@ -230,8 +232,8 @@ class Config(Section):
     menagerie: Menagerie = Menagerie()
     model: Model = Model()
     preprocessing: Preprocessing = Preprocessing()
-    layers: dict[str, Overrides] = Field(min_length=1)
-    """Layers from input to output, each with the settings that differ from the defaults."""
+    layers: list[LayerEntry] = Field(min_length=1)
+    """Layers from input to output: names, or `{name: ..., concepts: {...}}` for one with settings of its own."""
     methods: list[Literal["bisecting", "random"]] = Field(["bisecting"], min_length=1)
     """Concept extractors: bisecting spherical k-means, or PFVs at random (the floor to compare with)."""
     contribution: Contribution = Contribution()
@@ -246,24 +248,21 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _layers_as_list(cls, raw: Any) -> Any:
-        """Accept a plain list of layer names, and a name without overrides."""
-        if isinstance(raw, Mapping) and "layers" in raw:
-            layers = raw["layers"]
-            if isinstance(layers, list):
-                layers = {str(name): {} for name in layers}
-            if isinstance(layers, Mapping):
-                layers = {str(name): value or {} for name, value in layers.items()}
-            raw = {**raw, "layers": layers}
+    def _plain_names(cls, raw: Any) -> Any:
+        """Accept a layer's name for a layer without settings of its own."""
+        if isinstance(raw, Mapping) and isinstance(raw.get("layers"), list):
+            raw = {**raw, "layers": [{"name": entry} if isinstance(entry, str) else entry for entry in raw["layers"]]}
         return raw
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        for name in self.layers:
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise ValueError(f"layers: {name} is listed twice; remove one")
             if name == CLASSES or not name or "--" in name or "/" in name or name.startswith("."):
                 raise ValueError(f"layers: {name!r} cannot name a layer; use a module's or an fx node's name")
             self.layer(name)
-        order = [*self.layers, CLASSES]
+        order = [*self.names, CLASSES]
         for source, target in self.attribution.pairs:
             for end in (source, target):
                 if end not in order:
@@ -279,11 +278,16 @@ class Config(Section):
             )
         return self
 
+    @property
+    def names(self) -> list[str]:
+        """The layers' names, from input to output."""
+        return [entry.name for entry in self.layers]
+
     def layer(self, name: str) -> LayerSettings:
-        """Return one layer's settings, its overrides merged over the defaults."""
-        overrides = self.layers[name]
+        """Return one layer's settings, its own merged over the defaults."""
+        own = self.layers[self.names.index(name)]
         merged = {
-            section: {**getattr(self, section).model_dump(), **getattr(overrides, section)}
+            section: {**getattr(self, section).model_dump(), **getattr(own, section)}
             for section in ("sampling", "concepts", "coefficients")
         }
         try:
@@ -293,7 +297,7 @@ class Config(Section):
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return every (source, target): consecutive layers, each layer -> classes, and the config's own."""
-        names = list(self.layers)
+        names = self.names
         wanted = [*zip(names, names[1:], strict=False), *((name, CLASSES) for name in names), *self.attribution.pairs]
         return list(dict.fromkeys(wanted))
 
@@ -346,5 +350,5 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
     fields: Any = model
     for step in location:
         field = fields.model_fields.get(step) if isinstance(fields, type) and issubclass(fields, BaseModel) else None
-        fields = field.annotation if field is not None else Overrides
+        fields = field.annotation if field is not None else LayerEntry
     return list(fields.model_fields) if isinstance(fields, type) and issubclass(fields, BaseModel) else []

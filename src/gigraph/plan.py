@@ -34,7 +34,7 @@ class Plan:
         self.config = config
         self.scripts = scripts
         self.root = Path(config.output)
-        self.layers = list(config.layers)
+        self.layers = config.names
         self.shards = list(range(config.images.shards))
         self.pairs = config.pairs()
         # Methods, not functions, so that each plan has its own cache.
