@@ -145,7 +145,7 @@ class Plan:
         """Return the settings that a stage's result depends on, for one job's wildcards (layer, source, ...)."""
         c = self.config
         images = {"source": str(self.image_folder), **c.images.model_dump(include={"shards", "limit_per_class"})}
-        network = {"model": self.model_settings, "preprocessing": c.preprocessing.model_dump(), "size": self.image_size}
+        network = {"model": self.model_settings, "preprocessing": c.preprocessing.model_dump(), "image_size": self.image_size}
         attribution = c.attribution.model_dump(exclude={"pairs"})
         layer = c.layer(of["layer"]) if "layer" in of else None
         match stage:
@@ -213,7 +213,7 @@ class Plan:
                 return {"layers": self.layers, "shards": len(self.shards)}
             case "alignment":
                 return {**network, "seed": c.menagerie.seed, "size": c.menagerie.size, "layers": self.layers,
-                        "method": of["method"]}
+                        "shards": len(self.shards), "method": of["method"]}
             case "figures":
                 return {"pairs": self.pairs, "shards": len(self.shards)}
             case "explorer":

@@ -24,7 +24,7 @@ class Subject:
     Parameters
     ----------
     settings : dict
-        With the keys ``model`` and ``preprocessing`` of the configuration, and ``size``, the (width, height) of an
+        With the keys ``model`` and ``preprocessing`` of the configuration, and ``image_size``, the (width, height) of an
         image.
     compute : Compute
         Device, batch size and threads.
@@ -39,7 +39,7 @@ class Subject:
         module = load_model(model["source"], weights=model["weights"], arguments=model["arguments"])
         preset = preset_of(model["source"], model["weights"])
         self.preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
-        width, height = self.preprocessing.output_size(tuple(settings["size"] or (1, 1)))
+        width, height = self.preprocessing.output_size(tuple(settings["image_size"] or (1, 1)))
         self.network = Network(module.to(self.device), (3, height, width), model["source"])
         self.layers: dict[str, Layer] = {layer.name: layer for layer in self.network.check_order(layers)}
 

@@ -1,0 +1,71 @@
+"""Compare the concepts with the drawn parts: average precision of each part's best concept, on fresh scenes.
+
+Beside the method's concepts stand what it has to beat: as many PFVs at random, single channels, random vectors.
+The response of a concept at a position is the projection of the centred PFV on its unit vector.
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gigraph import tables
+from gigraph.hashing import mix
+from gigraph.menagerie.alignment import coverage, part_alignment, positives
+from gigraph.menagerie.draw import OWNERS, paint
+from gigraph.menagerie.model import normalise
+from gigraph.menagerie.scene import scenes
+from gigraph.runtime import log, progress, run
+from gigraph.subject import Subject
+
+SCENES = 800
+"""Half of them choose the best concept, the other half score it."""
+PARTS = ("stripes", "spots", "scales", "ears", "horns", "antennae", "legs", "wings", "fins", "eye", "tag")
+
+
+def main(args: Namespace) -> None:
+    settings, root = args.settings, Path(args.root)
+    subject = Subject(settings, args.compute, settings["layers"])
+    drawn = [paint(one, settings["size"]) for one in progress(scenes(settings["seed"], "align", SCENES), SCENES, "scenes")]
+    owners = np.stack([owner for _, owner in drawn])
+    with torch.inference_mode():
+        parts = [
+            subject.network.activations(normalise(np.stack([image for image, _ in drawn[i : i + 50]])), list(subject.layers.values()))
+            for i in range(0, SCENES, 50)
+        ]
+    rows = []
+    half = SCENES // 2
+    for name, layer in subject.layers.items():
+        pfvs = torch.cat([layer.to_pfvs(part[name]) for part in parts]).numpy() - tables.beta(root / "centres" / f"{name}.parquet")
+        present = positives(coverage(owners, [OWNERS.index(part) for part in PARTS], (layer.height, layer.width)))
+        for vectors, directions in _directions(root, settings, name, layer.channels).items():
+            unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-30)
+            response = pfvs @ unit.T.astype(np.float32)
+            found = part_alignment(response[:half], present[:half], response[half:], present[half:])
+            for m, part in enumerate(PARTS):
+                rows.append((name, vectors, part, int(found.concept[m]), found.score[m], found.chance[m]))
+            log.info("%s, %s: mean average precision %.3f", name, vectors, np.nanmean(found.score))
+    columns = dict(zip(tables.SCHEMAS["alignment"].names, map(list, zip(*rows, strict=True)), strict=True))
+    tables.write(args.alignment, "alignment", columns, args.lineage)
+
+
+def _directions(root: Path, settings, layer: str, channels: int) -> dict[str, np.ndarray]:
+    """Return the method's concept vectors and the three kinds to compare them with."""
+    method = settings["method"]
+    concepts = tables.numpy(tables.read(root / method / "concepts" / f"{layer}.parquet", ["vector"]), "vector")
+    shards = [root / "pfvs" / layer / f"{shard}.parquet" for shard in range(settings["shards"])]
+    table = tables.read(shards, ["image_id", "y", "x", "pfv"])
+    keys = mix(settings["seed"], *(tables.numpy(table, name).astype(np.int64) for name in ("image_id", "y", "x")))
+    some = np.argsort(keys, kind="stable")[: len(concepts)]
+    generator = np.random.Generator(np.random.Philox(settings["seed"]))
+    return {
+        method: concepts,
+        "random PFVs": tables.numpy(table, "pfv")[some] - tables.beta(root / "centres" / f"{layer}.parquet"),
+        "channels": np.eye(channels, dtype=np.float32),
+        "random vectors": generator.normal(size=concepts.shape).astype(np.float32),
+    }
+
+
+if __name__ == "__main__":
+    run(main, "root", "alignment")
