@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
 MAX_PIXELS = 100_000_000
 
+# A context manager for it would not be safe in decoding threads.
+warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit")
+
 
 # ---- listing -----------------------------------------------------------------------------------------------
 
@@ -224,10 +227,9 @@ def decode(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image:
     import PIL.Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # decided by max_pixels below
-            opened = PIL.Image.open(path)
-        with opened:
+        # Pillow's own limit stands at twice this number, and its warning says nothing beyond the check below.
+        PIL.Image.MAX_IMAGE_PIXELS = max(PIL.Image.MAX_IMAGE_PIXELS or 0, max_pixels)
+        with PIL.Image.open(path) as opened:
             if opened.width * opened.height > max_pixels:
                 raise Unreadable(
                     f"{opened.width}x{opened.height} pixels, above images.max_pixels ({max_pixels})"

@@ -116,10 +116,9 @@ class Network:
     def __init__(
         self, model: nn.Module, image_shape: tuple[int, int, int] = (3, 224, 224), name: str = "the model"
     ):
-        if any(isinstance(m, nn.MultiheadAttention) for m in model.modules()):
-            # The fused kernel has no forward-mode derivative, and rounds otherwise than the plain one.
-            torch.backends.mha.set_fastpath_enabled(False)
         traced = trace(model, image_shape, name)
+        if any(is_a(traced.module, node, _ATTENTION) for node in traced.module.graph.nodes):
+            _use_plain_attention()
         self.name = name
         self.image_shape = image_shape
         self.graph_module = traced.module
@@ -436,6 +435,17 @@ class Network:
         return other
 
 
+_ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, F.scaled_dot_product_attention)
+
+
+def _use_plain_attention() -> None:
+    """Switch the fused attention kernels off: they have no forward-mode derivative, and round otherwise."""
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.cuda.enable_flash_sdp(False)  # these three hold for the CPU's kernels too
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def _fold(linear: Any, scale: Tensor, shift: Tensor) -> nn.Module:
     """Return a convolution or linear map followed by y -> scale * y + shift, as one."""
     fused = copy.deepcopy(linear)
@@ -486,9 +496,8 @@ def _search(root: nn.Module, start: fx.Node, *, read: bool) -> int | None:
                 return -1
             order = _permutation(root, node, len(shape))
             if order and read:
-                axis = _search(
-                    root, node, read=True
-                )  # of the permuted tensor, whose axis i is our axis order[i]
+                axis = _search(root, node, read=True)
+                # The permuted tensor's axis i is this one's axis order[i].
                 origin = None if axis is None else order[axis]
                 if origin is not None and origin in {1, len(shape) - 1}:
                     return 1 if origin == 1 else -1
@@ -497,11 +506,22 @@ def _search(root: nn.Module, start: fx.Node, *, read: bool) -> int | None:
                 moved = None if axis is None else order.index(axis % len(shape))
                 return None if moved is None else 1 if moved == 1 else -1 if moved == len(shape) - 1 else None
         for node in neighbours:
-            same = node.meta.get("shape") == shape and not _permutation(root, node, len(shape))
-            if node not in seen and (same or (not read and node.meta.get("shape") == shape)):
+            if (
+                node not in seen
+                and _keeps_axes(root, node, current.meta["shape"])
+                and not (read and _permutation(root, node, len(shape)))
+            ):
                 seen.add(node)
                 pending.append(node)
     return None
+
+
+def _keeps_axes(root: nn.Module, node: fx.Node, shape: tuple[int, ...]) -> bool:
+    """Return whether a node's axes mean what those of its neighbour of this shape do."""
+    other = node.meta.get("shape")
+    return other == shape or (
+        other is not None and len(other) == len(shape) and is_a(root, node, (torch.cat,))
+    )
 
 
 def _permutation(root: nn.Module, node: fx.Node, rank: int) -> tuple[int, ...] | None:

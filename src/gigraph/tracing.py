@@ -323,7 +323,7 @@ def _idle(model: nn.Module, node: fx.Node) -> bool:
 
 
 class _Recorder(fx.Interpreter):
-    """Run a graph and keep each node's value, tensors as (shape, dtype) only."""
+    """Run a graph and keep each node's value, tensors as shapes only."""
 
     def __init__(self, module: fx.GraphModule):
         super().__init__(module, garbage_collect_values=True)
@@ -332,7 +332,6 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         self.seen[n] = _outlined(value)
-
         return value
 
 
