@@ -114,7 +114,7 @@ def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]
                     continue
                 if entry.is_dir():
                     folders.append(entry)
-                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122 - five times Path's speed
+                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
                     files.append(entry)
     except OSError as error:
         raise UserError(f"images.source: {folder} cannot be read: {error.strerror}") from error

@@ -228,10 +228,11 @@ def test_vit_b_16():
 def test_a_segment_holds_only_what_it_needs_and_shares_parameters(zoo):
     model, network, _ = zoo("resnet18")
     segment = network.segment("layer3.0", "layer3.1")
+    norms = {f"layer3.1.{norm}.{name}" for norm in ("bn1", "bn2") for name in ("weight", "bias")}
     assert {n for n, _ in segment.named_parameters()} == {
-        f"layer3.1.{m}.{p}" for m, ps in (("conv1", ["weight"]), ("conv2", ["weight"]), ("bn1", ["weight", "bias"]),
-                                          ("bn2", ["weight", "bias"])) for p in ps
-    }  # fmt: skip
+        "layer3.1.conv1.weight",
+        "layer3.1.conv2.weight",
+    } | norms
     assert segment.get_submodule("layer3.1.conv1").weight is model.layer3[1].conv1.weight
     assert network.segment("layer3.0", "layer3.1") is segment
     assert not segment.training
@@ -381,9 +382,9 @@ def test_layers_that_are_refused(zoo):
     refused(lambda: network.layer("layer3.55"), "layer3.55", "did you mean", "layer3.5")
     refused(
         lambda: network.layer("layer3.5.conv1"),
-        "layer3.5.conv1 (node layer3_5_conv1)", "no cut point", "add_12", "layer3_4_relu_2", "layer3.4 before it",
-        "layer3.5 after it",
-    )  # fmt: skip
+        "layer3.5.conv1 (node layer3_5_conv1) is no cut point: add_12 reads layer3_4_relu_2 past it",
+        "layer3.4 before it and layer3.5 after it",
+    )
     refused(lambda: network.layer("classes"), "classes", "leave it out")
     refused(lambda: network.layer("fc"), "fc", "leave it out")
     refused(lambda: network.layer("x"), "input")

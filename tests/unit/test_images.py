@@ -1,0 +1,349 @@
+"""Listing, decoding and preprocessing of image files."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms._presets import ImageClassification
+
+from gigraph import images
+from gigraph.errors import UserError
+from gigraph.hashing import image_id
+from gigraph.images import Preprocessing, Unreadable, batches, decode, listing_digest, listing_digests, scan
+
+
+def picture(width=40, height=30, seed=0):
+    """A smooth picture that tells its corners apart: red grows to the right, green downwards."""
+    y, x = np.mgrid[0:height, 0:width]
+    blue = np.full_like(x, 40 + seed)
+    return Image.fromarray(np.stack([x * 255 // width, y * 255 // height, blue], 2).astype(np.uint8))
+
+
+def folder(root, files, make=True):
+    for name in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if make:
+            picture().save(path) if path.suffix in {".png", ".jpg"} else path.write_text("note")
+        else:
+            path.touch()
+    return root
+
+
+def refused(call, *words):
+    """Assert that a call raises a UserError of one line that holds the words."""
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 400, message
+    for word in words:
+        assert word in message, f"{word!r} not in {message!r}"
+
+
+# ---- listing -----------------------------------------------------------------------------------------------
+
+
+def test_class_folders(tmp_path):
+    folder(
+        tmp_path,
+        ["b/2.png", "b/10.JPG", "a/deep/er/x.jpg", "a/.hidden.png", ".git/y.png", "a/notes.txt"],
+        False,
+    )
+    entries = scan(tmp_path)
+    assert [(e.path, e.class_name, e.label) for e in entries] == [
+        ("a/deep/er/x.jpg", "a", 0),
+        ("b/10.JPG", "b", 1),
+        ("b/2.png", "b", 1),
+    ]
+    assert [e.image_id for e in entries] == [image_id(e.path) for e in entries]
+
+
+def test_a_flat_folder_and_all_suffixes(tmp_path):
+    names = [f"x.{s}" for s in ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "PNG")]
+    folder(tmp_path, [*names, "x.pdf"], False)
+    entries = scan(tmp_path)
+    assert {e.path for e in entries} == set(names)
+    assert {(e.class_name, e.label) for e in entries} == {(None, -1)}
+
+
+def test_links_are_followed_but_not_round(tmp_path):
+    folder(tmp_path / "set", ["a/1.png"], False)
+    folder(tmp_path / "elsewhere", ["2.png"], False)
+    (tmp_path / "set/a/round").symlink_to(tmp_path / "set")
+    (tmp_path / "set/a/self").symlink_to(tmp_path / "set/a")
+    (tmp_path / "set/b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/b/broken.png").symlink_to(tmp_path / "nothing.png")
+    listed = [(e.path, e.size) for e in scan(tmp_path / "set")]
+    assert listed == [("a/1.png", 0), ("b/2.png", 0), ("b/broken.png", -1)]
+
+
+def test_folders_that_are_refused(tmp_path, monkeypatch):
+    refused(lambda: scan(tmp_path / "none"), "none", "no folder", "correct the path")
+    (tmp_path / "file.png").touch()
+    refused(lambda: scan(tmp_path / "file.png"), "file.png is a file")
+    (tmp_path / "empty").mkdir()
+    refused(lambda: scan(tmp_path / "empty"), "empty holds no images", "jpg")
+    folder(tmp_path / "set", ["a/1.png", "b/readme.txt"], False)
+    refused(lambda: scan(tmp_path / "set"), "class folder b", "holds no images")
+    folder(tmp_path / "mixed", ["a/1.png", "2.png"], False)
+    refused(lambda: scan(tmp_path / "mixed"), "2.png", "beside class folders (a)")
+    folder(tmp_path / "twins", ["a/1.png", "a/2.png"], False)
+    monkeypatch.setattr(images, "image_id", lambda path: 7)
+    refused(lambda: scan(tmp_path / "twins"), "a/1.png and a/2.png have the same id", "rename")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bytes in names")
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    os.close(os.open(os.fsencode(tmp_path / "a") + b"/\xff.png", os.O_CREAT))
+    refused(lambda: scan(tmp_path), "UTF-8", "udcff")
+
+
+def test_digests_tell_which_shard_changed(tmp_path):
+    folder(tmp_path, [f"a/{i}.png" for i in range(40)], False)
+    before = scan(tmp_path)
+    digests = listing_digests(before, 4)
+    assert digests == [listing_digest(reversed(before), shard, 4) for shard in range(4)]
+    assert len(set(digests)) == 4
+    touched = before[11]
+    for change in (lambda p: p.write_text("longer"), lambda p: os.utime(p, ns=(1, 1)), lambda p: p.unlink()):
+        change(tmp_path / touched.path)
+        after = listing_digests(scan(tmp_path), 4)
+        assert [i for i in range(4) if after[i] != digests[i]] == [touched.image_id % 4]
+        digests = after
+
+
+def test_listing_is_quick_and_needs_no_torch(tmp_path):
+    for c in range(10):
+        (tmp_path / f"c{c}").mkdir()
+        for i in range(1000):
+            os.close(os.open(f"{tmp_path}/c{c}/{i}.jpg", os.O_CREAT))
+    start = time.process_time()
+    listing_digests(scan(tmp_path), 8)
+    assert time.process_time() - start < 0.4  # 10,000 files
+    code = "import sys, gigraph.images; print({'torch', 'torchvision', 'PIL'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+    )
+
+
+# ---- decoding ----------------------------------------------------------------------------------------------
+
+
+def pixels(path, **kw):
+    image = decode(path, **kw)
+    assert image.mode == "RGB"
+    return np.asarray(image).astype(int)
+
+
+def test_truncated_and_false_images(tmp_path):
+    for suffix in ("jpg", "png", "webp", "gif", "bmp", "tiff"):
+        file = tmp_path / f"x.{suffix}"
+        picture(200, 150).save(file)
+        assert decode(file).size == (200, 150)
+        file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+        with pytest.raises(Unreadable) as caught:
+            decode(file)
+        assert "\n" not in str(caught.value) and str(caught.value)
+    (tmp_path / "text.jpg").write_text("I am no picture")
+    (tmp_path / "empty.jpg").touch()
+    for name, reason in {
+        "text.jpg": "not an image",
+        "empty.jpg": "empty file",
+        "gone.jpg": "no such file",
+    }.items():
+        with pytest.raises(Unreadable, match=reason):
+            decode(tmp_path / name)
+
+
+def test_bombs_are_rejected_before_they_are_decoded(tmp_path, recwarn):
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    with pytest.raises(Unreadable, match=r"images\.max_pixels"):
+        decode(tmp_path / "bomb.png")
+    Image.new("1", (11000, 10000)).save(tmp_path / "big.png")
+    with pytest.raises(Unreadable, match=r"11000x10000 pixels, above images.max_pixels \(100000000\)"):
+        decode(tmp_path / "big.png")
+    picture().save(tmp_path / "small.png")
+    with pytest.raises(Unreadable, match="40x30"):
+        decode(tmp_path / "small.png", max_pixels=1199)
+    assert decode(tmp_path / "small.png", max_pixels=1200).size == (40, 30)
+
+
+def test_exif_turns_the_image_upright(tmp_path):
+    upright = picture()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to show
+    upright.rotate(90, expand=True).save(tmp_path / "turned.jpg", quality=98, subsampling=0, exif=exif)
+    assert np.abs(pixels(tmp_path / "turned.jpg") - np.asarray(upright)).max() <= 8
+
+
+def test_grey_in_8_and_16_bits(tmp_path):
+    ramp = np.linspace(0, 255, 1200).reshape(30, 40).round().astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "grey.png")
+    Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "grey16.png")
+    Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "grey16.tiff")
+    for name in ("grey.png", "grey16.png", "grey16.tiff"):
+        np.testing.assert_array_equal(pixels(tmp_path / name), np.repeat(ramp[..., None], 3, 2))
+    Image.fromarray(ramp.astype(np.int32) * 70000).save(tmp_path / "int32.tiff")
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tiff")
+    for name in ("int32.tiff", "float.tiff"):
+        with pytest.raises(Unreadable, match="white is unknown"):
+            decode(tmp_path / name)
+
+
+def test_cmyk_palette_and_binary(tmp_path):
+    picture().convert("CMYK").save(tmp_path / "cmyk.jpg", quality=98, subsampling=0)
+    assert np.abs(pixels(tmp_path / "cmyk.jpg") - np.asarray(picture())).max() <= 10
+    palette = picture().quantize(64)
+    palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
+    Image.new("1", (4, 4), 1).save(tmp_path / "binary.png")
+    assert (pixels(tmp_path / "binary.png") == 255).all()
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    red = Image.new("RGBA", (2, 1), (200, 0, 0, 255))
+    red.putpixel((1, 0), (200, 0, 0, 51))
+    red.save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "rgba.png"), [[[200, 0, 0], [244, 204, 204]]])
+    grey = Image.new("LA", (2, 1), (0, 255))
+    grey.putpixel((1, 0), (0, 0))
+    grey.save(tmp_path / "la.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "la.png"), [[[0] * 3, [255] * 3]])
+    holes = Image.new("P", (2, 1))
+    holes.putpalette([10, 20, 30, 40, 50, 60])
+    holes.putpixel((1, 0), 1)
+    holes.save(tmp_path / "p.png", transparency=1)
+    np.testing.assert_array_equal(pixels(tmp_path / "p.png"), [[[10, 20, 30], [255] * 3]])
+
+
+def test_the_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(pixels(tmp_path / "a.gif")[0, 0], [255, 0, 0])
+
+
+# ---- preprocessing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 301), (37, 64), (256, 256)])
+@pytest.mark.parametrize(
+    "interpolation, antialias", [("bilinear", True), ("bicubic", True), ("bilinear", False)]
+)
+def test_as_torchvisions_own_preset(size, interpolation, antialias):
+    image = picture(*size)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    from torchvision.transforms import InterpolationMode
+
+    theirs = ImageClassification(
+        crop_size=56,
+        resize_size=61,
+        mean=mean,
+        std=std,
+        interpolation=InterpolationMode(interpolation),
+        antialias=antialias,
+    )
+    ours = Preprocessing(61, 56, mean, std, interpolation, antialias)
+    subject = image if antialias else torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+    level = 1e-6 if antialias else 1.01 / 255 / 0.224  # without antialias, a grey level's rounding
+    torch.testing.assert_close(ours.apply(image), theirs(subject), rtol=0, atol=level)
+    assert ours.display(image).size == ours.output_size(image.size) == (56, 56)
+
+
+def test_display_is_what_the_network_sees_before_normalisation():
+    p = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    x = p.apply(picture())
+    shown = np.asarray(p.display(picture())).transpose(2, 0, 1) / 255
+    expected = (shown - np.array(p.mean)[:, None, None]) / np.array(p.std)[:, None, None]
+    np.testing.assert_allclose(x, expected, atol=1e-6)
+    assert x.dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [(400, 300), (150, 333)])
+@pytest.mark.parametrize("resize, crop", [(100, 80), (100, None), (None, 120), (None, None)])
+def test_crop_box_covers_the_pixels_that_are_seen(size, resize, crop):
+    image = picture(*size)
+    p = Preprocessing(resize, crop)
+    left, top, right, bottom = p.crop_box(image.size)
+    shown = p.display(image)
+    cut = image.resize(shown.size, Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    # The ramps differ by a full step between pixels of the small picture, so a shift by one would show.
+    assert np.abs(np.asarray(shown).astype(int) - np.asarray(cut)).max() <= 1
+    assert (right - left) / (bottom - top) == pytest.approx(shown.width / shown.height, rel=0.02)
+
+
+def test_settings_that_are_refused():
+    refused(lambda: Preprocessing(32, 64), "preprocessing.crop (64)", "raise resize")
+    refused(lambda: Preprocessing(interpolation="lanczos"), "lanczos", "bicubic")
+    refused(lambda: Preprocessing(std=(1, 0, 1)), "std")
+    refused(
+        lambda: Preprocessing(None, 64).apply(picture(), "image a.png"),
+        "image a.png is 40x30",
+        "resize to 64",
+    )
+
+
+def test_presets_and_what_overrides_them():
+    preset = {
+        "resize": 232,
+        "crop": 224,
+        "mean": [0.1, 0.2, 0.3],
+        "std": [1, 1, 1],
+        "interpolation": "bicubic",
+    }
+    p = Preprocessing.from_preset(preset, crop=200, resize=None)
+    assert (p.resize, p.crop, p.mean, p.interpolation) == (232, 200, (0.1, 0.2, 0.3), "bicubic")
+    assert Preprocessing.from_preset(None) == Preprocessing()
+
+
+# ---- batches -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_batches_keep_the_order(tmp_path, workers):
+    listed = []
+    for i in range(11):
+        picture(seed=i).save(tmp_path / f"{i}.png")
+        listed.append((100 + i, tmp_path / f"{i}.png"))
+    found = list(batches(iter(listed), Preprocessing(), batch_size=4, workers=workers))
+    assert [ids.tolist() for ids, _ in found] == [[100, 101, 102, 103], [104, 105, 106, 107], [108, 109, 110]]
+    assert found[0][0].dtype == np.int64
+    everything = torch.cat([x for _, x in found])
+    assert everything.shape == (11, 3, 30, 40)
+    np.testing.assert_allclose(everything[:, 2, 0, 0], (40 + np.arange(11)) / 255, atol=1e-6)
+
+
+def test_batches_decode_ahead_and_stop_when_left(tmp_path, monkeypatch):
+    picture().save(tmp_path / "a.png")
+    seen = []
+    monkeypatch.setattr(
+        images, "decode", lambda path, limit: (seen.append(threading.current_thread()), picture())[1]
+    )
+    running = batches(
+        ((i, tmp_path / "a.png") for i in range(1000)), Preprocessing(), batch_size=5, workers=2
+    )
+    next(running)
+    time.sleep(0.2)
+    assert 5 < len(seen) <= 20
+    assert threading.main_thread() not in seen
+    running.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
+def test_batches_name_the_image_at_fault(tmp_path):
+    picture().save(tmp_path / "a.png")
+    picture(41).save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_text("no picture")
+    listed = [(i, tmp_path / f"{name}.png") for i, name in enumerate("abc")]
+    refused(
+        lambda: list(batches(listed[:2], Preprocessing())), "b.png", "41x30", "40x30", "preprocessing.resize"
+    )
+    refused(lambda: list(batches(listed[:1], Preprocessing(), size=(32, 32))), "a.png", "40x30", "32x32")
+    refused(lambda: list(batches(listed[2:], Preprocessing())), "c.png", "not an image")
+    refused(lambda: list(batches(listed, Preprocessing(crop=35))), "a.png", "smaller than preprocessing.crop")
