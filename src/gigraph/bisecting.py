@@ -1,26 +1,29 @@
-"""Bisecting spherical k-means: PFVs to concepts [App. B].
+"""Bisecting spherical k-means (App. B): a layer's concepts and the tree of splits that made them.
 
-1. Rows become unit vectors v' = (v - beta) / |v - beta|; rows equal to beta have no direction and are dropped.
-2. The node with the most rows (then with the smallest row id) is split in two by spherical 2-means: rows go to the
-   centroid with the larger cosine, and a centroid is the normalised sum of its rows.
-3. This repeats until there are K leaves, or no node can be split.
-4. The concept vector is the mean of a leaf's centred PFVs, not its centroid.
+Notation: x_i [C] unit row, s_0, s_1 [C] sums of a node's two sides, c = s / |s| centroids, d = c_1 - c_0.
 
-**Same rows, same partition.** A node's seeds are its two rows with the smallest hash of (seed, row id, node id), and
-a node's id is a hash of its path; sums are taken in float64, and a row within 1e-9 of the boundary goes to side 0.
-So the order of the rows, the order of the splits and the back end do not matter.
+1. Rows are scaled to unit length and rounded to multiples of 2**-24.
+2. The largest leaf is split in two by spherical 2-means: row i goes to side 1 iff x_i . d > 0.
+3. Until there are K leaves, or no leaf can be split.
+4. A concept vector is the mean of its members' centred vectors, not the unit centroid.
 
-**Waves.** Since a split depends on its node alone, the sequential algorithm splits exactly the K - 1 largest nodes of
-the full split tree. Splitting, again and again, every unsplit node among the K - 1 largest *known* ones until all of
-those are split reaches the same set, many nodes at a time: the form for GPUs.
+Every back end, every order of the rows and every order of summation gives the *same* tree, bit for bit, because
+nothing that decides is ever rounded. Rows are multiples of 2**-24 of at most unit length, so a float64 sum of up
+to 2**29 rows is exact in any order. d is rounded to 28 significant bits relative to |d|, so by Cauchy-Schwarz
+every partial sum of x_i . d fits 53 bits, and float64 dot products are exact in any order, fused or not. What does
+round, the lengths of s_0, s_1 and d, is summed along a fixed tree of element-wise operations (`_fold`), which
+IEEE 754 makes equal everywhere. float32 is only used with a bound on its error, and what the bound leaves undecided is
+redone in float64.
 
-Reference: Dhillon & Modha, "Concept decompositions for large sparse text data using clustering", 2001; Steinbach,
-Karypis & Kumar, "A comparison of document clustering techniques", 2000.
+References: Dhillon & Modha, "Concept decompositions for large sparse text data using clustering", Machine
+Learning 42, 2001; Steinbach, Karypis & Kumar, "A comparison of document clustering techniques", KDD workshop on
+text mining, 2000. The skip bound is Hamerly's, "Making k-means even faster", SDM 2010, for two centres.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,31 +31,43 @@ import numpy as np
 
 from gigraph.hashing import mix
 
-Backend = Literal["auto", "sequential", "waves", "cupy"]
-IDENTICAL = 1 - 1e-6
-"""Rows of a larger cosine count as one direction."""
-BOUNDARY = 1e-9
-"""A row joins side 1 only if it is nearer to it by more than this."""
+try:
+    from numba import njit
+except ImportError:  # the NumPy path needs no compiler
+    njit = None  # type: ignore[assignment]
+
+GRID = 2.0**24
+DIRECTION_BITS = 27
+SAME = 1.0 - 1e-6
+"""Cosine above which two rows count as one: a node whose rows are all this alike is not split."""
+# |x_i| <= 1 + sqrt(C) 2**-25 on the grid; this covers it and the rounding of |delta d| for C < 10**7.
+LONGEST = 1.0001
+
+Backend = Literal["auto", "numba", "numpy", "cupy"]
 
 
 @dataclass(frozen=True)
 class SplitTree:
-    """The concept hierarchy: arrays over its nodes in preorder, and the partition of the rows.
+    """The splits, in preorder: a node comes before its side 0, which comes before its side 1.
+
+    A node's random numbers are keyed by its path from the root: it is the same node in a larger tree.
 
     Attributes
     ----------
-    node, parent : array of int64 [M]
-        Index of each node, and of its parent (-1 for the root).
-    size : array of int64 [M]
-        Rows below each node.
-    concept : array of int64 [M]
-        The leaf's concept, counted in preorder; -1 for inner nodes.
-    labels : array of int64 [N]
-        Concept of each row; -1 for rows without a direction.
+    node : int64 array [nodes]
+        0 .. nodes - 1.
+    parent : int64 array [nodes]
+        -1 for the root.
+    size : int64 array [nodes]
+        Rows in the node.
+    concept : int64 array [nodes]
+        The leaf's concept, numbered in preorder; -1 for a node that was split.
+    labels : int32 array [N]
+        Concept of each row; -1 for a row of length zero, which has no direction.
     requested : int
-        K. Fewer leaves come out where rows coincide.
+        K as asked for; fewer concepts come out where the rows do not allow more splits.
     dropped : int
-        Rows without a direction.
+        Rows of length zero.
     """
 
     node: np.ndarray
@@ -63,280 +78,612 @@ class SplitTree:
     requested: int
     dropped: int
 
-
-@dataclass
-class _Node:
-    key: int
-    rows: Any
-    smallest: int
-    children: tuple[_Node, _Node] | None = None
-    closed: bool = False
-
     @property
-    def rank(self) -> tuple[int, int]:
-        return -len(self.rows), self.smallest
+    def k(self) -> int:
+        """Number of concepts that came out."""
+        return int((self.concept >= 0).sum())
+
+
+def capped_concepts(expansion: float, channels: int, rows: int, min_members: int) -> tuple[int, bool]:
+    """Return K = `expansion` x `channels`, and whether `min_members` rows a concept forced it lower."""
+    wanted = max(1, round(expansion * channels))
+    allowed = max(1, rows // max(1, min_members))
+    return min(wanted, allowed), allowed < wanted
 
 
 def bisect(
-    x: np.ndarray, k: int, *, seed: int = 0, row_ids: np.ndarray | None = None, max_iter: int = 20,
+    x: np.ndarray,
+    k: int,
+    *,
+    seed: int = 0,
+    row_ids: np.ndarray | None = None,
+    max_iter: int = 20,
     backend: Backend = "auto",
 ) -> SplitTree:
-    """Cluster centred PFVs.
+    """Cluster rows by direction: always split the largest cluster, until there are `k` (App. B).
 
     Parameters
     ----------
-    x : array of float32 [N, C]
-        PFVs minus beta.
+    x : float32 array [N, C]
+        Centred vectors; they are scaled to unit length here.
     k : int
-        Number of concepts asked for.
+        Clusters wanted.
     seed : int
-        Of the seed rows.
-    row_ids : array of int [N], optional
-        Identity of each row; 0 to N - 1 if not given.
+        Keys the choice of the seed rows.
+    row_ids : integer array [N], optional
+        What each row *is*, distinct; makes the clusters independent of the rows' order (default: position).
     max_iter : int
-        Iterations of one 2-means split.
-    backend : {"auto", "sequential", "waves", "cupy"}
-        One split at a time or many, on the CPU, or many on the GPU; all give the same tree. ``auto`` takes the GPU
-        where there is one, else ``sequential``.
+        Most assignments per split.
+    backend : {"auto", "numba", "numpy", "cupy"}
+        Which code runs; the result is the same. ``auto``: CuPy with a CUDA device, else numba, else NumPy.
 
     Returns
     -------
     SplitTree
+        With fewer than `k` concepts where clusters hold only (nearly) identical rows, cosine > 1 - 1e-6.
 
     Raises
     ------
     ValueError
-        If `x` is not finite or k < 1.
+        For a value that is not finite, `k` < 1, or row ids that are not distinct.
+
+    Notes
+    -----
+    Largest first means order (-size, path hash); a parent is larger than its children, so the nodes that are
+    split are the K - 1 largest splittable ones of the full tree, and many can be split at once without changing the result.
     """
-    if k < 1 or not np.isfinite(x).all():
-        raise ValueError("bisect needs k >= 1 and finite rows")
-    ids = np.arange(len(x)) if row_ids is None else np.asarray(row_ids)
-    # Sorted by id, ties of size are broken by the same row whatever the order of the input.
-    order = np.argsort(ids, kind="stable")
-    norms = np.linalg.norm(x.astype(np.float64), axis=1)
-    rows = order[norms[order] > 0]
-    dropped = len(x) - len(rows)
-    labels = np.full(len(x), -1, np.int64)
-    if not len(rows):
-        empty = np.empty(0, np.int64)
-        return SplitTree(empty, empty, empty, empty, labels, k, dropped)
-    unit = (x[rows] / norms[rows, None]).astype(np.float32)
-    xp, backend = _arrays(backend)
-    split = _Splitter(xp, unit, ids[rows], seed, max_iter)
-    root = _Node(1, xp.arange(len(rows)), 0)
-    (_sequential if backend == "sequential" else _waves)(root, k, split)
-    leaves = _preorder(root)
-    concept = 0
-    found: dict[str, list[int]] = {name: [] for name in ("parent", "size", "concept")}
-    for parent, node in leaves:
-        found["parent"].append(parent)
-        found["size"].append(len(node.rows))
-        found["concept"].append(-1 if node.children else concept)
-        if not node.children:
-            labels[rows[_host(node.rows)]] = concept
-            concept += 1
-    columns = {name: np.array(values, np.int64) for name, values in found.items()}
-    return SplitTree(np.arange(len(leaves)), **columns, labels=labels, requested=k, dropped=dropped)
-
-
-def _arrays(backend: Backend) -> tuple[Any, str]:
-    if backend in ("auto", "cupy"):
-        try:
-            import cupy
-
-            if cupy.cuda.runtime.getDeviceCount():
-                return cupy, "waves"
-        except Exception:
-            # CuPy without a driver raises one of several exceptions; only an explicit wish for it is an error.
-            if backend == "cupy":
-                raise
-    return np, "waves" if backend == "waves" else "sequential"
-
-
-def _host(array: Any) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.get()
-
-
-def _sequential(root: _Node, k: int, split: _Splitter) -> None:
-    """Split the largest node, one at a time, until there are k leaves."""
-    heap = [(root.rank, root)]
-    leaves = 1
-    while heap and leaves < k:
-        node = heapq.heappop(heap)[1]
-        if len(node.rows) > 1 and split.one(node):
-            leaves += 1
-            for child in node.children or ():
-                heapq.heappush(heap, (child.rank, child))
-
-
-def _waves(root: _Node, k: int, split: _Splitter) -> None:
-    """Split all unsplit nodes among the k - 1 largest known ones, until those are all split.
-
-    A node that cannot be split does not count: the sequential algorithm passes over it without gaining a leaf.
-    """
-    known = [root]
-    while True:
-        candidates = [node for node in known if not node.closed and len(node.rows) > 1]
-        top = heapq.nsmallest(k - 1, candidates, key=lambda node: node.rank)
-        wave = [node for node in top if node.children is None]
-        if not wave:
-            break
-        split.many(wave)
-        known += [child for node in wave for child in node.children or ()]
-    # Nodes split in an early wave that larger ones pushed out of the k - 1 largest are joined again.
-    kept = {id(node) for node in top}
-    for node in known:
-        if id(node) not in kept:
-            node.children = None
-
-
-def _preorder(root: _Node) -> list[tuple[int, _Node]]:
-    """Return (index of the parent, node) in preorder."""
-    found: list[tuple[int, _Node]] = []
-    stack = [(-1, root)]
-    while stack:
-        parent, node = stack.pop()
-        index = len(found)
-        found.append((parent, node))
-        if node.children:
-            stack += [(index, node.children[1]), (index, node.children[0])]
-    return found
-
-
-class _Splitter:
-    """Spherical 2-means of nodes, one at a time or many together."""
-
-    def __init__(self, xp: Any, unit: np.ndarray, ids: np.ndarray, seed: int, max_iter: int):
-        self.xp, self.max_iter, self.seed = xp, max_iter, seed
-        self.x = xp.asarray(unit)
-        self.ids = xp.asarray(ids)
-
-    def one(self, node: _Node) -> bool:
-        """Split a node; return False, and close it, if it cannot be split."""
-        x = self.x[node.rows].astype(np.float64)
-        order = np.lexsort((node.rows, mix(self.seed, self.ids[node.rows], node.key)))
-        first, second = x[order[0]], x[order[1]]
-        if first @ second > IDENTICAL:
-            cosines = x @ first
-            far = int(cosines.argmin())
-            if cosines[far] > IDENTICAL:
-                node.closed = True
-                return False
-            second = x[far]
-        side = None
-        for _ in range(self.max_iter):
-            new = x @ (second - first) > BOUNDARY
-            if side is not None and (new == side).all():
-                break
-            side = new
-            if side.all() or not side.any():
-                break
-            first, second = (_unit(x[part].sum(0)) for part in (~side, side))
-        return self._close(node, side)
-
-    def many(self, nodes: list[_Node]) -> None:
-        """Split many nodes at once, by operations over all of their rows."""
-        xp = self.xp
-        m = len(nodes)
-        sizes = np.array([len(node.rows) for node in nodes])
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        rows = xp.concatenate([node.rows for node in nodes])
-        of = xp.asarray(np.repeat(np.arange(m), sizes))
-        x = self.x[rows].astype(np.float64)
-        keys = xp.asarray(np.array([node.key for node in nodes], np.uint64))
-        order = xp.lexsort(xp.stack([rows.astype(np.uint64), mix(self.seed, self.ids[rows], keys[of]), of.astype(np.uint64)]))
-        begin = xp.asarray(starts[:-1])
-        first, second = x[order[begin]], x[order[begin + 1]]
-        cosines = (x * first[of]).sum(1)
-        # The first row of the least cosine, as argmin takes it.
-        far = xp.lexsort(xp.stack([xp.arange(len(rows)).astype(np.float64), cosines, of.astype(np.float64)]))[begin]
-        same = (first * second).sum(1) > IDENTICAL
-        second = xp.where(same[:, None], x[far], second)
-        closed = same & (cosines[far] > IDENTICAL)
-        side = xp.zeros(len(rows), bool)
-        moving = xp.ones(m, bool)
-        for iteration in range(self.max_iter):
-            new = (x * (second - first)[of]).sum(1) > BOUNDARY
-            new = xp.where(moving[of], new, side)
-            changed = self._segments((new != side).astype(np.float64)[:, None], starts)[:, 0] > 0
-            side = new
-            ones = self._segments(side.astype(np.float64)[:, None], starts)[:, 0]
-            mixed = (ones > 0) & (ones < xp.asarray(sizes))
-            moving = moving & mixed & (changed if iteration else True)
-            if not bool(moving.any()):
-                break
-            high = self._segments(x * side[:, None], starts)
-            low = self._segments(x * ~side[:, None], starts)
-            first = xp.where(moving[:, None], _unit(low), first)
-            second = xp.where(moving[:, None], _unit(high), second)
-        closed = _host(closed)
-        for index, node in enumerate(nodes):
-            if closed[index]:
-                node.closed = True
-            else:
-                self._close(node, side[starts[index] : starts[index + 1]])
-
-    def _segments(self, values: Any, starts: np.ndarray) -> Any:
-        """Sum rows between the starts, in a fixed order [M, C]."""
-        if self.xp is np:
-            return np.add.reduceat(values, starts[:-1], axis=0)
-        total = self.xp.concatenate([self.xp.zeros((1, values.shape[1])), values.cumsum(0)])
-        bounds = self.xp.asarray(starts)
-        return total[bounds[1:]] - total[bounds[:-1]]
-
-    def _close(self, node: _Node, side: Any) -> bool:
-        if side is None or bool(side.all()) or not bool(side.any()):
-            node.closed = True
-            return False
-        parts = node.rows[~side], node.rows[side]
-        node.children = tuple(  # type: ignore[assignment]
-            _Node(int(mix(node.key, index)), part, int(part[0])) for index, part in enumerate(parts)
-        )
-        return True
-
-
-def _unit(sums: Any) -> Any:
-    """Return sums over their norms, along the last axis; a zero sum stays zero."""
-    norm = (sums * sums).sum(-1, keepdims=True) ** 0.5
-    return sums / (norm + (norm == 0))
+    if x.ndim != 2:
+        raise ValueError(f"x must be [N, C], not {x.shape}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    if max_iter < 1:
+        raise ValueError(f"max_iter must be at least 1, not {max_iter}")
+    if row_ids is None:
+        ids = np.arange(len(x), dtype=np.uint64)
+    else:
+        ids = np.asarray(row_ids).astype(np.uint64)
+        if ids.shape != (len(x),) or len(np.unique(ids)) != len(ids):
+            raise ValueError("row_ids must hold one distinct integer per row of x")
+    if not np.isfinite(x).all():
+        raise ValueError("x holds a value that is not finite")
+    chosen = _choose(backend)
+    if chosen == "numba":
+        nodes, rows, leaf = _bisect_sequential(x, ids, k, seed, max_iter)
+    else:
+        nodes, rows, leaf = _bisect_waves(_array_module(chosen), x, ids, k, seed, max_iter)
+    return nodes.tree(rows, leaf, len(x), k)
 
 
 def concept_vectors(
     x: np.ndarray, labels: np.ndarray, k: int, scale: Literal["mean", "unit"] = "mean"
 ) -> np.ndarray:
-    """Return the mean of each concept's centred PFVs, or its direction: float32 [k, C] [App. B].
+    """Average each concept's members (App. B, last step).
 
     Parameters
     ----------
-    x : array of float32 [N, C]
-        PFVs minus beta.
-    labels : array of int [N]
-        Concept of each row; negative rows are left out.
+    x : float32 array [N, C]
+        Centred vectors, not normalised.
+    labels : int array [N]
+        Concept of each row, -1 for none.
     k : int
-        Number of concepts, none of them empty.
+        Number of concepts.
     scale : {"mean", "unit"}
-        Length of the result.
+        The mean as it is (the paper's), or scaled to length 1.
+
+    Returns
+    -------
+    float32 array [k, C]
+        Zero for a concept without members.
     """
-    sums, counts = _sums(x.astype(np.float64), labels, k)
-    return (sums / counts[:, None] if scale == "mean" else _unit(sums)).astype(np.float32)
+    sums, counts = _label_sums(x, labels, k, np.ones(len(x)))
+    if scale == "unit":
+        lengths = np.linalg.norm(sums, axis=1)
+        return (sums / np.where(lengths > 0, lengths, 1.0)[:, None]).astype(np.float32)
+    if scale != "mean":
+        raise ValueError(f"scale must be 'mean' or 'unit', not {scale!r}")
+    return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
 
 
 def cohesion(x: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Return the mean cosine of each concept's rows to its centroid [k]; see `concept_vectors`."""
-    unit = _unit(x.astype(np.float64))
-    sums, counts = _sums(unit, labels, k)
-    # The mean cosine to the normalised sum is the sum's length over the count.
-    return np.linalg.norm(sums, axis=1) / counts
+    """Return each concept's mean cosine of members to their spherical centroid, [k] float32 (0 if empty).
+
+    The centroid is s / |s| for the sum s of the n members' unit vectors, so the mean cosine is |s| / n.
+    """
+    wide = np.asarray(x, dtype=np.float64)
+    lengths = np.sqrt(np.einsum("nc,nc->n", wide, wide))
+    weights = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    sums, counts = _label_sums(x, labels, k, weights)
+    return (np.linalg.norm(sums, axis=1) / np.maximum(counts, 1)).astype(np.float32)
 
 
-def _sums(x: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(labels, kind="stable")
-    order = order[labels[order] >= 0]
-    counts = np.bincount(labels[order], minlength=k)
-    return np.add.reduceat(x[order], np.concatenate([[0], np.cumsum(counts)[:-1]]), axis=0), counts
+def _label_sums(
+    x: np.ndarray, labels: np.ndarray, k: int, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted sums [k, C] float64 and the member counts [k] of each label."""
+    counts = np.bincount(labels[labels >= 0], minlength=k)
+    order = np.argsort(labels, kind="stable")[len(labels) - counts.sum() :]
+    sums = np.zeros((k, x.shape[1]))
+    end = np.cumsum(counts)
+    for label in np.flatnonzero(counts):
+        members = order[end[label] - counts[label] : end[label]]
+        sums[label] = weights[members] @ x[members].astype(np.float64)
+    return sums, counts
 
 
-def capped_concepts(expansion: float, channels: int, rows: int, min_members: int) -> tuple[int, bool]:
-    """Return K = expansion x C, or rows / min_members where that is less, and whether the cap was taken."""
-    wanted, limit = max(1, round(expansion * channels)), max(1, rows // min_members)
-    return min(wanted, limit), wanted > limit
+def _choose(backend: Backend) -> str:
+    if backend not in ("auto", "numba", "numpy", "cupy"):
+        raise ValueError(f"backend must be auto, numba, numpy or cupy, not {backend!r}")
+    if backend == "numba" and njit is None:
+        raise ValueError("backend 'numba' was asked for, but numba is not installed")
+    if backend != "auto":
+        return backend
+    try:
+        import cupy
+
+        if cupy.cuda.runtime.getDeviceCount() > 0:
+            return "cupy"
+    except Exception:  # no CuPy, no driver or no device: CuPy has a different exception for each
+        pass
+    return "numpy" if njit is None else "numba"
+
+
+def _array_module(name: str) -> Any:
+    if name == "cupy":
+        import cupy
+
+        return cupy
+    return np
+
+
+class _Nodes:
+    """The split tree as it grows; a node's children are `left` and `left` + 1."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = [size]
+        self.key = [int(mix(seed))]
+        self.left = [-1]
+        self.splittable = [size > 1]
+
+    def split(self, node: int, first: int) -> int:
+        """Add the children of `node`, the first with `first` rows; return the first's number."""
+        child = len(self.size)
+        self.left[node] = child
+        for side, size in enumerate((first, self.size[node] - first)):
+            self.size.append(size)
+            self.key.append(int(mix(self.key[node], side)))
+            self.left.append(-1)
+            self.splittable.append(size > 1)
+        return child
+
+    def rank(self, node: int) -> tuple[int, int]:
+        """Largest first; the path's hash decides between equals."""
+        return -self.size[node], self.key[node]
+
+    def largest(self, count: int) -> list[int]:
+        """Return the `count` largest known nodes that were split or may yet be."""
+        known = [node for node in range(len(self.size)) if self.splittable[node]]
+        return heapq.nsmallest(count, known, key=self.rank)
+
+    def tree(self, rows: np.ndarray, deepest: np.ndarray, total: int, requested: int) -> SplitTree:
+        """Keep the `requested` - 1 largest splits; `deepest` [n] is the last node that each row reached."""
+        kept = set(self.largest(requested - 1)) if requested > 1 else set()
+        parent: list[int] = []
+        size: list[int] = []
+        concept: list[int] = []
+        concept_of = np.full(len(self.size), -1, dtype=np.int32)
+        concepts = 0
+        stack = [(0, -1)] if total and len(rows) else []
+        while stack:
+            node, above = stack.pop()
+            here = len(parent)
+            parent.append(above)
+            size.append(self.size[node])
+            if node in kept and self.left[node] >= 0:
+                concept.append(-1)
+                stack += [(self.left[node] + 1, here), (self.left[node], here)]
+            else:
+                concept.append(concepts)
+                concept_of[node] = concepts
+                concepts += 1
+        for node, left in enumerate(self.left):  # children have larger numbers than their parents
+            if left >= 0 and concept_of[node] >= 0:
+                concept_of[left : left + 2] = concept_of[node]
+        labels = np.full(total, -1, dtype=np.int32)
+        labels[rows] = concept_of[deepest]
+        return SplitTree(
+            node=np.arange(len(parent), dtype=np.int64),
+            parent=np.array(parent, dtype=np.int64),
+            size=np.array(size, dtype=np.int64),
+            concept=np.array(concept, dtype=np.int64),
+            labels=labels,
+            requested=requested,
+            dropped=total - len(rows),
+        )
+
+
+# ---- many splits at once, on NumPy or CuPy arrays ----
+
+
+def _fold(a: Any) -> Any:
+    """Sum a float64 array over its last axis along a fixed binary tree; `a` is overwritten."""
+    width = a.shape[-1]
+    while width > 1:
+        half = (width + 1) // 2
+        a[..., : width - half] += a[..., half:width]
+        width = half
+    return a[..., 0]
+
+
+def _unit_rows(xp: Any, x: np.ndarray) -> tuple[Any, Any]:
+    """Return the rows' directions [n, C] float32 on the grid, and the positions [n] of rows that have one."""
+    unit = xp.empty(x.shape, dtype=xp.float32)
+    lengths = xp.empty(len(x), dtype=xp.float64)
+    for part in _parts(xp, len(x), x.shape[1]):
+        wide = xp.asarray(x[part]).astype(xp.float64)
+        lengths[part] = xp.sqrt(_fold(wide * wide))
+        divisor = xp.where(lengths[part] > 0, lengths[part], 1.0)[:, None]
+        unit[part] = xp.rint(wide / divisor * GRID) / GRID
+    rows = xp.flatnonzero(lengths > 0)
+    return (unit if len(rows) == len(x) else unit[rows]), rows
+
+
+def _parts(xp: Any, rows: int, channels: int) -> list[slice]:
+    """Cut rows so that one float64 part stays in the cache on a CPU, and within 128 MiB on a GPU."""
+    step = max(1, (2**17 if xp is np else 2**24) // max(1, channels))
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _centroids(xp: Any, sums: Any) -> Any:
+    """Scale float64 sums [..., C] to unit length; a zero sum stays zero."""
+    lengths = xp.sqrt(_fold(sums * sums))[..., None]
+    return sums / xp.where(lengths > 0, lengths, 1.0)
+
+
+def _directions(xp: Any, c0: Any, c1: Any) -> Any:
+    """Return d = c1 - c0 [m, C] float64, rounded so that dot products with grid rows are exact."""
+    d = c1 - c0
+    _, exponent = xp.frexp(xp.sqrt(_fold(d * d)))
+    scale = xp.ldexp(xp.ones(exponent.shape), DIRECTION_BITS - exponent)[:, None]
+    return xp.rint(d * scale) / scale
+
+
+def _dots(xp: Any, x: Any, rows: Any, d: Any, slot: Any) -> Any:
+    """Return x[rows] . d[slot], exactly."""
+    out = xp.empty(len(rows), dtype=xp.float64)
+    for part in _parts(xp, len(rows), x.shape[1]):
+        out[part] = (x[rows[part]].astype(xp.float64) * d[slot[part]]).sum(axis=1)
+    return out
+
+
+def _add_rows(xp: Any, sums: Any, index: Any, x: Any, rows: Any, sign: Any) -> None:
+    """Add sign * x[rows] to sums[index], exactly, hence in any order."""
+    for part in _parts(xp, len(rows), x.shape[1]):
+        xp.add.at(sums, index[part], x[rows[part]].astype(xp.float64) * sign[part, None])
+
+
+def _seed_rows(xp: Any, x: Any, ids: Any, rows: Any, slot: Any, keys: Any) -> tuple[Any, Any, Any]:
+    """Choose each slot's two seed rows; return their positions [m], [m], and whether they differ [m]."""
+    slots = len(keys)
+    hashes = mix(ids[rows], keys[slot])
+    order = xp.lexsort(xp.stack([hashes, slot.astype(xp.uint64)]))
+    first = xp.searchsorted(slot[order], xp.arange(slots))
+    a, b = rows[order[first]], rows[order[first + 1]]
+    own = xp.arange(slots)
+    alike = _dots(xp, x, b, x[a].astype(xp.float64), own)
+    redo = xp.flatnonzero(alike > SAME)
+    if len(redo):
+        of_redo = xp.full(slots, -1)
+        of_redo[redo] = xp.arange(len(redo))
+        # In hash order within each slot, so that the stable sort leaves the smallest hash first among equals.
+        again = order[of_redo[slot[order]] >= 0]
+        among = of_redo[slot[again]]
+        cosines = _dots(xp, x, rows[again], x[a[redo]].astype(xp.float64), among)
+        least = again[
+            xp.lexsort(
+                xp.stack([xp.arange(len(again)).astype(xp.float64), cosines, among.astype(xp.float64)])
+            )
+        ]
+        b[redo] = rows[least[xp.searchsorted(xp.sort(among), xp.arange(len(redo)))]]
+        alike = _dots(xp, x, b, x[a].astype(xp.float64), own)
+    return a, b, alike <= SAME
+
+
+def _split_many(xp: Any, x: Any, ids: Any, rows: Any, slot: Any, keys: Any, max_iter: int) -> tuple[Any, Any]:
+    """Split m nodes by spherical 2-means.
+
+    Parameters
+    ----------
+    rows, slot : int arrays [n]
+        The nodes' rows, and which of the m nodes each belongs to.
+    keys : uint64 array [m]
+        The nodes' path hashes.
+
+    Returns
+    -------
+    side : bool array [n]
+    count : int64 array [2, m]
+        Rows on each side; a zero says that the node cannot be split.
+    """
+    slots = len(keys)
+    a, b, running = _seed_rows(xp, x, ids, rows, slot, keys)
+    d = _directions(xp, x[a].astype(xp.float64), x[b].astype(xp.float64))
+    side = xp.zeros(len(rows), dtype=bool)
+    margin = xp.zeros(len(rows), dtype=xp.float64)
+    drift = xp.zeros(slots, dtype=xp.float64)
+    sums = xp.zeros((2 * slots, x.shape[1]), dtype=xp.float64)
+    count = xp.zeros((2, slots), dtype=xp.int64)
+    look = xp.flatnonzero(running[slot])
+    dots = _dots(xp, x, rows[look], d, slot[look])
+    side[look] = dots > 0
+    margin[look] = xp.abs(dots)
+    _add_rows(xp, sums, slot[look] + slots * side[look], x, rows[look], xp.ones(len(look)))
+    for step in range(max_iter):
+        if step:
+            look = xp.flatnonzero(running[slot] & (margin <= drift[slot]))
+            dots = _dots(xp, x, rows[look], d, slot[look])
+            margin[look] = xp.abs(dots) + drift[slot[look]]
+            moved = look[(dots > 0) != side[look]]
+            side[moved] = ~side[moved]
+            running &= xp.bincount(slot[moved], minlength=slots) > 0
+            for gained in (True, False):
+                index = slot[moved] + slots * (side[moved] == gained)
+                sign = xp.full(len(moved), 1.0 if gained else -1.0)
+                _add_rows(xp, sums, index, x, rows[moved], sign)
+        count = xp.bincount(slot + slots * side, minlength=2 * slots).reshape(2, slots)
+        running &= (count > 0).all(axis=0)
+        if not bool(running.any()):
+            break
+        c = _centroids(xp, sums)
+        new = _directions(xp, c[:slots], c[slots:])
+        drift += LONGEST * xp.sqrt(((new - d) ** 2).sum(axis=1))
+        d = new
+    return side, count
+
+
+def _bisect_waves(
+    xp: Any, x: np.ndarray, ids: np.ndarray, k: int, seed: int, max_iter: int
+) -> tuple[_Nodes, np.ndarray, np.ndarray]:
+    """Split every unsplit node among the K - 1 largest known ones, until all of them are split."""
+    unit, rows = _unit_rows(xp, x)
+    kept_ids = xp.asarray(ids)[rows]
+    nodes = _Nodes(len(rows), seed)
+    deepest = xp.zeros(len(rows), dtype=xp.int64)
+    while wave := [node for node in nodes.largest(k - 1) if nodes.left[node] < 0]:
+        slot_of = np.full(len(nodes.size), -1)
+        slot_of[wave] = np.arange(len(wave))
+        slot = xp.asarray(slot_of)[deepest]
+        members = xp.flatnonzero(slot >= 0)
+        slot = slot[members]
+        keys = xp.asarray(np.array([nodes.key[node] for node in wave], dtype=np.uint64))
+        side, count = _split_many(xp, unit, kept_ids, members, slot, keys, max_iter)
+        count = count if xp is np else count.get()
+        child_of = np.full(len(wave), -1)
+        for position, node in enumerate(wave):
+            if count[:, position].all():
+                child_of[position] = nodes.split(node, int(count[0, position]))
+            else:
+                nodes.splittable[node] = False
+        child = xp.asarray(child_of)[slot]
+        done = child >= 0
+        deepest[members[done]] = child[done] + side[done]
+    if xp is not np:
+        rows, deepest = rows.get(), deepest.get()
+    return nodes, rows, deepest
+
+
+# ---- one split after the other, compiled ----
+
+
+def _bisect_sequential(
+    x: np.ndarray, ids: np.ndarray, k: int, seed: int, max_iter: int
+) -> tuple[_Nodes, np.ndarray, np.ndarray]:
+    """Split the largest leaf; a leaf's rows lie together in memory, so small leaves stay in the cache."""
+    unit, lengths = _unit_rows_compiled(np.ascontiguousarray(x, dtype=np.float32))
+    rows = np.flatnonzero(lengths > 0)
+    if len(rows) < len(x):
+        unit = unit[rows]
+    order = np.arange(len(rows))
+    keys = mix(ids[rows])
+    side = np.zeros(len(rows), dtype=np.bool_)
+    margin = np.zeros(len(rows), dtype=np.float64)
+    nodes = _Nodes(len(rows), seed)
+    start = [0]
+    heap = [(*nodes.rank(0), 0)] if len(rows) > 1 else []
+    leaves = 1
+    while heap and leaves < k:
+        node = heapq.heappop(heap)[-1]
+        lo, hi = start[node], start[node] + nodes.size[node]
+        first = _split_compiled(unit, order, keys, lo, hi, np.uint64(nodes.key[node]), max_iter, side, margin)
+        if first == 0:
+            nodes.splittable[node] = False
+            continue
+        child = nodes.split(node, first)
+        start += [lo, lo + first]
+        leaves += 1
+        for part in (child, child + 1):
+            if nodes.splittable[part]:
+                heapq.heappush(heap, (*nodes.rank(part), part))
+    deepest = np.zeros(len(rows), dtype=np.int64)
+    for node, left in enumerate(nodes.left):
+        if left < 0:
+            deepest[order[start[node] : start[node] + nodes.size[node]]] = node
+    return nodes, rows, deepest
+
+
+if njit is not None:
+    # Only sums that are exact in any order, or bounded, may be reordered.
+    _ANY_ORDER = {"reassoc", "contract"}
+
+    @njit(cache=True)
+    def _fold_compiled(a: np.ndarray) -> float:
+        """Sum as `_fold` does; `a` is overwritten."""
+        width = a.size
+        while width > 1:
+            half = (width + 1) // 2
+            for i in range(width - half):
+                a[i] += a[half + i]
+            width = half
+        return a[0]
+
+    @njit(cache=True)
+    def _unit_rows_compiled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Do as `_unit_rows`, without dropping rows of length 0."""
+        unit = np.empty(x.shape, dtype=np.float32)
+        lengths = np.empty(x.shape[0])
+        squares = np.empty(x.shape[1])
+        for i in range(x.shape[0]):
+            for c in range(x.shape[1]):
+                value = np.float64(x[i, c])
+                squares[c] = value * value
+            lengths[i] = math.sqrt(_fold_compiled(squares))
+            divisor = lengths[i] if lengths[i] > 0 else 1.0
+            for c in range(x.shape[1]):
+                unit[i, c] = np.rint(np.float64(x[i, c]) / divisor * GRID) / GRID
+        return unit, lengths
+
+    @njit(cache=True, fastmath=_ANY_ORDER)
+    def _dot_float32(x: np.ndarray, d: np.ndarray) -> np.float32:
+        total = np.float32(0.0)
+        for c in range(x.size):
+            total += x[c] * d[c]
+        return total
+
+    @njit(cache=True, fastmath=_ANY_ORDER)
+    def _dot_exact(x: np.ndarray, d: np.ndarray) -> float:
+        total = 0.0
+        for c in range(x.size):
+            total += np.float64(x[c]) * np.float64(d[c])
+        return total
+
+    @njit(cache=True)
+    def _centroid_compiled(s: np.ndarray, scratch: np.ndarray, out: np.ndarray) -> None:
+        for c in range(s.size):
+            scratch[c] = s[c] * s[c]
+        length = math.sqrt(_fold_compiled(scratch))
+        if length == 0:
+            length = 1.0
+        for c in range(s.size):
+            out[c] = s[c] / length
+
+    @njit(cache=True)
+    def _direction_compiled(
+        c0: np.ndarray, c1: np.ndarray, scratch: np.ndarray, d: np.ndarray
+    ) -> tuple[float, float]:
+        """Write d as `_directions` does; return bounds on how far it moved, and on its length."""
+        for c in range(d.size):
+            difference = c1[c] - c0[c]
+            scratch[c] = difference * difference
+        length = math.sqrt(_fold_compiled(scratch))
+        scale = math.ldexp(1.0, DIRECTION_BITS - math.frexp(length)[1])
+        for c in range(d.size):
+            value = np.rint((c1[c] - c0[c]) * scale) / scale
+            scratch[c] = (value - d[c]) * (value - d[c])
+            d[c] = value
+        return LONGEST * math.sqrt(_fold_compiled(scratch)), LONGEST * length
+
+    @njit(cache=True)
+    def _round_of_mix(state: np.uint64, word: np.uint64) -> np.uint64:
+        state = (state ^ word) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return state ^ (state >> np.uint64(31))
+
+    @njit(cache=True)
+    def _split_compiled(
+        x: np.ndarray,
+        order: np.ndarray,
+        keys: np.ndarray,
+        lo: int,
+        hi: int,
+        node_key: np.uint64,
+        max_iter: int,
+        side: np.ndarray,
+        margin: np.ndarray,
+    ) -> int:
+        """Split rows lo .. hi - 1 in place, side 0 first; return the number on side 0, or 0 for no split."""
+        channels = x.shape[1]
+        a, b = -1, -1
+        hash_a, hash_b = np.uint64(0), np.uint64(0)
+        for i in range(lo, hi):
+            h = _round_of_mix(keys[i], node_key)
+            if a < 0 or h < hash_a:
+                b, hash_b = a, hash_a
+                a, hash_a = i, h
+            elif b < 0 or h < hash_b:
+                b, hash_b = i, h
+        if _dot_exact(x[b], x[a]) > SAME:
+            least = 2.0
+            for i in range(lo, hi):
+                cosine = _dot_exact(x[i], x[a])
+                h = _round_of_mix(keys[i], node_key)
+                if cosine < least or (cosine == least and h < hash_b):
+                    least, b, hash_b = cosine, i, h
+            if least > SAME:
+                return 0
+
+        s0, s1 = np.zeros(channels), np.zeros(channels)
+        c0, c1 = x[a].astype(np.float64), x[b].astype(np.float64)
+        d, scratch = np.zeros(channels), np.empty(channels)
+        coarse = np.empty(channels, dtype=np.float32)
+        on_side_1 = 0
+        drift = 0.0
+        for step in range(max_iter):
+            moved_by, length = _direction_compiled(c0, c1, scratch, d)
+            if step:
+                drift += moved_by
+            for c in range(channels):
+                coarse[c] = d[c]
+            # Higham's any-order bound on a float32 dot product, and the rounding of d to float32.
+            error = (channels + 4) * 2.0**-24 * 1.001 * length + 1e-30
+            moved = 0
+            for i in range(lo, hi):
+                if step and margin[i] > drift:
+                    continue
+                dot = float(_dot_float32(x[i], coarse))
+                if abs(dot) <= error:
+                    dot = _dot_exact(x[i], d)
+                    margin[i] = abs(dot) + drift
+                else:
+                    margin[i] = abs(dot) - error + drift
+                to = dot > 0
+                if step == 0:
+                    side[i] = to
+                    moved += 1
+                    on_side_1 += int(to)
+                    target = s1 if to else s0
+                    for c in range(channels):
+                        target[c] += x[i, c]
+                elif to != side[i]:
+                    side[i] = to
+                    moved += 1
+                    if to:
+                        on_side_1 += 1
+                        for c in range(channels):
+                            s0[c] -= x[i, c]
+                            s1[c] += x[i, c]
+                    else:
+                        on_side_1 -= 1
+                        for c in range(channels):
+                            s0[c] += x[i, c]
+                            s1[c] -= x[i, c]
+            if on_side_1 == 0 or on_side_1 == hi - lo:
+                return 0
+            if moved == 0 or step == max_iter - 1:
+                break
+            _centroid_compiled(s0, scratch, c0)
+            _centroid_compiled(s1, scratch, c1)
+
+        # Sums are exact in any order, so rows may be swapped rather than moved stably.
+        i, j = lo, hi - 1
+        while i < j:
+            if not side[i]:
+                i += 1
+            elif side[j]:
+                j -= 1
+            else:
+                for c in range(channels):
+                    x[i, c], x[j, c] = x[j, c], x[i, c]
+                order[i], order[j] = order[j], order[i]
+                keys[i], keys[j] = keys[j], keys[i]
+                side[i], side[j] = False, True
+        return hi - lo - on_side_1
