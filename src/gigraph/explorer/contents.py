@@ -313,6 +313,7 @@ def meta_chunk(
     }
     scopes = {scope: n for scope, n in graph.edges.group_by("scope").agg(pl.col("images").max()).iter_rows()}
     with_graph = set(graph.kept["scope"].to_list())
+    first = _first_faces(graph, face)
     pairs, overlap = _overlaps(graph)
     return {
         "schema": SCHEMA,
@@ -335,6 +336,7 @@ def meta_chunk(
                 int(label in with_graph),
                 scopes.get(label, 0),
                 overlap.get(label, []),
+                first.get(label, []),
             ]
             for label, name in graph.classes.iter_rows()
         ],
@@ -347,6 +349,17 @@ def meta_chunk(
     }
 
 
+def _first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Tile]]:
+    """Return per class the first tile of its strongest concepts in the last layer."""
+    last = len(graph.layers) - 1
+    mine = graph.kept.filter((pl.col("layer") == graph.layers[last]) & (pl.col("scope") >= 0))
+    found: dict[int, list[Tile]] = defaultdict(list)
+    for scope, concept in mine.select("scope", "concept").iter_rows():
+        if len(found[scope]) < FACE and face.get((last, concept)):
+            found[scope].append(face[last, concept][0])
+    return found
+
+
 def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]) -> list[dict[str, Any]]:
     shape = {
         row["layer"]: row
@@ -357,12 +370,13 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
         zip(fidelity["layer"], rows(*(numbers(fidelity[key]) for key in ("rel_l2", "nonzeros"))), strict=True)
     )
     nodes = frame(inputs.nodes, "nodes").filter(pl.col("kind") == "concept")
-    counts = dict(nodes.group_by("layer").agg(pl.len()).iter_rows())
+    counts = {layer: rest for layer, *rest in nodes.group_by("layer").agg(pl.len(), pl.col("concept").max()).iter_rows()}
     return [
         {
             "name": layer,
             **{key: shape.get(layer, {}).get(key) for key in ("channels", "height", "width")},
-            "concepts": counts.get(layer, 0),
+            "concepts": counts.get(layer, [0, -1])[0],
+            "last": counts.get(layer, [0, -1])[1],
             "kept": len(graph.pictured(layer)),
             "error": errors.get(layer, [None, None])[0],
             "nonzeros": errors.get(layer, [None, None])[1],
