@@ -49,11 +49,13 @@ def write_results(
     predicted[1] = 1  # one cheetah is taken for a leopard
     ids = np.arange(len(truth)) + 1000
     paths = [f"{label}/{i:03d}.png" for i, label in enumerate(truth)]
-    t = lambda name, kind, columns, **more: tables.write(
-        folder / f"{name}.parquet", kind, columns, "abc", **more
-    )  # noqa: E731
+
+    def t(name: str, kind: str, columns: dict, **more: str) -> None:
+        tables.write(folder / f"{name}.parquet", kind, columns, "abc", **more)
+
     t("images", "images", {
-        "image_id": ids, "path": paths, "label": truth, "class": [NAMES[k] for k in truth], "width": np.full(len(ids), 96),
+        "image_id": ids, "path": paths, "label": truth, "class": [NAMES[k] for k in truth],
+        "width": np.full(len(ids), 96),
         "height": np.full(len(ids), 96), "predicted": predicted, "probability": rng.uniform(0.7, 1, len(ids)),
     })  # fmt: skip
     t("classes", "classes", {"label": list(range(len(NAMES))), "class": NAMES})
@@ -61,14 +63,17 @@ def write_results(
     names = list(layers)
     t("layers", "layers", {
         "layer": names, "node": names, "layout": ["NCHW"] * len(names), "channels": list(layers.values()),
-        "height": [24, 12, 6, 6][: len(names)], "width": [24, 12, 6, 6][: len(names)], "beta": [None] * len(names),
+        "height": [24, 12, 6, 6][: len(names)], "width": [24, 12, 6, 6][: len(names)],
+        "beta": [None] * len(names),
     })  # fmt: skip
     t("fidelity", "fidelity", {
         "layer": names, "rel_l2": [0.31, 0.42, 0.37, 0.29][: len(names)], "l0_ratio": [0.8] * len(names),
-        "nonzeros": [8.1, 7.9, 8.0, 8.2][: len(names)], "gap": [1e-5] * len(names), "pfvs": [4000] * len(names),
+        "nonzeros": [8.1, 7.9, 8.0, 8.2][: len(names)], "gap": [1e-5] * len(names),
+        "pfvs": [4000] * len(names),
     })  # fmt: skip
     t("alignment", "alignment", {
-        "layer": [names[-1], names[-1]], "vectors": ["bisecting", "channels"], "part": ["tag", "tag"], "best": [3, 4],
+        "layer": [names[-1], names[-1]], "vectors": ["bisecting", "channels"], "part": ["tag", "tag"],
+        "best": [3, 4],
         "average_precision": [0.93, 0.4], "prevalence": [0.01, 0.01],
     })  # fmt: skip
     kept = _kept(rng, layers, labels)
@@ -143,8 +148,10 @@ def _edges(rng, layers, labels, kept) -> list[dict]:
 
     def add(scope, layer, source, target_layer, target, mean, se, shown, checked):
         rows.append({
-            "scope": scope, "source_layer": layer, "source": source, "target_layer": target_layer, "target": target,
-            "mean": mean, "se": se, "support": IMAGES, "evaluated": IMAGES, "images": IMAGES if scope >= 0 else IMAGES * len(labels),
+            "scope": scope, "source_layer": layer, "source": source, "target_layer": target_layer,
+            "target": target,
+            "mean": mean, "se": se, "support": IMAGES, "evaluated": IMAGES,
+            "images": IMAGES if scope >= 0 else IMAGES * len(labels),
             "weight": 0.0, "shown": shown, "ablation": mean * 0.9 + 0.002 if checked else np.nan,
             "ablation_se": abs(se) if checked else np.nan,
         })  # fmt: skip
@@ -244,7 +251,7 @@ def _pictures(folder, rng, kept, layer, truth, ids, paths, localised, painter) -
                           [x, y, x + 48, y + 48], name, row, rank)  # fmt: skip
                 for key, value in zip(exemplars, values, strict=True):
                     exemplars[key].append(value)
-        page.save(folder / name, quality=80)
+        page.save(folder / name, quality=80, method=0)
     tables.write(folder / "exemplars.parquet", "exemplars", exemplars, "abc")
     located: dict[str, list] = {name: [] for name in tables.SCHEMAS["localisation"].names}
     for scope in sorted({row["scope"] for row in mine if row["scope"] >= 0}) if localised else []:
@@ -268,5 +275,5 @@ def _pictures(folder, rng, kept, layer, truth, ids, paths, localised, painter) -
                 )
                 for key, value in zip(located, values, strict=True):
                     located[key].append(value)
-        page.save(folder / name, quality=80)
+        page.save(folder / name, quality=80, method=0)
     tables.write(folder / "localisation.parquet", "localisation", located, "abc")

@@ -1,4 +1,4 @@
-"""The explorer: a static site of the concept graph that opens by double click, offline and without a server."""
+"""The explorer: a static site of the concept graph that opens by double click, offline."""
 
 from gigraph.explorer.build import build
 from gigraph.explorer.inputs import Inputs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -28,7 +27,7 @@ def build(inputs: Inputs, out: Path) -> None:
     inputs : Inputs
         What it is built from.
     out : Path
-        The folder of the site. An earlier site there is replaced whole, so that a half-written one is never seen.
+        The folder of the site. An earlier site there is replaced whole: a half-written one is never seen.
 
     Raises
     ------
@@ -48,8 +47,8 @@ def build(inputs: Inputs, out: Path) -> None:
         fresh.mkdir()
         _write(inputs, fresh)
         if out.exists():
-            os.replace(out, old)
-        os.replace(fresh, out)
+            out.rename(old)
+        fresh.rename(out)
 
 
 def _write(inputs: Inputs, site: Path) -> None:

@@ -52,7 +52,7 @@ def faces(graph: Graph, albums: list[Album]) -> dict[Key, list[Tile]]:
     return found
 
 
-# --- one class -----------------------------------------------------------------------------------------------------
+# --- one class ----------------------------------------------------------------------------------------------
 
 
 def class_chunk(
@@ -74,11 +74,11 @@ def class_chunk(
     Returns
     -------
     dict
-        ``layers``: per layer ``nodes`` [concept, relevance, se, support, weight, share, tiles] and ``into``, the
-        summary of all edges from the layer to the class, as below. ``pairs``: per layer but the last ``edges``
-        [source, target, mean, se, support, ablation, ablation se, weight, share] between kept concepts, and
-        ``into``: target -> [number of concept edges, sum of |mean| over everything, error node's mean, its se,
-        remainder's mean, its se].
+        ``layers``: per layer ``nodes`` [concept, relevance, se, support, weight, share, tiles] and ``into``,
+        the summary of all edges from the layer to the class, as below. ``pairs``: per layer but the last
+        ``edges`` [source, target, mean, se, support, ablation, ablation se, weight, share] between kept
+        concepts, and ``into``: target -> [number of concept edges, sum of |mean| over everything, error node's
+        mean, its se, remainder's mean, its se].
     """
     concepts = {layer: kept.filter(pl.col("layer") == layer) for layer in graph.layers}
     layers, pairs = [], []
@@ -90,7 +90,8 @@ def class_chunk(
             & (pl.col("target") == label)
         )
         nodes = rows(
-            mine["concept"].to_list(), numbers(mine["relevance"]), numbers(mine["se"]), mine["support"].to_list(),
+            mine["concept"].to_list(), numbers(mine["relevance"]), numbers(mine["se"]),
+            mine["support"].to_list(),
             numbers(mine["weight"].fill_null(0)), shares(mine["share"].fill_null(0)),
             [face.get((index, concept), []) for concept in mine["concept"]],
         )  # fmt: skip
@@ -169,9 +170,9 @@ def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Ke
     Returns
     -------
     dict
-        For each concept ``in`` and ``out``, each a pair of lists (positive, negative) of [layer index, concept,
-        mean, se, support, ablation, ablation se, weight, share], strongest first, and ``into``: layer index of the
-        sources -> summary (see `class_chunk`).
+        For each concept ``in`` and ``out``, each a pair of lists (positive, negative) of [layer index,
+        concept, mean, se, support, ablation, ablation se, weight, share], strongest first, and ``into``: layer
+        index of the sources -> summary (see `class_chunk`).
     """
     index = {layer: i for i, layer in enumerate(graph.layers)}
     concepts = kept.select("layer", "concept").unique()
@@ -198,14 +199,15 @@ def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Ke
             .filter(pl.col("place") < NEIGHBOURS)
         )
         for layer, concept, other_layer, *entry in zip(
-            strongest[f"{end}_layer"], strongest[end], strongest[f"{other}_layer"], strongest[other].to_list(),
+            strongest[f"{end}_layer"], strongest[end], strongest[f"{other}_layer"],
+            strongest[other].to_list(),
             *_measures(strongest), strict=True,
         ):  # fmt: skip
             found[index[layer], concept][side][0 if entry[1] > 0 else 1].append([index[other_layer], *entry])
     return found
 
 
-# --- concepts ------------------------------------------------------------------------------------------------------
+# --- concepts -----------------------------------------------------------------------------------------------
 
 
 def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[str, Any]:
@@ -244,7 +246,7 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[st
 
 
 def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
-    """Return per concept its strongest classes: [label, mean, se, support, weight, share], by falling |mean|."""
+    """Return per concept its classes, strongest first: [label, mean, se, support, weight, share]."""
     own = graph.edges.filter(
         (pl.col("source_layer") == layer)
         & (pl.col("target_layer") == CLASSES)
@@ -294,7 +296,7 @@ def _twins(concept: np.ndarray, vectors: np.ndarray, block: int = 1024) -> list[
     return found
 
 
-# --- the overview --------------------------------------------------------------------------------------------------
+# --- the overview -------------------------------------------------------------------------------------------
 
 
 def meta_chunk(
@@ -311,7 +313,7 @@ def meta_chunk(
         label: [n, r]
         for label, n, r in right.group_by("label").agg(pl.len(), pl.col("right").sum()).iter_rows()
     }
-    scopes = {scope: n for scope, n in graph.edges.group_by("scope").agg(pl.col("images").max()).iter_rows()}
+    scopes = dict(graph.edges.group_by("scope").agg(pl.col("images").max()).iter_rows())
     with_graph = set(graph.kept["scope"].to_list())
     first = _first_faces(graph, face)
     pairs, overlap = _overlaps(graph)
@@ -370,7 +372,10 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
         zip(fidelity["layer"], rows(*(numbers(fidelity[key]) for key in ("rel_l2", "nonzeros"))), strict=True)
     )
     nodes = frame(inputs.nodes, "nodes").filter(pl.col("kind") == "concept")
-    counts = {layer: rest for layer, *rest in nodes.group_by("layer").agg(pl.len(), pl.col("concept").max()).iter_rows()}
+    counts = {
+        layer: rest
+        for layer, *rest in nodes.group_by("layer").agg(pl.len(), pl.col("concept").max()).iter_rows()
+    }
     return [
         {
             "name": layer,

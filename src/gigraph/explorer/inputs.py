@@ -17,10 +17,10 @@ class Inputs:
     nodes, edges, kept : Path
         Tables of the graph.
     concepts : dict of str to Path
-        Layer name to its table of concepts, in order from input to output: the order of the rows on screen.
+        Layer name to its table of concepts, from input to output: the order of the rows on screen.
     exemplars : dict of str to Path
-        Layer name to the folder that holds ``exemplars.parquet``, ``localisation.parquet`` and their sheets. A
-        folder or table that is missing leaves that layer without pictures.
+        Layer name to the folder that holds ``exemplars.parquet``, ``localisation.parquet`` and their sheets.
+        A folder or table that is missing leaves that layer without pictures.
     fidelity : Path
         Table of reconstruction errors.
     alignment : Path, optional

@@ -1,0 +1,431 @@
+"""The site in a real browser: over file://, with the network off."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from explorer.fixture import HOSTILE, LAYERS, NAMES, RIGHT_TO_LEFT, write_results
+from gigraph import tables
+from gigraph.explorer import Inputs, build
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+class Reader:
+    """A reader with one page open, who notes everything that goes wrong."""
+
+    def __init__(self, browser, site: Path, **context):
+        self.site = site
+        self.context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}, **context)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(4000)
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on(
+            "console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None
+        )
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.errors.append("dialog"), dialog.dismiss()))
+
+    def open(self, hash: str = "") -> Reader:
+        self.page.goto("about:blank")
+        self.page.goto(f"file://{self.site}/index.html{hash}")
+        self.settle()
+        return self
+
+    def settle(self) -> None:
+        self.page.wait_for_function(
+            "!document.querySelector('[aria-busy]') && document.querySelector('#main h1')"
+        )
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).first.inner_text()
+
+    def hash(self) -> str:
+        return self.page.evaluate("location.hash")
+
+
+@pytest.fixture
+def reader(browser, site: Path) -> Iterator[Reader]:
+    """Open a page; in the end no request has left for the network and nothing was logged."""
+    reader = Reader(browser, site)
+    yield reader
+    reader.context.close()
+    assert {url.split(":")[0] for url in reader.requests} <= {"file", "about", "data"}
+    assert reader.errors == []
+
+
+def slug(name: str) -> str:
+    return quote(name, safe="")
+
+
+def kept_of(inputs: Inputs, label: int, layer: str) -> list[dict]:
+    rows = [r for r in tables.read(inputs.kept).to_pylist() if r["scope"] == label and r["layer"] == layer]
+    return sorted(rows, key=lambda row: row["rank"])
+
+
+def test_overview(reader: Reader):
+    reader.open()
+    assert reader.hash() == "#/overview"
+    assert "97.5%" in reader.text(".numbers")
+    assert reader.page.locator(".classes li").count() == len(NAMES)
+    assert "K capped" in reader.text(".notes") and "1 image could not be read" in reader.text(".notes")
+    assert "0.420" in reader.text(".layers")
+    reader.page.get_by_label("Filter classes").fill("LEOP")
+    assert reader.page.locator(".classes li").count() == 1
+    reader.page.get_by_label("Filter classes").fill("zzz")
+    assert "No class has such a name" in reader.text(".columns")
+
+
+@pytest.mark.parametrize("name", [HOSTILE, RIGHT_TO_LEFT, NAMES[4]])
+def test_hostile_names_are_text(reader: Reader, name: str):
+    reader.open("#/class/" + slug(name))
+    assert reader.page.locator("h1 bdi").evaluate("node => node.textContent") == name
+    assert reader.page.locator("#main img, #main b > *, #main script").count() == 0
+    reader.open(f"#/compare/{slug(name)}/cheetah")
+    assert reader.page.locator("h1 bdi").first.evaluate("node => node.textContent") == name
+    assert reader.page.title().startswith(name)
+
+
+def test_class_graph_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
+    reader.open("#/class/leopard?norm=raw&min=0")
+    for layer in LAYERS:
+        nodes = reader.page.locator(f".row[data-layer='{list(LAYERS).index(layer)}'] .node:not(.error)")
+        wanted = kept_of(inputs, 1, layer)[:5]
+        assert nodes.locator(".id").all_inner_texts() == [f"#{row['concept']}" for row in wanted]
+        shown = [float(text) for text in nodes.locator(".value").all_inner_texts()]
+        assert shown == [pytest.approx(row["relevance"], rel=6e-3) for row in wanted]
+    edges = [e for e in tables.read(inputs.edges).to_pylist() if e["scope"] == 1]
+    top = {layer: {row["concept"] for row in kept_of(inputs, 1, layer)[:5]} for layer in LAYERS}
+    top["classes"] = {1}
+    names = [*LAYERS, "classes"]
+    pairs = list(pairwise(names))
+    into = [
+        e
+        for e in edges
+        if (e["source_layer"], e["target_layer"]) in pairs and e["target"] in top[e["target_layer"]]
+    ]
+    drawn = [e for e in into if e["source"] in top[e["source_layer"]]]
+    assert reader.page.locator("svg.edges .base path").count() == len(drawn)
+    assert reader.page.locator("svg.edges .base .neg").count() == sum(e["mean"] < 0 for e in drawn)
+    share = 0.0
+    for pair in pairs:
+        part, whole = (
+            sum(abs(e["mean"]) for e in rows if (e["source_layer"], e["target_layer"]) == pair)
+            for rows in (drawn, into)
+        )
+        share += part / whole / len(pairs)
+    hidden = sum(e["source"] >= 0 for e in into) - len(drawn)
+    assert (
+        reader.text("#coverage")
+        == f"20 of {sum(LAYERS.values())} concepts, {share:.0%} of |GIG|; {hidden} edges hidden"
+    )
+
+
+def test_the_error_node_is_shown(reader: Reader, inputs: Inputs):
+    reader.open("#/class/leopard")
+    edges = [
+        e
+        for e in tables.read(inputs.edges).to_pylist()
+        if e["scope"] == 1 and e["source_layer"] == "layer4.0"
+    ]
+    edges = [e for e in edges if e["target"] == 1 and e["target_layer"] == "classes"]
+    share = next(abs(e["mean"]) for e in edges if e["source"] == -1) / sum(abs(e["mean"]) for e in edges)
+    assert reader.text(".row[data-layer='3'] .error .value") == f"{share:.0%}"
+    reader.page.locator(".row[data-layer='3'] .node.error").focus()
+    reader.page.keyboard.press("Home")
+    reader.page.keyboard.press("End")
+    assert reader.page.locator("svg .lit .err").count() == 1
+
+
+def test_normalisations(reader: Reader, inputs: Inputs):
+    first = kept_of(inputs, 1, "layer3.1")[0]
+    edges = [
+        e
+        for e in tables.read(inputs.edges).to_pylist()
+        if e["scope"] == 1 and e["source_layer"] == "layer3.1"
+    ]
+    edges = [e for e in edges if e["target"] == 1 and e["target_layer"] == "classes"]
+    mine = next(e for e in edges if e["source"] == first["concept"])
+    value = ".row[data-layer='2'] .node:first-child .value"
+    reader.open("#/class/leopard")
+    assert reader.text(value) == f"{mine['mean'] / sum(abs(e['mean']) for e in edges):.0%}"
+    reader.page.get_by_role("button", name="[0, 1]").click()
+    reader.page.wait_for_function("location.hash.includes('norm=paper')")
+    reader.settle()
+    assert float(reader.text(value)) == pytest.approx(mine["weight"], rel=6e-3)
+
+
+def test_compare_has_three_columns(reader: Reader, inputs: Inputs):
+    reader.open("#/compare/cheetah/leopard?top=8")
+    for index, layer in enumerate(LAYERS):
+        one, two = ({r["concept"]: r["relevance"] for r in kept_of(inputs, label, layer)} for label in (0, 1))
+        both = sorted(one.keys() & two.keys(), key=lambda c: -min(one[c], two[c]))
+        row = reader.page.locator(f".row[data-layer='{index}'] .group")
+        wanted = [[c for c in one if c not in two], both[:3], [c for c in two if c not in one]]
+        assert [g.locator(".id").all_inner_texts() for g in row.all()] == [
+            [f"#{c}" for c in w] for w in wanted
+        ]
+        assert row.nth(1).locator(".shared").count() == 3
+    reader.page.get_by_role("button", name="Swap A and B").click()
+    reader.page.wait_for_function("location.hash.startsWith('#/compare/leopard/cheetah')")
+
+
+def test_card_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
+    concept = kept_of(inputs, 1, "layer3.1")[0]["concept"]
+    reader.open(f"#/class/leopard?sel=layer3.1:{concept}&norm=raw")
+    card = reader.page.locator("#card")
+    card.locator("h3").first.wait_for()
+    assert card.locator("h2").inner_text().startswith(f"Concept {concept}")
+    rows = tables.read(inputs.exemplars["layer3.1"] / "exemplars.parquet").to_pylist()
+    cosines = [r["cosine"] for r in rows if r["concept"] == concept]
+    shown = card.locator(".tiles:not(.large) .value").all_inner_texts()
+    assert [float(t) for t in shown] == [pytest.approx(c, abs=6e-3) for c in cosines]
+    assert card.locator(".tiles.large li").count() == 4
+    edges = [e for e in tables.read(inputs.edges).to_pylist() if e["scope"] == 1 and e["source"] >= 0]
+    below = [e for e in edges if e["target_layer"] == "layer3.1" and e["target"] == concept and e["mean"] > 0]
+    below.sort(key=lambda e: -e["mean"])
+    lines = card.locator(".list", has_text="Raised by").locator("tbody tr")
+    assert lines.count() == min(8, len(below))
+    for line, e in zip(lines.all(), below, strict=False):
+        gig, ablation, support = line.locator("td").all_inner_texts()
+        assert line.locator("a").inner_text() == f"#{e['source']}"
+        assert float(gig) == pytest.approx(e["mean"], rel=6e-3) and int(support) == e["support"]
+        if e["ablation"] == e["ablation"]:
+            assert float(ablation) == pytest.approx(e["ablation"], rel=6e-3)
+        else:
+            assert ablation == "–"
+    own = next(
+        e
+        for e in edges
+        if e["source_layer"] == "layer3.1"
+        and e["source"] == concept
+        and e["target_layer"] == "classes"
+        and e["target"] == 1
+    )
+    relevance = card.locator(".relevance tr", has_text="leopard").locator("td").nth(1).inner_text()
+    assert float(relevance) == pytest.approx(own["mean"], rel=6e-3)
+    before = [e["mean"] for e in below]
+    reader.page.get_by_role("button", name="all classes").click()
+    reader.page.wait_for_function("location.hash.includes('on=all')")
+    card.get_by_text("Neighbours, over all images").wait_for()
+    assert before and "Where it is" not in card.inner_text()
+
+
+def test_a_journey_by_keyboard_alone(reader: Reader):
+    reader.open("#/overview")
+    press = reader.page.keyboard.press
+    press("/")
+    reader.page.keyboard.type("leop")
+    press("Enter")
+    reader.page.wait_for_function("location.hash.startsWith('#/class/leopard')")
+    reader.settle()
+    for _ in range(40):  # Tab enters the graph once, at its first concept
+        press("Tab")
+        if reader.page.evaluate("document.activeElement.matches('.stage .node')"):
+            break
+    key = "document.activeElement.dataset.key"
+    first = reader.page.evaluate(key)
+    assert first.startswith("3:")
+    press("ArrowRight")
+    second = reader.page.evaluate(key)
+    assert second.startswith("3:") and second != first
+    press("ArrowUp")
+    assert reader.page.evaluate(key) == "class:1"
+    press("ArrowDown")
+    below = reader.page.evaluate(key)
+    strongest = reader.page.evaluate(
+        "gigraph.stage.model.nodes.get('class:1').edges.sort((a, b) => b.size - a.size)[0].from"
+    )
+    assert below == strongest
+    press("p")
+    reader.page.wait_for_function("location.hash.includes('pin=layer4.0:')")
+    reader.page.locator(".node.pinned").wait_for()
+    press("Enter")
+    reader.page.wait_for_function("document.activeElement.id === 'card-title'")
+    assert "sel=layer4.0:" in reader.hash()
+    press("f")
+    assert not reader.page.locator("#main").is_visible()
+    press("Escape")
+    assert reader.page.locator("#main").is_visible()
+    press("Escape")
+    reader.page.wait_for_function("!location.hash.includes('sel=')")
+    assert reader.page.evaluate(key) == below
+    press("Tab")
+    assert not reader.page.evaluate("document.activeElement.matches('.stage .node')")
+    press("?")
+    assert reader.page.locator("dialog").is_visible()
+
+
+def test_back_and_forward(reader: Reader):
+    reader.open("#/overview")
+    reader.page.locator(".classes a", has_text="leopard").first.click()
+    reader.page.locator(".stage").wait_for()
+    reader.page.locator(".row[data-layer='2'] .node").first.click()
+    reader.page.locator("#card h3").first.wait_for()
+    reader.page.go_back()
+    reader.page.locator("#card").wait_for(state="hidden")
+    assert reader.hash().startswith("#/class/leopard")
+    reader.page.go_back()
+    reader.page.locator(".lede").wait_for()
+    reader.page.go_forward()
+    reader.page.locator(".stage").wait_for()
+    reader.page.go_forward()
+    reader.page.locator("#card h3").first.wait_for()
+
+
+@pytest.mark.parametrize(
+    ("hash", "lands", "says"),
+    [
+        ("#/nonsense/x", "#/overview", "no view"),
+        ("#/class/leoparrd", "#/class/leopard", "nearest name"),
+        ("#/class/q", "#/overview", "no class"),
+        ("#/class/leopard?sel=layer3.1:99999", "#/class/leopard", "no concept"),
+        ("#/class/leopard?pin=layer9:1&norm=odd", "#/class/leopard", "no concept"),
+        ("#/class/%E0%A4%A", "#/overview", "no class"),
+    ],
+)
+def test_stale_links_lead_to_the_nearest_view(reader: Reader, hash: str, lands: str, says: str):
+    reader.open(hash)
+    assert reader.hash() == lands
+    assert says in reader.text("#notice")
+
+
+def test_empty_states(reader: Reader):
+    reader.open("#/class/ghost")
+    assert "No concept of this class was kept" in reader.text(".state")
+    reader.open("#/compare/cheetah/ghost")
+    assert "nothing to compare" in reader.text(".state")
+    reader.open("#/compare/cheetah/cheetah")
+    assert "same class" in reader.text(".state")
+    reader.open("#/class/cheetah?sel=layer4.0:47")
+    reader.page.get_by_text("There are no pictures of this concept").wait_for()
+    assert "no picture" in reader.text(".row[data-layer='3'] .face.none")
+    reader.open("#/class/cheetah?sel=layer4.0:46")
+    reader.page.get_by_text("Nothing is stored about this concept").wait_for()
+
+
+def copy_of(site: Path, folder: Path) -> Path:
+    shutil.copytree(site, folder / "site")
+    return folder / "site"
+
+
+@pytest.mark.parametrize(
+    ("file", "hash"),
+    [
+        ("meta.js", ""),
+        ("class-1.js", "#/class/leopard"),
+        ("concepts-2-0.js", "#/class/leopard?sel=layer3.1:5"),
+    ],
+)
+def test_a_missing_chunk_is_named(browser, site: Path, tmp_path: Path, file: str, hash: str):
+    broken = copy_of(site, tmp_path)
+    (broken / "data" / file).unlink()
+    reader = Reader(browser, broken)
+    reader.page.goto(f"file://{broken}/index.html{hash}")
+    reader.page.get_by_text("A file is missing").wait_for()
+    assert f"data/{file}" in reader.text(".state.bad")
+    shutil.copy(site / "data" / file, broken / "data")
+    if hash.endswith("leopard"):
+        reader.page.get_by_role("button", name="Try again").click()
+        reader.page.locator(".stage").wait_for()
+    reader.context.close()
+
+
+def test_a_missing_sheet_is_named(browser, site: Path, tmp_path: Path):
+    broken = copy_of(site, tmp_path)
+    for path in (broken / "sheets" / "3").iterdir():
+        path.unlink()
+    reader = Reader(browser, broken).open("#/class/leopard")
+    reader.page.get_by_text("sheets/3/").first.wait_for()
+    assert reader.page.locator(".row[data-layer='2'] .tile.painted").count() > 0
+    reader.context.close()
+
+
+def test_data_of_another_layout_is_refused(browser, site: Path, tmp_path: Path):
+    other = copy_of(site, tmp_path)
+    meta = other / "data" / "meta.js"
+    meta.write_text(meta.read_text().replace('"schema":1', '"schema":999'))
+    reader = Reader(browser, other)
+    reader.page.goto(f"file://{other}/index.html")
+    reader.page.get_by_text("layout 999").wait_for()
+    reader.context.close()
+
+
+def test_one_layer_without_localisation(browser, tmp_path: Path):
+    inputs = write_results(tmp_path / "results", {"layer1.0": 16}, localised=False)
+    build(inputs, tmp_path / "site")
+    reader = Reader(browser, tmp_path / "site").open("#/class/cheetah?sel=layer1.0:0")
+    assert reader.page.locator(".row").count() == 2
+    assert "5 of 16 concepts" in reader.text("#coverage")
+    reader.page.get_by_text("It was not located on images of this class").wait_for()
+    reader.open("#/compare/cheetah/leopard")
+    assert reader.page.locator(".stage").is_visible()
+    reader.context.close()
+    assert reader.errors == []
+
+
+def test_accessible_names_and_contrast(browser, site: Path):
+    """Each control has a name, and body text keeps a contrast of 4.5 in both colour schemes."""
+    for scheme in ("light", "dark"):
+        reader = Reader(browser, site, color_scheme=scheme).open("#/class/leopard?sel=layer3.1:5")
+        reader.page.locator("#card h3").first.wait_for()
+        unnamed = reader.page.evaluate(
+            "[...document.querySelectorAll('button, input, select, a[href]')].filter(n => n.offsetParent && "
+            "!(n.ariaLabel || n.textContent.trim() || n.labels?.length)).map(n => n.outerHTML)"
+        )
+        assert unnamed == []
+        colours = reader.page.evaluate(
+            "Object.fromEntries(['paper','panel','sunk','ink','soft','pos','neg','good'].map(k => { "
+            "const n = document.createElement('i'); n.style.color = `var(--${k})`; document.body.append(n); "
+            "return [k, getComputedStyle(n).color.match(/[\\d.]+/g).map(Number)]; }))"
+        )
+        for text in ("ink", "soft", "pos", "neg", "good"):
+            for ground in ("paper", "panel") + (("sunk",) if text in ("ink", "soft") else ()):
+                assert contrast(colours[text], colours[ground]) >= 4.5, (scheme, text, ground)
+        reader.context.close()
+
+
+def contrast(a: list[float], b: list[float]) -> float:
+    def luminance(colour: list[float]) -> float:
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour[:3])
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_it_is_quick(reader: Reader):
+    reader.open("#/class/leopard")
+    timing = reader.page.evaluate(
+        """async () => {
+          const t = performance.now();
+          document.querySelector(".row[data-layer='2'] .node").click();
+          while (!document.querySelector("#card h3")) await new Promise((r) => setTimeout(r, 4));
+          return performance.now() - t;
+        }"""
+    )
+    assert timing < 1000  # 100 ms on an idle machine; tests share theirs

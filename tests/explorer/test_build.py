@@ -1,0 +1,192 @@
+"""The site's files: what the chunks hold; that they are safe; that a build is whole, repeatable and small."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
+from gigraph import tables
+from gigraph.errors import UserError
+from gigraph.explorer import Inputs, build
+from gigraph.explorer.chunks import numbers, script_json
+
+
+def chunk(site: Path, name: str):
+    """Read a chunk as the page does: a call with two JSON arguments."""
+    text = (site / "data" / f"{name.replace('/', '-')}.js").read_text()
+    assert text.startswith("gigraph.chunk(") and text.endswith(");\n")
+    told, value = json.loads("[" + text[len("gigraph.chunk(") : -len(");\n")] + "]")
+    assert told == name
+    return value
+
+
+def test_nothing_in_a_chunk_can_close_or_open_a_script(site: Path):
+    for path in (site / "data").iterdir():
+        text = path.read_text()
+        assert "</" not in text and "<!--" not in text
+        assert "\u2028" not in text and "\u2029" not in text
+
+
+def test_script_json_is_read_back_unchanged():
+    value = {"</script>": ["<!--", "\u2028\u2029", "a\\b", '"', "é🐝"]}
+    assert json.loads(script_json(value)) == value
+
+
+def test_names_reach_the_page_unchanged(site: Path):
+    assert [row[1] for row in chunk(site, "meta")["classes"]] == NAMES
+    assert HOSTILE in NAMES
+
+
+def test_numbers_read_back_as_the_same_float32():
+    values = np.random.default_rng(0).normal(size=1000).astype(np.float32) * np.float32(1e-5)
+    assert (np.array(numbers(values), np.float32) == values).all()
+    assert numbers([np.nan, np.inf, 1.5]) == [None, None, 1.5]
+
+
+def test_kept_concepts_and_relevances_are_those_of_the_table(site: Path, inputs: Inputs):
+    kept = tables.read(inputs.kept).to_pylist()
+    for label in range(len(NAMES) - 1):
+        layers = chunk(site, f"class/{label}")["layers"]
+        for layer, shown in zip(LAYERS, layers, strict=True):
+            rows = [row for row in kept if row["scope"] == label and row["layer"] == layer]
+            rows.sort(key=lambda row: row["rank"])
+            assert [node[0] for node in shown["nodes"]] == [row["concept"] for row in rows]
+            assert [np.float32(node[1]) for node in shown["nodes"]] == [
+                np.float32(row["relevance"]) for row in rows
+            ]
+
+
+def test_edges_are_those_between_kept_concepts(site: Path, inputs: Inputs):
+    names = list(LAYERS)
+    edges = tables.read(inputs.edges).to_pylist()
+    for index, pair in enumerate(chunk(site, "class/1")["pairs"]):
+        here = [e for e in edges if e["scope"] == 1 and e["source_layer"] == names[index]]
+        here = [e for e in here if e["target_layer"] == names[index + 1]]
+        found = {(e[0], e[1]): e for e in pair["edges"]}
+        assert found.keys() == {(e["source"], e["target"]) for e in here if e["shown"]}
+        for e in here:
+            into = pair["into"][str(e["target"])]
+            total = sum(abs(np.float64(o["mean"])) for o in here if o["target"] == e["target"])
+            assert into[0] == sum(o["source"] >= 0 for o in here if o["target"] == e["target"])
+            assert into[1] == pytest.approx(total, rel=1e-6)
+            if e["source"] == tables.ERROR_NODE:
+                assert into[2] == pytest.approx(e["mean"])
+            elif e["source"] == tables.REMAINDER:
+                assert into[4] == pytest.approx(e["mean"])
+            elif e["shown"]:
+                mean, se, support, ablation, _, weight, share = found[e["source"], e["target"]][2:]
+                assert np.float32(mean) == np.float32(e["mean"]) and np.float32(se) == np.float32(e["se"])
+                assert np.float32(ablation) == np.float32(e["ablation"]) and support == e["support"]
+                assert weight == pytest.approx(e["weight"]) and share == pytest.approx(
+                    e["mean"] / total, abs=1e-5
+                )
+
+
+def test_neighbour_lists_are_the_strongest_of_each_sign(site: Path, inputs: Inputs):
+    names = list(LAYERS)
+    edges = [e for e in tables.read(inputs.edges).to_pylist() if e["scope"] == 2 and e["source"] >= 0]
+    near = chunk(site, "near/2")
+    assert len(near) == KEPT * len(LAYERS)
+    for key, lists in near.items():
+        layer, concept = map(int, key.split(":"))
+        for side, end, other in (("in", "target", "source"), ("out", "source", "target")):
+            mine = [e for e in edges if e[f"{end}_layer"] == names[layer] and e[end] == concept]
+            mine = [e for e in mine if e["target_layer"] != "classes"]
+            for sign, entries in zip((1, -1), lists[side], strict=True):
+                wanted = sorted((e for e in mine if sign * e["mean"] > 0), key=lambda e: -abs(e["mean"]))[:8]
+                assert [entry[1] for entry in entries] == [e[other] for e in wanted]
+                assert all(
+                    names[entry[0]] == e[f"{other}_layer"] for entry, e in zip(entries, wanted, strict=True)
+                )
+
+
+def test_tiles_lie_where_the_tables_say(site: Path, inputs: Inputs):
+    sheets = chunk(site, "meta")["layers"][0]["sheets"]
+    cards = chunk(site, "concepts/0/0")
+    rows = tables.read(inputs.exemplars["layer1.0"] / "exemplars.parquet").to_pylist()
+    for row in rows:
+        (sheet, y, x), cosine, label, path = cards[str(row["concept"])]["exemplars"][row["rank"]]
+        file, columns, height = sheets[sheet]
+        assert (y, x, label, path) == (row["row"], row["column"], row["label"], row["path"])
+        assert np.float32(cosine) == np.float32(row["cosine"]) and x < columns and y < height
+        original = inputs.exemplars["layer1.0"] / row["sheet"]
+        assert (site / file).read_bytes() == original.read_bytes()
+
+
+def test_flags(site: Path):
+    cards = chunk(site, "concepts/2/0")
+    assert cards["2"]["size"] == 1  # a singleton
+    assert cards["0"]["twin"][0] == 1 and cards["0"]["twin"][1] > 0.95
+    assert any(card["low"] for card in cards.values())
+    assert chunk(site, "meta")["aligned"]["3:3"][0][0] == "tag"
+
+
+def test_accuracy_is_counted(site: Path):
+    meta = chunk(site, "meta")
+    assert meta["accuracy"] == [39, 40]
+    assert [row[2:4] for row in meta["classes"]] == [[8, 7]] + [[8, 8]] * 4 + [[0, 0]]
+
+
+def test_same_input_same_bytes(inputs: Inputs, site: Path, tmp_path: Path):
+    build(inputs, tmp_path / "again")
+    digests = [
+        {p.relative_to(root): hashlib.sha256(p.read_bytes()).digest() for p in root.rglob("*") if p.is_file()}
+        for root in (site, tmp_path / "again")
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_a_failed_build_leaves_the_old_site(inputs: Inputs, tmp_path: Path):
+    out = tmp_path / "site"
+    build(inputs, out)
+    before = (out / "data" / "meta.js").read_bytes()
+    with pytest.raises(UserError, match="no-such"):
+        build(dataclasses.replace(inputs, kept=tmp_path / "no-such.parquet"), out)
+    assert (out / "data" / "meta.js").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    build(dataclasses.replace(inputs, title="second"), out)
+    assert "second" in (out / "index.html").read_text()
+
+
+def test_a_folder_that_is_no_site_is_not_replaced(inputs: Inputs, tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis\.tex"):
+        build(inputs, tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_table_of_another_version_is_refused(inputs: Inputs, tmp_path: Path):
+    old = tables.read(inputs.kept).drop_columns(["support"])
+    import pyarrow.parquet as pq
+
+    pq.write_table(old, tmp_path / "kept.parquet")
+    with pytest.raises(UserError, match="no column support"):
+        build(dataclasses.replace(inputs, kept=tmp_path / "kept.parquet"), tmp_path / "site")
+
+
+def test_a_missing_sheet_is_named(tmp_path: Path):
+    inputs = write_results(tmp_path / "results", {"layer1.0": 16})
+    next(inputs.exemplars["layer1.0"].glob("sheets/*.webp")).unlink()
+    with pytest.raises(UserError, match=r"\.webp"):
+        build(inputs, tmp_path / "site")
+
+
+def test_the_title_is_escaped(inputs: Inputs, tmp_path: Path):
+    build(dataclasses.replace(inputs, title=HOSTILE), tmp_path / "site")
+    assert HOSTILE not in (tmp_path / "site" / "index.html").read_text()
+
+
+def test_size(site: Path):
+    app = [site / "index.html", *(site / "app").iterdir()]
+    packed = gzip.compress(b"".join(path.read_bytes() for path in sorted(app)), mtime=0)
+    assert len(packed) <= 30_000
+    assert sum(path.stat().st_size for path in app) <= 92_000
+    first = ["meta", "class/0"]
+    assert sum((site / "data" / f"{name.replace('/', '-')}.js").stat().st_size for name in first) < 60_000
