@@ -1,0 +1,158 @@
+"""The configuration: every mistake is one line that names the key, and the files that depend on it agree with it."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gigraph.config import Config, Section, load, schema
+from gigraph.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def default(**changes):
+    return {**yaml.safe_load((ROOT / "config.yaml").read_text()), **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"imges": {}}, ["imges", "did you mean images"]),
+        ({"images": {"shard": 3}}, ["images.shard", "did you mean shards"]),
+        ({"images": {"shards": "many"}}, ["images.shards", "integer", "many"]),
+        ({"images": {"shards": 0}}, ["images.shards", "greater than 0"]),
+        ({"images": {"max_rejected": 2}}, ["images.max_rejected", "less than or equal to 1"]),
+        ({"layers": []}, ["layers", "at least 1"]),
+        ({"layers": "layer1"}, ["layers", "list"]),
+        ({"layers": ["a", "a"]}, ["layers", "twice"]),
+        ({"layers": ["a/b"]}, ["layers", "a/b"]),
+        ({"layers": ["classes"]}, ["layers", "classes"]),
+        ({"layers": [{"name": "a", "concept": {}}]}, ["concept", "did you mean concepts"]),
+        (
+            {"layers": [{"name": "a", "concepts": {"expansio": 2}}]},
+            ["layers.a.concepts.expansio", "did you mean expansion"],
+        ),
+        (
+            {"layers": [{"name": "a", "concepts": {"expansion": "two"}}]},
+            ["layers.a.concepts.expansion", "two"],
+        ),
+        ({"layers": ["a"], "attribution": {"pairs": [["a", "b"]]}}, ["attribution.pairs", "'b'"]),
+        ({"layers": ["a", "b"], "attribution": {"pairs": [["b", "a"]]}}, ["attribution.pairs", "swap"]),
+        ({"attribution": {"max_steps": 2}}, ["max_steps", "below steps"]),
+        ({"graph": {"top": 20}}, ["graph.top", "class_targets"]),
+        ({"methods": ["kmeans"]}, ["methods.0", "kmeans"]),
+        ({"methods": []}, ["methods", "at least 1"]),
+        ({"compute": 3}, ["compute", "dictionary"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(changes, words):
+    with pytest.raises(UserError) as caught:
+        load(default(**changes))
+    line = str(caught.value)
+    assert "\n" not in line and line.startswith("config: ")
+    assert all(word in line for word in words), line
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(UserError, match="layers is missing"):
+        load({})
+
+
+def test_numbers_that_yaml_or_the_command_line_give_as_text_are_numbers():
+    config = load(default(coefficients={"tolerance": "1e-3", "value": "8"}))
+    assert config.coefficients.tolerance == 1e-3 and config.coefficients.value == 8
+
+
+def test_a_layers_own_settings_lie_over_the_defaults():
+    config = load(
+        default(
+            layers=["a", {"name": "b", "concepts": {"expansion": 2}}],
+            concepts={"expansion": 5, "min_members": 9},
+        )
+    )
+    assert config.layer("a").concepts.expansion == 5
+    assert config.layer("b").concepts.expansion == 2 and config.layer("b").concepts.min_members == 9
+
+
+def test_pairs_are_consecutive_layers_classes_and_the_configs_own():
+    config = load(default(layers=["a", "b", "c"], attribution={"pairs": [["a", "c"], ["a", "b"]]}))
+    assert config.pairs() == [
+        ("a", "b"),
+        ("b", "c"),
+        ("a", "classes"),
+        ("b", "classes"),
+        ("c", "classes"),
+        ("a", "c"),
+    ]
+
+
+def keys(model=Config, prefix=""):
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from keys(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_the_embedded_default_has_every_key_with_a_comment():
+    text = (ROOT / "config.yaml").read_text().splitlines()
+    raw = default()
+    for key in keys():
+        value = raw
+        for step in key.split("."):
+            assert step in value, key
+            value = value[step]
+        pattern = re.compile(rf"\s*{key.split('.')[-1]}:")
+        assert any(
+            pattern.match(line) and text[i - 1].lstrip().startswith(("#", "penalty:", "steps:"))
+            for i, line in enumerate(text)
+        ), key
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "workflow" / "configs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_ready_configurations_are_valid_over_the_default(path):
+    raw = default()
+    for key, value in yaml.safe_load(path.read_text()).items():
+        raw[key] = {**raw[key], **value} if isinstance(value, dict) else value
+    assert load(raw).names
+
+
+def test_the_papers_setting():
+    raw = default()
+    for key, value in yaml.safe_load((ROOT / "workflow/configs/imagenet-resnet50.yaml").read_text()).items():
+        raw[key] = {**raw[key], **value} if isinstance(value, dict) else value
+    config = load(raw)
+    assert len(config.names) == 16
+    assert {config.layer(name).concepts.expansion for name in config.names} == {8}
+    assert {config.layer(name).sampling.pfvs_per_image for name in config.names} == {1}
+
+
+def test_the_committed_schema_is_the_configs():
+    assert json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()) == schema()
+
+
+def test_every_key_is_explained():
+    def described(node):
+        for name, one in node.get("properties", {}).items():
+            assert "description" in one or "$ref" in one, name
+
+    described(schema())
+    for definition in schema()["$defs"].values():
+        described(definition)
+
+
+def test_the_conda_environment_has_pyprojects_versions():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pins = dict(pin.split("==") for pin in project["tool"]["uv"]["constraint-dependencies"])
+    names = {re.split(r"[\[;>= ]", one)[0] for one in project["project"]["dependencies"]}
+    environment = yaml.safe_load((ROOT / "envs/gigraph.yaml").read_text())
+    (pip,) = (one["pip"] for one in environment["dependencies"] if isinstance(one, dict))
+    given = dict(re.match(r"([\w-]+)(?:\[.*\])?==([\w.+]+)", one).groups() for one in pip)
+    assert given == {name: pins[name] for name in names}
