@@ -225,8 +225,8 @@ def _run_model(model: nn.Module, probe: Tensor, name: str) -> Tensor:
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    """Return whether two logits agree to rounding."""
-    return a.shape == b.shape and bool((a - b).abs().max() <= 1e-3 * (1 + a.abs().max()))
+    """Return whether two logits agree, as far as TensorFloat-32 lets them."""
+    return a.shape == b.shape and bool((a - b).abs().max() <= 1e-2 * b.abs().max())
 
 
 @torch.no_grad()
