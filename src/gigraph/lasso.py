@@ -5,21 +5,24 @@ c = V r the correlations, lambda the penalty, P(u) = 1/2 |r|^2 + lambda |u|_1 th
 
 Per batch of samples, until each has its certificate:
 
-1. r from the stored (float32) u, in float64; c for all K atoms by one thin matrix product in float32.
-2. Certified: relative duality gap <= tol. Else the working set is the support and the worst violators |c_j| > lambda.
-3. On the working set: coordinate descent finds the signed support, Newton's method solves it, and a coefficient that
-   would change sign is stepped to zero and dropped.
+1. r from the stored (float32) u, summed directly in float64; c for all K atoms by one thin product in
+   float32.
+2. Certified: relative duality gap <= tol. Else the working set is the support and the worst violators
+   |c_j| > lambda.
+3. On the working set: coordinate descent finds the signed support, Newton's method solves it, and a
+   coefficient that would change sign is stepped to zero and dropped.
 
 **Certificate.** s r with s = min(lambda / |c|_inf, x.r / |r|^2) is dual feasible and
 
     gap = 1/2 (1 - s)^2 |r|^2 + sum_j |u_j| (lambda - s sign(u_j) c_j),
 
-each term >= 0, bounds P(u) - min P. Atoms whose float32 correlation plus its error bound exceeds lambda are recomputed
-in float64, so |c|_inf is never under-estimated; the reported gap is gap / P(u). Textbooks' primal minus dual
-cancels, and turns negative in float32.
+each term >= 0, bounds P(u) - min P. Atoms whose float32 correlation plus its error bound exceeds lambda are
+recomputed in float64, so |c|_inf is never under-estimated; the reported gap is gap / P(u). The textbooks'
+primal minus dual cancels, and turns negative in float32.
 
-References: Lee, Battle, Raina & Ng, "Efficient sparse coding algorithms", NIPS 2006 (signed support); Massias,
-Gramfort & Salmon, "Celer", ICML 2018 (working sets); Ndiaye et al., "Gap safe screening rules", JMLR 2017 (gap).
+References: Lee, Battle, Raina & Ng, "Efficient sparse coding algorithms", NIPS 2006 (signed support);
+Massias, Gramfort & Salmon, "Celer", ICML 2018 (working sets); Ndiaye et al., "Gap safe screening rules",
+JMLR 2017 (gap).
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ SMALLEST_TOL = 1e-6
 # A pivot below this fraction of its diagonal is noise: Gram blocks carry float32 rounding.
 SINGULAR = 3e-6
 FIRST_ATOMS = 10
+SWEEPS = 3
 
 
 @dataclass(frozen=True)
@@ -104,19 +108,23 @@ class Calibration:
 
 
 def lambda_max(x: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return |V x|_inf [N] float64, the smallest lambda for which u = 0 solves Eq. 2.
-
-    The float32 products' error bound is added, so that a sample with this lambda is certified to be zero.
-    """
+    """Return |V x|_inf [N] float64 for x [N, C], v [K, C]: the smallest lambda that makes u = 0."""
     x, v = np.asarray(x, dtype=np.float32), np.asarray(v, dtype=np.float32)
     out = np.zeros(len(x))
     if not len(v):
         return out
-    longest = np.sqrt(np.einsum("kc,kc->k", v, v, dtype=np.float64).max())
+    slack = 2 * _dot_error(v.shape[1]) * _longest(v)
     for part in _parts(len(x), max(1, 2**24 // len(v))):
-        length = np.sqrt(np.einsum("nc,nc->n", x[part], x[part], dtype=np.float64))
-        top = np.abs(x[part] @ v.T).max(axis=1).astype(np.float64)
-        out[part] = top + _dot_error(v.shape[1]) * longest * length
+        rows = x[part].astype(np.float64)
+        rough = np.abs(x[part] @ v.T)
+        # Of the atoms that may be the maximum, given float32's error, the float64 products decide.
+        bar = rough.max(axis=1) - slack * np.sqrt(np.einsum("nc,nc->n", rows, rows))
+        row, atom = np.nonzero(rough >= bar[:, None])
+        exact = np.zeros(len(rows))
+        for some in _parts(len(row), max(1, 2**22 // max(1, v.shape[1]))):
+            products = np.abs(np.einsum("nc,nc->n", rows[row[some]], v[atom[some]].astype(np.float64)))
+            np.maximum.at(exact, row[some], products)
+        out[part] = exact
     return out
 
 
@@ -160,14 +168,14 @@ def lasso(
     Raises
     ------
     ValueError
-        For shapes that do not fit, a value that is not finite, a tolerance below 1e-6, or a lambda that is negative,
-        not finite, or zero for a sample that some concept vector could improve.
+        For shapes that do not fit, a value that is not finite, a tolerance below 1e-6, or a lambda that is
+        negative, not finite, or zero for a sample that some concept vector could improve.
 
     Warns
     -----
     UserWarning
-        If samples miss `tol` after all, with their number and the worst gap. A lambda below about 1e-3 of lambda_max
-        can bring this about: the residual then drowns in the rounding of float32 coefficients.
+        If samples miss `tol` after all, with their number and the worst gap. A tolerance below about 1e-7
+        lambda_max / lambda can bring this about: float32 coefficients leave no smaller gap.
     """
     x, v, lams = _checked(x, v, lam, tol)
     chosen, place = _choose(backend, device)
@@ -181,8 +189,8 @@ def lasso(
     missed = codes.gap > tol
     if missed.any():
         warnings.warn(
-            f"{missed.sum()} of {len(x)} samples miss the relative duality gap {tol:g} after {max_rounds} rounds; "
-            f"the worst has {codes.gap.max():.2g}. A larger lambda or tolerance would be met",
+            f"{missed.sum()} of {len(x)} samples miss the relative duality gap {tol:g} after "
+            f"{max_rounds} rounds (worst {codes.gap.max():.2g}); raise the tolerance or lambda",
             stacklevel=2,
         )
     return codes
@@ -218,8 +226,8 @@ def calibrate(
     Returns
     -------
     Calibration
-        With what was reached; short of the target if that needs more concepts than lambda = 1e-3 of the median
-        lambda_max gives (samples cannot use more atoms than V has rank).
+        With what was reached; short of the target if that needs more concepts than lambda = 1e-3 of the
+        median lambda_max gives (samples cannot use more atoms than V has rank).
 
     Raises
     ------
@@ -252,7 +260,9 @@ def calibrate(
         found = trial(guess)
         if best is None or abs(found.nonzeros - nonzeros) < abs(best.nonzeros - nonzeros):
             best = found
-        if abs(found.nonzeros - nonzeros) <= accuracy * nonzeros or (guess == floor and found.nonzeros < nonzeros):
+        if abs(found.nonzeros - nonzeros) <= accuracy * nonzeros or (
+            guess == floor and found.nonzeros < nonzeros
+        ):
             break
         if found.nonzeros < nonzeros:
             high, high_count = guess, found.nonzeros
@@ -311,6 +321,10 @@ def _parts(rows: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
+def _longest(v: np.ndarray) -> float:
+    return float(np.sqrt(np.einsum("kc,kc->k", v, v, dtype=np.float64).max(initial=0.0)))
+
+
 def _dot_error(channels: int) -> float:
     """Bound the error of a float32 dot product in any order, over |a| |b| (Higham 2002, Sec. 3.1)."""
     return 1.01 * (channels + 2) * FLOAT32_UNIT
@@ -352,7 +366,7 @@ class _Compiled:
 
     def __init__(self, v: np.ndarray, samples: int) -> None:
         self.v = v
-        self.longest = float(np.sqrt(np.einsum("kc,kc->k", v, v, dtype=np.float64).max(initial=0.0)))
+        self.longest = _longest(v)
         # Few samples look at few pairs of atoms: the whole Gram matrix would cost more than it saves.
         worth_it = len(v) ** 2 * 4 <= GRAM_BYTES and samples * 64 >= len(v)
         self.gram = v @ v.T if worth_it else np.zeros((0, 0), dtype=np.float32)
@@ -361,26 +375,468 @@ class _Compiled:
         """Solve one batch x [B, C] with lam [B]."""
         samples = len(x)
         size = np.zeros(samples, dtype=np.int64)
-        work = np.zeros((samples, 4 * FIRST_ATOMS), dtype=np.int32)
+        work = np.zeros((samples, FIRST_ATOMS), dtype=np.int32)
         u = np.zeros(work.shape, dtype=np.float32)
-        r = np.empty(x.shape)
         gap, rel_l2 = np.zeros(samples), np.zeros(samples)
         active = np.arange(samples)
         for step in range(max_rounds + 1):
-            _residuals(x, self.v, work, u, size, active, r)
-            c = r[active].astype(np.float32) @ self.v.T
-            last = step == max_rounds
-            need = _advance(
-                x, self.v, self.gram, c, r, lam, work, u, size, active, gap, rel_l2, tol, self.longest, step, last
-            )
-            active = active[need > 0]
-            if last or not len(active):
-                break
-            wanted = int(need.max())
+            r = _residuals(x, self.v, work, u, size, active)
+            c = r.astype(np.float32) @ self.v.T
+            wanted = min(2 * int(size[active].max(initial=0)) + FIRST_ATOMS, len(self.v))
             if wanted > work.shape[1]:
                 grow = ((0, 0), (0, wanted - work.shape[1]))
                 work, u = np.pad(work, grow), np.pad(u, grow)
-            c = c[need > 0]
-            _improve(self.v, self.gram, c, r, lam, work, u, size, active, step)
-        u[np.arange(u.shape[1]) >= size[:, None]] = 0
-        return _compressed(work, u, gap, rel_l2)
+            done = _round(
+                x, self.v, self.gram, c, r, lam, work, u, size, active, gap, rel_l2, tol, self.longest, step,
+                step == max_rounds,
+            )  # fmt: skip
+            active = active[~done]
+            if not len(active):
+                break
+        return _compressed(work, np.where(np.arange(u.shape[1]) < size[:, None], u, 0), gap, rel_l2)
+
+
+class _Torch:
+    """Working sets batched over samples, for CUDA; samples are grouped by the size of their support."""
+
+    def __init__(self, v: np.ndarray, place: str) -> None:
+        import torch
+
+        self.torch = torch
+        self.device = torch.device(place)
+        # Working sets are padded with a zero atom, number K, that nothing can select.
+        padded = np.concatenate([v, np.zeros((1, v.shape[1]), dtype=np.float32)])
+        self.v = torch.from_numpy(padded).to(self.device)
+        self.wide = self.v.double()
+        self.longest = _longest(v)
+
+    def solve(self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int) -> Codes:
+        """Solve one batch x [B, C] with lam [B]."""
+        torch = self.torch
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")  # TF32 would break the error bound
+        try:
+            with torch.no_grad():
+                return self._solve(
+                    torch.from_numpy(x).to(self.device).double(),
+                    torch.from_numpy(lam).to(self.device),
+                    tol,
+                    max_rounds,
+                )
+        finally:
+            torch.set_float32_matmul_precision(precision)
+
+    def _solve(self, x: Any, lam: Any, tol: float, max_rounds: int) -> Codes:
+        torch = self.torch
+        atoms = len(self.v) - 1
+        work = torch.full((len(x), 1), atoms, device=self.device)
+        u = torch.zeros((len(x), 1), device=self.device)
+        gap = torch.zeros(len(x), dtype=torch.float64, device=self.device)
+        rel_l2 = torch.zeros_like(gap)
+        active = torch.arange(len(x), device=self.device)
+        for step in range(max_rounds + 1):
+            last = step == max_rounds
+            r = self._residuals(x[active], work[active], u[active])
+            c = r.float() @ self.v.T
+            relative, error = self._gaps(x[active], r, c, lam[active], work[active], u[active], tol, last)
+            gap[active], rel_l2[active] = relative, error
+            on = torch.nonzero(relative > tol).flatten()
+            if last or not len(on):
+                break
+            active, r, c = active[on], r[on], c[on].abs_()
+            support = (u[active] != 0).sum(1)
+            c.scatter_(1, work[active], 0.0)  # what is in the support already
+            c[c <= lam[active, None]] = 0.0
+            bucket = torch.ceil(torch.log2(support.clamp(min=1).double())).long()
+            for size in bucket.unique().tolist():
+                group = torch.nonzero(bucket == size).flatten()
+                old = int(support[group].max())
+                room = min(max(FIRST_ATOMS, old), atoms)
+                for part in _parts(len(group), max(1, 2**25 // ((old + room) * self.v.shape[1]))):
+                    some = group[part]
+                    rows = active[some]
+                    strength, new = c[some].topk(room, dim=1)
+                    new[strength == 0] = atoms
+                    chosen = torch.cat([work[rows, :old], new], dim=1)
+                    start = torch.cat([u[rows, :old].double(), torch.zeros(strength.shape).to(gap)], dim=1)
+                    found = self._improved(chosen, start, r[some], lam[rows])
+                    # The support comes first; what follows is padding.
+                    order = torch.argsort((found == 0).byte(), dim=1, stable=True)
+                    width = max(1, int((found != 0).sum(1).max()))
+                    found = found.gather(1, order)[:, :width]
+                    chosen = chosen.gather(1, order)[:, :width].masked_fill(found == 0, atoms)
+                    if width > work.shape[1]:
+                        grow = (0, width - work.shape[1])
+                        work = torch.nn.functional.pad(work, grow, value=atoms)
+                        u = torch.nn.functional.pad(u, grow)
+                    work[rows], u[rows] = atoms, 0.0
+                    work[rows, :width], u[rows, :width] = chosen, found
+        return _compressed(*(t.cpu().numpy() for t in (work, u, gap, rel_l2)))
+
+    def _residuals(self, x: Any, work: Any, u: Any) -> Any:
+        """Return r = x - u V [n, C] float64, summed directly."""
+        r = x.clone()
+        for part in _parts(len(x), max(1, 2**25 // (work.shape[1] * self.v.shape[1]))):
+            r[part] -= self.torch.bmm(u[part, None].double(), self.wide[work[part]])[:, 0]
+        return r
+
+    def _gaps(
+        self, x: Any, r: Any, c: Any, lam: Any, work: Any, u: Any, tol: float, last: bool
+    ) -> tuple[Any, Any]:
+        """Return each sample's relative gap, infinite where not worth certifying yet, and relative error."""
+        torch = self.torch
+        xx, xr, rr = (x * x).sum(1), (x * r).sum(1), (r * r).sum(1)
+        primal = 0.5 * rr + lam * u.double().abs().sum(1)
+
+        def gaps(top: Any, on_support: Any, n: Any) -> Any:
+            s = torch.where(top <= lam[n], 1.0, lam[n] / top)
+            s = torch.where(rr[n] > 0, torch.minimum(s, xr[n] / rr[n]).clamp(min=0), s)
+            coefficients = u[n].double()
+            terms = coefficients.abs() * lam[n, None] - s[:, None] * coefficients * on_support
+            return 0.5 * (1 - s) ** 2 * rr[n] + terms.clamp(min=0).sum(1)
+
+        everyone = torch.arange(len(x), device=self.device)
+        rough = gaps(c.abs().amax(1).double(), c.gather(1, work).double(), everyone)
+        close = everyone if last else torch.nonzero(rough <= tol * primal).flatten()
+        channels = self.v.shape[1]
+        length = rr[close].sqrt() * self.longest
+        near = c[close].abs() + (_dot_error(channels) * length)[:, None] > lam[close, None]
+        top = lam[close].clone()
+        row, atom = torch.nonzero(near, as_tuple=True)
+        for part in _parts(len(row), max(1, 2**25 // channels)):
+            exact = (self.wide[atom[part]] * r[close[row[part]]]).sum(1).abs()
+            top.scatter_reduce_(0, row[part], exact + channels * 2.0**-52 * length[row[part]], "amax")
+        on_support = torch.empty((len(close), work.shape[1]), dtype=torch.float64, device=self.device)
+        for part in _parts(len(close), max(1, 2**25 // (work.shape[1] * channels))):
+            n = close[part]
+            on_support[part] = torch.bmm(self.wide[work[n]], r[n, :, None])[:, :, 0]
+        relative = torch.full_like(primal, math.inf)
+        bound = gaps(top, on_support, close)
+        relative[close] = torch.where(primal[close] > 0, bound / primal[close], 0.0)
+        return relative, torch.where(xx > 0, (rr / xx).sqrt(), 0.0)
+
+    def _improved(self, chosen: Any, u: Any, r: Any, lam: Any) -> Any:
+        """Solve the lasso on the working sets `chosen` [n, w], from u [n, w]; return u rounded to float32."""
+        torch = self.torch
+        atoms = self.wide[chosen]  # [n, w, C]
+        gram = torch.bmm(atoms, atoms.transpose(1, 2))
+        g = torch.bmm(atoms, r[:, :, None])[:, :, 0]
+        out = u.clone()
+        left = torch.arange(len(u), device=self.device)
+        for _ in range(200):
+            self._sweeps(gram, g, u, lam)
+            self._newton(gram, g, u, lam)
+            violation = torch.where(u != 0, (g - lam[:, None] * u.sign()).abs(), g.abs() - lam[:, None])
+            out[left] = u
+            on = torch.nonzero(violation.amax(1) > INNER * lam).flatten()
+            if not len(on):
+                break
+            gram, g, u, lam, left = gram[on], g[on], u[on], lam[on], left[on]
+        return out.float()
+
+    def _sweeps(self, gram: Any, g: Any, u: Any, lam: Any) -> None:
+        """Minimise over one coefficient after the other; g = V_W r is kept."""
+        torch = self.torch
+        for _ in range(SWEEPS):
+            for j in range(u.shape[1]):
+                curvature = gram[:, j, j]
+                z = u[:, j] * curvature + g[:, j]
+                new = torch.where(curvature > 0, z.sign() * (z.abs() - lam).clamp(min=0) / curvature, 0.0)
+                g -= gram[:, j] * (new - u[:, j])[:, None]
+                u[:, j] = new
+
+    def _newton(self, gram: Any, g: Any, u: Any, lam: Any) -> None:
+        """Solve on the signed supports; a coefficient that would change sign is stepped to zero and dropped.
+
+        Dependent atoms make the step long along the dependence, so that it too ends at the first zero.
+        """
+        torch = self.torch
+        diagonal = torch.diagonal(gram, dim1=1, dim2=2)
+        for _ in range(u.shape[1]):
+            on = u != 0
+            system = gram * (on[:, :, None] & on[:, None, :])
+            torch.diagonal(system, dim1=1, dim2=2).copy_(torch.where(on, diagonal * (1 + 1e-11), 1.0))
+            factor, failed = torch.linalg.cholesky_ex(system)
+            pull = torch.where(on, g - lam[:, None] * u.sign(), 0.0)
+            step = torch.cholesky_solve(pull[:, :, None], factor)[:, :, 0]
+            step = torch.where((failed == 0)[:, None], step, 0.0)
+            reach = torch.where(step * u < 0, -u / step, math.inf)
+            length = reach.amin(1).clamp(max=1.0)
+            crossed = reach <= length[:, None]
+            move = step * length[:, None]
+            u += move
+            u[crossed] = 0.0
+            g -= torch.bmm(gram, move[:, :, None])[:, :, 0]
+            if not bool(crossed.any()):
+                return
+
+
+if njit is not None:
+    _ANY_ORDER = {"reassoc", "contract"}
+
+    @njit(cache=True, fastmath=_ANY_ORDER)
+    def _dot(a: np.ndarray, b: np.ndarray) -> float:
+        total = 0.0
+        for i in range(a.size):
+            total += np.float64(a[i]) * np.float64(b[i])
+        return total
+
+    @njit(cache=True)
+    def _residuals(
+        x: np.ndarray, v: np.ndarray, work: np.ndarray, u: np.ndarray, size: np.ndarray, active: np.ndarray
+    ) -> np.ndarray:
+        """Return r = x - u V [len(active), C] float64, summed directly."""
+        r = np.empty((active.size, x.shape[1]))
+        for n in range(active.size):
+            i = active[n]
+            for ch in range(x.shape[1]):
+                r[n, ch] = x[i, ch]
+            for p in range(size[i]):
+                value = np.float64(u[i, p])
+                atom = v[work[i, p]]
+                for ch in range(x.shape[1]):
+                    r[n, ch] -= value * atom[ch]
+        return r
+
+    @njit(cache=True)
+    def _certificate(
+        v: np.ndarray,
+        r: np.ndarray,
+        c: np.ndarray,
+        lam: float,
+        u: np.ndarray,
+        exact: np.ndarray,
+        place: np.ndarray,
+        rr: float,
+        xr: float,
+        longest: float,
+    ) -> float:
+        """Return an upper bound on the duality gap; `exact` [support] holds c there, `place` [K] its position."""
+        length = math.sqrt(rr)
+        error = 1.01 * (v.shape[1] + 2) * FLOAT32_UNIT * longest * length
+        rounding = v.shape[1] * 2.0**-52 * longest * length
+        top = lam
+        for j in range(c.size):
+            if abs(c[j]) + error > lam:
+                value = exact[place[j]] if place[j] >= 0 else _dot(v[j], r)
+                top = max(top, abs(value) + rounding)
+        s = 1.0 if top <= lam else lam / top
+        if rr > 0:
+            s = max(0.0, min(s, xr / rr))
+        gap = 0.5 * (1 - s) * (1 - s) * rr
+        for p in range(exact.size):
+            gap += max(0.0, abs(u[p]) * lam - s * u[p] * exact[p])
+        return gap
+
+    @njit(cache=True)
+    def _sweep(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
+        """Minimise over one coefficient after the other; g = V_W r is kept."""
+        w = u.size
+        for j in range(w):
+            curvature = gram[j, j]
+            if curvature <= 0:
+                continue
+            z = u[j] * curvature + g[j]
+            if z > lam:
+                new = (z - lam) / curvature
+            elif z < -lam:
+                new = (z + lam) / curvature
+            else:
+                new = 0.0
+            change = new - u[j]
+            if change != 0:
+                u[j] = new
+                for i in range(w):
+                    g[i] -= gram[j, i] * change
+
+    @njit(cache=True)
+    def _move(
+        gram: np.ndarray, g: np.ndarray, u: np.ndarray, support: np.ndarray, step: np.ndarray, length: float
+    ) -> None:
+        for p in range(step.size):
+            j = support[p]
+            change = step[p] * length
+            u[j] += change
+            for i in range(u.size):
+                g[i] -= gram[j, i] * change
+
+    @njit(cache=True)
+    def _newton(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
+        """Solve for the coefficients that are not zero, keeping signs; one that would change becomes zero.
+
+        Where the support's atoms are dependent, the objective is linear along the dependence: it is followed
+        downhill to the first zero.
+        """
+        w = u.size
+        support = np.empty(w, dtype=np.int64)
+        factor = np.empty((w, w))
+        step = np.empty(w)
+        while True:
+            n = 0
+            for j in range(w):
+                if u[j] != 0:
+                    support[n] = j
+                    n += 1
+            dependent = -1
+            for p in range(n):  # Cholesky, row by row, and forward substitution
+                j = support[p]
+                for q in range(p):
+                    total = gram[j, support[q]]
+                    for m in range(q):
+                        total -= factor[p, m] * factor[q, m]
+                    factor[p, q] = total / factor[q, q]
+                pivot = gram[j, j]
+                for m in range(p):
+                    pivot -= factor[p, m] * factor[p, m]
+                if pivot <= SINGULAR * gram[j, j]:
+                    dependent = p
+                    break
+                factor[p, p] = math.sqrt(pivot)
+            count = n if dependent < 0 else dependent
+            for p in range(count):
+                j = support[p]
+                total = g[j] - math.copysign(lam, u[j]) if dependent < 0 else gram[j, support[dependent]]
+                for m in range(p):
+                    total -= factor[p, m] * step[m]
+                step[p] = total / factor[p, p]
+            for p in range(count - 1, -1, -1):
+                total = step[p]
+                for m in range(p + 1, count):
+                    total -= factor[m, p] * step[m]
+                step[p] = total / factor[p, p]
+            longest = 1.0
+            if dependent >= 0:
+                slope = -g[support[dependent]] + math.copysign(lam, u[support[dependent]])
+                for p in range(count):
+                    slope += step[p] * (g[support[p]] - math.copysign(lam, u[support[p]]))
+                sign = -1.0 if slope > 0 else 1.0
+                for p in range(count):
+                    step[p] *= -sign
+                step[count] = sign
+                count += 1
+                longest = np.inf
+            first, reach = -1, longest
+            for p in range(count):
+                j = support[p]
+                if step[p] * u[j] < 0 and -u[j] / step[p] <= reach:
+                    first, reach = p, -u[j] / step[p]
+            if first < 0 and dependent >= 0:
+                return
+            _move(gram, g, u, support, step[:count], reach)
+            if first < 0:
+                return
+            u[support[first]] = 0.0
+
+    @njit(cache=True)
+    def _solve_block(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
+        """Solve the lasso on a working set: gram [w, w]; g [w] = V_W r and u [w] are updated in place."""
+        for _ in range(200):
+            for _ in range(SWEEPS):
+                _sweep(gram, g, u, lam)
+            _newton(gram, g, u, lam)
+            worst = 0.0
+            for j in range(u.size):
+                if u[j] != 0:
+                    worst = max(worst, abs(g[j] - math.copysign(lam, u[j])))
+                elif gram[j, j] > 0:
+                    worst = max(worst, abs(g[j]) - lam)
+            if worst <= INNER * lam:
+                return
+
+    @njit(cache=True)
+    def _round(
+        x: np.ndarray,
+        v: np.ndarray,
+        gram: np.ndarray,
+        c: np.ndarray,
+        r: np.ndarray,
+        lam: np.ndarray,
+        work: np.ndarray,
+        u: np.ndarray,
+        size: np.ndarray,
+        active: np.ndarray,
+        gap: np.ndarray,
+        rel_l2: np.ndarray,
+        tol: float,
+        longest: float,
+        step: int,
+        last: bool,
+    ) -> np.ndarray:
+        """Certify each active sample or improve it on a larger working set; return which are done [n]."""
+        k = v.shape[0]
+        done = np.zeros(active.size, dtype=np.bool_)
+        place = np.full(k, -1, dtype=np.int32)
+        wild = np.empty(k, dtype=np.int32)
+        size_of = np.empty(k, dtype=np.float32)
+        for n in range(active.size):
+            i = active[n]
+            penalty = lam[i]
+            support = size[i]
+            xx, xr, rr = _dot(x[i], x[i]), _dot(x[i], r[n]), _dot(r[n], r[n])
+            l1, top = 0.0, np.float32(0.0)
+            for p in range(support):
+                l1 += abs(np.float64(u[i, p]))
+                place[work[i, p]] = p
+            for j in range(k):
+                top = max(top, abs(c[n, j]))
+            primal = 0.5 * rr + penalty * l1
+            rel_l2[i] = math.sqrt(rr / xx) if xx > 0 else 0.0
+            # The same formula in float32 says whether the certificate is worth its while.
+            s = 1.0 if top <= penalty else penalty / top
+            rough = 0.5 * (1 - s) * (1 - s) * rr
+            for p in range(support):
+                rough += abs(u[i, p]) * penalty - s * u[i, p] * c[n, work[i, p]]
+            exact = np.empty(support)
+            if last or step >= 2 or rough <= tol * primal:
+                for p in range(support):
+                    exact[p] = _dot(v[work[i, p]], r[n])
+            else:
+                for p in range(support):
+                    exact[p] = c[n, work[i, p]]
+            if last or rough <= tol * primal:
+                bound = _certificate(v, r[n], c[n], penalty, u[i, :support], exact, place, rr, xr, longest)
+                gap[i] = bound / primal if primal > 0 else 0.0
+                done[n] = last or gap[i] <= tol
+            if not done[n]:
+                violators = 0
+                for j in range(k):
+                    if abs(c[n, j]) > penalty and place[j] < 0:
+                        wild[violators] = j
+                        size_of[violators] = abs(c[n, j])
+                        violators += 1
+                room = max(FIRST_ATOMS, support)
+                threshold = np.float32(0.0)
+                if violators > room:
+                    threshold = np.partition(size_of[:violators], violators - room)[violators - room]
+                w = support
+                for m in range(violators):
+                    if size_of[m] >= threshold and w < support + room:
+                        work[i, w] = wild[m]
+                        w += 1
+                g, coefficients = np.empty(w), np.zeros(w)
+                block = np.empty((w, w))
+                for p in range(w):
+                    g[p] = exact[p] if p < support else c[n, work[i, p]]
+                    if p < support:
+                        coefficients[p] = u[i, p]
+                    for q in range(p + 1):
+                        if gram.size:
+                            block[p, q] = gram[work[i, p], work[i, q]]
+                        else:
+                            block[p, q] = _dot(v[work[i, p]], v[work[i, q]])
+                        block[q, p] = block[p, q]
+                _solve_block(block, g, coefficients, penalty)
+                kept = 0
+                for p in range(support):
+                    place[work[i, p]] = -1
+                for p in range(w):
+                    value = np.float32(coefficients[p])
+                    if value != 0:
+                        work[i, kept] = work[i, p]
+                        u[i, kept] = value
+                        kept += 1
+                size[i] = kept
+            else:
+                for p in range(support):
+                    place[work[i, p]] = -1
+        return done

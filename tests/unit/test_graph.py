@@ -75,7 +75,12 @@ def test_kept_are_the_most_relevant_concepts_of_each_class():
     value = np.array([1.0, 3.0, 2.0, -4.0, 9.0, 5.0, 1.0, 0.0, 2.0])
     edges = aggregate(scope, source, scope, value, {0: 1, 1: 1})
     kept = keep(edges, 2)
-    assert list(zip(kept.scope, kept.rank, kept.concept, strict=True)) == [(0, 0, 8), (0, 1, 9), (1, 0, 7), (1, 1, 6)]
+    assert list(zip(kept.scope, kept.rank, kept.concept, strict=True)) == [
+        (0, 0, 8),
+        (0, 1, 9),
+        (1, 0, 7),
+        (1, 1, 6),
+    ]
     everything = keep(edges, 99)
     assert shared(everything, 0, 1, 5) == [7, 9]  # min(1, 5) = 1, min(2, 1) = 1: the smaller id first
     assert shared(everything, 0, 1, 1) == [7]
