@@ -118,7 +118,10 @@ class Canvas:
 
     def blend(self, cover: np.ndarray, colour: Colour) -> None:
         """Mix a colour in by `cover` [h, w]."""
-        self.rgb += cover[..., None] * (colour - self.rgb)
+        # In this form a full cover leaves not even a rounding error of what it hides: edits stay local.
+        cover = cover[..., None]
+        self.rgb *= 1 - cover
+        self.rgb += cover * colour
 
     def glow(self, amount: np.ndarray, colour: Colour) -> None:
         """Add light of a colour [3] by `amount` [h, w]."""
@@ -686,7 +689,7 @@ def _antenna(canvas: Canvas, palette: Palette, root: Point, control: Point, tip:
     near = canvas.around(path, 6)
     stem, bobble = limb(near, path, [0.45] * 6), disc(near, tip, 2.3)
     # The light rim keeps dark stems visible at night.
-    near.paint(union(stem, bobble) - np.float32(INK + 0.55), palette.light, "antennae", alpha=0.9)
+    near.paint(union(stem, bobble) - np.float32(INK + 0.55), palette.light, "antennae")
     _inked(near, bobble, palette.accent, palette, "antennae")
     near.paint(stem - np.float32(0.25), palette.ink)
     near.paint(disc(near, tip, 2.3), palette.accent)
