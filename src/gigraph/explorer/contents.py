@@ -77,8 +77,8 @@ def class_chunk(
         ``layers``: per layer ``nodes`` [concept, relevance, se, support, weight, share, tiles] and ``into``,
         the summary of all edges from the layer to the class, as below. ``pairs``: per layer but the last
         ``edges`` [source, target, mean, se, support, ablation, ablation se, weight, share] between kept
-        concepts, and ``into``: target -> [number of concept edges, sum of |mean| over everything, error node's
-        mean, its se, remainder's mean, its se].
+        concepts, and ``into``: target -> [number of concept edges, sum of |mean| over everything, error
+        node's mean, its se, remainder's mean, its se].
     """
     concepts = {layer: kept.filter(pl.col("layer") == layer) for layer in graph.layers}
     layers, pairs = [], []
@@ -171,8 +171,8 @@ def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Ke
     -------
     dict
         For each concept ``in`` and ``out``, each a pair of lists (positive, negative) of [layer index,
-        concept, mean, se, support, ablation, ablation se, weight, share], strongest first, and ``into``: layer
-        index of the sources -> summary (see `class_chunk`).
+        concept, mean, se, support, ablation, ablation se, weight, share], strongest first, and ``into``:
+        layer index of the sources -> summary (see `class_chunk`).
     """
     index = {layer: i for i, layer in enumerate(graph.layers)}
     concepts = kept.select("layer", "concept").unique()

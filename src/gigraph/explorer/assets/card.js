@@ -93,7 +93,7 @@
     const most = Math.max(...data.relevance.map((r) => Math.abs(r[1])), 1e-12), norm = g.norm();
     return h("section", {}, h("h3", {}, "Relevance to classes"), data.relevance.length ? h("table.relevance", {}, h("tbody", {}, data.relevance.map(([label, mean, se, support, weight, share]) => h("tr" + (mean < 0 ? ".neg" : ""), {title: `${g.num(mean)} \u00b1 ${g.num(se, 2)}, ${g.plural(support, "image")}`},
       h("th", {scope: "row"}, g.classOf(label).kept ? h("a", {href: g.link("class", [g.slug(label)], {sel: g.idOf(layer, concept)})}, g.name(g.classOf(label).name)) : g.name(g.classOf(label).name)),
-      h("td", {}, h("span.meter", {"aria-hidden": "true"}, h("span", {style: {width: 100 * Math.abs(mean) / most + "%"}}))), h("td.value", {}, g.value(norm, mean, weight, share)), h("td.value.dim", {}, norm === "raw" ? "\u00b1 " + g.num(se, 2) : ""))))) : h("p.note", {}, "It was not attributed to any class."));
+      h("td", {}, h("span.meter", {"aria-hidden": "true"}, h("span", {style: {width: 100 * Math.abs(mean) / most + "%"}}))), h("td.value", {}, g.value(norm, mean, weight, share)), norm === "raw" && h("td.value.dim", {}, "\u00b1 " + g.num(se, 2)))))) : h("p.note", {}, "It was not attributed to any class."));
   };
 
   const lists = (layer, near, here) => {

@@ -184,7 +184,7 @@
     svg.setAttribute("height", stage.offsetHeight);
     stage.spots = spots;
     g.show(svg, base, s("g", {class: "lit"}), hits);
-    light(stage, svg, model, null);
+    light(stage, svg, model, stage.lit);
   };
 
   // The edges of a node, and from there the strongest way up to a class and down to the first layer.
@@ -208,6 +208,7 @@
     const group = svg.querySelector(".lit");
     if (!group) return;
     const lit = new Map(), on = new Set();
+    stage.lit = key;
     for (const one of new Set([...(key ? [key] : []), ...stage.held || []])) {
       on.add(one);
       for (const [e, direct] of pathsOf(model, one)) lit.set(e, lit.get(e) || (direct && one === (key || stage.selected)));
