@@ -52,7 +52,7 @@ rule network:
         settings=settings("network"),
         lineage=lineage("network"),
     shell:
-        "python {SCRIPTS}/network.py --layers {output.layers} --classes {output.classes}"
+        "python {SCRIPTS}/network.py --layers {output.layers} --class_table {output.classes}"
         " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
 
 

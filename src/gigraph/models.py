@@ -102,6 +102,9 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
         Keys resize, crop, mean, std, interpolation, antialias: those of `gigraph.images.Preprocessing`. None
         where the source has no preset (a weights file of torchvision, a user's module).
     """
+    if source == MENAGERIE:
+        module = importlib.import_module("gigraph.menagerie.model")
+        return {"mean": module.MEAN, "std": module.STD}
     kind, _, name = source.rpartition(":")
     if kind == "torchvision" and weights is not None and _weights_file(weights, Path()) is None:
         preset = _weights_enum(name, weights).transforms()

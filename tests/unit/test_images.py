@@ -112,7 +112,13 @@ def test_digests_tell_which_shard_changed(tmp_path):
     assert digests == [listing_digest(reversed(before), shard, 4) for shard in range(4)]
     assert len(set(digests)) == 4
     touched = before[11]
-    for change in (lambda p: p.write_text("longer"), lambda p: os.utime(p, ns=(1, 1)), lambda p: p.unlink()):
+
+    def grow(path):
+        stamp = path.stat().st_mtime_ns
+        path.write_text("longer")
+        os.utime(path, ns=(stamp, stamp))
+
+    for change in (grow, lambda p: os.utime(p, ns=(1, 1)), lambda p: p.unlink()):
         change(tmp_path / touched.path)
         after = listing_digests(scan(tmp_path), 4)
         assert [i for i in range(4) if after[i] != digests[i]] == [touched.image_id % 4]

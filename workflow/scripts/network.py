@@ -38,7 +38,7 @@ def main(args: Namespace) -> None:
         },
         args.lineage,
     )
-    tables.write(args.classes, "classes", {"label": list(range(len(classes))), "class": classes}, args.lineage)
+    tables.write(args.class_table, "classes", {"label": list(range(len(classes))), "class": classes}, args.lineage)
     for layer in layers:
         log.info("%s: node %s, %d channels, %d x %d", layer.name, layer.node, layer.channels, layer.height, layer.width)
 
@@ -65,4 +65,4 @@ def _classes(images, outputs: int) -> tuple[list[str], int]:
 
 
 if __name__ == "__main__":
-    run(main, "layers", "classes")
+    run(main, "layers", "class_table")

@@ -1,0 +1,154 @@
+"""A user's mistake: one clear line and a non-zero exit, before the work begins."""
+
+import importlib.util
+import pickle
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from workflow.toy import ROOT, configure, snakemake
+
+from gigraph.config import Compute, load
+from gigraph.errors import UserError
+from gigraph.menagerie.draw import paint
+from gigraph.menagerie.scene import scene
+from gigraph.plan import Plan
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Two classes of three pictures, and the config's folder as the current one."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for index in range(6):
+        path = tmp_path / "images" / ("a" if index % 2 else "b") / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(paint(scene(0, "toy", index), 96)[0]).save(path)
+    return tmp_path
+
+
+def plan(folder: Path, **changes) -> Plan:
+    default = yaml.safe_load((ROOT / "config.yaml").read_text())
+    given = yaml.safe_load(configure(folder, **changes).read_text())
+    for key, value in given.items():
+        default[key] = {**default[key], **value} if isinstance(value, dict) else value
+    made = Plan(load(default), ROOT / "workflow" / "scripts")
+    made.check()
+    return made
+
+
+def check_network(folder: Path, **changes) -> None:
+    """Run the workflow's first job, which looks at everything that needs the model."""
+    spec = importlib.util.spec_from_file_location("network_script", ROOT / "workflow/scripts/network.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    made = plan(folder, **changes)
+    script.main(Namespace(settings=made.settings("network"), compute=Compute(), lineage="", layers=folder / "layers.parquet",
+                          class_table=folder / "classes.parquet"))  # fmt: skip
+
+
+def line_of(call, *arguments, **changes) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments, **changes)
+    line = str(caught.value)
+    assert "\n" not in line and len(line) < 400
+    return line
+
+
+def test_a_good_world_passes(world):
+    check_network(world, concepts={"expansion": 0.05})
+
+
+def test_a_missing_folder(world):
+    assert "there is no folder nowhere" in line_of(plan, world, images={"source": "nowhere"})
+
+
+def test_an_empty_folder(world):
+    (world / "empty").mkdir()
+    assert "empty holds no images" in line_of(plan, world, images={"source": "empty"})
+
+
+def test_a_class_folder_without_images(world):
+    (world / "images" / "c").mkdir()
+    assert "class folder c" in line_of(plan, world)
+
+
+def test_a_missing_weights_file(world):
+    assert "model.weights: there is no file gone.pth" in line_of(plan, world, model={"weights": "gone.pth"})
+
+
+def test_a_layer_that_does_not_exist(world):
+    line = line_of(check_network, world, layers=["layer9.1"])
+    assert "layer9.1" in line and "did you mean" in line
+
+
+def test_a_layer_that_is_no_cut_point(world):
+    line = line_of(check_network, world, layers=["layer3.1.conv2"])
+    assert "layer3.1.conv2" in line and "is no cut point" in line
+
+
+def test_layers_in_the_wrong_order(world):
+    assert "layer3.1, layer4.0" in line_of(check_network, world, layers=["layer4.0", "layer3.1"])
+
+
+def test_a_checkpoint_of_another_architecture(world):
+    import torchvision
+
+    torch.save(torchvision.models.resnet18(num_classes=10).state_dict(), world / "other.pth")
+    line = line_of(check_network, world, model={"weights": "other.pth"})
+    assert "other.pth" in line
+
+
+class Trap:
+    def __reduce__(self):
+        return (Path.touch, (Path("unpickled"),))
+
+
+def test_a_checkpoint_that_is_not_a_state_dict_is_never_unpickled(world):
+    with (world / "trap.pth").open("wb") as stream:
+        pickle.dump(Trap(), stream)
+    assert "trap.pth" in line_of(check_network, world, model={"weights": "trap.pth"})
+    assert not (world / "unpickled").exists()
+
+
+def test_nan_weights(world):
+    from gigraph.menagerie.model import load as load_menagerie
+
+    state = load_menagerie().state_dict()
+    state["layer2.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, world / "nan.pth")
+    assert "layer2.0.conv1.weight" in line_of(check_network, world, model={"weights": "nan.pth"})
+
+
+def test_more_classes_than_outputs(world):
+    for index in range(10):
+        (world / "images" / f"more{index}").mkdir()
+        (world / "images" / f"more{index}" / "1.png").write_bytes((world / "images" / "a" / "1.png").read_bytes())
+    line = line_of(check_network, world)
+    assert "12 class folders" in line and "10 outputs" in line
+
+
+def test_more_concepts_than_pfvs(world):
+    line = line_of(check_network, world, concepts={"expansion": 8})
+    assert "1024 concepts" in line and "36 PFVs" in line and "lower concepts.expansion" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), [({"images": {"shard": 1}}, "unknown key images.shard"), ({"images": {"shards": "two"}}, "images.shards")]
+)
+def test_snakemake_ends_with_one_line_for_a_config_mistake(world, changes, words):
+    run = snakemake(world, "--configfile", str(configure(world, **changes)), "-n")
+    assert run.returncode != 0
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("gigraph: error:")]
+    assert words in line and "Traceback" not in run.stderr
+
+
+def test_a_job_ends_with_one_line_for_a_layer_mistake(world):
+    path = configure(world, layers=["layer9.1"], concepts={"expansion": 0.05})
+    run = snakemake(world, "--configfile", str(path))
+    assert run.returncode != 0 and "Traceback" not in run.stderr
+    assert any("gigraph: error: layer 'layer9.1'" in line for line in run.stderr.splitlines())
+    assert not (world / "results/pfvs").exists()

@@ -1,0 +1,138 @@
+"""The whole workflow on a toy: its tables add up, a second run does nothing, a change reruns what it touches."""
+
+import shutil
+from xml.etree import ElementTree
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from workflow.toy import configure, draw, jobs, snakemake
+
+from gigraph import __version__, tables
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    draw(folder)
+    (folder / "images" / "bee" / "broken.jpg").write_text("no picture")
+    run = snakemake(folder, "--configfile", str(configure(folder)))
+    assert run.returncode == 0, run.stderr[-4000:]
+    return folder
+
+
+def read(folder, path):
+    return pl.read_parquet(folder / "results" / path)
+
+
+def test_every_table_has_its_schema_and_its_provenance(done):
+    seen = sorted((done / "results").rglob("*.parquet"))
+    assert len(seen) > 25
+    for path in seen:
+        metadata = pq.read_metadata(path).metadata
+        assert metadata[b"gigraph.version"].decode() == __version__
+        assert len(metadata[b"gigraph.lineage"]) == 16, path
+
+
+def test_images_and_rejects(done):
+    images = read(done, "images.parquet")
+    assert len(images) == 60 and images["image_id"].n_unique() == 60
+    assert (images["label"] == images["predicted"]).mean() > 0.9
+    rejected = read(done, "rejected.parquet")
+    assert rejected["path"].to_list() == ["bee/broken.jpg"] and rejected["reason"][0]
+
+
+def test_every_coefficient_carries_its_gap(done):
+    for layer in ("layer3.1", "layer4.0"):
+        table = pl.concat([read(done, f"bisecting/coefficients/{layer}/{shard}.parquet") for shard in (0, 1)])
+        assert len(table) == 20 * 36 and table["gap"].max() <= 1e-4
+
+
+def test_attributions_add_up_to_the_change_of_the_score(done):
+    for pair in ("layer3.1--layer4.0", "layer3.1--classes", "layer4.0--classes"):
+        for shard in (0, 1):
+            for row in read(done, f"bisecting/attributions/{pair}/{shard}.parquet").to_dicts():
+                total = sum(row["values"]) + row["remainder"] + row["error"] - row["completeness_error"]
+                scale = max(abs(row["at_x"]), abs(row["at_baseline"]), row["total_absolute"])
+                assert abs(total - (row["at_x"] - row["at_baseline"])) < 1e-4 * scale
+
+
+def test_shown_edges_are_checked_by_ablation(done):
+    edges = read(done, "bisecting/graph/edges.parquet").filter("shown")
+    assert len(edges) > 20 and (edges["scope"] >= 0).all() and (edges["source"] >= 0).all()
+    assert edges["ablation"].is_finite().all()
+    assert (edges["weight"] <= 1).all() and (edges["support"] <= edges["images"]).all()
+
+
+def test_edges_are_means_of_attributions(done):
+    edges = read(done, "bisecting/graph/edges.parquet")
+    rows = pl.concat([read(done, f"bisecting/attributions/layer4.0--classes/{s}.parquet") for s in (0, 1)])
+    edge = edges.filter((pl.col("target_layer") == "classes") & (pl.col("source_layer") == "layer4.0") & pl.col("shown")).row(0, named=True)
+    own = rows.filter((pl.col("label") == edge["scope"]) & (pl.col("target") == edge["target"]))
+    values = [dict(zip(r["sources"], r["values"], strict=True)).get(edge["source"], 0) for r in own.to_dicts()]
+    assert np.isclose(edge["mean"], sum(values) / edge["images"], rtol=1e-5)
+
+
+def test_the_graph_is_graphml(done):
+    graph = ElementTree.parse(done / "results/bisecting/graph/graph.graphml").getroot()
+    space = {"g": "http://graphml.graphdrawing.org/xmlns"}
+    ids = {node.get("id") for node in graph.iterfind(".//g:node", space)}
+    edges = list(graph.iterfind(".//g:edge", space))
+    assert edges and all(edge.get("source") in ids and edge.get("target") in ids for edge in edges)
+
+
+def test_the_explorer_and_the_figures_are_there(done):
+    assert (done / "results/explorer/index.html").stat().st_size > 0
+    for figure in ("fidelity", "completeness", "ablation"):
+        assert "<svg" in (done / f"results/bisecting/figures/{figure}.svg").read_text()
+
+
+def test_a_second_run_has_nothing_to_do(done):
+    again = snakemake(done, "--configfile", str(done / "config.yaml"), "-n")
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
+
+
+def planned(folder, name, **changes):
+    run = snakemake(folder, "--configfile", str(configure(folder, name, **changes)), "-n")
+    assert run.returncode == 0, run.stderr[-3000:]
+    return jobs(run.stdout + run.stderr)
+
+
+def test_how_the_work_is_done_reruns_nothing(done):
+    assert planned(done, "batch", compute={"batch_size": 7, "memory_mb": 99, "workers": 2}) == {}
+
+
+def test_one_layers_setting_reruns_that_layer_and_its_pairs(done):
+    layers = ["layer3.1", {"name": "layer4.0", "coefficients": {"value": 5}}]
+    found = planned(done, "lambda", layers=layers)
+    # Of layer4.0: its calibration, its coefficients, its pair with the classes, and the pair that ends in it.
+    assert found == {
+        "calibration": 1, "coefficients": 2, "attribution": 4, "kept": 1, "ablation": 2, "exemplars": 1,
+        "fidelity": 1, "graph": 1, "figures": 1, "explorer": 1,
+    }  # fmt: skip
+
+
+def test_results_do_not_depend_on_shards_and_batches(done, tmp_path):
+    shutil.copytree(done / "images", tmp_path / "images")
+    path = configure(tmp_path, images={"shards": 1}, compute={"batch_size": 5, "memory_mb": 40})
+    run = snakemake(tmp_path, "--configfile", str(path), "results/bisecting/graph/edges.parquet")
+    assert run.returncode == 0, run.stderr[-4000:]
+    for layer in ("layer3.1", "layer4.0"):
+        key = ["image_id", "y", "x"]
+        two = pl.concat([read(done, f"pfvs/{layer}/{s}.parquet") for s in (0, 1)]).sort(key)
+        one = read(tmp_path, f"pfvs/{layer}/0.parquet").sort(key)
+        assert one.select(key).equals(two.select(key))
+        concepts = [read(folder, f"bisecting/concepts/{layer}.parquet") for folder in (done, tmp_path)]
+        assert concepts[0]["size"].equals(concepts[1]["size"])
+        vectors = [np.array(one["vector"].to_list()) for one in concepts]
+        np.testing.assert_allclose(*vectors, rtol=1e-4, atol=1e-5)
+    key = ["scope", "source_layer", "target_layer", "target", "source"]
+    one, two = (read(folder, "bisecting/graph/edges.parquet").filter("shown").sort(key) for folder in (done, tmp_path))
+    assert one.select(key).equals(two.select(key))
+    np.testing.assert_allclose(one["mean"], two["mean"], rtol=1e-2, atol=2e-3)
+
+
+def test_lineage_is_what_the_tables_carry(done):
+    assert tables.lineage_of(done / "results/layers.parquet")
+    assert tables.lineage_of(done / "nothing.parquet") is None

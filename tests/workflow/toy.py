@@ -1,0 +1,66 @@
+"""A toy run: small drawn pictures in a folder, the shipped model, two layers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from gigraph.menagerie.dataset import write
+
+ROOT = Path(__file__).parents[2]
+
+
+def configure(folder: Path, name: str = "config", **changes) -> Path:
+    """Write a toy configuration; `changes` lie over it section by section."""
+    raw = {
+        "output": "results",
+        "images": {"source": "images", "shards": 2},
+        "model": {"source": "menagerie"},
+        "layers": ["layer3.1", "layer4.0"],
+        "sampling": {"pfvs_per_image": 6},
+        "concepts": {"expansion": 0.125},
+        "coefficients": {"value": 4, "calibration": 200},
+        "attribution": {"images_per_class": 2, "class_targets": 4, "steps": 4, "max_steps": 8, "tolerance": 0.05},
+        "graph": {"top": 3},
+        "exemplars": {"nearest": 4, "tile": 48, "localised": 2},
+        "compute": {"workers": 1},
+    }
+    for key, value in changes.items():
+        raw[key] = {**raw.get(key, {}), **value} if isinstance(value, dict) else value
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def draw(folder: Path, count: int = 60) -> None:
+    """Draw a folder of pictures."""
+    write(folder / "images", "toy", count)
+    for table in (folder / "images").glob("*.parquet"):
+        table.unlink()
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run the workflow in a folder."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=400)
+
+
+def jobs(output: str) -> dict[str, int]:
+    """Return the number of jobs of each rule from `snakemake -n`."""
+    counts: dict[str, int] = {}
+    lines = iter(output.splitlines())
+    for line in lines:
+        if line.startswith("job ") and "count" in line:
+            next(lines)
+            for row in lines:
+                if not row.strip():
+                    return counts
+                rule, count = row.split()
+                if rule != "total" and rule != "all":
+                    counts[rule] = int(count)
+    return counts
