@@ -30,7 +30,7 @@ class Images(Section):
 
     source: str = "menagerie"
     """`menagerie` (the drawn world) or a folder with one sub-folder per class."""
-    shards: PositiveInt = 2
+    shards: PositiveInt = 1
     """Parts that the images are divided into by their id; each is one job per step."""
     limit_per_class: PositiveInt | None = None
     """Use at most so many images of each class (those with the smallest ids); null: all."""

@@ -424,21 +424,22 @@ class Preprocessing:
         UserError
             If the image is smaller than the crop.
         """
-        import torch
-        from torchvision.transforms.v2 import functional as tv
+        from gigraph.vision import torchvision
 
-        pixels = tv.to_dtype(tv.pil_to_tensor(self.display(image, name)), torch.float32, scale=True)
+        tv = torchvision.transforms.functional
+
+        pixels = tv.to_tensor(self.display(image, name))
         return tv.normalize(pixels, list(self.mean), list(self.std))
 
 
 def _resized_without_antialias(image: Image, size: tuple[int, int], interpolation: str) -> Image:
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as tv
+    from gigraph.vision import torchvision
 
+    tv = torchvision.transforms.functional
     pixels = tv.resize(
         tv.pil_to_tensor(image),
         [size[1], size[0]],
-        interpolation=InterpolationMode(interpolation),
+        interpolation=torchvision.transforms.InterpolationMode(interpolation),
         antialias=False,
     )
     return tv.to_pil_image(pixels)

@@ -146,7 +146,9 @@ def _menagerie(arguments: dict[str, Any], file: Path | None) -> nn.Module:
 
 
 def _torchvision(name: str, weights: str | None, arguments: dict[str, Any]) -> nn.Module:
-    from torchvision import models
+    from gigraph.vision import torchvision
+
+    models = torchvision.models
 
     known = models.list_models(module=models)
     if name not in known:
@@ -168,7 +170,9 @@ def _torchvision(name: str, weights: str | None, arguments: dict[str, Any]) -> n
 
 
 def _weights_enum(name: str, weights: str) -> Any:
-    from torchvision import models
+    from gigraph.vision import torchvision
+
+    models = torchvision.models
 
     known = models.list_models(module=models)
     if name not in known:

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from torchvision.models import ResNet
-from torchvision.models.resnet import Bottleneck
 
 from gigraph.errors import UserError
 from gigraph.menagerie.scene import CLASSES
+from gigraph.vision import torchvision
+
+ResNet = torchvision.models.ResNet
+Bottleneck = torchvision.models.resnet.Bottleneck
 
 #: Mean and standard deviation that pictures in [0, 1] are normalised by, per channel.
 MEAN = (0.50, 0.50, 0.50)
