@@ -27,6 +27,7 @@ JMLR 2017 (gap).
 
 from __future__ import annotations
 
+import ctypes
 import math
 import warnings
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ SMALLEST_TOL = 1e-6
 SINGULAR = 3e-6
 FIRST_ATOMS = 10
 SWEEPS = 3
+MAX_ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def lasso(
     lam: float | np.ndarray,
     *,
     tol: float = 1e-4,
-    max_rounds: int = 100,
+    max_rounds: int = MAX_ROUNDS,
     backend: Backend = "auto",
     batch: int | None = None,
     device: str | None = None,
@@ -174,18 +176,12 @@ def lasso(
     Warns
     -----
     UserWarning
-        If samples miss `tol` after all, with their number and the worst gap. A tolerance below about 1e-7
-        lambda_max / lambda can bring this about: float32 coefficients leave no smaller gap.
+        If samples miss `tol` after all, with their number and the worst gap. That happens where float32
+        coefficients leave no smaller gap: a tolerance near 1e-6, or a lambda below 1e-3 of lambda_max, the
+        more so with large coefficients of coherent concept vectors that cancel.
     """
     x, v, lams = _checked(x, v, lam, tol)
-    chosen, place = _choose(backend, device)
-    if batch is None:
-        batch = max(16, min(4096, 2**24 // max(1, len(v))))
-    parts = []
-    solver = _Compiled(v, len(x)) if chosen == "numba" else _Torch(v, place)
-    for part in _parts(len(x), batch):
-        parts.append(solver.solve(x[part], lams[part], tol, max_rounds))
-    codes = _joined(parts)
+    codes = _in_batches(_solver(v, len(x), backend, device), x, lams, tol, max_rounds, batch)
     missed = codes.gap > tol
     if missed.any():
         warnings.warn(
@@ -241,13 +237,16 @@ def calibrate(
     """
     if not nonzeros > 0:
         raise ValueError(f"the target of non-zeros must be positive, not {nonzeros}")
+    x, v, _ = _checked(x, v, 1.0, tol)
     largest = lambda_max(x, v)
-    largest = largest[np.asarray(x).any(axis=1)]
+    largest = largest[x.any(axis=1)]
     if not largest.size or largest.max() <= 0:
         raise ValueError("no sample has a component along any concept vector: there is nothing to calibrate")
 
+    solver = _solver(v, len(x), backend, device)
+
     def trial(log_lam: float) -> Calibration:
-        codes = lasso(x, v, math.exp(log_lam), tol=tol, backend=backend, device=device)
+        codes = _in_batches(solver, x, np.full(len(x), math.exp(log_lam)), tol)
         return Calibration(math.exp(log_lam), float(codes.nonzeros().mean()), float(codes.rel_l2.mean()))
 
     # `high` gives too few non-zeros, `low` too many; counts are compared as logarithms.
@@ -296,9 +295,11 @@ def _checked(
     lams = np.broadcast_to(np.asarray(lam, dtype=np.float64), (len(x),)).copy()
     if not (np.isfinite(lams).all() and (lams >= 0).all()):
         raise ValueError("lambda must be finite and not negative")
-    for i in np.flatnonzero(lams == 0):
-        if (v.astype(np.float64) @ x[i].astype(np.float64)).any():
-            raise ValueError(f"lambda is zero for sample {i}, which is not orthogonal to the concept vectors")
+    free = np.flatnonzero((lams == 0) & x.any(axis=1))
+    if len(free) and (needs := free[lambda_max(x[free], v) > 0]).size:
+        raise ValueError(
+            f"lambda is zero for sample {needs[0]}, which is not orthogonal to the concept vectors"
+        )
     return x, v, lams
 
 
@@ -307,7 +308,8 @@ def _choose(backend: Backend, device: str | None) -> tuple[str, str]:
         raise ValueError(f"backend must be auto, numba or torch, not {backend!r}")
     if backend == "numba" and njit is None:
         raise ValueError("backend 'numba' was asked for, but numba is not installed")
-    if backend == "numba":
+    compiled = njit is not None and device in (None, "cpu")
+    if backend == "numba" or (backend == "auto" and compiled and not _cuda_driver()):
         return "numba", "cpu"
     import torch
 
@@ -315,6 +317,33 @@ def _choose(backend: Backend, device: str | None) -> tuple[str, str]:
     if backend == "torch" or njit is None or place != "cpu":
         return "torch", place
     return "numba", "cpu"
+
+
+def _cuda_driver() -> bool:
+    """Say whether there is a CUDA driver, without the seconds that importing torch takes."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _solver(v: np.ndarray, samples: int, backend: Backend, device: str | None) -> _Compiled | _Torch:
+    chosen, place = _choose(backend, device)
+    return _Compiled(v, samples) if chosen == "numba" else _Torch(v, place)
+
+
+def _in_batches(
+    solver: _Compiled | _Torch,
+    x: np.ndarray,
+    lam: np.ndarray,
+    tol: float,
+    max_rounds: int = MAX_ROUNDS,
+    batch: int | None = None,
+) -> Codes:
+    if batch is None:
+        batch = max(16, min(4096, 2**24 // max(1, len(solver.v))))
+    return _joined([solver.solve(x[part], lam[part], tol, max_rounds) for part in _parts(len(x), batch)])
 
 
 def _parts(rows: int, step: int) -> list[slice]:
@@ -382,17 +411,18 @@ class _Compiled:
         for step in range(max_rounds + 1):
             r = _residuals(x, self.v, work, u, size, active)
             c = r.astype(np.float32) @ self.v.T
-            wanted = min(2 * int(size[active].max(initial=0)) + FIRST_ATOMS, len(self.v))
+            last = step == max_rounds
+            done = _certify(x, self.v, c, r, lam, work, u, size, active, gap, rel_l2, tol, self.longest, last)
+            if last or done.all():
+                break
+            active, c, r = active[~done], c[~done], r[~done]
+            wanted = 2 * int(size[active].max()) + FIRST_ATOMS
             if wanted > work.shape[1]:
                 grow = ((0, 0), (0, wanted - work.shape[1]))
                 work, u = np.pad(work, grow), np.pad(u, grow)
-            done = _round(
-                x, self.v, self.gram, c, r, lam, work, u, size, active, gap, rel_l2, tol, self.longest, step,
-                step == max_rounds,
-            )  # fmt: skip
-            active = active[~done]
-            if not len(active):
-                break
+            width = _grow(c, lam, work, size, active)
+            # float32 correlations find the support, float64 ones refine it.
+            _improve(self.v, self.gram, c, r, lam, work, u, size, width, active, step >= 2)
         return _compressed(work, np.where(np.arange(u.shape[1]) < size[:, None], u, 0), gap, rel_l2)
 
 
@@ -611,7 +641,7 @@ if njit is not None:
         xr: float,
         longest: float,
     ) -> float:
-        """Return an upper bound on the duality gap; `exact` [support] holds c there, `place` [K] its position."""
+        """Return an upper bound on the duality gap; `exact` holds c on the support, at `place` [K]."""
         length = math.sqrt(rr)
         error = 1.01 * (v.shape[1] + 2) * FLOAT32_UNIT * longest * length
         rounding = v.shape[1] * 2.0**-52 * longest * length
@@ -624,7 +654,7 @@ if njit is not None:
         if rr > 0:
             s = max(0.0, min(s, xr / rr))
         gap = 0.5 * (1 - s) * (1 - s) * rr
-        for p in range(exact.size):
+        for p in range(u.size):
             gap += max(0.0, abs(u[p]) * lam - s * u[p] * exact[p])
         return gap
 
@@ -744,10 +774,9 @@ if njit is not None:
                 return
 
     @njit(cache=True)
-    def _round(
+    def _certify(
         x: np.ndarray,
         v: np.ndarray,
-        gram: np.ndarray,
         c: np.ndarray,
         r: np.ndarray,
         lam: np.ndarray,
@@ -759,84 +788,116 @@ if njit is not None:
         rel_l2: np.ndarray,
         tol: float,
         longest: float,
-        step: int,
         last: bool,
     ) -> np.ndarray:
-        """Certify each active sample or improve it on a larger working set; return which are done [n]."""
-        k = v.shape[0]
+        """Certify each active sample that looks converged (all, if `last`); return which are done [n]."""
         done = np.zeros(active.size, dtype=np.bool_)
-        place = np.full(k, -1, dtype=np.int32)
-        wild = np.empty(k, dtype=np.int32)
-        size_of = np.empty(k, dtype=np.float32)
+        place = np.full(v.shape[0], -1, dtype=np.int32)
+        exact = np.empty(work.shape[1])
         for n in range(active.size):
             i = active[n]
             penalty = lam[i]
-            support = size[i]
             xx, xr, rr = _dot(x[i], x[i]), _dot(x[i], r[n]), _dot(r[n], r[n])
-            l1, top = 0.0, np.float32(0.0)
-            for p in range(support):
-                l1 += abs(np.float64(u[i, p]))
-                place[work[i, p]] = p
-            for j in range(k):
+            top = np.float32(0.0)
+            for j in range(c.shape[1]):
                 top = max(top, abs(c[n, j]))
-            primal = 0.5 * rr + penalty * l1
-            rel_l2[i] = math.sqrt(rr / xx) if xx > 0 else 0.0
             # The same formula in float32 says whether the certificate is worth its while.
             s = 1.0 if top <= penalty else penalty / top
             rough = 0.5 * (1 - s) * (1 - s) * rr
-            for p in range(support):
+            primal = 0.5 * rr
+            for p in range(size[i]):
+                primal += abs(u[i, p]) * penalty
                 rough += abs(u[i, p]) * penalty - s * u[i, p] * c[n, work[i, p]]
-            exact = np.empty(support)
-            if last or step >= 2 or rough <= tol * primal:
-                for p in range(support):
-                    exact[p] = _dot(v[work[i, p]], r[n])
-            else:
-                for p in range(support):
-                    exact[p] = c[n, work[i, p]]
+            rel_l2[i] = math.sqrt(rr / xx) if xx > 0 else 0.0
             if last or rough <= tol * primal:
-                bound = _certificate(v, r[n], c[n], penalty, u[i, :support], exact, place, rr, xr, longest)
+                for p in range(size[i]):
+                    exact[p] = _dot(v[work[i, p]], r[n])
+                    place[work[i, p]] = p
+                bound = _certificate(v, r[n], c[n], penalty, u[i, : size[i]], exact, place, rr, xr, longest)
+                for p in range(size[i]):
+                    place[work[i, p]] = -1
                 gap[i] = bound / primal if primal > 0 else 0.0
                 done[n] = last or gap[i] <= tol
-            if not done[n]:
-                violators = 0
-                for j in range(k):
-                    if abs(c[n, j]) > penalty and place[j] < 0:
-                        wild[violators] = j
-                        size_of[violators] = abs(c[n, j])
-                        violators += 1
-                room = max(FIRST_ATOMS, support)
-                threshold = np.float32(0.0)
-                if violators > room:
-                    threshold = np.partition(size_of[:violators], violators - room)[violators - room]
-                w = support
-                for m in range(violators):
-                    if size_of[m] >= threshold and w < support + room:
-                        work[i, w] = wild[m]
-                        w += 1
-                g, coefficients = np.empty(w), np.zeros(w)
-                block = np.empty((w, w))
-                for p in range(w):
-                    g[p] = exact[p] if p < support else c[n, work[i, p]]
-                    if p < support:
-                        coefficients[p] = u[i, p]
-                    for q in range(p + 1):
-                        if gram.size:
-                            block[p, q] = gram[work[i, p], work[i, q]]
-                        else:
-                            block[p, q] = _dot(v[work[i, p]], v[work[i, q]])
-                        block[q, p] = block[p, q]
-                _solve_block(block, g, coefficients, penalty)
-                kept = 0
-                for p in range(support):
-                    place[work[i, p]] = -1
-                for p in range(w):
-                    value = np.float32(coefficients[p])
-                    if value != 0:
-                        work[i, kept] = work[i, p]
-                        u[i, kept] = value
-                        kept += 1
-                size[i] = kept
-            else:
-                for p in range(support):
-                    place[work[i, p]] = -1
         return done
+
+    @njit(cache=True)
+    def _grow(
+        c: np.ndarray, lam: np.ndarray, work: np.ndarray, size: np.ndarray, active: np.ndarray
+    ) -> np.ndarray:
+        """Append its worst violators |c_j| > lambda to each support, at most as many again; return widths."""
+        width = np.empty(active.size, dtype=np.int64)
+        inside = np.zeros(c.shape[1], dtype=np.bool_)
+        wild = np.empty(c.shape[1], dtype=np.int64)
+        for n in range(active.size):
+            i = active[n]
+            for p in range(size[i]):
+                inside[work[i, p]] = True
+            violators = 0
+            low, high = np.float32(lam[i]), np.float32(0.0)
+            for j in range(c.shape[1]):
+                if abs(c[n, j]) > lam[i] and not inside[j]:
+                    wild[violators] = j
+                    violators += 1
+                    high = max(high, abs(c[n, j]))
+            for p in range(size[i]):
+                inside[work[i, p]] = False
+            room = max(FIRST_ATOMS, size[i])
+            threshold = low
+            if violators > room:  # halve the interval until between half of and all the room is taken
+                threshold = high
+                for _ in range(16):
+                    middle = np.float32(0.5) * (low + high)
+                    count = 0
+                    for m in range(violators):
+                        count += abs(c[n, wild[m]]) >= middle
+                    if count > room:
+                        low = middle
+                    else:
+                        threshold = high = middle
+                        if 2 * count > room:
+                            break
+            w = size[i]
+            for m in range(violators):
+                if abs(c[n, wild[m]]) >= threshold and w < size[i] + room:
+                    work[i, w] = wild[m]
+                    w += 1
+            width[n] = w
+        return width
+
+    @njit(cache=True)
+    def _improve(
+        v: np.ndarray,
+        gram: np.ndarray,
+        c: np.ndarray,
+        r: np.ndarray,
+        lam: np.ndarray,
+        work: np.ndarray,
+        u: np.ndarray,
+        size: np.ndarray,
+        width: np.ndarray,
+        active: np.ndarray,
+        exact: bool,
+    ) -> None:
+        """Solve each sample's working set from its present u; `exact` takes correlations in float64."""
+        for n in range(active.size):
+            i, w = active[n], width[n]
+            g, found, block = np.empty(w), np.zeros(w), np.empty((w, w))
+            for p in range(w):
+                g[p] = _dot(v[work[i, p]], r[n]) if exact else c[n, work[i, p]]
+                if p < size[i]:
+                    found[p] = u[i, p]
+                for q in range(p + 1):
+                    if gram.size:
+                        block[p, q] = gram[work[i, p], work[i, q]]
+                    else:
+                        block[p, q] = _dot(v[work[i, p]], v[work[i, q]])
+                    block[q, p] = block[p, q]
+            _solve_block(block, g, found, lam[i])
+            kept = 0
+            for p in range(w):
+                value = np.float32(found[p])
+                if value != 0:
+                    work[i, kept] = work[i, p]
+                    u[i, kept] = value
+                    kept += 1
+            size[i] = kept

@@ -34,8 +34,9 @@ def build() -> ResNet:
     stride at 1, since the pictures are small.
     Layers worth looking at: layer1.0, layer2.1, layer3.1, layer4.0.
     """
-    # The full-size stages are replaced at once; on meta they cost no memory and no random numbers.
-    with torch.device("meta"):
+    # The full-size stages are replaced at once and shall cost no random numbers. (The meta device would cost no
+    # memory either, but imports torch's compiler.)
+    with torch.random.fork_rng(devices=[]):
         model = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=len(CLASSES))
     width = 8
     model.inplanes = width
