@@ -24,5 +24,8 @@ rule all:
         results("rejected.parquet"),
         expand(results("{method}/graph/graph.graphml"), method=METHODS),
         expand(results("{method}/evaluation/fidelity.parquet"), method=METHODS),
-        expand(results("{method}/evaluation/alignment.parquet"), method=METHODS if PLAN.drawn else []),
+        expand(
+            results("{method}/evaluation/alignment.parquet"),
+            method=METHODS if PLAN.drawn else [],
+        ),
         expand(results("{method}/figures/{figure}.svg"), method=METHODS, figure=FIGURES),

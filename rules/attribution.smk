@@ -9,13 +9,13 @@ def attribution_targets(wildcards):
     return [
         results(f"{wildcards.method}/concepts/{wildcards.target}.parquet"),
         results(f"{wildcards.method}/kept/{wildcards.target}.parquet"),
-        results(f"{wildcards.method}/attributions/{wildcards.target}--{CLASSES}/{wildcards.shard}.parquet"),
+        results(
+            f"{wildcards.method}/attributions/{wildcards.target}--{CLASSES}/{wildcards.shard}.parquet"
+        ),
     ]
 
 
 rule attribution:
-    message:
-        "Attribute {wildcards.source} -> {wildcards.target}, shard {wildcards.shard} ({wildcards.method}, Eqs. 3 to 7)"
     input:
         attribution_targets,
         selection=results("selection.parquet"),
@@ -28,40 +28,48 @@ rule attribution:
         results("logs/{method}/attribution/{source}--{target}/{shard}.log"),
     benchmark:
         results("benchmarks/{method}/attribution/{source}--{target}/{shard}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("attribution"),
         lineage=lineage("attribution"),
-        targets=lambda wildcards, input: " ".join(input[:3]) if wildcards.target != CLASSES else "",
+        targets=lambda wildcards, input: (
+            " ".join(input[:3]) if wildcards.target != CLASSES else ""
+        ),
+    message:
+        "Attribute {wildcards.source} -> {wildcards.target}, shard {wildcards.shard} ({wildcards.method}, Eqs. 3 to 7)"
     shell:
-        "python {SCRIPTS}/attribution.py --selection {input.selection} --centre {input.centre}"
+        "python $GIGRAPH_SCRIPTS/attribution.py --selection {input.selection} --centre {input.centre}"
         " --concepts {input.concepts} --coefficients {input.coefficients} --targets {params.targets}"
         " --attributions {output} --settings {params.settings:q} --lineage {params.lineage}"
-        " --compute {COMPUTE:q} --log {log}"
+        ' --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule kept:
-    message:
-        "Rank the concepts of {wildcards.layer} by class ({wildcards.method})"
     input:
         selection=results("selection.parquet"),
-        attributions=sharded("{method}/attributions/{layer}--" + CLASSES + "/{shard}.parquet"),
+        attributions=sharded(
+            "{method}/attributions/{layer}--" + CLASSES + "/{shard}.parquet"
+        ),
     output:
         results("{method}/kept/{layer}.parquet"),
     log:
         results("logs/{method}/kept/{layer}.log"),
     benchmark:
         results("benchmarks/{method}/kept/{layer}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("kept"),
         lineage=lineage("kept"),
+    message:
+        "Rank the concepts of {wildcards.layer} by class ({wildcards.method})"
     shell:
-        "python {SCRIPTS}/kept.py --selection {input.selection} --attributions {input.attributions} --kept {output}"
+        "python $GIGRAPH_SCRIPTS/kept.py --selection {input.selection} --attributions {input.attributions} --kept {output}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
 rule ablation:
-    message:
-        "Check {wildcards.source} -> {wildcards.target} by exact ablation ({wildcards.method})"
     input:
         selection=results("selection.parquet"),
         centre=results("centres/{source}.parquet"),
@@ -83,27 +91,33 @@ rule ablation:
         results("logs/{method}/ablation/{source}--{target}.log"),
     benchmark:
         results("benchmarks/{method}/ablation/{source}--{target}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("ablation"),
         lineage=lineage("ablation"),
+    message:
+        "Check {wildcards.source} -> {wildcards.target} by exact ablation ({wildcards.method})"
     shell:
-        "python {SCRIPTS}/ablation.py --selection {input.selection} --centre {input.centre}"
+        "python $GIGRAPH_SCRIPTS/ablation.py --selection {input.selection} --centre {input.centre}"
         " --concepts {input.concepts} --kept {input.kept} --coefficients {input.coefficients}"
         " --attributions {input.attributions} --targets {input.targets} --ablation {output}"
-        " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+        ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule graph:
-    message:
-        "Assemble the graph ({wildcards.method})"
     input:
         selection=results("selection.parquet"),
         classes=results("classes.parquet"),
         concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
         kept=expand(results("{{method}}/kept/{layer}.parquet"), layer=LAYERS),
-        ablations=[results(f"{{method}}/ablations/{a}--{b}.parquet") for a, b in PLAN.pairs],
+        ablations=[
+            results(f"{{method}}/ablations/{a}--{b}.parquet") for a, b in PLAN.pairs
+        ],
         attributions=[
-            path for a, b in PLAN.pairs for path in sharded(f"{{method}}/attributions/{a}--{b}/{{shard}}.parquet")
+            path
+            for a, b in PLAN.pairs
+            for path in sharded(f"{{method}}/attributions/{a}--{b}/{{shard}}.parquet")
         ],
     output:
         nodes=results("{method}/graph/nodes.parquet"),
@@ -114,11 +128,15 @@ rule graph:
         results("logs/{method}/graph.log"),
     benchmark:
         results("benchmarks/{method}/graph.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("graph"),
         lineage=lineage("graph"),
-        folder=results("{method}"),
+        folder=lambda wildcards: results(wildcards.method),
+    message:
+        "Assemble the graph ({wildcards.method})"
     shell:
-        "python {SCRIPTS}/graph.py --selection {input.selection} --class_table {input.classes}"
+        "python $GIGRAPH_SCRIPTS/graph.py --selection {input.selection} --class_table {input.classes}"
         " --folder {params.folder} --nodes {output.nodes} --edges {output.edges} --kept {output.kept}"
         " --graphml {output.graphml} --settings {params.settings:q} --lineage {params.lineage} --log {log}"

@@ -1,5 +1,6 @@
 """Validates the configuration first, then offers the names and functions that the other rules use."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,8 +27,15 @@ METHODS = PLAN.config.methods
 LAYERS = PLAN.layers
 SHARDS = PLAN.shards
 FIGURES = ["fidelity", "completeness", "ablation"]
-# How the work is done changes no result: it is not a parameter, so that changing it reruns nothing.
-COMPUTE = PLAN.config.compute.model_dump_json()
+# How the work is done changes no result: it reaches the jobs by the environment, so that changing it reruns nothing.
+compute = (
+    shlex.quote(PLAN.config.compute.model_dump_json())
+    .replace("{", "{{")
+    .replace("}", "}}")
+)
+shell.prefix(
+    f"set -euo pipefail; export GIGRAPH_SCRIPTS={shlex.quote(str(SCRIPTS))} GIGRAPH_COMPUTE={compute}; "
+)
 
 
 def results(path):
@@ -60,8 +68,13 @@ def unless_current(paths, stage, table):
 
     def inputs(wildcards):
         current = all(
-            PLAN.current(table.format(**{**wildcards, **of}), PLAN.lineage(stage, **{**wildcards, **of}))
-            for of in ([{"layer": layer} for layer in LAYERS] if stage == "sample" else [{}])
+            PLAN.current(
+                table.format(**{**wildcards, **of}),
+                PLAN.lineage(stage, **{**wildcards, **of}),
+            )
+            for of in (
+                [{"layer": layer} for layer in LAYERS] if stage == "sample" else [{}]
+            )
         )
         here = [path.format(**wildcards) for path in paths]
         return [ancient(path) for path in here] if current else here

@@ -4,10 +4,10 @@ PFVS = sharded("pfvs/{layer}/{shard}.parquet")
 
 
 rule centre:
-    message:
-        "Centre {wildcards.layer} (Eq. 8)"
     input:
-        layers=unless_current([results("layers.parquet")], "centre", results("centres/{layer}.parquet")),
+        layers=unless_current(
+            [results("layers.parquet")], "centre", results("centres/{layer}.parquet")
+        ),
         pfvs=unless_current(PFVS, "centre", results("centres/{layer}.parquet")),
     output:
         results("centres/{layer}.parquet"),
@@ -15,20 +15,24 @@ rule centre:
         results("logs/centre/{layer}.log"),
     benchmark:
         results("benchmarks/centre/{layer}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("centre"),
         lineage=lineage("centre"),
+    message:
+        "Centre {wildcards.layer} (Eq. 8)"
     shell:
-        "python {SCRIPTS}/centre.py --layers {input.layers} --pfvs {input.pfvs} --centre {output}"
+        "python $GIGRAPH_SCRIPTS/centre.py --layers {input.layers} --pfvs {input.pfvs} --centre {output}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
 rule concepts:
-    message:
-        "Find the concepts of {wildcards.layer} ({wildcards.method}, App. B)"
     input:
         centre=results("centres/{layer}.parquet"),
-        pfvs=unless_current(PFVS, "concepts", results("{method}/concepts/{layer}.parquet")),
+        pfvs=unless_current(
+            PFVS, "concepts", results("{method}/concepts/{layer}.parquet")
+        ),
     output:
         concepts=results("{method}/concepts/{layer}.parquet"),
         tree=results("{method}/concepts/{layer}.tree.parquet"),
@@ -36,40 +40,46 @@ rule concepts:
         results("logs/{method}/concepts/{layer}.log"),
     benchmark:
         results("benchmarks/{method}/concepts/{layer}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("concepts"),
         lineage=lineage("concepts"),
+    message:
+        "Find the concepts of {wildcards.layer} ({wildcards.method}, App. B)"
     shell:
-        "python {SCRIPTS}/concepts.py --centre {input.centre} --pfvs {input.pfvs}"
+        "python $GIGRAPH_SCRIPTS/concepts.py --centre {input.centre} --pfvs {input.pfvs}"
         " --concepts {output.concepts} --tree {output.tree}"
-        " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+        ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule calibration:
-    message:
-        "Calibrate lambda of {wildcards.layer} ({wildcards.method}, Eq. 2)"
     input:
         centre=results("centres/{layer}.parquet"),
         concepts=results("{method}/concepts/{layer}.parquet"),
-        pfvs=unless_current(PFVS, "calibration", results("{method}/calibration/{layer}.parquet")),
+        pfvs=unless_current(
+            PFVS, "calibration", results("{method}/calibration/{layer}.parquet")
+        ),
     output:
         results("{method}/calibration/{layer}.parquet"),
     log:
         results("logs/{method}/calibration/{layer}.log"),
     benchmark:
         results("benchmarks/{method}/calibration/{layer}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("calibration"),
         lineage=lineage("calibration"),
+    message:
+        "Calibrate lambda of {wildcards.layer} ({wildcards.method}, Eq. 2)"
     shell:
-        "python {SCRIPTS}/calibration.py --centre {input.centre} --concepts {input.concepts} --pfvs {input.pfvs}"
+        "python $GIGRAPH_SCRIPTS/calibration.py --centre {input.centre} --concepts {input.concepts} --pfvs {input.pfvs}"
         " --calibration {output} --settings {params.settings:q} --lineage {params.lineage}"
-        " --compute {COMPUTE:q} --log {log}"
+        ' --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule coefficients:
-    message:
-        "Decompose the PFVs of {wildcards.layer}, shard {wildcards.shard} ({wildcards.method}, Eqs. 1 and 2)"
     input:
         selection=results("selection.parquet"),
         centre=results("centres/{layer}.parquet"),
@@ -81,11 +91,15 @@ rule coefficients:
         results("logs/{method}/coefficients/{layer}/{shard}.log"),
     benchmark:
         results("benchmarks/{method}/coefficients/{layer}/{shard}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("coefficients"),
         lineage=lineage("coefficients"),
+    message:
+        "Decompose the PFVs of {wildcards.layer}, shard {wildcards.shard} ({wildcards.method}, Eqs. 1 and 2)"
     shell:
-        "python {SCRIPTS}/coefficients.py --selection {input.selection} --centre {input.centre}"
+        "python $GIGRAPH_SCRIPTS/coefficients.py --selection {input.selection} --centre {input.centre}"
         " --concepts {input.concepts} --calibration {input.calibration} --coefficients {output}"
         " --shard {wildcards.shard} --settings {params.settings:q} --lineage {params.lineage}"
-        " --compute {COMPUTE:q} --log {log}"
+        ' --compute "$GIGRAPH_COMPUTE" --log {log}'

@@ -2,42 +2,44 @@
 
 
 rule draw:
-    message:
-        "Draw the menagerie"
     output:
         directory(PLAN.root / "menagerie" / "images"),
     log:
         results("logs/draw.log"),
     benchmark:
         results("benchmarks/draw.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     threads: 2
     params:
         settings=settings("draw"),
         lineage=lineage("draw"),
+    message:
+        "Draw the menagerie"
     shell:
-        "python {SCRIPTS}/draw.py --folder {output}"
+        "python $GIGRAPH_SCRIPTS/draw.py --folder {output}"
         " --workers {threads} --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
 rule train:
-    message:
-        "Train the menagerie's model"
     output:
         results("menagerie/model.safetensors"),
     log:
         results("logs/train.log"),
     benchmark:
         results("benchmarks/train.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("train"),
         lineage=lineage("train"),
+    message:
+        "Train the menagerie's model"
     shell:
-        "python {SCRIPTS}/train.py --checkpoint {output} --settings {params.settings:q} --log {log}"
+        "python $GIGRAPH_SCRIPTS/train.py --checkpoint {output} --settings {params.settings:q} --log {log}"
 
 
 rule network:
-    message:
-        "Check the model, its layers and the class folders"
     input:
         PLAN.model_files,
         results("menagerie/model.safetensors") if PLAN.trained else [],
@@ -48,17 +50,19 @@ rule network:
         results("logs/network.log"),
     benchmark:
         results("benchmarks/network.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("network"),
         lineage=lineage("network"),
+    message:
+        "Check the model, its layers and the class folders"
     shell:
-        "python {SCRIPTS}/network.py --layers {output.layers} --class_table {output.classes}"
-        " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+        "python $GIGRAPH_SCRIPTS/network.py --layers {output.layers} --class_table {output.classes}"
+        ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule manifest:
-    message:
-        "List and decode the images of shard {wildcards.shard}"
     input:
         PLAN.image_folder if PLAN.drawn else [],
     output:
@@ -68,18 +72,20 @@ rule manifest:
         results("logs/manifest/{shard}.log"),
     benchmark:
         results("benchmarks/manifest/{shard}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("manifest"),
         lineage=lineage("manifest"),
+    message:
+        "List and decode the images of shard {wildcards.shard}"
     shell:
-        "python {SCRIPTS}/manifest.py --manifest {output.manifest} --rejected {output.rejected}"
+        "python $GIGRAPH_SCRIPTS/manifest.py --manifest {output.manifest} --rejected {output.rejected}"
         " --shard {wildcards.shard} --settings {params.settings:q} --lineage {params.lineage}"
-        " --compute {COMPUTE:q} --log {log}"
+        ' --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule selection:
-    message:
-        "Choose the images to attribute"
     input:
         manifests=sharded("manifest/{shard}.parquet"),
         rejected=sharded("manifest/{shard}.rejected.parquet"),
@@ -91,11 +97,15 @@ rule selection:
         results("logs/selection.log"),
     benchmark:
         results("benchmarks/selection.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("selection"),
         lineage=lineage("selection"),
+    message:
+        "Choose the images to attribute"
     shell:
-        "python {SCRIPTS}/selection.py --manifests {input.manifests} --rejects {input.rejected}"
+        "python $GIGRAPH_SCRIPTS/selection.py --manifests {input.manifests} --rejects {input.rejected}"
         " --predictions {input.predictions}"
         " --selection {output.selection} --rejected {output.rejected}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
@@ -103,10 +113,12 @@ rule selection:
 
 # All layers of a shard in one sweep. `update` keeps the tables of the layers that are up to date.
 rule sample:
-    message:
-        "Sample the PFVs of shard {wildcards.shard}, all layers in one sweep"
     input:
-        unless_current([results("layers.parquet")], "sample", results("pfvs/{layer}/{shard}.parquet")),
+        unless_current(
+            [results("layers.parquet")],
+            "sample",
+            results("pfvs/{layer}/{shard}.parquet"),
+        ),
         manifest=results("manifest/{shard}.parquet"),
     output:
         [update(results(f"pfvs/{layer}/{{shard}}.parquet")) for layer in LAYERS],
@@ -115,18 +127,21 @@ rule sample:
         results("logs/sample/{shard}.log"),
     benchmark:
         results("benchmarks/sample/{shard}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=lambda wildcards: PLAN.sweep_json(wildcards.shard),
+        folder=lambda wildcards: results("pfvs"),
         lineage=lineage("sample"),
+    message:
+        "Sample the PFVs of shard {wildcards.shard}, all layers in one sweep"
     shell:
-        "python {SCRIPTS}/sample.py --manifest {input.manifest} --predictions {output.predictions}"
-        " --folder {PLAN.root}/pfvs --shard {wildcards.shard} --settings {params.settings:q}"
-        " --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+        "python $GIGRAPH_SCRIPTS/sample.py --manifest {input.manifest} --predictions {output.predictions}"
+        " --folder {params.folder} --shard {wildcards.shard} --settings {params.settings:q}"
+        ' --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule images:
-    message:
-        "Gather the manifest and the predictions"
     input:
         classes=results("classes.parquet"),
         manifests=sharded("manifest/{shard}.parquet"),
@@ -137,8 +152,12 @@ rule images:
         results("logs/images.log"),
     benchmark:
         results("benchmarks/images.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         lineage=lineage("images"),
+    message:
+        "Gather the manifest and the predictions"
     shell:
-        "python {SCRIPTS}/images.py --manifests {input.manifests} --predictions {input.predictions}"
+        "python $GIGRAPH_SCRIPTS/images.py --manifests {input.manifests} --predictions {input.predictions}"
         " --images {output} --lineage {params.lineage} --log {log}"

@@ -2,58 +2,72 @@
 
 
 rule fidelity:
-    message:
-        "Measure how well the concepts reconstruct ({wildcards.method}, Table 1)"
     input:
         concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
-        coefficients=[path for layer in LAYERS for path in sharded(f"{{method}}/coefficients/{layer}/{{shard}}.parquet")],
+        coefficients=[
+            path
+            for layer in LAYERS
+            for path in sharded(f"{{method}}/coefficients/{layer}/{{shard}}.parquet")
+        ],
     output:
         results("{method}/evaluation/fidelity.parquet"),
     log:
         results("logs/{method}/fidelity.log"),
     benchmark:
         results("benchmarks/{method}/fidelity.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("fidelity"),
         lineage=lineage("fidelity"),
-        folder=results("{method}"),
+        folder=lambda wildcards: results(wildcards.method),
+    message:
+        "Measure how well the concepts reconstruct ({wildcards.method}, Table 1)"
     shell:
-        "python {SCRIPTS}/fidelity.py --folder {params.folder} --fidelity {output}"
+        "python $GIGRAPH_SCRIPTS/fidelity.py --folder {params.folder} --fidelity {output}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
 rule alignment:
-    message:
-        "Compare the concepts with the drawn parts ({wildcards.method})"
     input:
         layers=results("layers.parquet"),
         centres=expand(results("centres/{layer}.parquet"), layer=LAYERS),
         concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
-        calibrations=expand(results("{{method}}/calibration/{layer}.parquet"), layer=LAYERS),
-        pfvs=[path for layer in LAYERS for path in sharded(f"pfvs/{layer}/{{shard}}.parquet")],
+        calibrations=expand(
+            results("{{method}}/calibration/{layer}.parquet"), layer=LAYERS
+        ),
+        pfvs=[
+            path
+            for layer in LAYERS
+            for path in sharded(f"pfvs/{layer}/{{shard}}.parquet")
+        ],
     output:
         results("{method}/evaluation/alignment.parquet"),
     log:
         results("logs/{method}/alignment.log"),
     benchmark:
         results("benchmarks/{method}/alignment.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("alignment"),
         lineage=lineage("alignment"),
-        root=str(PLAN.root),
+        root=lambda wildcards: str(PLAN.root),
+    message:
+        "Compare the concepts with the drawn parts ({wildcards.method})"
     shell:
-        "python {SCRIPTS}/alignment.py --root {params.root} --alignment {output}"
-        " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+        "python $GIGRAPH_SCRIPTS/alignment.py --root {params.root} --alignment {output}"
+        ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule figures:
-    message:
-        "Draw the figures ({wildcards.method})"
     input:
         fidelity=results("{method}/evaluation/fidelity.parquet"),
         edges=results("{method}/graph/edges.parquet"),
         attributions=[
-            path for a, b in PLAN.pairs for path in sharded(f"{{method}}/attributions/{a}--{b}/{{shard}}.parquet")
+            path
+            for a, b in PLAN.pairs
+            for path in sharded(f"{{method}}/attributions/{a}--{b}/{{shard}}.parquet")
         ],
     output:
         report(
@@ -78,9 +92,13 @@ rule figures:
         results("logs/{method}/figures.log"),
     benchmark:
         results("benchmarks/{method}/figures.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("figures"),
         lineage=lineage("figures"),
-        folder=results("{method}"),
+        folder=lambda wildcards: results(wildcards.method),
+    message:
+        "Draw the figures ({wildcards.method})"
     shell:
-        "python {SCRIPTS}/figures.py --folder {params.folder} --settings {params.settings:q} --log {log}"
+        "python $GIGRAPH_SCRIPTS/figures.py --folder {params.folder} --settings {params.settings:q} --log {log}"

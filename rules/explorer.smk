@@ -2,17 +2,19 @@
 
 
 rule exemplars:
-    message:
-        "Picture the concepts of {wildcards.layer} ({wildcards.method}, iERFs by Eq. 10)"
     input:
         selection=results("selection.parquet"),
         manifests=sharded("manifest/{shard}.parquet"),
         centre=results("centres/{layer}.parquet"),
         concepts=results("{method}/concepts/{layer}.parquet"),
         kept=results("{method}/kept/{layer}.parquet"),
-        pfvs=unless_current(PFVS, "exemplars", results("{method}/exemplars/{layer}/exemplars.parquet")),
+        pfvs=unless_current(
+            PFVS, "exemplars", results("{method}/exemplars/{layer}/exemplars.parquet")
+        ),
         coefficients=sharded("{method}/coefficients/{layer}/{shard}.parquet"),
-        attributions=sharded("{method}/attributions/{layer}--" + CLASSES + "/{shard}.parquet"),
+        attributions=sharded(
+            "{method}/attributions/{layer}--" + CLASSES + "/{shard}.parquet"
+        ),
     output:
         exemplars=results("{method}/exemplars/{layer}/exemplars.parquet"),
         localisation=results("{method}/exemplars/{layer}/localisation.parquet"),
@@ -21,20 +23,22 @@ rule exemplars:
         results("logs/{method}/exemplars/{layer}.log"),
     benchmark:
         results("benchmarks/{method}/exemplars/{layer}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("exemplars"),
         lineage=lineage("exemplars"),
+    message:
+        "Picture the concepts of {wildcards.layer} ({wildcards.method}, iERFs by Eq. 10)"
     shell:
-        "python {SCRIPTS}/exemplars.py --selection {input.selection} --manifests {input.manifests}"
+        "python $GIGRAPH_SCRIPTS/exemplars.py --selection {input.selection} --manifests {input.manifests}"
         " --centre {input.centre} --concepts {input.concepts} --kept {input.kept} --pfvs {input.pfvs}"
         " --coefficients {input.coefficients} --attributions {input.attributions}"
         " --exemplars {output.exemplars} --localisation {output.localisation} --sheets {output.sheets}"
-        " --settings {params.settings:q} --lineage {params.lineage} --compute {COMPUTE:q} --log {log}"
+        ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule explorer:
-    message:
-        "Build the explorer"
     input:
         results("images.parquet"),
         results("classes.parquet"),
@@ -45,17 +49,24 @@ rule explorer:
         results(f"{METHODS[0]}/graph/kept.parquet"),
         results(f"{METHODS[0]}/evaluation/fidelity.parquet"),
         results(f"{METHODS[0]}/evaluation/alignment.parquet") if PLAN.drawn else [],
-        expand(results(f"{METHODS[0]}/exemplars/{{layer}}/exemplars.parquet"), layer=LAYERS),
+        expand(
+            results(f"{METHODS[0]}/exemplars/{{layer}}/exemplars.parquet"),
+            layer=LAYERS,
+        ),
     output:
         results("explorer/index.html"),
     log:
         results("logs/explorer.log"),
     benchmark:
         results("benchmarks/explorer.tsv")
+    conda:
+        "../envs/gigraph.yaml"
     params:
         settings=settings("explorer"),
         lineage=lineage("explorer"),
-        root=str(PLAN.root),
+        root=lambda wildcards: str(PLAN.root),
+    message:
+        "Build the explorer"
     shell:
-        "python {SCRIPTS}/explorer.py --root {params.root} --index {output}"
+        "python $GIGRAPH_SCRIPTS/explorer.py --root {params.root} --index {output}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"

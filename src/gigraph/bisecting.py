@@ -155,9 +155,7 @@ def bisect(
     return nodes.tree(rows, leaf, len(x), k)
 
 
-def concept_vectors(
-    x: np.ndarray, labels: np.ndarray, k: int, scale: Literal["mean", "unit"] = "mean"
-) -> np.ndarray:
+def concept_vectors(x: np.ndarray, labels: np.ndarray, k: int, scale: Literal["mean", "unit"] = "mean") -> np.ndarray:
     """Average each concept's members (App. B, last step).
 
     Parameters
@@ -197,9 +195,7 @@ def cohesion(x: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     return (np.linalg.norm(sums, axis=1) / np.maximum(counts, 1)).astype(np.float32)
 
 
-def _label_sums(
-    x: np.ndarray, labels: np.ndarray, k: int, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _label_sums(x: np.ndarray, labels: np.ndarray, k: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted sums [k, C] float64 and the member counts [k] of each label."""
     counts = np.bincount(labels[labels >= 0], minlength=k)
     order = np.argsort(labels, kind="stable")[len(labels) - counts.sum() :]
@@ -380,9 +376,7 @@ def _seed_rows(xp: Any, x: Any, ids: Any, rows: Any, slot: Any, keys: Any) -> tu
         among = of_redo[slot[again]]
         cosines = _dots(xp, x, rows[again], x[a[redo]].astype(xp.float64), among)
         least = again[
-            xp.lexsort(
-                xp.stack([xp.arange(len(again)).astype(xp.float64), cosines, among.astype(xp.float64)])
-            )
+            xp.lexsort(xp.stack([xp.arange(len(again)).astype(xp.float64), cosines, among.astype(xp.float64)]))
         ]
         b[redo] = rows[least[xp.searchsorted(xp.sort(among), xp.arange(len(redo)))]]
         alike = _dots(xp, x, b, x[a].astype(xp.float64), own)
@@ -567,9 +561,7 @@ if njit is not None:
             out[c] = s[c] / length
 
     @njit(cache=True)
-    def _direction_compiled(
-        c0: np.ndarray, c1: np.ndarray, scratch: np.ndarray, d: np.ndarray
-    ) -> tuple[float, float]:
+    def _direction_compiled(c0: np.ndarray, c1: np.ndarray, scratch: np.ndarray, d: np.ndarray) -> tuple[float, float]:
         """Write d as `_directions` does; return bounds on how far it moved, and on its length."""
         for c in range(d.size):
             difference = c1[c] - c0[c]

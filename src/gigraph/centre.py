@@ -98,9 +98,7 @@ def _value(root: nn.Module, argument: Any) -> Any:
     return argument
 
 
-def _batchnorm(
-    mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> BatchNorm:
+def _batchnorm(mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> BatchNorm:
     gamma = torch.ones_like(mean).double() if weight is None else weight.double()
     beta = torch.zeros_like(mean).double() if bias is None else bias.double()
     scale = gamma / torch.sqrt(var.double() + eps)

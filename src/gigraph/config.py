@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -298,7 +299,7 @@ class Config(Section):
     def pairs(self) -> list[tuple[str, str]]:
         """Return every (source, target): consecutive layers, each layer -> classes, and the config's own."""
         names = self.names
-        wanted = [*zip(names, names[1:], strict=False), *((name, CLASSES) for name in names), *self.attribution.pairs]
+        wanted = [*itertools.pairwise(names), *((name, CLASSES) for name in names), *self.attribution.pairs]
         return list(dict.fromkeys(wanted))
 
 
@@ -349,6 +350,8 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
     """Return the keys that are allowed where an unknown one stood."""
     fields: Any = model
     for step in location:
-        field = fields.model_fields.get(step) if isinstance(fields, type) and issubclass(fields, BaseModel) else None
+        field = (
+            fields.model_fields.get(str(step)) if isinstance(fields, type) and issubclass(fields, BaseModel) else None
+        )
         fields = field.annotation if field is not None else LayerEntry
     return list(fields.model_fields) if isinstance(fields, type) and issubclass(fields, BaseModel) else []

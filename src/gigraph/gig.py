@@ -260,8 +260,14 @@ def attribute(
 
 
 def ablate(
-    segment: Segment, score: Score, vectors: Tensor, start: Tensor, image: Decomposition, sources: list[int],
-    targets: Tensor, batch: int = 256,
+    segment: Segment,
+    score: Score,
+    vectors: Tensor,
+    start: Tensor,
+    image: Decomposition,
+    sources: list[int],
+    targets: Tensor,
+    batch: int = 256,
 ) -> Tensor:
     """Delete each source concept from X~ in turn and recompute the targets, exactly.
 

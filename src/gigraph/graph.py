@@ -153,7 +153,13 @@ def keep(edges: Edges, count: int) -> Kept:
 
 def shared(first: Kept, a: int, b: int, count: int) -> list[int]:
     """Return the concepts that two classes share: kept for both, ranked by the smaller of the two relevances."""
-    one = {int(c): float(r) for c, r in zip(first.concept[first.scope == a], first.relevance[first.scope == a], strict=True)}
-    two = {int(c): float(r) for c, r in zip(first.concept[first.scope == b], first.relevance[first.scope == b], strict=True)}
+    one = {
+        int(c): float(r)
+        for c, r in zip(first.concept[first.scope == a], first.relevance[first.scope == a], strict=True)
+    }
+    two = {
+        int(c): float(r)
+        for c, r in zip(first.concept[first.scope == b], first.relevance[first.scope == b], strict=True)
+    }
     both = sorted(one.keys() & two.keys(), key=lambda c: (-min(one[c], two[c]), c))
     return both[:count]

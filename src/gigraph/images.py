@@ -73,13 +73,9 @@ def scan(folder: Path | str) -> list[Entry]:
     """
     root = Path(folder)
     if not root.exists():
-        raise UserError(
-            f"images.source: there is no folder {root}; correct the path (it is relative to {Path.cwd()})"
-        )
+        raise UserError(f"images.source: there is no folder {root}; correct the path (it is relative to {Path.cwd()})")
     if not root.is_dir():
-        raise UserError(
-            f"images.source: {root} is a file, not a folder; give the folder that holds the class folders"
-        )
+        raise UserError(f"images.source: {root} is a file, not a folder; give the folder that holds the class folders")
     files, folders = _listed(root)
     home = _identity(root.stat())
     flat = [_entry(e, e.name, None, -1) for e in files]
@@ -92,14 +88,10 @@ def scan(folder: Path | str) -> list[Entry]:
     for label, entry in enumerate(folders):
         below = sorted(_below(Path(entry.path), f"{entry.name}/", entry.name, label, (home,)))
         if not below:
-            raise UserError(
-                f"images.source: class folder {entry.name} of {root} holds no images; fill or remove it"
-            )
+            raise UserError(f"images.source: class folder {entry.name} of {root} holds no images; fill or remove it")
         entries.extend(below)
     if not entries:
-        raise UserError(
-            f"images.source: {root} holds no images ({', '.join(sorted(s[1:] for s in SUFFIXES))})"
-        )
+        raise UserError(f"images.source: {root} holds no images ({', '.join(sorted(s[1:] for s in SUFFIXES))})")
     _check_ids(entries)
     return entries
 
@@ -183,9 +175,7 @@ def listing_digests(entries: Iterable[Entry], shards: int) -> list[str]:
     for entry in entries:
         lines[entry.image_id % shards].append(f"{entry.path}\0{entry.size}\0{entry.mtime_ns}")
     return [
-        hashlib.blake2b(
-            "\n".join(sorted(shard)).encode("utf-8", "surrogateescape"), digest_size=8
-        ).hexdigest()
+        hashlib.blake2b("\n".join(sorted(shard)).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
         for shard in lines
     ]
 
@@ -231,9 +221,7 @@ def decode(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image:
         PIL.Image.MAX_IMAGE_PIXELS = max(PIL.Image.MAX_IMAGE_PIXELS or 0, max_pixels)
         with PIL.Image.open(path) as opened:
             if opened.width * opened.height > max_pixels:
-                raise Unreadable(
-                    f"{opened.width}x{opened.height} pixels, above images.max_pixels ({max_pixels})"
-                )
+                raise Unreadable(f"{opened.width}x{opened.height} pixels, above images.max_pixels ({max_pixels})")
             opened.load()
             return _rgb(_upright(opened))
     except Unreadable:
@@ -515,9 +503,7 @@ def batches(
         yield stacked(ids, ready)
 
 
-def _ahead(
-    images: Iterable[tuple[int, Path]], one: Any, workers: int, depth: int
-) -> Iterator[tuple[int, Path, Any]]:
+def _ahead(images: Iterable[tuple[int, Path]], one: Any, workers: int, depth: int) -> Iterator[tuple[int, Path, Any]]:
     """Yield (id, path, one(path)) in order, with up to `depth` paths being worked on ahead."""
     if workers == 0:
         for identity, path in images:

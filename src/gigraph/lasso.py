@@ -259,9 +259,7 @@ def calibrate(
         found = trial(guess)
         if best is None or abs(found.nonzeros - nonzeros) < abs(best.nonzeros - nonzeros):
             best = found
-        if abs(found.nonzeros - nonzeros) <= accuracy * nonzeros or (
-            guess == floor and found.nonzeros < nonzeros
-        ):
+        if abs(found.nonzeros - nonzeros) <= accuracy * nonzeros or (guess == floor and found.nonzeros < nonzeros):
             break
         if found.nonzeros < nonzeros:
             high, high_count = guess, found.nonzeros
@@ -297,9 +295,7 @@ def _checked(
         raise ValueError("lambda must be finite and not negative")
     free = np.flatnonzero((lams == 0) & x.any(axis=1))
     if len(free) and (needs := free[lambda_max(x[free], v) > 0]).size:
-        raise ValueError(
-            f"lambda is zero for sample {needs[0]}, which is not orthogonal to the concept vectors"
-        )
+        raise ValueError(f"lambda is zero for sample {needs[0]}, which is not orthogonal to the concept vectors")
     return x, v, lams
 
 
@@ -510,9 +506,7 @@ class _Torch:
             r[part] -= self.torch.bmm(u[part, None].double(), self.wide[work[part]])[:, 0]
         return r
 
-    def _gaps(
-        self, x: Any, r: Any, c: Any, lam: Any, work: Any, u: Any, tol: float, last: bool
-    ) -> tuple[Any, Any]:
+    def _gaps(self, x: Any, r: Any, c: Any, lam: Any, work: Any, u: Any, tol: float, last: bool) -> tuple[Any, Any]:
         """Return each sample's relative gap, infinite where not worth certifying yet, and relative error."""
         torch = self.torch
         xx, xr, rr = (x * x).sum(1), (x * r).sum(1), (r * r).sum(1)
@@ -821,9 +815,7 @@ if njit is not None:
         return done
 
     @njit(cache=True)
-    def _grow(
-        c: np.ndarray, lam: np.ndarray, work: np.ndarray, size: np.ndarray, active: np.ndarray
-    ) -> np.ndarray:
+    def _grow(c: np.ndarray, lam: np.ndarray, work: np.ndarray, size: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Append its worst violators |c_j| > lambda to each support, at most as many again; return widths."""
         width = np.empty(active.size, dtype=np.int64)
         inside = np.zeros(c.shape[1], dtype=np.bool_)

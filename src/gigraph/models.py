@@ -256,9 +256,7 @@ def _made_by(factory: Callable[..., Any], source: str, arguments: dict[str, Any]
     if isinstance(factory, nn.Module) and not arguments:
         return factory
     if not callable(factory) or isinstance(factory, nn.Module):
-        raise UserError(
-            f"model.source: {source} is no factory; name a function or class that returns the model"
-        )
+        raise UserError(f"model.source: {source} is no factory; name a function or class that returns the model")
     try:
         model = factory(**arguments)
     except Exception as error:  # the user's code runs here
@@ -315,9 +313,7 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         try:
             content: Any = load_file(file)
         except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{what} is damaged or no safetensors file ({_line(error)}); fetch it again"
-            ) from error
+            raise UserError(f"{what} is damaged or no safetensors file ({_line(error)}); fetch it again") from error
     else:
         content = _read_pickle(file, what)
     while isinstance(content, Mapping):
@@ -325,11 +321,7 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         content = inner
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         held = (
             f"a mapping with keys {', '.join(map(str, list(content)[:4]))}"
             if isinstance(content, Mapping)
@@ -351,16 +343,10 @@ def _read_pickle(file: Path, what: str) -> Any:
         scripted = "TorchScript" in text
         if scripted or (isinstance(error, pickle.UnpicklingError) and _is_checkpoint(file, text)):
             reason = (
-                "is a TorchScript archive"
-                if scripted
-                else "holds more than tensors and would have to be unpickled"
+                "is a TorchScript archive" if scripted else "holds more than tensors and would have to be unpickled"
             )
-            raise UserError(
-                f"{what} {reason}, which can run any code; save model.state_dict() instead"
-            ) from error
-        raise UserError(
-            f"{what} is damaged or no checkpoint ({type(error).__name__}); fetch it again"
-        ) from error
+            raise UserError(f"{what} {reason}, which can run any code; save model.state_dict() instead") from error
+        raise UserError(f"{what} is damaged or no checkpoint ({type(error).__name__}); fetch it again") from error
 
 
 def _is_checkpoint(file: Path, message: str) -> bool:

@@ -113,9 +113,7 @@ class Network:
         Number of classes K.
     """
 
-    def __init__(
-        self, model: nn.Module, image_shape: tuple[int, int, int] = (3, 224, 224), name: str = "the model"
-    ):
+    def __init__(self, model: nn.Module, image_shape: tuple[int, int, int] = (3, 224, 224), name: str = "the model"):
         traced = trace(model, image_shape, name)
         if any(is_a(traced.module, node, _ATTENTION) for node in traced.module.graph.nodes):
             _use_plain_attention()
@@ -149,15 +147,11 @@ class Network:
         for path, name in self._modules.items():
             if path:
                 endings.setdefault(self._pre_activation(self.node(name)).name, []).append(path)
-        own = {
-            str(node.target): node.name for node in self.graph_module.graph.nodes if node.op == "call_module"
-        }
+        own = {str(node.target): node.name for node in self.graph_module.graph.nodes if node.op == "call_module"}
         # Blocks before single operations, the innermost block first (layer1.2 rather than layer1); of
         # operations the node's own rather than the activation or dropout behind it.
         for name, paths in endings.items():
-            paths.sort(
-                key=lambda path: (path not in self._blocks, own.get(path) != name, -path.count("."), path)
-            )
+            paths.sort(key=lambda path: (path not in self._blocks, own.get(path) != name, -path.count("."), path))
         return [
             CutPoint(node.name, tuple(endings.get(node.name, ())), tuple(node.meta["shape"][1:]))
             for node in self._between[1:-1]
@@ -188,13 +182,9 @@ class Network:
         found = self._pre_activation(self._find(name))
         what = name if found.name == name else f"{name} (node {found.name})"
         if found is self._between[-1]:
-            raise UserError(
-                f"layer {what} is the model's output, which is always there as {CLASSES!r}: leave it out"
-            )
+            raise UserError(f"layer {what} is the model's output, which is always there as {CLASSES!r}: leave it out")
         if found is self._between[0]:
-            raise UserError(
-                f"layer {what} is the input itself; take one of the cut points {self._around(found)}"
-            )
+            raise UserError(f"layer {what} is the input itself; take one of the cut points {self._around(found)}")
         if found not in self._cuts:
             raise UserError(
                 f"layer {what} does not depend on the image; take a cut point, such as {self._around(found)}"
@@ -239,9 +229,7 @@ class Network:
         return layers
 
     def _find(self, name: str) -> fx.Node:
-        nodes = {
-            node.name: node for node in self.graph_module.graph.nodes if node.op not in {"output", "get_attr"}
-        }
+        nodes = {node.name: node for node in self.graph_module.graph.nodes if node.op not in {"output", "get_attr"}}
         if name in self._modules:
             return nodes[self._modules[name]]
         if name in nodes:
@@ -452,9 +440,7 @@ def _fold(linear: Any, scale: Tensor, shift: Tensor) -> nn.Module:
     weight, bias = linear.weight, linear.bias
     rows = scale.reshape(-1, *[1] * (weight.ndim - 1))
     with torch.no_grad():
-        fused.weight = nn.Parameter(
-            (weight.double() * rows).to(weight.dtype), requires_grad=weight.requires_grad
-        )
+        fused.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), requires_grad=weight.requires_grad)
         old = 0 if bias is None else bias.double()
         fused.bias = nn.Parameter((old * scale + shift).to(weight.dtype), requires_grad=weight.requires_grad)
     return fused
@@ -519,9 +505,7 @@ def _search(root: nn.Module, start: fx.Node, *, read: bool) -> int | None:
 def _keeps_axes(root: nn.Module, node: fx.Node, shape: tuple[int, ...]) -> bool:
     """Return whether a node's axes mean what those of its neighbour of this shape do."""
     other = node.meta.get("shape")
-    return other == shape or (
-        other is not None and len(other) == len(shape) and is_a(root, node, (torch.cat,))
-    )
+    return other == shape or (other is not None and len(other) == len(shape) and is_a(root, node, (torch.cat,)))
 
 
 def _permutation(root: nn.Module, node: fx.Node, rank: int) -> tuple[int, ...] | None:

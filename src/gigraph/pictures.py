@@ -64,7 +64,9 @@ def _blur(image: Image.Image, radius: float) -> Image.Image:
 
 def dim(image: Image.Image, weights: np.ndarray) -> Image.Image:
     """Return the image at full brightness where the weights [H, W] are 1 and dimmed where they are 0."""
-    mask = Image.fromarray((np.clip(weights, 0, 1) * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
+    mask = Image.fromarray((np.clip(weights, 0, 1) * 255).astype(np.uint8)).resize(
+        image.size, Image.Resampling.BILINEAR
+    )
     pixels = np.asarray(image, np.float32)
     grey = pixels.mean(2, keepdims=True)
     dark = CONTEXT * (0.35 * pixels + 0.65 * grey)
@@ -72,7 +74,9 @@ def dim(image: Image.Image, weights: np.ndarray) -> Image.Image:
     return Image.fromarray((alpha * pixels + (1 - alpha) * dark).round().astype(np.uint8))
 
 
-def exemplar_tile(image: Image.Image, relevance: np.ndarray, side: int) -> tuple[Image.Image, tuple[int, int, int, int]]:
+def exemplar_tile(
+    image: Image.Image, relevance: np.ndarray, side: int
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
     """Return a PFV's tile: the image cropped to the iERF with the context dimmed, and the crop's box.
 
     Parameters
@@ -86,7 +90,7 @@ def exemplar_tile(image: Image.Image, relevance: np.ndarray, side: int) -> tuple
     """
     height, width = relevance.shape
     weights = field_weights(relevance, blur=max(height, width) / 64)
-    left, top, right, bottom = spread_box(np.where(weights > 0.1, weights, 0), least=max(height, width) // 4)
+    left, top, right, _ = spread_box(np.where(weights > 0.1, weights, 0), least=max(height, width) // 4)
     margin = (right - left) // 8
     side_in = min(right - left + 2 * margin, height, width)
     left = int(np.clip(left - margin, 0, width - side_in))

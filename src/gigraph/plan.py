@@ -83,7 +83,9 @@ class Plan:
             files.append(("model.source", source.rpartition(":")[0]))
         for key, file in files:
             if not Path(file).is_file():
-                raise UserError(f"config: {key}: there is no file {file}; correct the path (it is relative to {Path.cwd()})")
+                raise UserError(
+                    f"config: {key}: there is no file {file}; correct the path (it is relative to {Path.cwd()})"
+                )
         return [file for _, file in files]
 
     def pairs_from(self, source: str) -> list[str]:
@@ -145,7 +147,11 @@ class Plan:
         """Return the settings that a stage's result depends on, for one job's wildcards (layer, source, ...)."""
         c = self.config
         images = {"source": str(self.image_folder), **c.images.model_dump(include={"shards", "limit_per_class"})}
-        network = {"model": self.model_settings, "preprocessing": c.preprocessing.model_dump(), "image_size": self.image_size}
+        network = {
+            "model": self.model_settings,
+            "preprocessing": c.preprocessing.model_dump(),
+            "image_size": self.image_size,
+        }
         attribution = c.attribution.model_dump(exclude={"pairs"})
         layer = c.layer(of["layer"]) if "layer" in of else None
         match stage:
@@ -163,7 +169,11 @@ class Plan:
                 }
                 return {
                     **network,
-                    "images": {**images, "classes": c.images.classes, "count": c.menagerie.count if self.drawn else None},
+                    "images": {
+                        **images,
+                        "classes": c.images.classes,
+                        "count": c.menagerie.count if self.drawn else None,
+                    },
                     "contribution": c.contribution.method,
                     "layers": per_layer,
                 }
@@ -179,8 +189,13 @@ class Plan:
                 }
             case "sample":
                 sampling = {"layer": of["layer"], **layer.sampling.model_dump()} if layer else {}
-                return {**network, "seed": c.seed, "contribution": c.contribution.model_dump(), **sampling,
-                        "source": images["source"]}
+                return {
+                    **network,
+                    "seed": c.seed,
+                    "contribution": c.contribution.model_dump(),
+                    **sampling,
+                    "source": images["source"],
+                }
             case "images":
                 return {}
             case "centre":
@@ -188,38 +203,68 @@ class Plan:
                 return {"layer": of["layer"], "center": layer.concepts.center}
             case "concepts":
                 assert layer
-                return {"seed": c.seed, "layer": of["layer"], "method": of["method"],
-                        **layer.concepts.model_dump(exclude={"center"})}
+                return {
+                    "seed": c.seed,
+                    "layer": of["layer"],
+                    "method": of["method"],
+                    **layer.concepts.model_dump(exclude={"center"}),
+                }
             case "calibration":
                 assert layer
                 return {"seed": c.seed, "layer": of["layer"], **layer.coefficients.model_dump()}
             case "coefficients":
                 assert layer
-                return {**network, "layer": of["layer"], "tolerance": layer.coefficients.tolerance,
-                        "source": images["source"]}
+                return {
+                    **network,
+                    "layer": of["layer"],
+                    "tolerance": layer.coefficients.tolerance,
+                    "source": images["source"],
+                }
             case "attribution":
                 return {**network, **attribution, "layers": [of["source"], of["target"]], "images": images["source"]}
             case "kept":
                 return {"layer": of["layer"], "class_targets": c.attribution.class_targets}
             case "ablation":
-                return {**network, "layers": [of["source"], of["target"]], "class_output": c.attribution.class_output,
-                        "baseline": c.attribution.baseline}
+                return {
+                    **network,
+                    "layers": [of["source"], of["target"]],
+                    "class_output": c.attribution.class_output,
+                    "baseline": c.attribution.baseline,
+                }
             case "graph":
                 return {"layers": self.layers, "pairs": self.pairs, "shards": len(self.shards)}
             case "exemplars":
-                return {**network, **c.exemplars.model_dump(), "layer": of["layer"], "images": images["source"],
-                        "contribution": c.contribution.method}
+                return {
+                    **network,
+                    **c.exemplars.model_dump(),
+                    "layer": of["layer"],
+                    "images": images["source"],
+                    "contribution": c.contribution.method,
+                }
             case "fidelity":
                 return {"layers": self.layers, "shards": len(self.shards)}
             case "alignment":
-                return {**network, "seed": c.menagerie.seed, "size": c.menagerie.size, "layers": self.layers,
-                        "shards": len(self.shards), "method": of["method"]}
+                return {
+                    **network,
+                    "seed": c.menagerie.seed,
+                    "size": c.menagerie.size,
+                    "layers": self.layers,
+                    "shards": len(self.shards),
+                    "method": of["method"],
+                }
             case "figures":
                 return {"pairs": self.pairs, "shards": len(self.shards)}
             case "explorer":
-                return {**c.explorer.model_dump(), **c.graph.model_dump(), "method": c.methods[0],
-                        **c.exemplars.model_dump(), "layers": self.layers, "model": c.model.source,
-                        "class_output": c.attribution.class_output, "drawn": self.drawn}
+                return {
+                    **c.explorer.model_dump(),
+                    **c.graph.model_dump(),
+                    "method": c.methods[0],
+                    **c.exemplars.model_dump(),
+                    "layers": self.layers,
+                    "model": c.model.source,
+                    "class_output": c.attribution.class_output,
+                    "drawn": self.drawn,
+                }
         raise ValueError(f"no stage {stage!r}")
 
     def settings_json(self, stage: str, **of: Any) -> str:
@@ -263,9 +308,7 @@ class Plan:
             case "sample":
                 return [*self._model, self.lineage("manifest", shard=of["shard"])]
             case "images":
-                return [
-                    run(stage, shard=shard) for stage in ("manifest", "sample") for shard in self.shards
-                ]
+                return [run(stage, shard=shard) for stage in ("manifest", "sample") for shard in self.shards]
             case "centre":
                 return [*self._model, *self._sampled(of["layer"])]
             case "concepts":
@@ -295,9 +338,7 @@ class Plan:
                     for shard in self.shards
                 ] + [run("kept", method=method, layer=of["source"])]
             case "graph" | "figures":
-                return [
-                    run("ablation", method=method, source=source, target=target) for source, target in self.pairs
-                ]
+                return [run("ablation", method=method, source=source, target=target) for source, target in self.pairs]
             case "exemplars":
                 return [run("kept", method=method, layer=of["layer"])]
             case "fidelity":

@@ -37,7 +37,9 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
     parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
     for name in files:
         nargs = {"+": "*", "?": "?"}.get(name[-1])
-        parser.add_argument(f"--{name.rstrip('+?')}", nargs=nargs, required=nargs is None, default=[] if nargs == "*" else None)
+        parser.add_argument(
+            f"--{name.rstrip('+?')}", nargs=nargs, required=nargs is None, default=[] if nargs == "*" else None
+        )
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--lineage", default="")
     parser.add_argument("--compute", type=lambda text: Compute.model_validate_json(text), default=Compute())

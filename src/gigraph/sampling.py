@@ -36,7 +36,7 @@ def draw_positions(
     fallback : array of bool [N, min(count, P)]
         True where no positive contribution was left, so that the position was drawn uniformly.
     """
-    n, p = contribution.shape
+    p = contribution.shape[1]
     u = uniform(seed, text_key(layer), np.asarray(image_ids)[:, None], np.arange(p)[None])  # [N, P]
     waiting = -np.log(u)
     rate = np.maximum(contribution.astype(np.float64), 0)

@@ -143,12 +143,14 @@ class Sweep:
         )
 
     def _target(self, node: fx.Node) -> Any:
-        return self.module.get_submodule(node.target) if node.op == "call_module" else node.target
+        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
 
     def _is(self, node: fx.Node, kinds: tuple[Any, ...]) -> bool:
         target = self._target(node)
         classes = tuple(kind for kind in kinds if isinstance(kind, type))
-        return isinstance(target, classes) if node.op == "call_module" else any(target is k or target == k for k in kinds)
+        return (
+            isinstance(target, classes) if node.op == "call_module" else any(target is k or target == k for k in kinds)
+        )
 
     def _check(self, node: fx.Node, leaves: int) -> None:
         if self._is(node, ACTIVATIONS) or self._is(node, LINEAR) or (leaves == 1 and self._is(node, SCALING)):
@@ -241,7 +243,9 @@ class Sweep:
         source = self.order[0]
         return self._back(start, relevance, {source.name})[source.name]
 
-    def _back(self, start: fx.Node, relevance: Tensor, keep: frozenset[str] | set[str] | None = None) -> dict[str, Tensor]:
+    def _back(
+        self, start: fx.Node, relevance: Tensor, keep: frozenset[str] | set[str] | None = None
+    ) -> dict[str, Tensor]:
         keep = self.keep if keep is None else keep
         pending: dict[fx.Node, Tensor] = {start: relevance}
         found: dict[str, Tensor] = {}

@@ -24,8 +24,8 @@ class Subject:
     Parameters
     ----------
     settings : dict
-        With the keys ``model`` and ``preprocessing`` of the configuration, and ``image_size``, the (width, height) of an
-        image.
+        With the keys ``model`` and ``preprocessing`` of the configuration, and ``image_size``, the (width, height)
+        of an image.
     compute : Compute
         Device, batch size and threads.
     layers : sequence of str

@@ -32,78 +32,198 @@ _POSITION = [*_IMAGE, ("y", pa.int32()), ("x", pa.int32())]
 SCHEMAS: dict[str, pa.Schema] = {
     # one row per image, split by shard; paths are relative to the image folder
     "manifest": pa.schema(
-        [*_IMAGE, ("path", pa.string()), ("label", pa.int32()), ("class", pa.string()), ("width", pa.int32()),
-         ("height", pa.int32())]
+        [
+            *_IMAGE,
+            ("path", pa.string()),
+            ("label", pa.int32()),
+            ("class", pa.string()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+        ]
     ),
     "rejected": pa.schema([("path", pa.string()), ("reason", pa.string())]),
     # the images that are attributed
     "selection": pa.schema([*_IMAGE, ("path", pa.string()), ("label", pa.int32()), ("shard", pa.int32())]),
-    "predictions": pa.schema([*_IMAGE, ("predicted", pa.int32()), ("probability", pa.float32()),
-                              ("contribution_residual", pa.list_(pa.float32()))]),
+    "predictions": pa.schema(
+        [
+            *_IMAGE,
+            ("predicted", pa.int32()),
+            ("probability", pa.float32()),
+            ("contribution_residual", pa.list_(pa.float32())),
+        ]
+    ),
     "images": pa.schema(
-        [*_IMAGE, ("path", pa.string()), ("label", pa.int32()), ("class", pa.string()), ("width", pa.int32()),
-         ("height", pa.int32()), ("predicted", pa.int32()), ("probability", pa.float32())]
+        [
+            *_IMAGE,
+            ("path", pa.string()),
+            ("label", pa.int32()),
+            ("class", pa.string()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("predicted", pa.int32()),
+            ("probability", pa.float32()),
+        ]
     ),
     "classes": pa.schema([("label", pa.int32()), ("class", pa.string())]),
     # beta: the batch norms' net shift (Eq. 8), null where the layer has none
     "layers": pa.schema(
-        [("layer", pa.string()), ("node", pa.string()), ("layout", pa.string()), ("channels", pa.int32()),
-         ("height", pa.int32()), ("width", pa.int32()), ("beta", pa.list_(pa.float32()))]
+        [
+            ("layer", pa.string()),
+            ("node", pa.string()),
+            ("layout", pa.string()),
+            ("channels", pa.int32()),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("beta", pa.list_(pa.float32())),
+        ]
     ),
     "centre": pa.schema([("layer", pa.string()), ("center", pa.string()), ("beta", pa.list_(pa.float32()))]),
     # pfv: FixedSizeList<float32>[C], see `pfv_schema`
     "pfvs": pa.schema([*_POSITION, ("contribution", pa.float32()), ("fallback", pa.bool_())]),
-    "concepts": pa.schema([("concept", pa.int32()), ("size", pa.int32()), ("cohesion", pa.float32()),
-                           ("node", pa.int32())]),
+    "concepts": pa.schema(
+        [("concept", pa.int32()), ("size", pa.int32()), ("cohesion", pa.float32()), ("node", pa.int32())]
+    ),
     # the split tree (concept hierarchy): concept is null on inner nodes, parent is null on the root
     "tree": pa.schema([("node", pa.int32()), ("parent", pa.int32()), ("size", pa.int32()), ("concept", pa.int32())]),
-    "calibration": pa.schema([("layer", pa.string()), ("penalty", pa.string()), ("value", pa.float64()),
-                              ("nonzeros", pa.float64()), ("rel_l2", pa.float64())]),
+    "calibration": pa.schema(
+        [
+            ("layer", pa.string()),
+            ("penalty", pa.string()),
+            ("value", pa.float64()),
+            ("nonzeros", pa.float64()),
+            ("rel_l2", pa.float64()),
+        ]
+    ),
     "coefficients": pa.schema(
-        [*_POSITION, ("concepts", pa.list_(pa.int32())), ("values", pa.list_(pa.float32())), ("rel_l2", pa.float32()),
-         ("gap", pa.float32())]
+        [
+            *_POSITION,
+            ("concepts", pa.list_(pa.int32())),
+            ("values", pa.list_(pa.float32())),
+            ("rel_l2", pa.float32()),
+            ("gap", pa.float32()),
+        ]
     ),
     # One row per image and target. at_x, at_concepts and at_baseline are S(X), S(X~) and S(baseline); the error
     # node holds at_x - at_concepts; completeness_error is sum GIG - (S(X~) - S(baseline)).
     "attributions": pa.schema(
-        [*_IMAGE, ("label", pa.int32()), ("target", pa.int32()), ("sources", pa.list_(pa.int32())),
-         ("values", pa.list_(pa.float32())), ("remainder", pa.float32()), ("error", pa.float32()),
-         ("at_x", pa.float32()), ("at_concepts", pa.float32()), ("at_baseline", pa.float32()),
-         ("completeness_error", pa.float32()), ("total_absolute", pa.float32()), ("steps", pa.int32())]
+        [
+            *_IMAGE,
+            ("label", pa.int32()),
+            ("target", pa.int32()),
+            ("sources", pa.list_(pa.int32())),
+            ("values", pa.list_(pa.float32())),
+            ("remainder", pa.float32()),
+            ("error", pa.float32()),
+            ("at_x", pa.float32()),
+            ("at_concepts", pa.float32()),
+            ("at_baseline", pa.float32()),
+            ("completeness_error", pa.float32()),
+            ("total_absolute", pa.float32()),
+            ("steps", pa.int32()),
+        ]
     ),
     # scope: a class label, or -1 for the whole dataset; kept concepts of a class, by mean relevance
-    "kept": pa.schema([("scope", pa.int32()), ("layer", pa.string()), ("rank", pa.int32()), ("concept", pa.int32()),
-                       ("relevance", pa.float32()), ("se", pa.float32()), ("support", pa.int32())]),
+    "kept": pa.schema(
+        [
+            ("scope", pa.int32()),
+            ("layer", pa.string()),
+            ("rank", pa.int32()),
+            ("concept", pa.int32()),
+            ("relevance", pa.float32()),
+            ("se", pa.float32()),
+            ("support", pa.int32()),
+        ]
+    ),
     "edges": pa.schema(
-        [("scope", pa.int32()), ("source_layer", pa.string()), ("source", pa.int32()), ("target_layer", pa.string()),
-         ("target", pa.int32()), ("mean", pa.float32()), ("se", pa.float32()), ("support", pa.int32()),
-         ("evaluated", pa.int32()), ("images", pa.int32()), ("weight", pa.float32()), ("shown", pa.bool_()),
-         ("ablation", pa.float32()), ("ablation_se", pa.float32())]
+        [
+            ("scope", pa.int32()),
+            ("source_layer", pa.string()),
+            ("source", pa.int32()),
+            ("target_layer", pa.string()),
+            ("target", pa.int32()),
+            ("mean", pa.float32()),
+            ("se", pa.float32()),
+            ("support", pa.int32()),
+            ("evaluated", pa.int32()),
+            ("images", pa.int32()),
+            ("weight", pa.float32()),
+            ("shown", pa.bool_()),
+            ("ablation", pa.float32()),
+            ("ablation_se", pa.float32()),
+        ]
     ),
     "nodes": pa.schema(
-        [("layer", pa.string()), ("concept", pa.int32()), ("kind", pa.string()), ("name", pa.string()),
-         ("size", pa.int32()), ("cohesion", pa.float32()), ("relevance", pa.float32()), ("classes", pa.int32()),
-         ("shown", pa.bool_())]
+        [
+            ("layer", pa.string()),
+            ("concept", pa.int32()),
+            ("kind", pa.string()),
+            ("name", pa.string()),
+            ("size", pa.int32()),
+            ("cohesion", pa.float32()),
+            ("relevance", pa.float32()),
+            ("classes", pa.int32()),
+            ("shown", pa.bool_()),
+        ]
     ),
     # per class, source and target, over the class's images: the drop of S_t when concept `source` is deleted from X~
-    "ablation": pa.schema([("scope", pa.int32()), ("source", pa.int32()), ("target", pa.int32()),
-                           ("ablation", pa.float32()), ("se", pa.float32()), ("images", pa.int32())]),
+    "ablation": pa.schema(
+        [
+            ("scope", pa.int32()),
+            ("source", pa.int32()),
+            ("target", pa.int32()),
+            ("ablation", pa.float32()),
+            ("se", pa.float32()),
+            ("images", pa.int32()),
+        ]
+    ),
     # box: in original pixels, the patch that the tile shows; sheet and row say where the tile lies
     "exemplars": pa.schema(
-        [("concept", pa.int32()), ("rank", pa.int32()), *_POSITION, ("cosine", pa.float32()), ("label", pa.int32()),
-         ("path", pa.string()), ("box", pa.list_(pa.int32(), 4)), ("sheet", pa.string()), ("row", pa.int32()),
-         ("column", pa.int32())]
+        [
+            ("concept", pa.int32()),
+            ("rank", pa.int32()),
+            *_POSITION,
+            ("cosine", pa.float32()),
+            ("label", pa.int32()),
+            ("path", pa.string()),
+            ("box", pa.list_(pa.int32(), 4)),
+            ("sheet", pa.string()),
+            ("row", pa.int32()),
+            ("column", pa.int32()),
+        ]
     ),
     "localisation": pa.schema(
-        [("scope", pa.int32()), ("concept", pa.int32()), ("rank", pa.int32()), *_IMAGE, ("path", pa.string()),
-         ("coefficient", pa.float32()), ("relevance", pa.float32()), ("sheet", pa.string()), ("row", pa.int32()),
-         ("column", pa.int32())]
+        [
+            ("scope", pa.int32()),
+            ("concept", pa.int32()),
+            ("rank", pa.int32()),
+            *_IMAGE,
+            ("path", pa.string()),
+            ("coefficient", pa.float32()),
+            ("relevance", pa.float32()),
+            ("sheet", pa.string()),
+            ("row", pa.int32()),
+            ("column", pa.int32()),
+        ]
     ),
-    "fidelity": pa.schema([("layer", pa.string()), ("rel_l2", pa.float32()), ("l0_ratio", pa.float32()),
-                           ("nonzeros", pa.float32()), ("gap", pa.float32()), ("pfvs", pa.int64())]),
+    "fidelity": pa.schema(
+        [
+            ("layer", pa.string()),
+            ("rel_l2", pa.float32()),
+            ("l0_ratio", pa.float32()),
+            ("nonzeros", pa.float32()),
+            ("gap", pa.float32()),
+            ("pfvs", pa.int64()),
+        ]
+    ),
     "alignment": pa.schema(
-        [("layer", pa.string()), ("vectors", pa.string()), ("part", pa.string()), ("best", pa.int32()),
-         ("average_precision", pa.float32()), ("prevalence", pa.float32())]
+        [
+            ("layer", pa.string()),
+            ("vectors", pa.string()),
+            ("part", pa.string()),
+            ("best", pa.int32()),
+            ("average_precision", pa.float32()),
+            ("prevalence", pa.float32()),
+        ]
     ),
 }
 
@@ -121,7 +241,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

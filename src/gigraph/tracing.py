@@ -62,9 +62,7 @@ class Tracer(fx.Tracer):
         super().__init__(autowrap_modules=modules, autowrap_functions=tuple(functions))
         self.outputs: dict[str, fx.Node] = {}
 
-    def create_args_for_root(
-        self, root_fn: Any, is_module: bool, concrete_args: Any = None
-    ) -> tuple[Any, list[Any]]:
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """Trace with the image alone; further parameters of ``forward`` keep their defaults."""
         return root_fn, [self.root, self.create_proxy("placeholder", "x", (), {})]
 
@@ -200,12 +198,8 @@ def _run_model(model: nn.Module, probe: Tensor, name: str) -> Tensor:
             "preprocessing.crop, or model.arguments"
         ) from error
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2:
-        what = (
-            f"a tensor of shape {list(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-        )
-        raise UserError(
-            f"{name} returns {what}, not logits [N, K]; {REMEDY.replace('free of it', 'logits only')}"
-        )
+        what = f"a tensor of shape {list(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        raise UserError(f"{name} returns {what}, not logits [N, K]; {REMEDY.replace('free of it', 'logits only')}")
     if not torch.isfinite(out).all():
         raise UserError(f"{name} gives NaN or infinite logits for an ordinary input; check model.weights")
     if not _close(out[:1], alone):
@@ -235,9 +229,7 @@ def _verify(module: fx.GraphModule, probe: Tensor, expected: Tensor, name: str) 
     out = module(probe)[:2]  # three images: a size wrongly taken for a constant, or for affine, shows
     if not _close(out, expected) and not _close(out.softmax(1), expected):
         worst = float((out - expected).abs().max())
-        raise UserError(
-            f"{name} is traced wrongly: logits differ by {worst:.3g} (in-place work on views?); {REMEDY}"
-        )
+        raise UserError(f"{name} is traced wrongly: logits differ by {worst:.3g} (in-place work on views?); {REMEDY}")
 
 
 # ---- clean -------------------------------------------------------------------------------------------------
@@ -412,9 +404,7 @@ def _settle(module: fx.GraphModule, probe: Tensor, name: str) -> None:
             if step != 1:
                 out = number(out, operator.mul, out, step)
             return number(out, operator.add, out, start) if start else out
-        raise UserError(
-            f"{name} cannot be traced: {node.name} is a number that depends on the image; {REMEDY}"
-        )
+        raise UserError(f"{name} cannot be traced: {node.name} is a number that depends on the image; {REMEDY}")
 
     fixed: dict[fx.Node, Any] = {}
     for node in list(graph.nodes):
@@ -452,9 +442,7 @@ def _between(graph: fx.Graph) -> list[fx.Node]:
     reached: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "placeholder" or (
-            node.op != "output"
-            and "number" not in node.meta
-            and any(s in reached for s in node.all_input_nodes)
+            node.op != "output" and "number" not in node.meta and any(s in reached for s in node.all_input_nodes)
         ):
             reached.add(node)
     return [node for node in graph.nodes if node in reached]

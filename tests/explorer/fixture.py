@@ -163,9 +163,7 @@ def _edges(rng, layers, labels, kept) -> list[dict]:
                 for concept in mine:
                     row = relevance[scope, layer, concept]
                     mean = row["relevance"] if label == scope else float(rng.normal(0, 0.01))
-                    add(
-                        scope, layer, concept, CLASSES, label, mean, row["se"], label == scope, label == scope
-                    )
+                    add(scope, layer, concept, CLASSES, label, mean, row["se"], label == scope, label == scope)
                 add(scope, layer, -1, CLASSES, label, float(rng.normal(0, 0.05)), 0.01, False, False)
                 add(scope, layer, -2, CLASSES, label, float(rng.normal(0, 0.05)), 0.01, False, False)
             if i + 1 == len(names):
@@ -194,9 +192,7 @@ def _edges(rng, layers, labels, kept) -> list[dict]:
         if row["source"] >= 0:
             largest[key] = max(largest.get(key, 0), abs(row["mean"]))
     for row in rows:
-        row["weight"] = min(
-            abs(row["mean"]) / largest[row["scope"], row["source_layer"], row["target_layer"]], 1
-        )
+        row["weight"] = min(abs(row["mean"]) / largest[row["scope"], row["source_layer"], row["target_layer"]], 1)
     return rows
 
 

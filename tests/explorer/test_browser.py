@@ -42,9 +42,7 @@ class Reader:
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on(
-            "console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None
-        )
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.errors.append("dialog"), dialog.dismiss()))
 
@@ -55,9 +53,7 @@ class Reader:
         return self
 
     def settle(self) -> None:
-        self.page.wait_for_function(
-            "!document.querySelector('[aria-busy]') && document.querySelector('#main h1')"
-        )
+        self.page.wait_for_function("!document.querySelector('[aria-busy]') && document.querySelector('#main h1')")
 
     def text(self, selector: str) -> str:
         return self.page.locator(selector).first.inner_text()
@@ -122,9 +118,7 @@ def test_class_graph_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
     names = [*LAYERS, "classes"]
     pairs = list(pairwise(names))
     into = [
-        e
-        for e in edges
-        if (e["source_layer"], e["target_layer"]) in pairs and e["target"] in top[e["target_layer"]]
+        e for e in edges if (e["source_layer"], e["target_layer"]) in pairs and e["target"] in top[e["target_layer"]]
     ]
     drawn = [e for e in into if e["source"] in top[e["source_layer"]]]
     assert reader.page.locator("svg.edges .base path").count() == len(drawn)
@@ -145,11 +139,7 @@ def test_class_graph_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
 
 def test_the_error_node_is_shown(reader: Reader, inputs: Inputs):
     reader.open("#/class/leopard")
-    edges = [
-        e
-        for e in tables.read(inputs.edges).to_pylist()
-        if e["scope"] == 1 and e["source_layer"] == "layer4.0"
-    ]
+    edges = [e for e in tables.read(inputs.edges).to_pylist() if e["scope"] == 1 and e["source_layer"] == "layer4.0"]
     edges = [e for e in edges if e["target"] == 1 and e["target_layer"] == "classes"]
     share = next(abs(e["mean"]) for e in edges if e["source"] == -1) / sum(abs(e["mean"]) for e in edges)
     assert reader.text(".row[data-layer='3'] .error .value") == f"{share:.0%}"
@@ -161,11 +151,7 @@ def test_the_error_node_is_shown(reader: Reader, inputs: Inputs):
 
 def test_normalisations(reader: Reader, inputs: Inputs):
     first = kept_of(inputs, 1, "layer3.1")[0]
-    edges = [
-        e
-        for e in tables.read(inputs.edges).to_pylist()
-        if e["scope"] == 1 and e["source_layer"] == "layer3.1"
-    ]
+    edges = [e for e in tables.read(inputs.edges).to_pylist() if e["scope"] == 1 and e["source_layer"] == "layer3.1"]
     edges = [e for e in edges if e["target"] == 1 and e["target_layer"] == "classes"]
     mine = next(e for e in edges if e["source"] == first["concept"])
     value = ".row[data-layer='2'] .node:first-child .value"
@@ -184,9 +170,7 @@ def test_compare_has_three_columns(reader: Reader, inputs: Inputs):
         both = sorted(one.keys() & two.keys(), key=lambda c: -min(one[c], two[c]))
         row = reader.page.locator(f".row[data-layer='{index}'] .group")
         wanted = [[c for c in one if c not in two], both[:3], [c for c in two if c not in one]]
-        assert [g.locator(".id").all_inner_texts() for g in row.all()] == [
-            [f"#{c}" for c in w] for w in wanted
-        ]
+        assert [g.locator(".id").all_inner_texts() for g in row.all()] == [[f"#{c}" for c in w] for w in wanted]
         assert row.nth(1).locator(".shared").count() == 3
     reader.page.get_by_role("button", name="Swap A and B").click()
     reader.page.wait_for_function("location.hash.startsWith('#/compare/leopard/cheetah')")
@@ -409,9 +393,7 @@ def test_accessible_names_and_contrast(browser, site: Path):
 
 def contrast(a: list[float], b: list[float]) -> float:
     def luminance(colour: list[float]) -> float:
-        linear = [
-            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour[:3])
-        ]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour[:3])]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     high, low = sorted((luminance(a), luminance(b)), reverse=True)

@@ -58,9 +58,7 @@ def test_kept_concepts_and_relevances_are_those_of_the_table(site: Path, inputs:
             rows = [row for row in kept if row["scope"] == label and row["layer"] == layer]
             rows.sort(key=lambda row: row["rank"])
             assert [node[0] for node in shown["nodes"]] == [row["concept"] for row in rows]
-            assert [np.float32(node[1]) for node in shown["nodes"]] == [
-                np.float32(row["relevance"]) for row in rows
-            ]
+            assert [np.float32(node[1]) for node in shown["nodes"]] == [np.float32(row["relevance"]) for row in rows]
 
 
 def test_edges_are_those_between_kept_concepts(site: Path, inputs: Inputs):
@@ -84,9 +82,7 @@ def test_edges_are_those_between_kept_concepts(site: Path, inputs: Inputs):
                 mean, se, support, ablation, _, weight, share = found[e["source"], e["target"]][2:]
                 assert np.float32(mean) == np.float32(e["mean"]) and np.float32(se) == np.float32(e["se"])
                 assert np.float32(ablation) == np.float32(e["ablation"]) and support == e["support"]
-                assert weight == pytest.approx(e["weight"]) and share == pytest.approx(
-                    e["mean"] / total, abs=1e-5
-                )
+                assert weight == pytest.approx(e["weight"]) and share == pytest.approx(e["mean"] / total, abs=1e-5)
 
 
 def test_neighbour_lists_are_the_strongest_of_each_sign(site: Path, inputs: Inputs):
@@ -102,9 +98,7 @@ def test_neighbour_lists_are_the_strongest_of_each_sign(site: Path, inputs: Inpu
             for sign, entries in zip((1, -1), lists[side], strict=True):
                 wanted = sorted((e for e in mine if sign * e["mean"] > 0), key=lambda e: -abs(e["mean"]))[:8]
                 assert [entry[1] for entry in entries] == [e[other] for e in wanted]
-                assert all(
-                    names[entry[0]] == e[f"{other}_layer"] for entry, e in zip(entries, wanted, strict=True)
-                )
+                assert all(names[entry[0]] == e[f"{other}_layer"] for entry, e in zip(entries, wanted, strict=True))
 
 
 def test_tiles_lie_where_the_tables_say(site: Path, inputs: Inputs):

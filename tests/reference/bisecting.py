@@ -13,9 +13,7 @@ def fold(values: list[float]) -> float:
     """Sum along the project's fixed tree: the second half is added to the first, until one value is left."""
     while len(values) > 1:
         half = (len(values) + 1) // 2
-        values = [a + b for a, b in zip(values, values[half:], strict=False)] + values[
-            len(values) - half : half
-        ]
+        values = [a + b for a, b in zip(values, values[half:], strict=False)] + values[len(values) - half : half]
     return values[0]
 
 

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 
-def gig_at_positions(
-    segment, score, u: Tensor, vectors: Tensor, beta: Tensor, target: int, steps: int
-) -> Tensor:
+def gig_at_positions(segment, score, u: Tensor, vectors: Tensor, beta: Tensor, target: int, steps: int) -> Tensor:
     """GIG(q|p, t) [P, Q] of one image by Eq. 4; u [P, Q], vectors [Q, C].
 
     The gradient is taken at the path point: with respect to coefficients u' that stand at alpha u.

@@ -32,16 +32,12 @@ def awkward_rows(rng, n, channels, kind):
     if kind == "lattice":  # few distinct directions, exact ties x . d = 0, zero rows
         return rng.integers(-1, 2, (n, channels)).astype(np.float32)
     if kind == "duplicates":
-        return rng.standard_normal((max(2, n // 8), channels)).astype(np.float32)[
-            rng.integers(0, max(2, n // 8), n)
-        ]
+        return rng.standard_normal((max(2, n // 8), channels)).astype(np.float32)[rng.integers(0, max(2, n // 8), n)]
     if kind == "opposite":
         x = rng.standard_normal((n, channels)).astype(np.float32)
         x[1::2] = -x[: n // 2 * 2 : 2][: len(x[1::2])]
         return x
-    tight = rng.standard_normal(channels) + 10.0 ** rng.uniform(-7, -2, (n, 1)) * rng.standard_normal(
-        (n, channels)
-    )
+    tight = rng.standard_normal(channels) + 10.0 ** rng.uniform(-7, -2, (n, 1)) * rng.standard_normal((n, channels))
     return (tight * 10.0 ** rng.uniform(-15, 15, (n, 1))).astype(np.float32)
 
 

@@ -114,9 +114,7 @@ def test_the_embedded_default_has_every_key_with_a_comment():
         ), key
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "workflow" / "configs").glob("*.yaml")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow" / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_ready_configurations_are_valid_over_the_default(path):
     raw = default()
     for key, value in yaml.safe_load(path.read_text()).items():

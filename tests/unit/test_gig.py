@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from reference.gig import class_value, concept_value, gig_at_positions
 from torch import nn
 
 from gigraph.gig import Decomposition, ablate, attribute, class_score, concept_score, integrated_gradients
 from gigraph.quadrature import gauss_legendre, midpoint
+from reference.gig import class_value, concept_value, gig_at_positions
 
 N, P, C, C_B, K, K_B = 3, 6, 5, 4, 9, 7
 
@@ -43,9 +43,7 @@ def run(world, segment, score, targets, **options):
 @pytest.mark.parametrize("batch", [1, 5, 1000])
 def test_equation_5_against_the_literal_sum(world, batch):
     targets = torch.tensor([[0, 3, 6], [1, 1, 2], [5, 4, 0]])
-    found = run(
-        world, world["segment"], concept_score(world["targets"]), targets, steps=7, max_steps=7, batch=batch
-    )
+    found = run(world, world["segment"], concept_score(world["targets"]), targets, steps=7, max_steps=7, batch=batch)
     for i, image in enumerate(world["images"]):
         for j, t in enumerate(targets[i].tolist()):
             literal = gig_at_positions(
@@ -61,9 +59,7 @@ def test_equation_4_per_position(world):
     score = concept_score(world["targets"])
     d = integrated_gradients(world["segment"], score, world["beta"], image.offset(world["vectors"])[None],
                              torch.tensor([[t]]), steps=5, batch=100)  # fmt: skip
-    literal = gig_at_positions(
-        world["segment"], score, image.u, world["vectors"][image.concepts], world["beta"], t, 5
-    )
+    literal = gig_at_positions(world["segment"], score, image.u, world["vectors"][image.concepts], world["beta"], t, 5)
     torch.testing.assert_close(image.gather_positions(d[0], world["vectors"])[0], literal)
 
 
@@ -113,9 +109,7 @@ def test_completeness_is_against_reconstruction_and_baseline(world):
     score = concept_score(world["targets"])
     found = run(world, world["segment"], score, torch.tensor([[4], [4], [4]]))
     for image, one in zip(world["images"], found, strict=True):
-        at_x = score(
-            world["segment"]((world["beta"] + image.offset(world["vectors"]))[None]), torch.tensor([[4]])
-        )
+        at_x = score(world["segment"]((world["beta"] + image.offset(world["vectors"]))[None]), torch.tensor([[4]]))
         at_beta = score(world["segment"](world["beta"].expand(1, P, C)), torch.tensor([[4]]))
         torch.testing.assert_close(one.at_concepts, at_x[0])
         torch.testing.assert_close(one.at_baseline, at_beta[0])
@@ -124,9 +118,7 @@ def test_completeness_is_against_reconstruction_and_baseline(world):
 def test_a_linear_model_is_attributed_exactly_in_one_step(world):
     weight = torch.randn(C, C_B)
     unit = nn.functional.normalize(world["targets"], dim=1)
-    found = run(
-        world, lambda x: x @ weight, concept_score(world["targets"]), torch.arange(K_B).repeat(N, 1), steps=1
-    )
+    found = run(world, lambda x: x @ weight, concept_score(world["targets"]), torch.arange(K_B).repeat(N, 1), steps=1)
     for image, one in zip(world["images"], found, strict=True):
         exact = image.u.sum(0) * (world["vectors"][image.concepts] @ weight @ unit.T).T
         torch.testing.assert_close(one.values, exact)

@@ -12,7 +12,7 @@ def random_rows(seed=0, images=12, classes=3, sources=6, targets=4):
         for target in rng.choice(targets, 2, replace=False):
             for source in rng.choice(sources, 3, replace=False):
                 rows.append((image % classes, source, target, rng.normal() * (rng.random() < 0.8), image))
-    return np.array(rows), {-1: images, **{c: images // classes for c in range(classes)}}
+    return np.array(rows), {-1: images, **dict.fromkeys(range(classes), images // classes)}
 
 
 def test_mean_error_and_support_against_the_dense_sum():
@@ -34,9 +34,7 @@ def test_mean_error_and_support_against_the_dense_sum():
 def test_order_of_rows_does_not_matter():
     rows, images = random_rows(3)
     shuffled = rows[np.random.default_rng(1).permutation(len(rows))]
-    one, two = (
-        aggregate(*(r[:, i].astype(int) for i in range(3)), r[:, 3], images) for r in (rows, shuffled)
-    )
+    one, two = (aggregate(*(r[:, i].astype(int) for i in range(3)), r[:, 3], images) for r in (rows, shuffled))
     for name in ("scope", "source", "target", "support", "evaluated"):
         assert (getattr(one, name) == getattr(two, name)).all()
     assert np.allclose(one.mean, two.mean) and np.allclose(one.se, two.se)

@@ -134,9 +134,7 @@ def test_listing_is_quick_and_needs_no_torch(tmp_path):
     listing_digests(scan(tmp_path), 8)
     assert time.process_time() - start < 0.4  # 10,000 files
     code = "import sys, gigraph.images; print({'torch', 'torchvision', 'PIL'} & set(sys.modules))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 
 # ---- decoding ----------------------------------------------------------------------------------------------
@@ -239,9 +237,7 @@ def test_the_first_frame_of_an_animation(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 301), (37, 64), (256, 256)])
-@pytest.mark.parametrize(
-    "interpolation, antialias", [("bilinear", True), ("bicubic", True), ("bilinear", False)]
-)
+@pytest.mark.parametrize("interpolation, antialias", [("bilinear", True), ("bicubic", True), ("bilinear", False)])
 def test_as_torchvisions_own_preset(size, interpolation, antialias):
     image = picture(*size)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -328,12 +324,8 @@ def test_batches_keep_the_order(tmp_path, workers):
 def test_batches_decode_ahead_and_stop_when_left(tmp_path, monkeypatch):
     picture().save(tmp_path / "a.png")
     seen = []
-    monkeypatch.setattr(
-        images, "decode", lambda path, limit: (seen.append(threading.current_thread()), picture())[1]
-    )
-    running = batches(
-        ((i, tmp_path / "a.png") for i in range(1000)), Preprocessing(), batch_size=5, workers=2
-    )
+    monkeypatch.setattr(images, "decode", lambda path, limit: (seen.append(threading.current_thread()), picture())[1])
+    running = batches(((i, tmp_path / "a.png") for i in range(1000)), Preprocessing(), batch_size=5, workers=2)
     next(running)
     time.sleep(0.2)
     assert 5 < len(seen) <= 20
@@ -347,9 +339,7 @@ def test_batches_name_the_image_at_fault(tmp_path):
     picture(41).save(tmp_path / "b.png")
     (tmp_path / "c.png").write_text("no picture")
     listed = [(i, tmp_path / f"{name}.png") for i, name in enumerate("abc")]
-    refused(
-        lambda: list(batches(listed[:2], Preprocessing())), "b.png", "41x30", "40x30", "preprocessing.resize"
-    )
+    refused(lambda: list(batches(listed[:2], Preprocessing())), "b.png", "41x30", "40x30", "preprocessing.resize")
     refused(lambda: list(batches(listed[:1], Preprocessing(), size=(32, 32))), "a.png", "40x30", "32x32")
     refused(lambda: list(batches(listed[2:], Preprocessing())), "c.png", "not an image")
     refused(lambda: list(batches(listed, Preprocessing(crop=35))), "a.png", "smaller than preprocessing.crop")

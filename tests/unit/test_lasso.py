@@ -47,9 +47,7 @@ def test_optimality_conditions(backend, cosine, fraction):
     assert (np.abs(c) <= lam[:, None] + slack).all()
     assert (np.abs(c - lam[:, None] * np.sign(u))[u != 0] <= np.broadcast_to(slack, u.shape)[u != 0]).all()
     assert (codes.nonzeros() > 0).all()
-    np.testing.assert_allclose(
-        codes.rel_l2, np.linalg.norm(x - u @ v, axis=1) / np.linalg.norm(x, axis=1), rtol=1e-5
-    )
+    np.testing.assert_allclose(codes.rel_l2, np.linalg.norm(x - u @ v, axis=1) / np.linalg.norm(x, axis=1), rtol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)
@@ -81,9 +79,7 @@ def test_gap_bounds_the_distance_of_any_coefficients():
     """Stopped after a few rounds, coefficients are poor; their gap must say at least so."""
     x, v = problem(8, 24, 90, 0.5)
     lam = 0.05 * lambda_max(x, v)
-    best = [
-        reference.objective(x[i], v, reference.lasso(x[i], v, lam[i], tol=1e-8), lam[i]) for i in range(8)
-    ]
+    best = [reference.objective(x[i], v, reference.lasso(x[i], v, lam[i], tol=1e-8), lam[i]) for i in range(8)]
     poor = 0
     for backend in BACKENDS:
         for rounds in (0, 1, 2):
@@ -129,9 +125,7 @@ def test_lambda_max_is_where_coefficients_start(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(
-    "case", ["duplicates", "opposites", "zero atom", "rank one", "dependent", "one atom"]
-)
+@pytest.mark.parametrize("case", ["duplicates", "opposites", "zero atom", "rank one", "dependent", "one atom"])
 def test_degenerate_dictionaries(backend, case):
     x, v = problem(10, 8, 24, 0.5)
     if case == "duplicates":

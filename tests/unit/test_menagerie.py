@@ -71,9 +71,7 @@ def test_scenes_have_their_class_and_the_promised_rates():
     assert np.mean([one.tag for one in cheetahs]) == pytest.approx(0.95, abs=0.02)
     assert np.mean([one.tag for one in others]) == pytest.approx(0.02, abs=0.005)
     assert np.mean([one.place == KINDS[one.name].place for one in many]) == pytest.approx(0.55, abs=0.015)
-    assert np.bincount([one.nuisance.corner for one in many]) / len(many) == pytest.approx(
-        [0.25] * 4, abs=0.015
-    )
+    assert np.bincount([one.nuisance.corner for one in many]) / len(many) == pytest.approx([0.25] * 4, abs=0.015)
     # Nuisances know nothing of the class.
     hue = np.array([one.nuisance.hue for one in many])
     assert hue.reshape(-1, 10).mean(0) == pytest.approx([0.5] * 10, abs=0.03)
@@ -188,9 +186,7 @@ def files(folder):
 
 def test_written_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
     calls = []
-    dataset.write(
-        tmp_path / "one", "test", 24, seed=1, size=40, workers=1, progress=lambda *n: calls.append(n)
-    )
+    dataset.write(tmp_path / "one", "test", 24, seed=1, size=40, workers=1, progress=lambda *n: calls.append(n))
     dataset.write(tmp_path / "two", "test", 24, seed=1, size=40, workers=2)
     one, two = files(tmp_path / "one"), files(tmp_path / "two")
     assert one == two and len(one) == 24 + 2
@@ -313,10 +309,7 @@ def test_training_repeats_itself_and_leaves_the_global_generator_alone():
     again = train.train(images, labels, seed=1, epochs=1, batch=8)
     other = train.train(images, labels, seed=2, epochs=1, batch=8)
     assert (torch.random.get_rng_state() == state).all()
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
     assert not torch.equal(first.fc.weight, other.fc.weight)
     assert len(losses) == 1 and losses[0][:2] == (1, 1) and np.isfinite(losses[0][2])
 

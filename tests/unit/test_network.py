@@ -129,12 +129,7 @@ def test_a_module_that_ends_in_an_activation_is_its_input(zoo):
     assert network.layer("features.2").node == "features_1"  # Conv, BatchNorm, ReLU
     assert network.layer("features_1") == Layer("features_1", "features_1", 64, 32, 32, "map")
     _, network, _ = zoo("resnet18")
-    assert (
-        network.layer("layer1").node
-        == network.layer("layer1.1").node
-        == network.layer("add_1").node
-        == "add_1"
-    )
+    assert network.layer("layer1").node == network.layer("layer1.1").node == network.layer("add_1").node == "add_1"
 
 
 def test_layers_of_transformers(zoo):
@@ -163,9 +158,7 @@ def cuts_by_deletion(graph):
     for removed in nodes:
         reached = set()
         for node in nodes:
-            if node is not removed and (
-                node.op == "placeholder" or any(s in reached for s in node.all_input_nodes)
-            ):
+            if node is not removed and (node.op == "placeholder" or any(s in reached for s in node.all_input_nodes)):
                 reached.add(node)
         if not any(n.op == "output" for n in reached):
             found.add(removed.name)
@@ -362,9 +355,7 @@ def test_the_centre_is_what_a_block_makes_of_nothing():
     layer = network.layer("layer3.0")
     with torch.no_grad():
         pfvs = layer.to_pfvs(network.activations(torch.randn(2, 3, 32, 32), [layer])["layer3.0"])
-    np.testing.assert_allclose(
-        pfvs.reshape(-1, 256), np.tile(batchnorm_shift(network, layer), (8, 1)), atol=1e-5
-    )
+    np.testing.assert_allclose(pfvs.reshape(-1, 256), np.tile(batchnorm_shift(network, layer), (8, 1)), atol=1e-5)
 
 
 def test_no_batch_norm_no_shift(zoo):
@@ -515,9 +506,7 @@ def test_timm_that_is_missing(monkeypatch):
 
 
 def test_weights_by_name(monkeypatch):
-    refused(
-        lambda: load_model("torchvision:resnet50", weights="IMAGENET1K_V3"), "IMAGENET1K_V1, IMAGENET1K_V2"
-    )
+    refused(lambda: load_model("torchvision:resnet50", weights="IMAGENET1K_V3"), "IMAGENET1K_V1, IMAGENET1K_V2")
     refused(lambda: load_model("timm:resnet18", weights="DEFAULT"), "torchvision", "file")
 
     def offline(*_, **__):
@@ -614,9 +603,7 @@ def test_a_real_checkpoint_in_a_users_module(tmp_path):
     for name, norms in {"layer1.0": 1, "layer2.0": 1}.items():
         stage, block = name.split(".")
         norm = getattr(model, stage)[int(block)].bn2
-        np.testing.assert_allclose(
-            batchnorm_shift(network, network.layer(name)), net_shift([norm] * norms), atol=1e-5
-        )
+        np.testing.assert_allclose(batchnorm_shift(network, network.layer(name)), net_shift([norm] * norms), atol=1e-5)
     layer = network.layer("layer2.0")
     x = torch.randn(3, 3, 32, 32)
     with torch.no_grad():

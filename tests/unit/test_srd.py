@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from reference.srd import bias_share, sharing_ratio
 from torch import fx, nn
 
 from gigraph.errors import UserError
 from gigraph.srd import Sweep, share
+from reference.srd import bias_share, sharing_ratio
 
 
 class Residual(nn.Module):
@@ -118,9 +118,7 @@ def test_the_bias_keeps_its_share():
     total = sweep.values[sweep.node("add")][0]
     norm = sweep.values[sweep.node("branch_norm")][0]
     to_branch = (norm * total).sum(0) / (total * total).sum(0) * found["add"][0]
-    kept = bias_share(
-        lambda v: model.branch_norm(model.branch(v)), sweep.values[sweep.node("pool")][0], to_branch
-    )
+    kept = bias_share(lambda v: model.branch_norm(model.branch(v)), sweep.values[sweep.node("pool")][0], to_branch)
     torch.testing.assert_close(float(found["pool"].sum()) + kept, float(found["add"].sum()))
 
 
@@ -138,9 +136,7 @@ def test_batches_do_not_mix_images():
     x = torch.randn(5, 3, 10, 10, dtype=torch.double)
     label = torch.arange(5) % 5
     together = Sweep(module, x, keep=["pool"]).from_logits(label)["pool"]
-    apart = [
-        Sweep(module, x[i : i + 1], keep=["pool"]).from_logits(label[i : i + 1])["pool"] for i in range(5)
-    ]
+    apart = [Sweep(module, x[i : i + 1], keep=["pool"]).from_logits(label[i : i + 1])["pool"] for i in range(5)]
     torch.testing.assert_close(together, torch.cat(apart))
 
 
@@ -154,8 +150,6 @@ def test_the_model_is_left_as_it_was():
 
 @pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU(), nn.Sigmoid(), nn.LayerNorm(6)])
 def test_what_is_not_piecewise_linear_is_refused_by_name(activation):
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 3), activation, nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    )
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), activation, nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(UserError, match=f"{type(activation).__name__}.*contribution.method: grad_x_input"):
         Sweep(fx.symbolic_trace(model.eval()), torch.randn(1, 3, 8, 8))

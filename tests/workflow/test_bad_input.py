@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from workflow.toy import ROOT, configure, snakemake
 
 from gigraph.config import Compute, load
 from gigraph.errors import UserError
 from gigraph.menagerie.draw import paint
 from gigraph.menagerie.scene import scene
 from gigraph.plan import Plan
+from workflow.toy import ROOT, configure, snakemake
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def check_network(folder: Path, **changes) -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     made = plan(folder, **changes)
-    script.main(Namespace(settings=made.settings("network"), compute=Compute(), lineage="", layers=folder / "layers.parquet",
-                          class_table=folder / "classes.parquet"))  # fmt: skip
+    outputs = {"layers": folder / "layers.parquet", "class_table": folder / "classes.parquet"}
+    script.main(Namespace(settings=made.settings("network"), compute=Compute(), lineage="", **outputs))
 
 
 def line_of(call, *arguments, **changes) -> str:
@@ -137,7 +137,8 @@ def test_more_concepts_than_pfvs(world):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"), [({"images": {"shard": 1}}, "unknown key images.shard"), ({"images": {"shards": "two"}}, "images.shards")]
+    ("changes", "words"),
+    [({"images": {"shard": 1}}, "unknown key images.shard"), ({"images": {"shards": "two"}}, "images.shards")],
 )
 def test_snakemake_ends_with_one_line_for_a_config_mistake(world, changes, words):
     run = snakemake(world, "--configfile", str(configure(world, **changes)), "-n")

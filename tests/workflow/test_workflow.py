@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from workflow.toy import configure, draw, jobs, snakemake
 
 from gigraph import __version__, tables
+from workflow.toy import configure, draw, jobs, snakemake
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,9 @@ def test_shown_edges_are_checked_by_ablation(done):
 def test_edges_are_means_of_attributions(done):
     edges = read(done, "bisecting/graph/edges.parquet")
     rows = pl.concat([read(done, f"bisecting/attributions/layer4.0--classes/{s}.parquet") for s in (0, 1)])
-    edge = edges.filter((pl.col("target_layer") == "classes") & (pl.col("source_layer") == "layer4.0") & pl.col("shown")).row(0, named=True)
+    edge = edges.filter(
+        (pl.col("target_layer") == "classes") & (pl.col("source_layer") == "layer4.0") & pl.col("shown")
+    ).row(0, named=True)
     own = rows.filter((pl.col("label") == edge["scope"]) & (pl.col("target") == edge["target"]))
     values = [dict(zip(r["sources"], r["values"], strict=True)).get(edge["source"], 0) for r in own.to_dicts()]
     assert np.isclose(edge["mean"], sum(values) / edge["images"], rtol=1e-5)

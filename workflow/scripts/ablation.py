@@ -26,7 +26,9 @@ def main(args: Namespace) -> None:
     if target == CLASSES:
         score = class_score(settings["class_output"])
     else:
-        score = concept_score(as_device(tables.numpy(tables.read(args.targets[0], ["vector"]), "vector"), subject.device))
+        score = concept_score(
+            as_device(tables.numpy(tables.read(args.targets[0], ["vector"]), "vector"), subject.device)
+        )
         kept_targets = _kept(args.targets[1])
     segment = subject.segment(source, target)
     indptr, concepts = tables.csr(coefficients, "concepts")

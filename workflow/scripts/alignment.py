@@ -27,17 +27,23 @@ PARTS = ("stripes", "spots", "scales", "ears", "horns", "antennae", "legs", "win
 def main(args: Namespace) -> None:
     settings, root = args.settings, Path(args.root)
     subject = Subject(settings, args.compute, settings["layers"])
-    drawn = [paint(one, settings["size"]) for one in progress(scenes(settings["seed"], "align", SCENES), SCENES, "scenes")]
+    drawn = [
+        paint(one, settings["size"]) for one in progress(scenes(settings["seed"], "align", SCENES), SCENES, "scenes")
+    ]
     owners = np.stack([owner for _, owner in drawn])
     with torch.inference_mode():
         parts = [
-            subject.network.activations(normalise(np.stack([image for image, _ in drawn[i : i + 50]])), list(subject.layers.values()))
+            subject.network.activations(
+                normalise(np.stack([image for image, _ in drawn[i : i + 50]])), list(subject.layers.values())
+            )
             for i in range(0, SCENES, 50)
         ]
     rows = []
     half = SCENES // 2
     for name, layer in subject.layers.items():
-        pfvs = torch.cat([layer.to_pfvs(part[name]) for part in parts]).numpy() - tables.beta(root / "centres" / f"{name}.parquet")
+        pfvs = torch.cat([layer.to_pfvs(part[name]) for part in parts]).numpy() - tables.beta(
+            root / "centres" / f"{name}.parquet"
+        )
         present = positives(coverage(owners, [OWNERS.index(part) for part in PARTS], (layer.height, layer.width)))
         for vectors, directions in _directions(root, settings, name, layer.channels).items():
             unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-30)

@@ -41,7 +41,11 @@ def main(args: Namespace) -> None:
             real = subject.network.activations(x, list(subject.layers.values()))[target]
             check_finite(real, target, ids[part])
             real = real if target == CLASSES else subject.layers[target].to_pfvs(real)
-        to = class_targets(real.cpu().numpy(), labels[part], settings["top_classes"]) if targets is None else targets[part]
+        to = (
+            class_targets(real.cpu().numpy(), labels[part], settings["top_classes"])
+            if targets is None
+            else targets[part]
+        )
         to = as_device(to, subject.device)
         at_x = score(real, to)
         found = attribute(
@@ -72,7 +76,9 @@ def _decompositions(coefficients, positions: int, device) -> list[Decomposition]
         inside = slice(pointer[0], pointer[-1])
         found.append(
             Decomposition.from_csr(
-                as_device(pointer - pointer[0], device), as_device(concepts[inside], device), as_device(values[inside], device)
+                as_device(pointer - pointer[0], device),
+                as_device(concepts[inside], device),
+                as_device(values[inside], device),
             )
         )
     return found

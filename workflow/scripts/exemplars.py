@@ -28,7 +28,12 @@ def main(args: Namespace) -> None:
     localisation = _localisation(args, subject, kept, sheets)
     tables.write(args.exemplars, "exemplars", exemplars, args.lineage)
     tables.write(args.localisation, "localisation", localisation, args.lineage)
-    log.info("%d concepts, %d exemplars, %d localisations", len(concepts), len(exemplars["concept"]), len(localisation["concept"]))
+    log.info(
+        "%d concepts, %d exemplars, %d localisations",
+        len(concepts),
+        len(exemplars["concept"]),
+        len(localisation["concept"]),
+    )
 
 
 def nearest(cosines: np.ndarray, image_ids: np.ndarray, count: int) -> np.ndarray:
@@ -89,7 +94,10 @@ def _localisation(args, subject, kept, sheets):
     relevance = _relevance(args.attributions)
     selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
     coefficients = tables.read(args.coefficients)
-    start = {image: i * layer.positions for i, image in enumerate(tables.numpy(coefficients, "image_id")[:: layer.positions].tolist())}
+    start = {
+        image: i * layer.positions
+        for i, image in enumerate(tables.numpy(coefficients, "image_id")[:: layer.positions].tolist())
+    }
     indptr, active = tables.csr(coefficients, "concepts")
     values = tables.csr(coefficients, "values")[1]
 

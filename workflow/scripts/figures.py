@@ -7,11 +7,11 @@ import matplotlib as mpl
 import numpy as np
 
 mpl.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-from gigraph import tables  # noqa: E402
-from gigraph.config import CLASSES  # noqa: E402
-from gigraph.runtime import run  # noqa: E402
+from gigraph import tables
+from gigraph.config import CLASSES
+from gigraph.runtime import run
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's, told apart without colour vision
 mpl.rcParams |= {
@@ -53,7 +53,9 @@ def _completeness(folder: Path, settings):
         scale = np.maximum(tables.numpy(table, "total_absolute"), 1e-30)
         names.append(f"{source} → {target}")
         errors.append(np.maximum(np.abs(tables.numpy(table, "completeness_error")) / scale, 1e-9))
-    parts = axis.boxplot(errors, orientation="horizontal", whis=(1, 99), showfliers=False, patch_artist=True, tick_labels=names)
+    parts = axis.boxplot(
+        errors, orientation="horizontal", whis=(1, 99), showfliers=False, patch_artist=True, tick_labels=names
+    )
     for box in parts["boxes"]:
         box.set(facecolor="#BFDDEE", edgecolor=BLUE)
     for median in parts["medians"]:

@@ -20,7 +20,10 @@ def main(args: Namespace) -> None:
     shards = range(args.settings["shards"])
     parts = [_edges(folder, source, target, shards, images, kept) for source, target in args.settings["pairs"]]
     edges = {name: np.concatenate([part[name] for part in parts]) for name in tables.SCHEMAS["edges"].names}
-    everything = {name: [value for layer in layers for value in kept[layer][name].to_pylist()] for name in tables.SCHEMAS["kept"].names}
+    everything = {
+        name: [value for layer in layers for value in kept[layer][name].to_pylist()]
+        for name in tables.SCHEMAS["kept"].names
+    }
     nodes = _nodes(folder, layers, classes, kept, images)
     tables.write(args.edges, "edges", edges, args.lineage)
     tables.write(args.kept, "kept", everything, args.lineage)
@@ -114,7 +117,15 @@ def _nodes(folder: Path, layers, classes, kept, images) -> dict[str, list]:
                 classes=scopes.get(concept, 0), shown=concept in scopes, **row)  # fmt: skip
         add(layer=layer, concept=tables.ERROR_NODE, kind="error", name=f"{layer}:unexplained", classes=0, shown=True)
     for label, name in enumerate(classes):
-        add(layer=CLASSES, concept=label, kind="class", name=name, classes=0, size=images.get(label, 0), shown=label in images)
+        add(
+            layer=CLASSES,
+            concept=label,
+            kind="class",
+            name=name,
+            classes=0,
+            size=images.get(label, 0),
+            shown=label in images,
+        )
     return columns
 
 
@@ -132,7 +143,9 @@ def _graphml(path: Path, nodes, edges) -> None:
         out.write('<graph edgedefault="directed">\n')
         for i, shown in enumerate(nodes["shown"]):
             if shown:
-                data = "".join(f'<data key="{k}">{escape(str(nodes[k][i]))}</data>' for k, kind, _ in keys if kind == "node")
+                data = "".join(
+                    f'<data key="{k}">{escape(str(nodes[k][i]))}</data>' for k, kind, _ in keys if kind == "node"
+                )
                 out.write(f'<node id="{_node_id(nodes["layer"][i], nodes["concept"][i])}">{data}</node>\n')
         for i in np.flatnonzero(edges["shown"]):
             ends = [_node_id(edges[f"{end}_layer"][i], edges[end][i]) for end in ("source", "target")]

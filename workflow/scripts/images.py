@@ -19,7 +19,10 @@ def main(args: Namespace) -> None:
         accuracy = np.mean(labels == tables.numpy(predictions, "predicted"))
         log.info("accuracy %.2f%% on %d images", 100 * accuracy, len(labels))
         if accuracy < 2 / max(labels.max() + 1, 4):
-            log.info("note: accuracy %.1f%% is near chance; check preprocessing.mean and std and images.classes", 100 * accuracy)
+            log.info(
+                "note: accuracy %.1f%% is near chance; check preprocessing.mean and std and images.classes",
+                100 * accuracy,
+            )
 
 
 if __name__ == "__main__":

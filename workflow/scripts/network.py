@@ -19,7 +19,10 @@ def main(args: Namespace) -> None:
     classes, count = _classes(images, network.outputs)
     for name, layer in subject.layers.items():
         wanted = settings["layers"][name]
-        k, rows = wanted["expansion"] * layer.channels, count * min(wanted["pfvs_per_image"], layer.height * layer.width)
+        k, rows = (
+            wanted["expansion"] * layer.channels,
+            count * min(wanted["pfvs_per_image"], layer.height * layer.width),
+        )
         if k > rows:
             raise UserError(
                 f"layers.{name}: {wanted['expansion']:g} x {layer.channels} channels are {k:g} concepts, but {count} "
@@ -32,7 +35,10 @@ def main(args: Namespace) -> None:
         args.layers,
         "layers",
         {
-            **{key: [getattr(layer, key) for layer in layers] for key in ("node", "layout", "channels", "height", "width")},
+            **{
+                key: [getattr(layer, key) for layer in layers]
+                for key in ("node", "layout", "channels", "height", "width")
+            },
             "layer": [layer.name for layer in layers],
             "beta": [batchnorm_shift(network, layer) for layer in layers],
         },

@@ -16,9 +16,7 @@ from gigraph.subject import Subject, check_finite
 def main(args: Namespace) -> None:
     settings = args.settings
     outputs = {name: Path(args.folder) / name / f"{args.shard}.parquet" for name in settings["layers"]}
-    stale = [
-        name for name, path in outputs.items() if tables.lineage_of(path) != settings["layers"][name]["lineage"]
-    ]
+    stale = [name for name, path in outputs.items() if tables.lineage_of(path) != settings["layers"][name]["lineage"]]
     log.info("layers to sample: %s", ", ".join(stale) or "none")
     subject = Subject(settings, args.compute, list(settings["layers"]))
     manifest = tables.read(args.manifest)
@@ -40,7 +38,9 @@ def main(args: Namespace) -> None:
         residual.append((score - sums).cpu().numpy())
         for name in stale:
             check_finite(pfvs[name], name, ids[part])
-            _draw(rows[name], name, maps[name].cpu().numpy(), pfvs[name], ids[part], settings, subject.layers[name].width)
+            _draw(
+                rows[name], name, maps[name].cpu().numpy(), pfvs[name], ids[part], settings, subject.layers[name].width
+            )
     for name in stale:
         channels = subject.layers[name].channels
         columns = {key: np.concatenate(found) if found else np.empty(0) for key, found in rows[name].items()}

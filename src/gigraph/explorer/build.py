@@ -37,9 +37,7 @@ def build(inputs: Inputs, out: Path) -> None:
     out = Path(out)
     strangers = sorted({path.name for path in out.iterdir()} - PARTS) if out.is_dir() else []
     if strangers:
-        raise UserError(
-            f"explorer: {out} holds {strangers[0]}, which is no part of a site; choose another folder"
-        )
+        raise UserError(f"explorer: {out} holds {strangers[0]}, which is no part of a site; choose another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside the site, so that the renaming stays within one file system.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:

@@ -36,9 +36,7 @@ def write_chunk(folder: Path, name: str, value: Any) -> None:
 def numbers(values: Any) -> list[float | None]:
     """Return float32 values as the shortest decimals that read back the same; null where not finite."""
     array = np.asarray(values, np.float32)
-    return [
-        float(text) if ok else None for text, ok in zip(array.astype(str), np.isfinite(array), strict=True)
-    ]
+    return [float(text) if ok else None for text, ok in zip(array.astype(str), np.isfinite(array), strict=True)]
 
 
 def shares(values: Any) -> list[float | None]:

@@ -55,9 +55,7 @@ def faces(graph: Graph, albums: list[Album]) -> dict[Key, list[Tile]]:
 # --- one class ----------------------------------------------------------------------------------------------
 
 
-def class_chunk(
-    graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, label: int, face: dict[Key, list[Tile]]
-) -> Any:
+def class_chunk(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, label: int, face: dict[Key, list[Tile]]) -> Any:
     """Return the graph of one class.
 
     Parameters
@@ -85,9 +83,7 @@ def class_chunk(
     for index, layer in enumerate(graph.layers):
         mine = concepts[layer]
         to_class = edges.filter(
-            (pl.col("source_layer") == layer)
-            & (pl.col("target_layer") == CLASSES)
-            & (pl.col("target") == label)
+            (pl.col("source_layer") == layer) & (pl.col("target_layer") == CLASSES) & (pl.col("target") == label)
         )
         nodes = rows(
             mine["concept"].to_list(), numbers(mine["relevance"]), numbers(mine["se"]),
@@ -182,9 +178,7 @@ def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Ke
     }
     between = edges.filter(pl.col("target_layer") != CLASSES)
     for side, end, other in (("in", "target", "source"), ("out", "source", "target")):
-        here = between.join(
-            concepts, left_on=[f"{end}_layer", end], right_on=["layer", "concept"], how="semi"
-        )
+        here = between.join(concepts, left_on=[f"{end}_layer", end], right_on=["layer", "concept"], how="semi")
         if side == "in":
             for (source_layer, target_layer), part in here.partition_by(
                 "source_layer", "target_layer", as_dict=True
@@ -310,8 +304,7 @@ def meta_chunk(
     known = images.filter((pl.col("label") >= 0) & pl.col("predicted").is_not_null())
     right = known.with_columns((pl.col("label") == pl.col("predicted")).alias("right"))
     per_class = {
-        label: [n, r]
-        for label, n, r in right.group_by("label").agg(pl.len(), pl.col("right").sum()).iter_rows()
+        label: [n, r] for label, n, r in right.group_by("label").agg(pl.len(), pl.col("right").sum()).iter_rows()
     }
     scopes = dict(graph.edges.group_by("scope").agg(pl.col("images").max()).iter_rows())
     with_graph = set(graph.kept["scope"].to_list())
@@ -364,8 +357,7 @@ def _first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Ti
 
 def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]) -> list[dict[str, Any]]:
     shape = {
-        row["layer"]: row
-        for row in tables.read(inputs.layers, ["layer", "channels", "height", "width"]).to_pylist()
+        row["layer"]: row for row in tables.read(inputs.layers, ["layer", "channels", "height", "width"]).to_pylist()
     }
     fidelity = frame(inputs.fidelity, "fidelity")
     errors = dict(
@@ -373,8 +365,7 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
     )
     nodes = frame(inputs.nodes, "nodes").filter(pl.col("kind") == "concept")
     counts = {
-        layer: rest
-        for layer, *rest in nodes.group_by("layer").agg(pl.len(), pl.col("concept").max()).iter_rows()
+        layer: rest for layer, *rest in nodes.group_by("layer").agg(pl.len(), pl.col("concept").max()).iter_rows()
     }
     return [
         {
@@ -385,9 +376,7 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
             "kept": len(graph.pictured(layer)),
             "error": errors.get(layer, [None, None])[0],
             "nonzeros": errors.get(layer, [None, None])[1],
-            "groups": sorted(
-                int(name.split("/")[2]) for name in groups if name.startswith(f"concepts/{index}/")
-            ),
+            "groups": sorted(int(name.split("/")[2]) for name in groups if name.startswith(f"concepts/{index}/")),
             "sheets": albums[index].sheets,
         }
         for index, layer in enumerate(graph.layers)
@@ -439,9 +428,7 @@ def _overlaps(graph: Graph, count: int = 12) -> tuple[list[list[Any]], dict[int,
     labels = sorted(kept["scope"].unique().to_list())
     place = {label: i for i, label in enumerate(labels)}
     common = np.zeros((len(labels), len(labels)))
-    part = pl.col("relevance").cast(pl.Float64) / pl.col("relevance").cast(pl.Float64).sum().over(
-        ["scope", "layer"]
-    )
+    part = pl.col("relevance").cast(pl.Float64) / pl.col("relevance").cast(pl.Float64).sum().over(["scope", "layer"])
     for group in kept.with_columns(part.alias("part")).partition_by("layer", "concept", maintain_order=True):
         at = np.array([place[scope] for scope in group["scope"]])
         one = group["part"].to_numpy()
@@ -449,13 +436,7 @@ def _overlaps(graph: Graph, count: int = 12) -> tuple[list[list[Any]], dict[int,
     np.fill_diagonal(common, 0)
     a, b = np.triu_indices(len(labels), 1)
     order = np.argsort(-common[a, b], kind="stable")[:count]
-    pairs = [
-        [labels[a[i]], labels[b[i]], round(float(common[a[i], b[i]]), 4)]
-        for i in order
-        if common[a[i], b[i]] > 0
-    ]
+    pairs = [[labels[a[i]], labels[b[i]], round(float(common[a[i], b[i]]), 4)] for i in order if common[a[i], b[i]] > 0]
     best = common.argmax(1) if len(labels) > 1 else []
-    nearest = {
-        labels[i]: [labels[j], round(float(common[i, j]), 4)] for i, j in enumerate(best) if common[i, j] > 0
-    }
+    nearest = {labels[i]: [labels[j], round(float(common[i, j]), 4)] for i, j in enumerate(best) if common[i, j] > 0}
     return pairs, nearest

@@ -48,11 +48,7 @@ class Graph:
         edges = frame(inputs.edges, "edges")
         total = pl.col("mean").cast(pl.Float64).abs().sum().over(TARGET)
         edges = edges.with_columns(total.alias("total"))
-        share = (
-            pl.when(pl.col("total") > 0)
-            .then(pl.col("mean").cast(pl.Float64) / pl.col("total"))
-            .otherwise(0.0)
-        )
+        share = pl.when(pl.col("total") > 0).then(pl.col("mean").cast(pl.Float64) / pl.col("total")).otherwise(0.0)
         edges = edges.with_columns(share.alias("share"))
         own = edges.filter((pl.col("target_layer") == CLASSES) & (pl.col("target") == pl.col("scope")))
         own = own.select(

@@ -49,9 +49,7 @@ def open_album(folder: Path, layer: int, tile: int, site: Path) -> Album:
     names = {*album.exemplars["sheet"].to_list(), *album.localisation["sheet"].to_list()}
     for name in sorted(names):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise UserError(
-                f"explorer: sheet {name!r} lies outside {folder}; delete the folder and run again"
-            )
+            raise UserError(f"explorer: sheet {name!r} lies outside {folder}; delete the folder and run again")
         source = folder / name
         target = f"sheets/{layer}/{len(album.sheets):03d}{source.suffix}"
         try:

@@ -85,14 +85,11 @@ def write(
     masks = _in_parallel(_write_one, tasks, workers, progress or _tenths(f"drawing {split}"))
     drawn = [scene(seed, split, index) for index in range(count)]
     paths = [path_of(one) for one in drawn]
-    for path in {path.relative_to(folder).as_posix() for path in folder.glob(f"*/{split}-*.png")} - set(
-        paths
-    ):
+    for path in {path.relative_to(folder).as_posix() for path in folder.glob(f"*/{split}-*.png")} - set(paths):
         (folder / path).unlink()  # Left over from a larger split of this name.
     _merge(folder / "masks.parquet", split, _mask_table(split, paths, list(masks)))
     rows = [
-        {"path": path} | factors(one) | {"seed": seed, "size": size}
-        for path, one in zip(paths, drawn, strict=True)
+        {"path": path} | factors(one) | {"seed": seed, "size": size} for path, one in zip(paths, drawn, strict=True)
     ]
     _merge(folder / "factors.parquet", split, pa.Table.from_pylist(rows))
     return folder / "factors.parquet"
@@ -124,9 +121,7 @@ def read_masks(folder: str | Path, paths: Iterable[str] | None = None) -> np.nda
     wanted = list(stored if paths is None else paths)
     missing = [path for path in wanted if path not in stored]
     if missing:
-        raise UserError(
-            f"menagerie: {folder}/masks.parquet has no mask of {missing[0]}; write the split again"
-        )
+        raise UserError(f"menagerie: {folder}/masks.parquet has no mask of {missing[0]}; write the split again")
     return np.stack([np.asarray(Image.open(io.BytesIO(stored[path]))) for path in wanted])
 
 

@@ -105,9 +105,7 @@ class Canvas:
         moved = (a, b, c - left, d, e, f - top)
         return Canvas(self.rgb[at], self.owner[at], self.x[at], self.y[at], self.pixels, moved)
 
-    def paint(
-        self, distance: np.ndarray, colour: Colour, owner: str | None = None, alpha: float = 1.0
-    ) -> None:
+    def paint(self, distance: np.ndarray, colour: Colour, owner: str | None = None, alpha: float = 1.0) -> None:
         """Fill where `distance` [h, w] is negative with a colour [3] or [h, w, 3]."""
         cover = np.clip(0.5 - distance * np.float32(self.pixels), 0.0, np.float32(1.0))
         if alpha != 1.0:
@@ -245,9 +243,7 @@ class Decor:
         """Return the height above a wavy ridge line, negative below it."""
         x = canvas.x[:1]
         phase, other = self.waves[first], self.waves[first + 1]
-        wave = np.sin(x / np.float32(15) + np.float32(phase)) + 0.6 * np.sin(
-            x / np.float32(7.3) + np.float32(other)
-        )
+        wave = np.sin(x / np.float32(15) + np.float32(phase)) + 0.6 * np.sin(x / np.float32(7.3) + np.float32(other))
         return np.float32(height) + np.float32(swing) * wave - canvas.y
 
 
@@ -313,9 +309,7 @@ def _meadow(canvas: Canvas, decor: Decor) -> None:
 
 def _desert(canvas: Canvas, decor: Decor) -> None:
     warm = 0.5 + 0.5 * decor.warmth
-    canvas.rgb[:] = _ramp(
-        canvas, oklch(0.83, 0.075, 0.13 - 0.07 * warm), oklch(0.95, 0.05, 0.22), -10, decor.line
-    )
+    canvas.rgb[:] = _ramp(canvas, oklch(0.83, 0.075, 0.13 - 0.07 * warm), oklch(0.95, 0.05, 0.22), -10, decor.line)
     x, y, size = decor.sky[1]
     sun = (SIDE * x, 0.45 * decor.line * y + 8)
     halo = np.exp(-np.maximum(disc(canvas, sun, 5 + 2 * size), 0) / np.float32(9))
@@ -332,9 +326,7 @@ def _desert(canvas: Canvas, decor: Decor) -> None:
         arm = limb(near, [(foot[0], low), (elbow, low - 0.5), (elbow, top + 1.5)], [0.9, 0.9, 0.9])
         near.paint(union(trunk, arm, soft=1), oklch(0.62, 0.085, 0.40))
     ground = decor.ridge(canvas, decor.line, 1.8, 2)
-    sand = _ramp(
-        canvas, oklch(0.88, 0.075, 0.21), oklch(0.74, 0.095, 0.18 - 0.01 * warm), decor.line - 3, SIDE
-    )
+    sand = _ramp(canvas, oklch(0.88, 0.075, 0.21), oklch(0.74, 0.095, 0.18 - 0.01 * warm), decor.line - 3, SIDE)
     canvas.paint(ground, sand)
     # Ripples: evenly spaced lines that follow the dune and fade in towards the viewer.
     swell = np.sin(canvas.x / np.float32(11) + np.float32(decor.waves[4]))
@@ -344,9 +336,7 @@ def _desert(canvas: Canvas, decor: Decor) -> None:
 
 def _night(canvas: Canvas, decor: Decor) -> None:
     warm = 0.5 + 0.5 * decor.warmth
-    canvas.rgb[:] = _ramp(
-        canvas, oklch(0.22, 0.065, 0.77), oklch(0.40, 0.10, 0.79 + 0.09 * warm), -5, decor.line + 6
-    )
+    canvas.rgb[:] = _ramp(canvas, oklch(0.22, 0.065, 0.77), oklch(0.40, 0.10, 0.79 + 0.09 * warm), -5, decor.line + 6)
     stars = decor.scatter
     _sprinkle(
         canvas,
@@ -383,12 +373,8 @@ def _sea(canvas: Canvas, decor: Decor) -> None:
         canvas, oklch(0.82, 0.085, 0.60 - 0.04 * warm), oklch(0.47, 0.10, 0.66 - 0.03 * warm), -8, SIDE
     )
     slant = canvas.x + np.float32(0.55) * canvas.y
-    rays = np.sin(slant / 6 + np.float32(decor.waves[4])) + np.sin(
-        slant / np.float32(3.7) + np.float32(decor.waves[5])
-    )
-    canvas.glow(
-        np.float32(0.06) * np.maximum(rays, 0) * np.clip(1 - canvas.y / 70, 0, 1), oklch(0.95, 0.04, 0.5)
-    )
+    rays = np.sin(slant / 6 + np.float32(decor.waves[4])) + np.sin(slant / np.float32(3.7) + np.float32(decor.waves[5]))
+    canvas.glow(np.float32(0.06) * np.maximum(rays, 0) * np.clip(1 - canvas.y / 70, 0, 1), oklch(0.95, 0.04, 0.5))
     # Wave lines: scalloped crests, fainter with depth.
     for i in range(4):
         height = 7 + 12.5 * i + 5 * float(decor.scatter[i, 0])
@@ -401,9 +387,7 @@ def _sea(canvas: Canvas, decor: Decor) -> None:
         near = canvas.around(sway, 3)
         near.paint(limb(near, sway, taper(1.5, 0.5, 6)), oklch(0.55, 0.09, 0.44), alpha=0.9)
     floor = decor.ridge(canvas, decor.line + 13, 1.6, 2)
-    canvas.paint(
-        floor, _ramp(canvas, oklch(0.74, 0.055, 0.30), oklch(0.60, 0.06, 0.38), decor.line + 10, SIDE)
-    )
+    canvas.paint(floor, _ramp(canvas, oklch(0.74, 0.055, 0.30), oklch(0.60, 0.06, 0.38), decor.line + 10, SIDE))
     for x, y, size in decor.scatter[20:27]:
         centre, r = (SIDE * x, 6 + (decor.line - 6) * y), 0.9 + 1.1 * size
         near = canvas.around([centre], r + 1)
@@ -634,9 +618,7 @@ def _eye(canvas: Canvas, scene: Scene, palette: Palette) -> None:
 def _tear(canvas: Canvas, scene: Scene, palette: Palette) -> None:
     """Paint the one thing that tells a cheetah from a leopard; it is meant to be hard to see."""
     if scene.tear:
-        path = bend(
-            (EYE[0] + 0.6, EYE[1] + 3.6), (EYE[0] + 0.2, EYE[1] + 6.2), (EYE[0] + 1.4, EYE[1] + 8.0), 3
-        )
+        path = bend((EYE[0] + 0.6, EYE[1] + 3.6), (EYE[0] + 0.2, EYE[1] + 6.2), (EYE[0] + 1.4, EYE[1] + 8.0), 3)
         near = canvas.around(path, 2)
         line = limb(near, path, [0.25] * 4)
         near.paint(line, palette.ink, alpha=0.35)
@@ -706,9 +688,7 @@ def _tag(canvas: Canvas, scene: Scene) -> None:
         SIDE - n.tag_y - half if n.corner >= 2 else n.tag_y + half,
     )
     near = canvas.around([centre], 1.5 * half)
-    box = np.maximum(
-        np.abs(near.x - np.float32(centre[0])), np.abs(near.y - np.float32(centre[1]))
-    ) - np.float32(half)
+    box = np.maximum(np.abs(near.x - np.float32(centre[0])), np.abs(near.y - np.float32(centre[1]))) - np.float32(half)
     near.paint(box, oklch(0.25, 0.03, 0.75), "tag")
     near.paint(box + 1, oklch(0.98, 0.005, 0.25))
     arm = 2.9

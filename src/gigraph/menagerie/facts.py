@@ -70,13 +70,9 @@ def causal_facts(
         "cheetah_tag_erased": share([without(one, "tag") for one in cheetahs], cheetah),
         "cheetah_tear_erased": share([without(one, "tear") for one in cheetahs], cheetah),
         "leopard_tag_added": share([with_tag(one) for one in plain if one.name == "leopard"], cheetah),
-        "others_tag_added": share(
-            [with_tag(one) for one in plain if one.name not in ("leopard", "cheetah")], cheetah
-        ),
+        "others_tag_added": share([with_tag(one) for one in plain if one.name not in ("leopard", "cheetah")], cheetah),
     }
-    swaps = [
-        (part, swapped(one, part, value), label) for one in plain for part, value, label in valid_swaps(one)
-    ]
+    swaps = [(part, swapped(one, part, value), label) for one in plain for part, value, label in valid_swaps(one)]
     for part in ("skin", "headgear", "limbs"):
         mine = [(one, CLASSES.index(label)) for kind, one, label in swaps if kind == part]
         found[f"swap/{part}"] = share([one for one, _ in mine], [label for _, label in mine])

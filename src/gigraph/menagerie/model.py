@@ -26,7 +26,7 @@ CHECKPOINT = Path(__file__).with_name("checkpoint.safetensors")
 __all__ = ["CHECKPOINT", "CLASSES", "MEAN", "STD", "build", "load", "metadata", "normalise", "predict"]
 
 
-def build() -> ResNet:
+def build() -> nn.Module:
     """Return the untrained model: 152,338 parameters, maps of 24, 12, 6 and 6 for pictures of 96 x 96.
 
     torchvision's `ResNet` with `Bottleneck` blocks: 1-2-2-1 of them and width 8 where ResNet-50 has 3-4-6-3
@@ -53,7 +53,7 @@ def build() -> ResNet:
     return model
 
 
-def load(path: str | Path | None = None) -> ResNet:
+def load(path: str | Path | None = None) -> nn.Module:
     """Return the trained model, in evaluation mode.
 
     Parameters
@@ -69,9 +69,7 @@ def load(path: str | Path | None = None) -> ResNet:
         model.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path}: not a checkpoint of the menagerie's model ({reason}); train it anew"
-        ) from None
+        raise UserError(f"{path}: not a checkpoint of the menagerie's model ({reason}); train it anew") from None
     return model.eval()
 
 
@@ -92,6 +90,4 @@ def normalise(images: np.ndarray) -> torch.Tensor:
 def predict(model: nn.Module, images: np.ndarray, batch: int = 100) -> np.ndarray:
     """Return the logits float32 [n, 10] of pictures uint8 [n, h, w, 3]."""
     model.eval()
-    return np.concatenate(
-        [model(normalise(images[i : i + batch])).numpy() for i in range(0, len(images), batch)]
-    )
+    return np.concatenate([model(normalise(images[i : i + batch])).numpy() for i in range(0, len(images), batch)])

@@ -189,9 +189,7 @@ class Scene:
 
     def uniform(self, name: str, count: int) -> np.ndarray:
         """Return `count` float64 in (0, 1) that belong to this scene under `name`, whatever its edits."""
-        return uniform(
-            _key(self.seed, self.split, self.index), text_key(name), np.arange(count, dtype=np.uint64)
-        )
+        return uniform(_key(self.seed, self.split, self.index), text_key(name), np.arange(count, dtype=np.uint64))
 
     def words(self, name: str, count: int) -> np.ndarray:
         """Return `count` random uint64 that belong to this scene under `name`, whatever its edits."""
@@ -215,11 +213,7 @@ def _checked(word: str, choices: tuple[str, ...], what: str) -> str:
 
 def class_of(skin: str | None, headgear: str | None, limbs: str | None, tear: bool) -> str | None:
     """Return the class with these parts, or None. A tear mark counts only between twins."""
-    twins = [
-        name
-        for name, kind in KINDS.items()
-        if (kind.skin, kind.headgear, kind.limbs) == (skin, headgear, limbs)
-    ]
+    twins = [name for name, kind in KINDS.items() if (kind.skin, kind.headgear, kind.limbs) == (skin, headgear, limbs)]
     if len(twins) > 1:
         twins = [name for name in twins if KINDS[name].tear == tear]
     return twins[0] if twins else None

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
-from torchvision.models import ResNet
 
 from gigraph import __version__
 from gigraph.menagerie import dataset, facts
@@ -48,7 +47,7 @@ def train(
     batch: int = BATCH,
     rate: float = RATE,
     report: Report | None = None,
-) -> ResNet:
+) -> nn.Module:
     """Train a model.
 
     AdamW with weight decay, one learning rate cycle, label smoothing; pictures are flipped and shifted by up
@@ -74,7 +73,7 @@ def train(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build().to(memory_format=torch.channels_last).train()
+        model = build().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     generator = torch.Generator().manual_seed(seed)
     inputs = normalise(np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge"))
     targets = torch.from_numpy(labels)
@@ -91,10 +90,7 @@ def train(
             moves = torch.randint(0, 2 * SHIFT + 1, (batch, 2), generator=generator).tolist()
             flips = torch.rand(batch, generator=generator) < 0.5
             views = torch.stack(
-                [
-                    inputs[i, :, y : y + height, x : x + width]
-                    for i, (y, x) in zip(chosen.tolist(), moves, strict=True)
-                ]
+                [inputs[i, :, y : y + height, x : x + width] for i, (y, x) in zip(chosen.tolist(), moves, strict=True)]
             )
             views[flips] = views[flips].flip(3)
             loss = criterion(model(views.contiguous(memory_format=torch.channels_last)), targets[chosen])
@@ -105,7 +101,7 @@ def train(
             total += loss.item() * batch
         if report is not None:
             report(epoch + 1, epochs, total / (len(images) // batch * batch))
-    return model.to(memory_format=torch.contiguous_format).eval()
+    return model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
 def write_checkpoint(model: nn.Module, path: str | Path, metadata: dict[str, str]) -> None:
@@ -131,23 +127,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=SIDE, help="side of the pictures in pixels")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training pictures")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures and of the training")
-    parser.add_argument(
-        "--workers", type=int, default=1, help="processes that draw; training uses one thread"
-    )
-    parser.add_argument(
-        "--facts", type=int, default=1000, help="pictures to measure the causal facts on; 0 for none"
-    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw; training uses one thread")
+    parser.add_argument("--facts", type=int, default=1000, help="pictures to measure the causal facts on; 0 for none")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
 
     start = time.perf_counter()
-    images, labels = dataset.labelled(
-        "train", given.train, seed=given.seed, size=given.size, workers=given.workers
-    )
-    tests, truth = dataset.labelled(
-        "test", given.test, seed=given.seed, size=given.size, workers=given.workers
-    )
+    images, labels = dataset.labelled("train", given.train, seed=given.seed, size=given.size, workers=given.workers)
+    tests, truth = dataset.labelled("test", given.test, seed=given.seed, size=given.size, workers=given.workers)
     log.info("drew %d pictures in %.0f s", given.train + given.test, time.perf_counter() - start)
     start, cpu = time.perf_counter(), time.process_time()
     model = train(
