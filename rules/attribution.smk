@@ -1,20 +1,6 @@
 """Generalized integrated gradients between layers, their check by ablation, and the graph."""
 
 
-def attribution_targets(wildcards):
-    """Return the further inputs of an attribution whose targets are concepts."""
-    if wildcards.target == CLASSES:
-        return []
-    target = f"{wildcards.method}/{{}}/{wildcards.target}"
-    return [
-        results(f"{wildcards.method}/concepts/{wildcards.target}.parquet"),
-        results(f"{wildcards.method}/kept/{wildcards.target}.parquet"),
-        results(
-            f"{wildcards.method}/attributions/{wildcards.target}--{CLASSES}/{wildcards.shard}.parquet"
-        ),
-    ]
-
-
 rule attribution:
     input:
         attribution_targets,
@@ -49,7 +35,7 @@ rule kept:
     input:
         selection=results("selection.parquet"),
         attributions=sharded(
-            "{method}/attributions/{layer}--" + CLASSES + "/{shard}.parquet"
+            f"{{method}}/attributions/{{layer}}--{CLASSES}/{{shard}}.parquet"
         ),
     output:
         results("{method}/kept/{layer}.parquet"),

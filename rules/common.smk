@@ -82,6 +82,20 @@ def unless_current(paths, stage, table):
     return inputs
 
 
+def attribution_targets(wildcards):
+    """Return the further inputs of an attribution whose targets are concepts."""
+    if wildcards.target == CLASSES:
+        return []
+    target = f"{wildcards.method}/{{}}/{wildcards.target}"
+    return [
+        results(f"{wildcards.method}/concepts/{wildcards.target}.parquet"),
+        results(f"{wildcards.method}/kept/{wildcards.target}.parquet"),
+        results(
+            f"{wildcards.method}/attributions/{wildcards.target}--{CLASSES}/{wildcards.shard}.parquet"
+        ),
+    ]
+
+
 wildcard_constraints:
     method="|".join(METHODS),
     layer="|".join(map(re.escape, LAYERS)),

@@ -13,7 +13,7 @@ rule exemplars:
         ),
         coefficients=sharded("{method}/coefficients/{layer}/{shard}.parquet"),
         attributions=sharded(
-            "{method}/attributions/{layer}--" + CLASSES + "/{shard}.parquet"
+            f"{{method}}/attributions/{{layer}}--{CLASSES}/{{shard}}.parquet"
         ),
     output:
         exemplars=results("{method}/exemplars/{layer}/exemplars.parquet"),
