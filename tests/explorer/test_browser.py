@@ -256,8 +256,9 @@ def test_a_journey_by_keyboard_alone(reader: Reader):
     press("Escape")
     reader.page.wait_for_function("!location.hash.includes('sel=')")
     assert reader.page.evaluate(key) == below
+    reader.settle()
     press("Tab")
-    assert not reader.page.evaluate("document.activeElement.matches('.stage .node')")
+    reader.page.wait_for_function("!document.activeElement.matches('.stage .node')")
     press("?")
     assert reader.page.locator("dialog").is_visible()
 
