@@ -118,7 +118,7 @@ def test_one_layers_setting_reruns_that_layer_and_its_pairs(done):
 def test_results_do_not_depend_on_shards_and_batches(done, tmp_path):
     shutil.copytree(done / "images", tmp_path / "images")
     path = configure(tmp_path, images={"shards": 1}, compute={"batch_size": 5, "memory_mb": 40})
-    run = snakemake(tmp_path, "--configfile", str(path), "results/bisecting/graph/edges.parquet")
+    run = snakemake(tmp_path, "results/bisecting/graph/edges.parquet", "--configfile", str(path))
     assert run.returncode == 0, run.stderr[-4000:]
     for layer in ("layer3.1", "layer4.0"):
         key = ["image_id", "y", "x"]
