@@ -7,7 +7,18 @@ from gigraph.runtime import run
 
 
 def main(args: Namespace) -> None:
-    train.main(["--out", args.checkpoint, "--size", str(args.settings["size"]), "--seed", str(args.settings["seed"]), "--facts", "0"])
+    train.main(
+        [
+            "--out",
+            args.checkpoint,
+            "--size",
+            str(args.settings["size"]),
+            "--seed",
+            str(args.settings["seed"]),
+            "--facts",
+            "0",
+        ]
+    )
 
 
 if __name__ == "__main__":
