@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
 from gigraph import tables
@@ -112,6 +113,24 @@ def test_tiles_lie_where_the_tables_say(site: Path, inputs: Inputs):
         assert np.float32(cosine) == np.float32(row["cosine"]) and x < columns and y < height
         original = inputs.exemplars["layer1.0"] / row["sheet"]
         assert (site / file).read_bytes() == original.read_bytes()
+
+
+def test_faces_are_the_first_tiles_scaled_down(site: Path, inputs: Inputs):
+    sheets = chunk(site, "meta")["layers"][0]["sheets"]
+    rows = tables.read(inputs.exemplars["layer1.0"] / "exemplars.parquet").to_pylist()
+    for concept, *_, tiles in chunk(site, "class/0")["layers"][0]["nodes"]:
+        first = [row for row in rows if row["concept"] == concept and row["rank"] < 4]
+        assert len(tiles) == len(first) == 4
+        for (sheet, y, x), row in zip(tiles, first, strict=True):
+            file, columns, height = sheets[sheet]
+            with Image.open(site / file) as page, Image.open(inputs.exemplars["layer1.0"] / row["sheet"]) as full:
+                side, tile = page.width // columns, inputs.tile
+                assert page.height == height * side
+                small = page.convert("RGB").crop((x * side, y * side, (x + 1) * side, (y + 1) * side))
+                box = (row["column"] * tile, row["row"] * tile, (row["column"] + 1) * tile, (row["row"] + 1) * tile)
+                whole = full.convert("RGB").crop(box).resize((side, side))
+                difference = np.asarray(small, float) - np.asarray(whole, float)
+                assert np.abs(difference).mean() < 12
 
 
 def test_flags(site: Path):

@@ -12,7 +12,7 @@ from gigraph.explorer import contents
 from gigraph.explorer.chunks import write_chunk
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
-from gigraph.explorer.sheets import open_album
+from gigraph.explorer.sheets import open_album, small_faces
 
 ASSETS = Path(__file__).parent / "assets"
 PARTS = {"index.html", "app", "data", "sheets"}
@@ -60,7 +60,11 @@ def _write(inputs: Inputs, site: Path) -> None:
         open_album(inputs.exemplars.get(layer, Path()), index, inputs.tile, site)
         for index, layer in enumerate(graph.layers)
     ]
-    face = contents.faces(graph, albums)
+    face = {
+        (index, concept): tiles
+        for index, album in enumerate(albums)
+        for concept, tiles in small_faces(album, index, inputs.tile, site).items()
+    }
     kept, edges = (t.partition_by("scope", as_dict=True) for t in (graph.kept, graph.edges))
     for label in sorted(graph.classes["label"].to_list()):
         if (label,) not in kept:

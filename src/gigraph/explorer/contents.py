@@ -24,10 +24,8 @@ from gigraph.config import CLASSES
 from gigraph.explorer.chunks import numbers, rows, shares
 from gigraph.explorer.graph import Graph, frame
 from gigraph.explorer.inputs import Inputs
-from gigraph.explorer.sheets import Album, Tile
+from gigraph.explorer.sheets import FACE, Album, Tile
 
-FACE = 4
-"""Tiles on the face of a concept in a graph."""
 NEIGHBOURS = 8
 """Entries of each neighbour list."""
 GROUP = 32
@@ -38,18 +36,6 @@ ALIGNED = 0.5
 """Average precision from which a part names a concept that has no label."""
 
 Key = tuple[int, int]  # layer index, concept
-
-
-def faces(graph: Graph, albums: list[Album]) -> dict[Key, list[Tile]]:
-    """Return the first tiles of each pictured concept."""
-    found: dict[Key, list[Tile]] = defaultdict(list)
-    for layer, album in enumerate(albums):
-        for concept, rank, sheet, row, column in album.exemplars.select(
-            "concept", "rank", "sheet", "row", "column"
-        ).iter_rows():
-            if rank < FACE:
-                found[layer, concept].append(album.tile(sheet, row, column))
-    return found
 
 
 # --- one class ----------------------------------------------------------------------------------------------

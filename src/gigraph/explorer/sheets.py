@@ -12,6 +12,13 @@ from PIL import Image
 from gigraph import tables
 from gigraph.errors import UserError
 
+FACE = 4
+"""Tiles on the face of a concept in a graph."""
+SIDE = 64
+"""Side of these tiles in pixels: graphs show many, and show them small."""
+PER_SHEET = 32
+"""Concepts on a sheet of faces."""
+
 Tile = list[int]  # sheet (index into the layer's list), row, column
 
 
@@ -64,6 +71,33 @@ def open_album(folder: Path, layer: int, tile: int, site: Path) -> Album:
         album._index[name] = len(album.sheets)
         album.sheets.append([target, max(width // tile, 1), max(height // tile, 1)])
     return album
+
+
+def small_faces(album: Album, layer: int, tile: int, site: Path) -> dict[int, list[Tile]]:
+    """Write sheets of each concept's first tiles, scaled down, and return where they are.
+
+    A graph shows some twenty concepts from as many sheets as there are; these sheets are a fifth of the full ones.
+    """
+    shown = album.exemplars.filter(pl.col("rank") < FACE)
+    concepts = shown.partition_by("concept", maintain_order=True)
+    found: dict[int, list[Tile]] = {}
+    source: tuple[str, Image.Image] | None = None
+    for first in range(0, len(concepts), PER_SHEET):
+        group = concepts[first : first + PER_SHEET]
+        page = Image.new("RGB", (FACE * SIDE, len(group) * SIDE))
+        name = f"sheets/{layer}/faces-{first // PER_SHEET:03d}.webp"
+        for y, rows in enumerate(group):
+            for x, row in enumerate(rows.iter_rows(named=True)):
+                if source is None or source[0] != row["sheet"]:
+                    path = site / str(album.sheets[album.tile(row["sheet"], 0, 0)[0]][0])
+                    source = (row["sheet"], Image.open(path).convert("RGB"))
+                left, top = row["column"] * tile, row["row"] * tile
+                crop = source[1].crop((left, top, left + tile, top + tile))
+                page.paste(crop.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x * SIDE, y * SIDE))
+                found.setdefault(row["concept"], []).append([len(album.sheets), y, x])
+        page.save(site / name, quality=80, method=4)
+        album.sheets.append([name, FACE, len(group)])
+    return found
 
 
 def _read(folder: Path, kind: str) -> pl.DataFrame:

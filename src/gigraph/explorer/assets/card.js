@@ -70,7 +70,7 @@
   const pictures = (layer, data) => h("section", {}, h("h3", {}, "Nearest patches"),
     data.exemplars.length ? h("ol.tiles", {}, data.exemplars.map(([tile, cosine, label, path]) => {
       const name = g.classOf(label) ? g.classOf(label).name : "unlabelled";
-      return h("li", {title: path}, g.tile(layer, tile, `${name}, cosine ${g.num(cosine, 2)}`), h("span.value", {}, g.num(cosine, 2)), h("span.under", {}, g.name(name)));
+      return h("li", {title: path}, g.tile(layer, tile, `${name}, cosine ${cosine.toFixed(3)}`), h("span.value", {}, cosine.toFixed(3)), h("span.under", {}, g.name(name)));
     })) : h("p.note", {}, "There are no pictures of this concept: it is kept for no class."));
 
   const where = (scopes, here) => {
@@ -99,17 +99,17 @@
   const lists = (layer, near, here) => {
     if (!near) return h("p.note", {}, "Neighbours are listed for kept concepts only.");
     const who = here && here.near ? ["over images of ", g.name(g.classOf(here.label).name)] : "over all images";
-    const sums = Object.values(near.into);
+    const sums = Object.values(near.into), most = g.most([...near.in, ...near.out].flat().map((e) => e[8]));
     const total = sums.reduce((n, e) => n + e[1], 0);
     const part = (k) => g.percent(sums.reduce((n, e) => n + Math.abs(e[k]), 0) / (total || 1));
     return h("section.near", {}, h("h3", {}, "Neighbours, ", who),
-      layer < g.meta.layers.length - 1 ? [list("Raises, above", near.out[0]), list("Lowers, above", near.out[1])] : h("p.note", {}, "Above this layer are the classes."),
-      layer > 0 ? [list("Raised by, below", near.in[0]), list("Lowered by, below", near.in[1]), total ? h("p.note", {}, `Of all |GIG| into it, ${part(2)} comes from the error node (unexplained) and ${part(4)} from the remainder (not kept).`) : null] : h("p.note", {}, "This is the first layer: nothing lies below."));
+      layer < g.meta.layers.length - 1 ? [list("Raises, above", near.out[0], most), list("Lowers, above", near.out[1], most)] : h("p.note", {}, "Above this layer are the classes."),
+      layer > 0 ? [list("Raised by, below", near.in[0], most), list("Lowered by, below", near.in[1], most), total ? h("p.note", {}, `Of all |GIG| into it, ${part(2)} comes from the error node (unexplained) and ${part(4)} from the remainder (not kept).`) : null] : h("p.note", {}, "This is the first layer: nothing lies below."));
   };
-  const list = (title, entries) => h("div.list", {}, h("h4", {}, title),
+  const list = (title, entries, most) => h("div.list", {}, h("h4", {}, title),
     entries.length ? h("table", {}, h("thead", {}, h("tr", {}, ["Concept", "GIG", "Ablation", "n"].map((t, i) => h("th", {scope: "col", title: ["", g.NORMS[g.norm()][1], "exact drop of the target when this source is deleted, in the same unit", "images with a non-zero attribution"][i] || null}, t)))),
       h("tbody", {}, entries.map(([layer, concept, mean, se, support, ablation, ablationSe, weight, share]) => h("tr" + (mean < 0 ? ".neg" : ""), {},
-        h("th", {scope: "row"}, h("a", {href: other(layer, concept), "data-key": `near-${layer}:${concept}`}, `#${concept}`), g.captionOf(layer, concept) ? [" ", g.captionOf(layer, concept)] : null, h("span.meter", {"aria-hidden": "true"}, h("span", {style: {width: 100 * g.size(g.norm(), weight, share) + "%"}}))),
+        h("th", {scope: "row"}, h("a", {href: other(layer, concept), "data-key": `near-${layer}:${concept}`}, `#${concept}`), g.captionOf(layer, concept) ? [" ", g.captionOf(layer, concept)] : null, h("span.meter", {"aria-hidden": "true"}, h("span", {style: {width: 100 * g.size(g.norm(), weight, share, most) + "%"}}))),
         h("td.value", {title: `${g.num(mean)} \u00b1 ${g.num(se, 2)}`}, g.value(g.norm(), mean, weight, share)),
         h("td.value", {title: ablation === null ? "not checked" : `\u00b1 ${g.num(ablationSe, 2)}`}, ablation === null ? "\u2013" : g.like(mean, weight, share, ablation)),
         h("td.value.dim", {}, String(support)))))) : h("p.note", {}, "none"));

@@ -82,27 +82,30 @@ var gigraph = {SCHEMA: 1, views: {}};
     const ratio = mean ? ablation / mean : 0;
     return g.value(g.norm(), ablation, weight * Math.abs(ratio), share * ratio);
   };
-  g.size = (norm, weight, share) => (norm === "share" ? Math.min(1, Math.abs(share) * 2.5) : weight);
+  // Shares are drawn relative to the largest one shown beside them.
+  g.size = (norm, weight, share, most) => (norm === "share" ? Math.min(1, Math.abs(share) / (most || 1)) : weight);
+  g.most = (values) => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
 
   // ---- pictures ----
   const watching = "IntersectionObserver" in window ? new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) { watching.unobserve(entry.target); paint(entry.target); }
   }, {rootMargin: "300px"}) : null;
-  const broken = new Set();
-  const paint = (node) => {
-    const [file, columns, rows] = node.sheet, [, row, column] = node.tile;
+  // One request a sheet, however many of its tiles are shown.
+  const sheets = {};
+  const sheet = (file) => sheets[file] || (sheets[file] = new Promise((resolve) => {
     const image = new Image();
-    image.onload = () => {
-      node.style.backgroundImage = `url("${file}")`;
-      node.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
-      node.style.backgroundPosition = `${columns > 1 ? column / (columns - 1) * 100 : 0}% ${rows > 1 ? row / (rows - 1) * 100 : 0}%`;
-      node.classList.add("painted");
-    };
-    image.onerror = () => {
-      node.classList.add("broken");
-      if (!broken.has(file)) { broken.add(file); g.notice(`The pictures in ${file} cannot be loaded; is the file missing?`); }
-    };
+    image.onload = () => resolve(true);
+    image.onerror = () => { g.notice(`The pictures in ${file} cannot be loaded; is the file missing?`); resolve(false); };
     image.src = file;
+  }));
+  const paint = async (node) => {
+    const [file, columns, rows] = node.sheet, [, row, column] = node.tile;
+    const whole = await sheet(file);
+    node.classList.add(whole ? "painted" : "broken");
+    if (!whole) return;
+    node.style.backgroundImage = `url("${file}")`;
+    node.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
+    node.style.backgroundPosition = `${columns > 1 ? column / (columns - 1) * 100 : 0}% ${rows > 1 ? row / (rows - 1) * 100 : 0}%`;
   };
   g.tile = (layer, tile, alt) => {
     const node = g.h("span.tile", alt ? {role: "img", "aria-label": alt} : {"aria-hidden": "true"});

@@ -48,14 +48,15 @@
         cover.push(sum);
       }
     });
-    const size = (e) => g.size(g.norm(), e.weight, e.share);
     let shown = edges.filter((e) => e.mean !== 0 && Math.max(e.weight, 0) >= min / 100 || e.to.startsWith("class:"));
     shown = shown.sort((a, b) => b.weight - a.weight).slice(0, CAP);
+    const most = g.most(shown.map((e) => e.share));
     for (const e of shown) {
-      e.sum.drawn += Math.abs(e.mean); e.sum.hidden -= 1; e.size = size(e);
+      e.sum.drawn += Math.abs(e.mean); e.sum.hidden -= 1; e.size = g.size(g.norm(), e.weight, e.share, most);
       nodes.get(e.from).edges.push(e); nodes.get(e.to).edges.push(e);
     }
-    return {scopes, rows, nodes, edges: shown, cover};
+    const relevance = g.most([...nodes.values()].flatMap((n) => (n.of || []).map((v) => (v ? v[5] : 0))));
+    return {scopes, rows, nodes, edges: shown, cover, most, relevance};
   };
 
   const ratio = (sums) => {
@@ -77,7 +78,7 @@
   const gauge = (size) => h("span.gauge", {}, h("span", {style: {width: Math.min(100, 100 * size) + "%"}}));
   const nodeButton = (node, model) => {
     const norm = g.norm();
-    const values = node.of.map((v, i) => v && {letter: model.scopes[i].letter, name: g.classOf(model.scopes[i].label).name, text: g.value(norm, v[1], v[4], v[5]), size: g.size(norm, v[4], v[5])}).filter(Boolean);
+    const values = node.of.map((v, i) => v && {letter: model.scopes[i].letter, name: g.classOf(model.scopes[i].label).name, text: g.value(norm, v[1], v[4], v[5]), size: g.size(norm, v[4], v[5], model.relevance)}).filter(Boolean);
     const tiles = (node.of.find(Boolean) || [])[6] || [];
     const caption = g.captionOf(node.layer, node.concept);
     return h("button.node" + (values.length > 1 ? ".shared" : ""), {
@@ -234,7 +235,7 @@
         if (!b || !e.mean) continue;
         on.add(e.to);
         const line = [a.x, a.top - 1, b.x, b.bottom + 1], [x, y] = along(0.8, ...line);
-        drawn.push(s("path", {d: g.curve(...line), class: "err", "stroke-width": 1 + 8 * Math.min(1, Math.abs(e.share) * 2.5)}),
+        drawn.push(s("path", {d: g.curve(...line), class: "err", "stroke-width": 1 + 7 * g.size("share", 0, e.share, model.most)}),
           s("text", {x, y: y + 4, class: "number"}, g.norm() === "raw" ? g.num(e.mean) : g.percent(e.share)));
       }
     }
