@@ -12,7 +12,7 @@ Per batch of samples, until each has its certificate:
 3. On the working set: coordinate descent finds the signed support, Newton's method solves it, and a
    coefficient that would change sign is stepped to zero and dropped.
 
-**Certificate.** s r with s = min(lambda / |c|_inf, x.r / |r|^2) is dual feasible and
+**Certificate.** s r with s = min(1, lambda / |c|_inf, x.r / |r|^2) is dual feasible and
 
     gap = 1/2 (1 - s)^2 |r|^2 + sum_j |u_j| (lambda - s sign(u_j) c_j),
 

@@ -11,12 +11,13 @@ def objective(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float) -> float:
     return float(0.5 * r @ r + lam * np.abs(u.astype(np.float64)).sum())
 
 
-def dual(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float) -> float:
-    """The dual objective 1/2 |x|^2 - 1/2 |x - theta|^2 at theta = r, shrunk until |V theta|_inf <= lambda."""
-    x, v = x.astype(np.float64), v.astype(np.float64)
+def gap(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float) -> float:
+    """Primal minus dual at theta = s r, s the best scale with |V theta|_inf <= lambda and s <= 1."""
+    x, v, u = (array.astype(np.float64) for array in (x, v, u))
     r = x - u @ v
-    theta = r * min(1.0, lam / max(np.abs(v @ r).max(), 1e-300))
-    return float(0.5 * x @ x - 0.5 * (x - theta) @ (x - theta))
+    s = min(1.0, lam / max(np.abs(v @ r).max(), 1e-300), max(0.0, x @ r / max(r @ r, 1e-300)))
+    dual = 0.5 * x @ x - 0.5 * (x - s * r) @ (x - s * r)
+    return objective(x, v, u, lam) - float(dual)
 
 
 def lasso(x: np.ndarray, v: np.ndarray, lam: float, tol: float = 1e-10, sweeps: int = 200_000) -> np.ndarray:
@@ -31,8 +32,6 @@ def lasso(x: np.ndarray, v: np.ndarray, lam: float, tol: float = 1e-10, sweeps: 
             if new != u[j]:
                 g -= gram[j] * (new - u[j])
                 u[j] = new
-        if sweep % 10 == 9:
-            primal = objective(x, v, u, lam)
-            if primal - dual(x, v, u, lam) <= tol * primal:
-                return u
+        if sweep % 10 == 9 and gap(x, v, u, lam) <= tol * objective(x, v, u, lam):
+            return u
     raise AssertionError("the reference did not converge")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gigraph import bisecting
 from gigraph.bisecting import bisect, capped_concepts, cohesion, concept_vectors
+from gigraph.hashing import mix
 from reference import bisecting as reference
 from reference.synthetic import pfv_like
 
@@ -67,6 +68,22 @@ def test_waves_equal_one_split_after_the_other(shape):
     n, channels, k = shape
     x = pfv_like(n, channels, noise=0.4, spread=1.0, atoms_per_topic=60, seed=n)
     assert_same(bisect(x, k, seed=3, backend="numba"), bisect(x, k, seed=3, backend="numpy"))
+
+
+def test_rows_between_the_seeds_are_decided_exactly():
+    """Rows on the bisector of the two seeds: x . d is of the order 1e-8, far below float32's rounding of it."""
+    rng = np.random.default_rng(0)
+    n, channels = 120, 48
+    order = np.argsort(mix(np.arange(n), int(mix(7))))
+    x = rng.standard_normal((n, channels))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    d = x[order[1]] - x[order[0]]
+    x[order[2:]] -= np.outer(x[order[2:]] @ d, d) / (d @ d)
+    x = x.astype(np.float32)
+    expected, _ = reference.bisect(x, 2, 7, max_iter=1)
+    assert min(len(side) for side in expected) > n // 4
+    for backend in BACKENDS:
+        assert leaves(bisect(x, 2, seed=7, max_iter=1, backend=backend)) == expected
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

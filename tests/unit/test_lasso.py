@@ -89,6 +89,10 @@ def test_gap_bounds_the_distance_of_any_coefficients():
             u = codes.dense(90)
             excess = np.array([1 - best[i] / reference.objective(x[i], v, u[i], lam[i]) for i in range(8)])
             assert (codes.gap >= excess - 1e-7).all()
+            for i in range(8):
+                primal = reference.objective(x[i], v, u[i], lam[i])
+                literal = reference.gap(x[i], v, u[i], lam[i]) / primal
+                np.testing.assert_allclose(codes.gap[i], literal, rtol=1e-3, atol=1e-6)
             assert bool(caught) == bool((codes.gap > 1e-4).any())
             poor += (codes.gap > 1e-4).sum()
     assert poor > 24
