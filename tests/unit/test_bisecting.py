@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -84,6 +85,33 @@ def test_rows_between_the_seeds_are_decided_exactly():
     assert min(len(side) for side in expected) > n // 4
     for backend in BACKENDS:
         assert leaves(bisect(x, 2, seed=7, max_iter=1, backend=backend)) == expected
+
+
+@pytest.mark.parametrize("channels", [3, 64, 2048])
+@pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-7])
+def test_dot_products_with_a_direction_do_not_round(channels, apart):
+    rng = np.random.default_rng(channels)
+    x, _ = bisecting._unit_rows(np, rng.standard_normal((20, channels)).astype(np.float32))
+    sums = rng.standard_normal((1, channels)) + apart * rng.standard_normal((2, channels))
+    c = bisecting._centroids(np, sums)
+    d = bisecting._directions(np, c[:1], c[1:])[0]
+    np.testing.assert_allclose(d, c[1] - c[0], atol=2.0**-26 * np.linalg.norm(c[1] - c[0]))
+    for row in x.astype(np.float64):
+        exact = sum(Fraction(p) * Fraction(q) for p, q in zip(row, d, strict=True))
+        assert Fraction(float(np.cumsum(row * d)[-1])) == exact
+        assert Fraction(float(np.cumsum((row * d)[::-1])[-1])) == exact
+    compiled = np.zeros(channels)
+    bisecting._direction_compiled(c[0], c[1], np.empty(channels), compiled)
+    np.testing.assert_array_equal(compiled, d)
+
+
+def test_least_similar_rows_that_tie():
+    """Both seeds are copies of one row, and five other rows are at right angles to it."""
+    for seed in range(12):
+        x = np.eye(6, dtype=np.float32)[[0] * 40 + [1, 2, 3, 4, 5]]
+        expected, _ = reference.bisect(x, 2, seed, max_iter=1)
+        for backend in BACKENDS:
+            assert leaves(bisect(x, 2, seed=seed, max_iter=1, backend=backend)) == expected
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
