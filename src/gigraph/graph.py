@@ -1,8 +1,8 @@
 """From attributions of single images to the graph: means, standard errors, support, weights, and what is shown.
 
-A *scope* is a class (its images) or the whole dataset (-1). A sum over a scope counts an image in which the target
-was not evaluated as zero, so that means are additive: kept sources, remainder and error node of a target add up to
-the mean of S(X) - S(baseline) over the images in which it was evaluated, times their share.
+A *scope* is a class (its images) or the whole dataset (-1). A mean over a scope counts an image in which the target
+was not evaluated as zero. So means are additive: up to the completeness error, a target's kept sources, remainder and
+error node add up to the sum of S(X) - S(baseline) over the images where it was evaluated, over all images of the scope.
 """
 
 from __future__ import annotations
@@ -149,17 +149,3 @@ def keep(edges: Edges, count: int) -> Kept:
     rank = np.arange(len(index)) - first
     index, rank = index[rank < count], rank[rank < count]
     return Kept(edges.scope[index], rank, edges.source[index], edges.mean[index], edges.se[index], edges.support[index])
-
-
-def shared(first: Kept, a: int, b: int, count: int) -> list[int]:
-    """Return the concepts that two classes share: kept for both, ranked by the smaller of the two relevances."""
-    one = {
-        int(c): float(r)
-        for c, r in zip(first.concept[first.scope == a], first.relevance[first.scope == a], strict=True)
-    }
-    two = {
-        int(c): float(r)
-        for c, r in zip(first.concept[first.scope == b], first.relevance[first.scope == b], strict=True)
-    }
-    both = sorted(one.keys() & two.keys(), key=lambda c: (-min(one[c], two[c]), c))
-    return both[:count]

@@ -12,9 +12,3 @@ def midpoint(steps: int) -> tuple[np.ndarray, np.ndarray]:
     there, and this one has the smallest constant of the simple ones.
     """
     return (np.arange(steps) + 0.5) / steps, np.full(steps, 1 / steps)
-
-
-def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Gauss-Legendre rule on [0, 1], float64 [S] each; for integrands without kinks."""
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    return (nodes + 1) / 2, weights / 2

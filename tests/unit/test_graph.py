@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gigraph.graph import aggregate, keep, scopes_of, shared, weights
+from gigraph.graph import aggregate, keep, scopes_of, weights
 
 
 def random_rows(seed=0, images=12, classes=3, sources=6, targets=4):
@@ -79,9 +79,6 @@ def test_kept_are_the_most_relevant_concepts_of_each_class():
         (1, 0, 7),
         (1, 1, 6),
     ]
-    everything = keep(edges, 99)
-    assert shared(everything, 0, 1, 5) == [7, 9]  # min(1, 5) = 1, min(2, 1) = 1: the smaller id first
-    assert shared(everything, 0, 1, 1) == [7]
 
 
 def test_scopes_count_classes_and_the_dataset():
