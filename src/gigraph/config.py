@@ -147,8 +147,8 @@ class Attribution(Section):
     """Where the path starts: the origin of the concept space, or zero (the literal Eq. 3)."""
     steps: PositiveInt = 16
     """Midpoint steps to start with."""
-    max_steps: PositiveInt = 128
-    """Steps double up to here where the completeness error exceeds the tolerance."""
+    max_steps: PositiveInt = 144
+    """Steps triple up to here where the completeness error exceeds the tolerance."""
     tolerance: PositiveFloat = 0.01
     """Completeness error over sum |GIG| at which refinement stops."""
 

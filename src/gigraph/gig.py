@@ -29,10 +29,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.quadrature import midpoint
+from gigraph.quadrature import midpoint, tripled
 
 Segment = Callable[[Tensor], Tensor]
 """F_ab: source activations [N, P, C] (as PFVs) to target PFVs [N, P_b, C_b] or logits [N, classes]."""
@@ -147,10 +148,10 @@ class Attribution:
         return self.values.abs().sum(1)
 
 
-def integrated_gradients(
-    segment: Segment, score: Score, start: Tensor, offset: Tensor, targets: Tensor, steps: int, batch: int
+def mean_gradients(
+    segment: Segment, score: Score, start: Tensor, offset: Tensor, targets: Tensor, nodes: np.ndarray, batch: int
 ) -> Tensor:
-    """Integrate dS_t/dx along start + alpha offset by the midpoint rule: D of Eq. 4.
+    """Average dS_t/dx over points of the path start + alpha offset: with midpoints as nodes, D of Eq. 4.
 
     Parameters
     ----------
@@ -162,8 +163,8 @@ def integrated_gradients(
         U V of each image.
     targets : Tensor of int64 [N, T]
         The targets of each image.
-    steps : int
-        Number of path points.
+    nodes : ndarray [S]
+        The path points, alphas in [0, 1].
     batch : int
         Path points of all images that are held at once.
 
@@ -172,20 +173,18 @@ def integrated_gradients(
     Tensor [N, T, P, C]
         One forward pass is shared by all targets; one backward pass is made for each.
     """
-    nodes, weights = midpoint(steps)
     n, t = targets.shape
     total = offset.new_zeros(n, t, *offset.shape[1:])
     at_once = max(1, batch // n)
-    for first in range(0, steps, at_once):
+    for first in range(0, len(nodes), at_once):
         alpha = torch.as_tensor(nodes[first : first + at_once], dtype=offset.dtype, device=offset.device)
-        weight = float(weights[0])
         path = (start + alpha[:, None, None, None] * offset).flatten(0, 1).requires_grad_()  # [S N, P, C]
         with torch.enable_grad():
             scores = score(segment(path), targets.repeat(len(alpha), 1)).sum(0)  # [T]
         for index in range(t):
             (gradient,) = torch.autograd.grad(scores[index], path, retain_graph=index + 1 < t)
-            total[:, index] += weight * gradient.unflatten(0, (len(alpha), n)).sum(0)
-    return total
+            total[:, index] += gradient.unflatten(0, (len(alpha), n)).sum(0)
+    return total / len(nodes)
 
 
 def attribute(
@@ -203,8 +202,8 @@ def attribute(
 ) -> list[Attribution]:
     """Attribute each image's targets to its concepts [Eqs. 3-7].
 
-    Steps double, for the (image, target) pairs that need it, until the completeness error is at most `tolerance`
-    times the sum of |GIG|, or `max_steps` is reached.
+    Steps triple, for the (image, target) pairs that need it, until the completeness error is at most `tolerance`
+    times the sum of |GIG|, or `max_steps` is reached. Every point of the path is used once.
 
     Parameters
     ----------
@@ -235,22 +234,26 @@ def attribute(
     values = [vectors.new_zeros(targets.shape[1], len(image.concepts)) for image in images]
     used = torch.zeros_like(targets)
     open_pairs = torch.ones_like(targets, dtype=torch.bool)
+    nodes, weight = midpoint(steps)[0], 1.0  # of the new nodes' mean in the new value
     while open_pairs.any():
         rows = open_pairs.any(1).nonzero()[:, 0]
         width = int(open_pairs.sum(1).max())
-        # Open targets of each row first; rows with fewer repeat some closed ones.
+        # Open targets of each row first; rows with fewer fill up with closed ones.
         columns = open_pairs[rows].int().argsort(dim=1, descending=True, stable=True)[:, :width]
-        chunk = max(1, batch // steps)
+        chunk = max(1, batch // len(nodes))
         for part in range(0, len(rows), chunk):
             r, c = rows[part : part + chunk], columns[part : part + chunk]
-            integrated = integrated_gradients(segment, score, start, offset[r], targets[r].gather(1, c), steps, batch)
+            mean = mean_gradients(segment, score, start, offset[r], targets[r].gather(1, c), nodes, batch)
             for i, row in enumerate(r.tolist()):
-                values[row][c[i]] = images[row].gather(integrated[i], vectors)
-                used[row, c[i]] = steps
+                refined = c[i][open_pairs[row, c[i]]]
+                new = images[row].gather(mean[i, : len(refined)], vectors)
+                values[row][refined] += weight * (new - values[row][refined])
+                used[row, refined] = steps
         error = torch.stack([v.sum(1) for v in values]) - (at_concepts - at_baseline)
         scale = torch.stack([v.abs().sum(1) for v in values])
         open_pairs = (error.abs() > tolerance * scale) & (scale > 0)
-        steps *= 2
+        nodes, weight = tripled(steps), 2 / 3
+        steps *= 3
         if steps > max_steps:
             break
     return [

@@ -12,3 +12,12 @@ def midpoint(steps: int) -> tuple[np.ndarray, np.ndarray]:
     there, and this one has the smallest constant of the simple ones.
     """
     return (np.arange(steps) + 0.5) / steps, np.full(steps, 1 / steps)
+
+
+def tripled(steps: int) -> np.ndarray:
+    """Return the 2 S nodes that the midpoint rule of 3 S steps adds to that of S steps, float64.
+
+    The midpoints of a third of an interval each are its own midpoint and two more: so no gradient is wasted when
+    an integral is refined, as the rule of 3 S steps is a third of the old value and the mean over the new nodes.
+    """
+    return midpoint(3 * steps)[0].reshape(steps, 3)[:, [0, 2]].ravel()

@@ -42,6 +42,7 @@ class Subject:
         width, height = self.preprocessing.output_size(tuple(settings["image_size"] or (1, 1)))
         self.network = Network(module.to(self.device), (3, height, width), model["source"])
         self.layers: dict[str, Layer] = {layer.name: layer for layer in self.network.check_order(layers)}
+        self._folded = self.network.folded(self.layers.values())
 
     def example(self) -> Tensor:
         """Return a batch of one grey image, for checks."""
@@ -69,13 +70,16 @@ class Subject:
         return found
 
     def segment(self, source: str, target: str) -> Any:
-        """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes]."""
+        """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes].
+
+        Batch norms are folded, which halves the time of a gradient.
+        """
         here = self.layers[source]
         if target == CLASSES:
-            forward = self.network.segment(here, CLASSES)
+            forward = self._folded.segment(here, CLASSES)
             return lambda pfvs: forward(here.from_pfvs(pfvs))
         there = self.layers[target]
-        forward = self.network.segment(here, there)
+        forward = self._folded.segment(here, there)
         return lambda pfvs: there.to_pfvs(forward(here.from_pfvs(pfvs)))
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gigraph.gig import Decomposition, ablate, attribute, class_score, concept_score, integrated_gradients
-from gigraph.quadrature import midpoint
+from gigraph.gig import Decomposition, ablate, attribute, class_score, concept_score, mean_gradients
+from gigraph.quadrature import midpoint, tripled
 from reference.gig import class_value, concept_value, gig_at_positions
 
 N, P, C, C_B, K, K_B = 3, 6, 5, 4, 9, 7
@@ -57,8 +57,8 @@ def test_equation_5_against_the_literal_sum(world, batch):
 def test_equation_4_per_position(world):
     image, t = world["images"][0], 2
     score = concept_score(world["targets"])
-    d = integrated_gradients(world["segment"], score, world["beta"], image.offset(world["vectors"])[None],
-                             torch.tensor([[t]]), steps=5, batch=100)  # fmt: skip
+    d = mean_gradients(world["segment"], score, world["beta"], image.offset(world["vectors"])[None],
+                             torch.tensor([[t]]), midpoint(5)[0], batch=100)  # fmt: skip
     literal = gig_at_positions(world["segment"], score, image.u, world["vectors"][image.concepts], world["beta"], t, 5)
     torch.testing.assert_close(image.gather_positions(d[0], world["vectors"])[0], literal)
 
@@ -97,8 +97,8 @@ def test_completeness_improves_to_the_tolerance(world):
 def test_refined_pairs_equal_a_run_at_their_steps(world):
     targets = torch.arange(K_B).repeat(N, 1)
     score = concept_score(world["targets"])
-    found = run(world, world["segment"], score, targets, steps=2, max_steps=64, tolerance=1e-2)
-    for steps in (2, 16, 64):
+    found = run(world, world["segment"], score, targets, steps=2, max_steps=54, tolerance=1e-2)
+    for steps in (2, 6, 18, 54):
         fixed = run(world, world["segment"], score, targets, steps=steps, max_steps=steps)
         for one, other in zip(found, fixed, strict=True):
             here = one.steps == steps
@@ -193,6 +193,24 @@ def test_a_decomposition_from_csr():
     found = Decomposition.from_csr(indptr, indices, torch.tensor([1.0, 2.0, 3.0]))
     assert found.concepts.tolist() == [2, 7]
     assert found.u.tolist() == [[2, 1], [0, 0], [0, 3]]
+
+
+def test_tripled_midpoints_are_the_old_ones_and_the_new():
+    for steps in (1, 4, 7):
+        both = np.sort(np.concatenate([midpoint(steps)[0], tripled(steps)]))
+        np.testing.assert_allclose(both, midpoint(3 * steps)[0])
+
+
+def test_no_point_of_the_path_is_computed_twice(world):
+    points = []
+
+    def segment(x):
+        points.append(len(x))
+        return world["segment"](x)
+
+    found = run(world, segment, concept_score(world["targets"]), torch.tensor([[0], [1], [2]]), steps=2, max_steps=162,
+                tolerance=1e-4)  # fmt: skip
+    assert sum(points) == 2 * N + sum(int(one.steps[0]) for one in found)
 
 
 def test_the_midpoint_rule_is_exact_for_straight_lines():

@@ -24,7 +24,7 @@ def configure(folder: Path, name: str = "config", **changes) -> Path:
         "sampling": {"pfvs_per_image": 6},
         "concepts": {"expansion": 0.125},
         "coefficients": {"value": 4, "calibration": 200},
-        "attribution": {"images_per_class": 2, "class_targets": 4, "steps": 4, "max_steps": 8, "tolerance": 0.05},
+        "attribution": {"images_per_class": 2, "class_targets": 4, "steps": 4, "max_steps": 12, "tolerance": 0.05},
         "graph": {"top": 3},
         "exemplars": {"nearest": 4, "tile": 48, "localised": 2},
         "compute": {"workers": 1},
