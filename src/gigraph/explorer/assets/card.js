@@ -8,7 +8,7 @@
     const card = g.$("card"), id = g.state.params.sel, found = id && g.parseId(id), mine = ++turn;
     document.body.classList.toggle("with-card", Boolean(found));
     if (!found) {
-      if (!card.hidden) { card.hidden = true; g.show(card); g.$("frame").classList.remove("wide"); if (opener && opener.isConnected && document.activeElement === document.body) opener.focus(); }
+      if (!card.hidden) { const inside = card.contains(document.activeElement); card.hidden = true; g.show(card); g.$("frame").classList.remove("wide"); if (inside && opener && opener.isConnected) opener.focus(); }
       return;
     }
     if (g.fromKeyboard) opener = document.activeElement;

@@ -142,7 +142,8 @@
       if (mine === turn) main.removeAttribute("aria-busy");
     }
     const again = focus && [...main.querySelectorAll("[data-key]")].find((node) => node.dataset.key === focus);
-    if (again) again.focus({preventScroll: true});
+    // The reader may have tabbed on while chunks were loading.
+    if (again) { if (document.activeElement === document.body) again.focus({preventScroll: true}); }
     else if (fresh) { scrollTo(0, 0); if (turn > 1) main.focus({preventScroll: true}); }
   };
 
