@@ -66,7 +66,10 @@ def main(args: Namespace) -> None:
         )  # fmt: skip
         missed = int((error > settings["tolerance"]).sum())
         if missed:
-            log.info("note: %d stay above attribution.tolerance after attribution.max_steps", missed)
+            log.info(
+                "note: %s to %s: %d of %d stay above attribution.tolerance after attribution.max_steps",
+                source, target, missed, len(rows),
+            )  # fmt: skip
 
 
 def _decompositions(coefficients, positions: int, device) -> list[Decomposition]:
