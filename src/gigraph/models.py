@@ -43,7 +43,8 @@ def load_model(
         ``package.module:factory``.
     weights : str or None
         A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a .pth, .pt or .safetensors file.
-        None: what the source itself gives (the menagerie's shipped checkpoint; random for torchvision, timm).
+        None: what the source itself gives (the menagerie's shipped checkpoint; random for torchvision, timm, but
+        the same at every call).
     arguments : mapping or None
         Keyword arguments of the constructor or factory.
     base : Path
@@ -63,25 +64,9 @@ def load_model(
     """
     arguments = dict(arguments or {})
     file = _weights_file(weights, base)
-    kind, _, name = source.rpartition(":")
-    if source == MENAGERIE:
-        model = _menagerie(arguments, file)
-    elif kind == "torchvision":
-        model = _torchvision(name, None if file else weights, arguments)
-    elif weights is not None and file is None:
-        raise UserError(
-            f"model.weights: {weights!r} is no .pth, .pt or .safetensors file, and only "
-            f"torchvision models have weights by name; give {source} a file"
-        )
-    elif kind == "timm":
-        model = _timm(name, arguments)
-    elif kind and name:
-        model = _made_by(_factory(kind, name, base), source, arguments)
-    else:
-        raise UserError(
-            f"model.source: {source!r} is none of menagerie, torchvision:NAME, timm:NAME, "
-            f"path/to/file.py:factory, package.module:factory{nearest(source, [MENAGERIE])}"
-        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # every job loads the model anew: random weights must be the same in all
+        model = _build(source, weights, arguments, file, base)
     if file is not None:
         _load_into(model, read_state_dict(file), file)
     _check_finite(model.state_dict(), f"model.source: {source}" if file is None else f"model.weights: {file}")
@@ -135,6 +120,27 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
 
 
 # ---- sources -----------------------------------------------------------------------------------------------
+
+
+def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Path | None, base: Path) -> nn.Module:
+    kind, _, name = source.rpartition(":")
+    if source == MENAGERIE:
+        return _menagerie(arguments, file)
+    if kind == "torchvision":
+        return _torchvision(name, None if file else weights, arguments)
+    if weights is not None and file is None:
+        raise UserError(
+            f"model.weights: {weights!r} is no .pth, .pt or .safetensors file, and only "
+            f"torchvision models have weights by name; give {source} a file"
+        )
+    if kind == "timm":
+        return _timm(name, arguments)
+    if kind and name:
+        return _made_by(_factory(kind, name, base), source, arguments)
+    raise UserError(
+        f"model.source: {source!r} is none of menagerie, torchvision:NAME, timm:NAME, "
+        f"path/to/file.py:factory, package.module:factory{nearest(source, [MENAGERIE])}"
+    )
 
 
 def _menagerie(arguments: dict[str, Any], file: Path | None) -> nn.Module:

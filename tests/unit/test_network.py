@@ -618,3 +618,10 @@ def test_the_menagerie():
     layers = network.check_order(["layer1.0", "layer2.1", "layer3.1", "layer4.0"])
     assert [layer.channels for layer in layers] == [32, 64, 128, 256]
     refused(lambda: load_model("menagerie", arguments={"depth": 3}), "model.arguments", "depth")
+
+
+def test_random_weights_are_the_same_in_every_job():
+    before = torch.get_rng_state()
+    one, two = (load_model("torchvision:resnet18").state_dict() for _ in range(2))
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), before)
