@@ -30,6 +30,15 @@ class Subject:
         Device, batch size and threads.
     layers : sequence of str
         The layers that are needed; ``classes`` is always there.
+
+    Attributes
+    ----------
+    traced : Network
+        The model as it is written.
+    network : Network
+        The same with its batch norms folded: what every stage runs, for half the time of a sweep or a gradient.
+    layers : dict of str to Layer
+        Valid in both.
     """
 
     def __init__(self, settings: dict[str, Any], compute: Compute, layers: Sequence[str]):
@@ -40,9 +49,9 @@ class Subject:
         preset = preset_of(model["source"], model["weights"])
         self.preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
         width, height = self.preprocessing.output_size(tuple(settings["image_size"] or (1, 1)))
-        self.network = Network(module.to(self.device), (3, height, width), model["source"])
-        self.layers: dict[str, Layer] = {layer.name: layer for layer in self.network.check_order(layers)}
-        self._folded = self.network.folded(self.layers.values())
+        self.traced = Network(module.to(self.device), (3, height, width), model["source"])
+        self.layers: dict[str, Layer] = {layer.name: layer for layer in self.traced.check_order(layers)}
+        self.network = self.traced.folded(self.layers.values())
 
     def example(self) -> Tensor:
         """Return a batch of one grey image, for checks."""
@@ -70,16 +79,13 @@ class Subject:
         return found
 
     def segment(self, source: str, target: str) -> Any:
-        """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes].
-
-        Batch norms are folded, which halves the time of a gradient.
-        """
+        """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes]."""
         here = self.layers[source]
         if target == CLASSES:
-            forward = self._folded.segment(here, CLASSES)
+            forward = self.network.segment(here, CLASSES)
             return lambda pfvs: forward(here.from_pfvs(pfvs))
         there = self.layers[target]
-        forward = self._folded.segment(here, there)
+        forward = self.network.segment(here, there)
         return lambda pfvs: there.to_pfvs(forward(here.from_pfvs(pfvs)))
 
 

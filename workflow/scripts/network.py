@@ -14,7 +14,7 @@ from gigraph.subject import Subject
 def main(args: Namespace) -> None:
     settings = args.settings
     subject = Subject(settings, args.compute, list(settings["layers"]))
-    network = subject.network
+    network = subject.traced
     images = settings["images"]
     classes, count = _classes(images, network.outputs)
     for name, layer in subject.layers.items():
@@ -29,7 +29,7 @@ def main(args: Namespace) -> None:
                 f"images give {rows} PFVs; lower concepts.expansion or raise sampling.pfvs_per_image"
             )
     if settings["contribution"] == "srd":
-        Sweep(network.graph_module, subject.example())
+        Sweep(subject.network.graph_module, subject.example())
     layers = list(subject.layers.values())
     tables.write(
         args.layers,

@@ -1,0 +1,7 @@
+"""`python -m gigraph` is the `gigraph` command."""
+
+import sys
+
+from gigraph.cli import main
+
+sys.exit(main())

@@ -1,0 +1,43 @@
+"""The `gigraph` command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from gigraph import __version__, commands
+from gigraph.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command; a user's mistake prints one line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line; that of the process if not given.
+
+    Returns
+    -------
+    int
+        The exit status: 0, or 1 after a `UserError`.
+    """
+    parser = argparse.ArgumentParser("gigraph", description="The concept graph of an image classifier.")
+    parser.add_argument("--version", action="version", version=f"gigraph {__version__}")
+    choices = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for found in pkgutil.iter_modules(commands.__path__):
+        module = importlib.import_module(f"{commands.__name__}.{found.name}")
+        text = (module.__doc__ or "").strip()
+        command = choices.add_parser(found.name, help=text.partition("\n")[0], description=text)
+        module.add_arguments(command)
+        command.set_defaults(main=module.main)
+    args = parser.parse_args(arguments)
+    try:
+        args.main(args)
+    except UserError as error:
+        print(f"gigraph: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
