@@ -1,11 +1,14 @@
 """gigraph: from a trained classifier and a folder of images to a dataset-wide graph of concepts."""
 
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-configfile: "config.yaml"
+# Beside this file, so that a run in another folder (--directory) starts from the same defaults.
+configfile: Path(workflow.basedir) / "config.yaml"
 
 
 include: "rules/common.smk"
