@@ -17,6 +17,11 @@ from gigraph.errors import UserError, nearest
 
 CLASSES = "classes"
 
+SHEET_ROWS = 32
+"""Concepts on one sheet of tiles."""
+LARGEST_SHEET = 16383
+"""Largest side of a WebP picture, in pixels."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -120,8 +125,8 @@ class Coefficients(Section):
     """What `value` means: mean non-zeros per PFV (lambda is calibrated), lambda / lambda_max, or lambda."""
     value: PositiveFloat = 16
     """The target number of non-zeros, or lambda."""
-    tolerance: PositiveFloat = 1e-4
-    """Largest relative duality gap of any solution."""
+    tolerance: Annotated[float, Field(ge=1e-6)] = 1e-4
+    """Largest relative duality gap of any solution; coefficients are float32, so at least 1e-6."""
     calibration: PositiveInt = 2000
     """PFVs on which lambda is calibrated."""
 
@@ -177,6 +182,16 @@ class Exemplars(Section):
     """Side of a tile in pixels."""
     localised: PositiveInt = 4
     """Images per class and concept on which the concept is located."""
+
+    @model_validator(mode="after")
+    def _fits_a_sheet(self) -> Exemplars:
+        for key, tiles in (("nearest", max(self.nearest, SHEET_ROWS)), ("localised", self.localised)):
+            if tiles * self.tile > LARGEST_SHEET:
+                raise ValueError(
+                    f"{key} x tile: a sheet of {tiles} tiles of {self.tile} pixels is larger than a WebP picture can "
+                    f"be ({LARGEST_SHEET}); lower exemplars.tile or exemplars.{key}"
+                )
+        return self
 
 
 class Explorer(Section):

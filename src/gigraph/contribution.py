@@ -12,7 +12,7 @@ from gigraph.srd import Sweep
 
 def contributions(
     network: Network, layers: list[Layer], x: Tensor, method: str = "srd", labels: np.ndarray | None = None
-) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:
     """Carry a logit back to every position of every layer, by one forward and one backward sweep.
 
     Parameters
@@ -36,26 +36,29 @@ def contributions(
         The PFVs.
     logits : Tensor [N, classes]
         The model's output.
+    score : Tensor [N]
+        The logit that is decomposed; what the maps' sums miss of it is the bias's share.
     """
     if method == "srd":
         sweep = Sweep(network.graph_module, x, keep=[layer.node for layer in layers])
         values = {node.name: value for node, value in sweep.values.items()}
         logits = values[sweep.order[-1].name]
-        relevance = sweep.from_logits(_targets(logits, labels))
+        targets = _targets(logits, labels)
+        relevance = sweep.from_logits(targets)
         maps = {layer.name: relevance[layer.node].flatten(1) for layer in layers}
         pfvs = {layer.name: layer.to_pfvs(values[layer.node]) for layer in layers}
-        return maps, pfvs, logits
+        return maps, pfvs, logits, logits.gather(1, targets[:, None])[:, 0]
     with torch.enable_grad():
         found = network.activations(x.detach().requires_grad_(), layers)
         logits = found.pop(CLASSES)
-        score = logits.gather(1, _targets(logits, labels)[:, None]).sum()
-        gradients = torch.autograd.grad(score, [found[layer.name] for layer in layers])
+        score = logits.gather(1, _targets(logits, labels)[:, None])[:, 0]
+        gradients = torch.autograd.grad(score.sum(), [found[layer.name] for layer in layers])
     pfvs = {layer.name: layer.to_pfvs(found[layer.name].detach()) for layer in layers}
     maps = {
         layer.name: (layer.to_pfvs(gradient) * pfvs[layer.name]).sum(2)
         for layer, gradient in zip(layers, gradients, strict=True)
     }
-    return maps, pfvs, logits.detach()
+    return maps, pfvs, logits.detach(), score.detach()
 
 
 def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tensor, method: str = "srd") -> Tensor:

@@ -233,6 +233,7 @@ def attribute(
         at_baseline = score(segment(start.expand_as(offset)), targets)
     values = [vectors.new_zeros(targets.shape[1], len(image.concepts)) for image in images]
     used = torch.zeros_like(targets)
+    active = torch.tensor([[len(image.concepts) > 0] for image in images], device=targets.device)
     open_pairs = torch.ones_like(targets, dtype=torch.bool)
     nodes, weight = midpoint(steps)[0], 1.0  # of the new nodes' mean in the new value
     while open_pairs.any():
@@ -251,7 +252,7 @@ def attribute(
                 used[row, refined] = steps
         error = torch.stack([v.sum(1) for v in values]) - (at_concepts - at_baseline)
         scale = torch.stack([v.abs().sum(1) for v in values])
-        open_pairs = (error.abs() > tolerance * scale) & (scale > 0)
+        open_pairs = (error.abs() > tolerance * scale) & active
         nodes, weight = tripled(steps), 2 / 3
         steps *= 3
         if steps > max_steps:

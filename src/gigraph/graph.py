@@ -132,7 +132,7 @@ def keep(edges: Edges, count: int) -> Kept:
     ----------
     edges : Edges
         Attributions to classes, aggregated over the images of each class (scope = target), and for the dataset
-        (scope -1) of each image's predicted class, with target -1.
+        (scope -1) of each image's own class, with target -1.
     count : int
         Concepts kept per scope.
 

@@ -402,14 +402,9 @@ class Network:
                 continue
             target = f"folded.{node.name}"
             root[target] = _fold(linear, norm.scale, norm.shift)
-            with graph.inserting_before(node):
-                fused = graph.call_module(target, before.args, before.kwargs)
-            fused.meta = dict(node.meta)
-            node.replace_all_uses_with(fused)
-            name = node.name
-            graph.erase_node(node)
+            # The norm's own node becomes the fused one, so that its name, which may be a layer's, stays.
+            node.op, node.target, node.args, node.kwargs = "call_module", target, before.args, before.kwargs
             graph.erase_node(before)
-            fused._rename(name)
         for node in reversed(list(graph.nodes)):
             if not node.users and node.op == "get_attr":
                 graph.erase_node(node)

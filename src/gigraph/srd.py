@@ -52,7 +52,8 @@ LINEAR: tuple[Any, ...] = (
     F.linear, torch.conv2d, "add", "add_", "sub", "flatten", "mean", "view", "reshape", "permute", "transpose",
     "squeeze", "unsqueeze",
 )  # fmt: skip
-SCALING: tuple[Any, ...] = (operator.mul, operator.truediv, torch.mul, torch.div, "mul", "div")
+DIVISION: tuple[Any, ...] = (operator.truediv, torch.div, "div")
+SCALING: tuple[Any, ...] = (*DIVISION, operator.mul, torch.mul, "mul")
 _FUSED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.ConvTranspose2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -128,7 +129,7 @@ class Sweep:
         if not isinstance(out, Tensor) or not leaves:  # arithmetic on shapes carries no relevance
             self.values[node] = out
             return
-        self._check(node, len(leaves))
+        self._check(node, [source for source in read if isinstance(seen[source], Tensor)])
         self.values[node] = out.detach()
         self.steps[node] = _Step(leaves, out)
 
@@ -152,9 +153,14 @@ class Sweep:
             isinstance(target, classes) if node.op == "call_module" else any(target is k or target == k for k in kinds)
         )
 
-    def _check(self, node: fx.Node, leaves: int) -> None:
-        if self._is(node, ACTIVATIONS) or self._is(node, LINEAR) or (leaves == 1 and self._is(node, SCALING)):
+    def _check(self, node: fx.Node, reached: list[fx.Node]) -> None:
+        if self._is(node, ACTIVATIONS) or self._is(node, LINEAR):
             return
+        if self._is(node, SCALING):
+            factors = [argument in reached for argument in node.args]
+            # A product of two things that depend on the image is not linear, nor is what divides by one.
+            if sum(factors) == 1 and (factors[0] or not self._is(node, DIVISION)):
+                return
         what = type(self._target(node)).__name__ if node.op == "call_module" else str(node.target)
         raise UserError(
             f"contribution.method srd cannot pass {what} (node {node.name}): it is not linear given the activation "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,11 @@ class Subject:
         """Yield (rows, batch [B, 3, H, W]) over image files, decoded ahead of use."""
         files = [(int(i), Path(folder) / path) for i, path in zip(ids, paths, strict=True)]
         done = 0
-        for chunk, x in batches(files, self.preprocessing, self.compute.batch_size, self.compute.workers):
+        # The manifest holds only images within images.max_pixels.
+        decoded = batches(
+            files, self.preprocessing, self.compute.batch_size, self.compute.workers, max_pixels=sys.maxsize
+        )
+        for chunk, x in decoded:
             yield slice(done, done + len(chunk)), x.to(self.device, non_blocking=True)
             done += len(chunk)
 

@@ -38,7 +38,7 @@ def class_targets(probabilities: np.ndarray, labels: np.ndarray, top: int) -> np
         first_distinct([*([label] if label >= 0 else []), *ranked], min(top + 1, total), total)
         for label, ranked in zip(labels.tolist(), order.tolist(), strict=True)
     ]
-    return np.array(rows, np.int64).reshape(n, -1)
+    return np.array(rows, np.int64).reshape(n, min(top + 1, total))
 
 
 def concept_targets(kept: list[list[int]], own: list[list[int]], count: int, total: int) -> np.ndarray:
@@ -58,4 +58,4 @@ def concept_targets(kept: list[list[int]], own: list[list[int]], count: int, tot
     array of int64 [N, min(count, total)]
     """
     rows = [first_distinct([*k, *o], min(count, total), total) for k, o in zip(kept, own, strict=True)]
-    return np.array(rows, np.int64).reshape(len(kept), -1)
+    return np.array(rows, np.int64).reshape(len(kept), min(count, total))

@@ -47,6 +47,8 @@ def default(**changes):
         ({"methods": ["kmeans"]}, ["methods.0", "kmeans"]),
         ({"methods": []}, ["methods", "at least 1"]),
         ({"compute": 3}, ["compute", "dictionary"]),
+        ({"coefficients": {"tolerance": 1.0e-7}}, ["coefficients.tolerance", "0.000001"]),
+        ({"exemplars": {"tile": 512}}, ["exemplars", "tile", "WebP"]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(changes, words):

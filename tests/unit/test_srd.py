@@ -153,3 +153,23 @@ def test_what_is_not_piecewise_linear_is_refused_by_name(activation):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), activation, nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(UserError, match=f"{type(activation).__name__}.*contribution.method: grad_x_input"):
         Sweep(fx.symbolic_trace(model.eval()), torch.randn(1, 3, 8, 8))
+
+
+class Product(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def forward(self, x):
+        return torch.flatten(self.how(x), 1)
+
+
+@pytest.mark.parametrize("how", [lambda x: x * x, lambda x: 1 / x, lambda x: torch.mul(x, x.relu())])
+def test_products_and_quotients_of_the_image_are_refused(how):
+    with pytest.raises(UserError, match="not linear given the activation pattern"):
+        Sweep(fx.symbolic_trace(Product(how)), torch.ones(1, 2, 3, 3))
+
+
+@pytest.mark.parametrize("how", [lambda x: 2 * x, lambda x: x / 3, lambda x: x * torch.tensor(2.0)])
+def test_scaling_by_a_constant_is_not(how):
+    Sweep(fx.symbolic_trace(Product(how)), torch.ones(1, 2, 3, 3))

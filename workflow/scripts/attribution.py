@@ -25,7 +25,7 @@ def main(args: Namespace) -> None:
     ids = tables.numpy(coefficients, "image_id")[::positions]
     selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
     labels = np.array([selection[i]["label"] for i in ids.tolist()], np.int64)
-    images = _decompositions(coefficients, positions, subject.device)
+    rows_of = _Decompositions(coefficients, positions, subject.device)
     vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
     beta = as_device(tables.beta(args.centre), subject.device)
     start = torch.zeros_like(beta) if settings["baseline"] == "zero" else beta
@@ -51,7 +51,7 @@ def main(args: Namespace) -> None:
         to = as_device(to, subject.device)
         at_x = score(real, to)
         found = attribute(
-            segment, score, vectors, start, images[part], to, batch=batch,
+            segment, score, vectors, start, rows_of(part), to, batch=batch,
             **{key: settings[key] for key in ("steps", "max_steps", "tolerance")},
         )  # fmt: skip
         for i, one in enumerate(found):
@@ -72,21 +72,22 @@ def main(args: Namespace) -> None:
             )  # fmt: skip
 
 
-def _decompositions(coefficients, positions: int, device) -> list[Decomposition]:
-    indptr, concepts = tables.csr(coefficients, "concepts")
-    values = tables.csr(coefficients, "values")[1]
-    found = []
-    for first in range(0, len(coefficients), positions):
-        pointer = indptr[first : first + positions + 1]
+class _Decompositions:
+    """The images' coefficients, made dense for a batch of them at a time."""
+
+    def __init__(self, coefficients, positions: int, device) -> None:
+        self.indptr, self.concepts = tables.csr(coefficients, "concepts")
+        self.values = tables.csr(coefficients, "values")[1]
+        self.positions, self.device = positions, device
+
+    def __call__(self, images: slice) -> list[Decomposition]:
+        return [self._one(image) for image in range(images.start, images.stop)]
+
+    def _one(self, image: int) -> Decomposition:
+        pointer = self.indptr[image * self.positions : (image + 1) * self.positions + 1]
         inside = slice(pointer[0], pointer[-1])
-        found.append(
-            Decomposition.from_csr(
-                as_device(pointer - pointer[0], device),
-                as_device(concepts[inside], device),
-                as_device(values[inside], device),
-            )
-        )
-    return found
+        parts = (pointer - pointer[0], self.concepts[inside], self.values[inside])
+        return Decomposition.from_csr(*(as_device(part, self.device) for part in parts))
 
 
 def _concept_targets(paths: list[str], labels, ids, total: int, settings) -> np.ndarray:

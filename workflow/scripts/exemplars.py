@@ -1,6 +1,7 @@
 """Picture one layer's kept concepts: their nearest PFVs cropped to the iERF, and where they are in images."""
 
 import shutil
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def _exemplars(args, subject, concepts, sheets):
         positions = as_device(y[rows].astype(np.int64) * layer.width + x[rows], subject.device)
         fields = receptive_fields(subject.network, layer, batch, positions, settings["contribution"]).cpu().numpy()
         for row, field in zip(rows, fields, strict=True):
-            original = decode(folder / manifest[int(ids[row])]["path"])
+            original = decode(folder / manifest[int(ids[row])]["path"], sys.maxsize)
             tile, box = exemplar_tile(subject.preprocessing.display(original), field, side)
             tiles.append(tile)
             boxes.append(_original_box(box, field.shape, subject.preprocessing.crop_box(original.size)))
@@ -121,7 +122,7 @@ def _localisation(args, subject, kept, sheets):
             tiles = []
             for rank, ((value, image), field) in enumerate(zip(ranked, fields, strict=True)):
                 path = selection[image]["path"]
-                shown = subject.preprocessing.display(decode(folder / path))
+                shown = subject.preprocessing.display(decode(folder / path, sys.maxsize))
                 tiles.append(localisation_tile(shown, field, peak, side))
                 values_of = {
                     "scope": scope, "concept": concept, "rank": rank, "image_id": image, "path": path,

@@ -22,20 +22,19 @@ def main(args: Namespace) -> None:
     manifest = tables.read(args.manifest)
     ids, labels = tables.numpy(manifest, "image_id"), tables.numpy(manifest, "label")
     rows = {name: {key: [] for key in ("image_id", "y", "x", "contribution", "fallback", "pfv")} for name in stale}
-    predicted, probability, residual = [], [], []
+    predicted, probability, residual, logit = [], [], [], []
     sweep = subject.images(settings["source"], ids, manifest["path"].to_pylist())
     for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
-        maps, pfvs, logits = contributions(
+        maps, pfvs, logits, score = contributions(
             subject.network, list(subject.layers.values()), x, settings["contribution"]["method"],
             labels[part] if settings["contribution"]["target"] == "label" else None,
         )  # fmt: skip
         best = logits.softmax(1).max(1)
         predicted.append(best.indices.cpu().numpy())
         probability.append(best.values.cpu().numpy())
-        target = best.indices if settings["contribution"]["target"] == "predicted" else torch.as_tensor(labels[part])
-        score = logits.gather(1, target.to(logits.device)[:, None])
         sums = torch.stack([maps[name].sum(1) for name in settings["layers"]], 1)
-        residual.append((score - sums).cpu().numpy())
+        residual.append((score[:, None] - sums).cpu().numpy())
+        logit.append(score.cpu().numpy())
         for name in stale:
             check_finite(pfvs[name], name, ids[part])
             _draw(
@@ -47,6 +46,10 @@ def main(args: Namespace) -> None:
         columns["pfv"] = columns["pfv"].reshape(-1, channels)
         tables.write(outputs[name], "pfvs", columns, settings["layers"][name]["lineage"], vectors="pfv")
         log.info("%s: %d PFVs, %d drawn uniformly", name, len(columns["pfv"]), int(np.sum(columns["fallback"])))
+    if residual:
+        share = np.abs(np.concatenate(residual)).mean(0) / np.abs(np.concatenate(logit)).mean()
+        for name, value in zip(settings["layers"], share, strict=True):
+            log.info("%s: the bias keeps %.2f of the logit (mean |logit - sum R| over mean |logit|)", name, value)
     empty = np.empty(0)
     tables.write(
         args.predictions,

@@ -1,0 +1,36 @@
+"""Which targets an image is attributed to."""
+
+import numpy as np
+import pytest
+
+from gigraph.targets import class_targets, concept_targets, first_distinct
+
+
+def test_the_label_comes_first_then_the_most_probable_others():
+    probabilities = np.array([[0.1, 0.6, 0.3, 0.0], [0.7, 0.1, 0.1, 0.1]])
+    assert class_targets(probabilities, np.array([3, 0]), 2).tolist() == [[3, 1, 2], [0, 1, 2]]
+
+
+def test_without_a_label_the_most_probable_classes_are_taken():
+    assert class_targets(np.array([[0.1, 0.6, 0.3]]), np.array([-1]), 1).tolist() == [[1, 2]]
+
+
+def test_more_targets_than_classes_are_all_classes():
+    assert sorted(class_targets(np.array([[0.2, 0.8]]), np.array([0]), 7)[0]) == [0, 1]
+
+
+def test_kept_concepts_come_before_the_images_own_and_every_row_is_full():
+    assert concept_targets([[5, 2], []], [[2, 7], [7]], 3, 10).tolist() == [[5, 2, 7], [7, 0, 1]]
+
+
+@pytest.mark.parametrize("make", [
+    lambda: class_targets(np.empty((0, 4)), np.empty(0, np.int64), 2),
+    lambda: concept_targets([], [], 3, 10),
+])  # fmt: skip
+def test_a_shard_without_images_has_no_rows(make):
+    assert make().shape == (0, 3)
+
+
+def test_first_distinct_never_repeats():
+    assert first_distinct([3, 3, 1, 3], 4, 5) == [3, 1, 0, 2]
+    assert first_distinct([], 9, 3) == [0, 1, 2]
