@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+DATASET = -1
+"""Scope of the whole dataset, beside the classes' labels."""
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -38,6 +41,74 @@ class Edges:
     support: np.ndarray
     evaluated: np.ndarray
     images: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Attributions of single images of one layer pair; arrays of equal length [M].
+
+    Attributes
+    ----------
+    label : array of int64
+        Class of the image.
+    source, target : array of int64
+        Concept (-1: error node, -2: remainder); concept or class label.
+    value : array of float
+        GIG.
+    """
+
+    label: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def from_csr(
+        cls, label: np.ndarray, target: np.ndarray, indptr: np.ndarray, sources: np.ndarray, values: np.ndarray
+    ) -> Rows:
+        """Build from one list of sources and values per (image, target), in CSR form."""
+        row = np.repeat(np.arange(len(label)), np.diff(indptr))
+        label, target = label.astype(np.int64), target.astype(np.int64)
+        return cls(label[row], sources.astype(np.int64), target[row], values)
+
+    def with_source(self, source: int, label: np.ndarray, target: np.ndarray, value: np.ndarray) -> Rows:
+        """Add one row per (image, target) for a source that every one of them has, such as the error node."""
+        more = (label, np.full(len(label), source), target, value)
+        mine = (self.label, self.source, self.target, self.value)
+        return Rows(*(np.concatenate(both) for both in zip(mine, more, strict=True)))
+
+    def towards_own_class(self) -> Rows:
+        """Keep the attributions of each image to its own class."""
+        own = self.label == self.target
+        return Rows(self.label[own], self.source[own], self.target[own], self.value[own])
+
+
+def class_edges(rows: Rows, images: dict[int, int]) -> Edges:
+    """Average attributions of images to their own class: over each class, and (target -1) over the dataset."""
+    own = rows.towards_own_class()
+    scope = np.concatenate([own.label, np.full(len(own.label), DATASET)])
+    return aggregate(scope, np.tile(own.source, 2), scope, np.tile(own.value, 2), images)
+
+
+def edges_of(rows: Rows, images: dict[int, int]) -> Edges:
+    """Average attributions over each class and over the dataset."""
+    scope = np.concatenate([rows.label, np.full(len(rows.label), DATASET)])
+    source, target, value = (np.tile(part, 2) for part in (rows.source, rows.target, rows.value))
+    return aggregate(scope, source, target, value, images)
+
+
+def among(scope: np.ndarray, concept: np.ndarray, kept_scope: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return whether each (scope, concept) is one of the kept ones, bool [E]."""
+    return np.isin(_pair_key(scope, concept), _pair_key(kept_scope, kept))
+
+
+def _pair_key(scope: np.ndarray, concept: np.ndarray) -> np.ndarray:
+    return scope.astype(np.int64) * (1 << 32) + concept.astype(np.int64)
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean and its standard error, which is 0 for a single value."""
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def scopes_of(labels: np.ndarray) -> dict[int, int]:

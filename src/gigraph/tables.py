@@ -7,7 +7,7 @@ settings, code and inputs that the table was made from (`gigraph.plan`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -265,11 +265,30 @@ def write(path: str | Path, kind: str, columns: Mapping[str, Any], lineage: str 
     schema = SCHEMAS[kind]
     if vectors:
         schema = pfv_schema(kind, vectors, columns[vectors].shape[1])
-    arrays = [_array(columns[field.name], field.type) for field in schema]
-    metadata = {"gigraph.version": __version__, "gigraph.lineage": lineage}
-    table = pa.Table.from_arrays(arrays, schema=schema.with_metadata(metadata))
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with _writer(path, schema, lineage) as add:
+        add(columns)
+
+
+@contextmanager
+def writing(path: str | Path, kind: str, lineage: str = "") -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function that appends rows (columns as in `write`) to a table, which is there, whole, at the end.
+
+    For tables that are larger than what should be in memory at once.
+    """
+    with _writer(path, SCHEMAS[kind], lineage) as add:
+        yield add
+
+
+@contextmanager
+def _writer(path: str | Path, schema: pa.Schema, lineage: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    schema = schema.with_metadata({"gigraph.version": __version__, "gigraph.lineage": lineage})
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+
+        def add(columns: Mapping[str, Any]) -> None:
+            arrays = [_array(columns[field.name], field.type) for field in schema]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+        yield add
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

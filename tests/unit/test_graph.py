@@ -1,8 +1,23 @@
 """Aggregation into edges, weights, kept and shared concepts, against sums written out by hand."""
 
+import io
+
+import networkx as nx
 import numpy as np
 
-from gigraph.graph import aggregate, keep, scopes_of, weights
+from gigraph.graph import (
+    DATASET,
+    Rows,
+    aggregate,
+    among,
+    class_edges,
+    edges_of,
+    keep,
+    mean_and_error,
+    scopes_of,
+    weights,
+)
+from gigraph.graphml import write_graphml
 
 
 def random_rows(seed=0, images=12, classes=3, sources=6, targets=4):
@@ -83,3 +98,63 @@ def test_kept_are_the_most_relevant_concepts_of_each_class():
 
 def test_scopes_count_classes_and_the_dataset():
     assert scopes_of(np.array([2, 2, 5])) == {-1: 3, 2: 2, 5: 1}
+
+
+def two_images() -> Rows:
+    """Image 0 of class 0 with targets 0 and 1, image 1 of class 1 with target 1."""
+    label, target = np.array([0, 0, 1]), np.array([0, 1, 1])
+    return Rows.from_csr(label, target, np.array([0, 2, 3, 4]), np.array([7, 8, 7, 8]), np.array([1.0, 2.0, 4.0, 8.0]))
+
+
+def test_rows_are_spread_from_csr():
+    rows = two_images().with_source(-1, np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0.5, 0.25, 0.125]))
+    found = set(zip(rows.label.tolist(), rows.source.tolist(), rows.target.tolist(), rows.value.tolist(), strict=True))
+    assert found == {
+        (0, 7, 0, 1), (0, 8, 0, 2), (0, 7, 1, 4), (1, 8, 1, 8), (0, -1, 0, 0.5), (0, -1, 1, 0.25), (1, -1, 1, 0.125),
+    }  # fmt: skip
+
+
+def as_dict(edges):
+    keys = zip(edges.scope.tolist(), edges.source.tolist(), edges.target.tolist(), strict=True)
+    return dict(zip(keys, edges.mean.tolist(), strict=True))
+
+
+def test_edges_are_averaged_per_class_and_over_the_dataset():
+    found = as_dict(edges_of(two_images(), {DATASET: 2, 0: 1, 1: 1}))
+    assert found == {
+        (0, 7, 0): 1, (0, 8, 0): 2, (0, 7, 1): 4, (1, 8, 1): 8,
+        (DATASET, 7, 0): 0.5, (DATASET, 8, 0): 1, (DATASET, 7, 1): 2, (DATASET, 8, 1): 4,
+    }  # fmt: skip
+
+
+def test_relevance_counts_each_image_towards_its_own_class_only():
+    found = as_dict(class_edges(two_images(), {DATASET: 2, 0: 1, 1: 1}))
+    assert found == {(0, 7, 0): 1, (0, 8, 0): 2, (1, 8, 1): 8, (DATASET, 7, DATASET): 0.5, (DATASET, 8, DATASET): 5}
+
+
+def test_a_concept_kept_for_one_class_is_not_kept_for_another():
+    found = among(np.array([0, 0, 1, -1]), np.array([3, 4, 3, 3]), np.array([0, 1]), np.array([3, 4]))
+    assert found.tolist() == [True, False, False, False]
+
+
+def test_mean_and_error():
+    assert mean_and_error(np.array([1.0, 3.0])) == (2.0, 1.0)
+    assert mean_and_error(np.array([5.0])) == (5.0, 0.0)
+
+
+def test_graphml_is_read_back_by_networkx():
+    name = 'a"<&\u202e\U0001f42f'
+    nodes = [
+        {"layer": "x", "concept": 3, "kind": "concept", "name": name + "\x00"},
+        {"layer": "classes", "concept": 0, "kind": "class", "name": "tiger"},
+    ]
+    edge = {
+        "source_layer": "x", "source": 3, "target_layer": "classes", "target": 0, "scope": 0, "mean": -0.25,
+        "se": 0.5, "support": 4, "weight": 1.0, "ablation": float("nan"),
+    }  # fmt: skip
+    out = io.StringIO()
+    write_graphml(out, nodes, [edge, {**edge, "scope": 1}])
+    graph = nx.parse_graphml(out.getvalue(), force_multigraph=True)
+    assert graph.nodes["x:3"] == {"layer": "x", "concept": 3, "kind": "concept", "name": name + "\ufffd"}
+    edges = [data for _, _, data in graph.edges(data=True)]
+    assert [e["scope"] for e in edges] == [0, 1] and edges[0]["mean"] == -0.25 and edges[0]["support"] == 4

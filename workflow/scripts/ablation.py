@@ -7,6 +7,7 @@ import numpy as np
 from gigraph import tables
 from gigraph.config import CLASSES
 from gigraph.gig import Decomposition, ablate, class_score, concept_score
+from gigraph.graph import mean_and_error
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
 
@@ -51,7 +52,7 @@ def main(args: Namespace) -> None:
             for j, t in enumerate(towards):
                 drops.setdefault((label, q, t), []).append(float(drop[i, j]))
     keys = sorted(drops)
-    many = [np.array(drops[key]) for key in keys]
+    many = [mean_and_error(np.array(drops[key])) for key in keys]
     tables.write(
         args.ablation,
         "ablation",
@@ -59,9 +60,9 @@ def main(args: Namespace) -> None:
             "scope": [key[0] for key in keys],
             "source": [key[1] for key in keys],
             "target": [key[2] for key in keys],
-            "ablation": [float(d.mean()) for d in many],
-            "se": [float(d.std(ddof=1) / np.sqrt(len(d))) if len(d) > 1 else 0.0 for d in many],
-            "images": [len(d) for d in many],
+            "ablation": [mean for mean, _ in many],
+            "se": [error for _, error in many],
+            "images": [len(drops[key]) for key in keys],
         },
         args.lineage,
     )

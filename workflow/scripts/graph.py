@@ -2,13 +2,14 @@
 
 from argparse import Namespace
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import numpy as np
+import pyarrow as pa
 
 from gigraph import tables
 from gigraph.config import CLASSES
-from gigraph.graph import aggregate, scopes_of, weights
+from gigraph.graph import Rows, among, edges_of, scopes_of, weights
+from gigraph.graphml import write_graphml
 from gigraph.runtime import log, run
 
 
@@ -17,84 +18,68 @@ def main(args: Namespace) -> None:
     images = scopes_of(tables.numpy(tables.read(args.selection), "label"))
     classes = tables.read(args.class_table)["class"].to_pylist()
     kept = {layer: tables.read(folder / "kept" / f"{layer}.parquet") for layer in layers}
-    shards = range(args.settings["shards"])
-    parts = [_edges(folder, source, target, shards, images, kept) for source, target in args.settings["pairs"]]
-    edges = {name: np.concatenate([part[name] for part in parts]) for name in tables.SCHEMAS["edges"].names}
-    everything = {
-        name: [value for layer in layers for value in kept[layer][name].to_pylist()]
-        for name in tables.SCHEMAS["kept"].names
-    }
+    total, shown = 0, []
+    # One layer pair at a time: at 16 layers and 1,000 classes all edges together are tens of millions.
+    with tables.writing(args.edges, "edges", args.lineage) as add:
+        for source, target in args.settings["pairs"]:
+            edges = _edges(folder, source, target, range(args.settings["shards"]), images, kept)
+            add(edges)
+            total += len(edges["shown"])
+            shown += [pa.table(edges).filter(pa.array(edges["shown"]))]
     nodes = _nodes(folder, layers, classes, kept, images)
-    tables.write(args.edges, "edges", edges, args.lineage)
-    tables.write(args.kept, "kept", everything, args.lineage)
+    everything = pa.concat_tables(kept.values())
+    tables.write(args.kept, "kept", {name: everything[name] for name in everything.column_names}, args.lineage)
     tables.write(args.nodes, "nodes", nodes, args.lineage)
-    with tables.replacing(args.graphml) as path:
-        _graphml(path, nodes, edges)
-    shown = edges["shown"]
-    log.info("%d edges, %d of them shown; %d nodes", len(shown), int(shown.sum()), len(nodes["layer"]))
-    checked = shown & np.isfinite(edges["ablation"])
+    drawn = pa.concat_tables(shown)
+    with tables.replacing(args.graphml) as path, path.open("w", encoding="utf-8") as out:
+        rows = pa.table(nodes).to_pylist()
+        write_graphml(out, (row for row in rows if row["shown"]), drawn.to_pylist())
+    log.info("%d edges, %d of them shown; %d nodes", total, len(drawn), len(rows))
+    mean, ablation = tables.numpy(drawn, "mean"), tables.numpy(drawn, "ablation")
+    checked = np.isfinite(ablation)
     if checked.sum() > 1:
         log.info(
             "GIG and exact ablation agree in sign on %.0f%% of shown edges, correlation %.3f",
-            100 * np.mean(np.sign(edges["mean"][checked]) == np.sign(edges["ablation"][checked])),
-            np.corrcoef(edges["mean"][checked], edges["ablation"][checked])[0, 1],
+            100 * np.mean(np.sign(mean[checked]) == np.sign(ablation[checked])),
+            np.corrcoef(mean[checked], ablation[checked])[0, 1],
         )
 
 
-def _edges(folder: Path, source: str, target: str, shards, images, kept) -> dict[str, np.ndarray]:
-    """Return the edges of one layer pair over every scope."""
+def _edges(folder: Path, source: str, target: str, shards, images, kept) -> dict:
+    """Return the edges of one layer pair over every scope, as columns."""
     pair = folder / "attributions" / f"{source}--{target}"
     table = tables.read([pair / f"{shard}.parquet" for shard in shards])
-    label, to = tables.numpy(table, "label").astype(np.int64), tables.numpy(table, "target").astype(np.int64)
-    indptr, sources = tables.csr(table, "sources")
-    values = tables.csr(table, "values")[1]
-    row = np.repeat(np.arange(len(table)), np.diff(indptr))
-    every = np.arange(len(table))
-    row = np.concatenate([row, every, every])
-    source_id = np.concatenate(
-        [sources, np.full(len(table), tables.ERROR_NODE), np.full(len(table), tables.REMAINDER)]
-    ).astype(np.int64)
-    value = np.concatenate([values, tables.numpy(table, "error"), tables.numpy(table, "remainder")])
-    scope = np.concatenate([label[row], np.full(len(row), tables.DATASET)])
-    edges = aggregate(scope, np.tile(source_id, 2), np.tile(to[row], 2), np.tile(value, 2), images)
-    from_kept = _pairs(kept[source])
-    if target == CLASSES:
-        shown = from_kept.contains(edges.scope, edges.source) & (edges.scope == edges.target)
-    else:
-        shown = from_kept.contains(edges.scope, edges.source) & _pairs(kept[target]).contains(edges.scope, edges.target)
-    shown &= edges.scope >= 0
-    ablation, ablation_se = _ablations(folder / "ablations" / f"{source}--{target}.parquet", edges)
-    weight = weights(edges.scope, edges.mean, edges.source)
+    label, to = (tables.numpy(table, name).astype(np.int64) for name in ("label", "target"))
+    rows = Rows.from_csr(label, to, *tables.csr(table, "sources"), tables.csr(table, "values")[1])
+    rows = rows.with_source(tables.ERROR_NODE, label, to, tables.numpy(table, "error"))
+    rows = rows.with_source(tables.REMAINDER, label, to, tables.numpy(table, "remainder"))
+    edges = edges_of(rows, images)
+
+    def is_kept(layer, concept):
+        return among(edges.scope, concept, *(tables.numpy(kept[layer], name) for name in ("scope", "concept")))
+
+    there = edges.scope == edges.target if target == CLASSES else is_kept(target, edges.target)
+    shown = (edges.scope >= 0) & there & is_kept(source, edges.source)
+    ablation, ablation_se = _ablations(folder / "ablations" / f"{source}--{target}.parquet", edges, shown)
     size = len(edges.scope)
     return {
-        "scope": edges.scope.astype(np.int32), "source_layer": np.full(size, source, object),
-        "source": edges.source.astype(np.int32), "target_layer": np.full(size, target, object),
+        "scope": edges.scope.astype(np.int32), "source_layer": pa.repeat(source, size),
+        "source": edges.source.astype(np.int32), "target_layer": pa.repeat(target, size),
         "target": edges.target.astype(np.int32), "mean": edges.mean.astype(np.float32),
         "se": edges.se.astype(np.float32), "support": edges.support.astype(np.int32),
         "evaluated": edges.evaluated.astype(np.int32), "images": edges.images.astype(np.int32),
-        "weight": weight.astype(np.float32), "shown": shown, "ablation": ablation, "ablation_se": ablation_se,
+        "weight": weights(edges.scope, edges.mean, edges.source).astype(np.float32), "shown": shown,
+        "ablation": ablation, "ablation_se": ablation_se,
     }  # fmt: skip
 
 
-class _pairs:  # noqa: N801
-    """The (scope, concept) pairs of a kept table."""
-
-    def __init__(self, kept):
-        self.keys = np.unique(self._key(tables.numpy(kept, "scope"), tables.numpy(kept, "concept")))
-
-    @staticmethod
-    def _key(scope, concept):
-        return scope.astype(np.int64) * (1 << 32) + concept.astype(np.int64)
-
-    def contains(self, scope, concept) -> np.ndarray:
-        return np.isin(self._key(scope, concept), self.keys)
-
-
-def _ablations(path: Path, edges) -> tuple[np.ndarray, np.ndarray]:
+def _ablations(path: Path, edges, shown) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ablation of each shown edge and its standard error; not a number for the others."""
     table = tables.read(path).to_pylist()
     known = {(row["scope"], row["source"], row["target"]): (row["ablation"], row["se"]) for row in table}
-    keys = zip(edges.scope.tolist(), edges.source.tolist(), edges.target.tolist(), strict=True)
-    found = np.array([known.get(key, (np.nan, np.nan)) for key in keys], np.float32).reshape(-1, 2)
+    found = np.full((len(shown), 2), np.nan, np.float32)
+    for i in np.flatnonzero(shown):
+        found[i] = known.get((int(edges.scope[i]), int(edges.source[i]), int(edges.target[i])), np.nan)
     return found[:, 0], found[:, 1]
 
 
@@ -117,45 +102,9 @@ def _nodes(folder: Path, layers, classes, kept, images) -> dict[str, list]:
                 classes=scopes.get(concept, 0), shown=concept in scopes, **row)  # fmt: skip
         add(layer=layer, concept=tables.ERROR_NODE, kind="error", name=f"{layer}:unexplained", classes=0, shown=True)
     for label, name in enumerate(classes):
-        add(
-            layer=CLASSES,
-            concept=label,
-            kind="class",
-            name=name,
-            classes=0,
-            size=images.get(label, 0),
-            shown=label in images,
-        )
+        size = images.get(label, 0)
+        add(layer=CLASSES, concept=label, kind="class", name=name, classes=0, size=size, shown=label in images)
     return columns
-
-
-def _graphml(path: Path, nodes, edges) -> None:
-    """Write the shown edges and their nodes as GraphML, one edge per class, for networkx, Gephi and the like."""
-    keys = [
-        ("layer", "node", "string"), ("concept", "node", "int"), ("kind", "node", "string"), ("name", "node", "string"),
-        ("scope", "edge", "int"), ("mean", "edge", "double"), ("se", "edge", "double"), ("support", "edge", "int"),
-        ("weight", "edge", "double"), ("ablation", "edge", "double"),
-    ]  # fmt: skip
-    with path.open("w", encoding="utf-8") as out:
-        out.write('<?xml version="1.0" encoding="UTF-8"?>\n<graphml xmlns="http://graphml.graphdrawing.org/xmlns">\n')
-        for name, kind, value in keys:
-            out.write(f'<key id="{name}" for="{kind}" attr.name="{name}" attr.type="{value}"/>\n')
-        out.write('<graph edgedefault="directed">\n')
-        for i, shown in enumerate(nodes["shown"]):
-            if shown:
-                data = "".join(
-                    f'<data key="{k}">{escape(str(nodes[k][i]))}</data>' for k, kind, _ in keys if kind == "node"
-                )
-                out.write(f'<node id="{_node_id(nodes["layer"][i], nodes["concept"][i])}">{data}</node>\n')
-        for i in np.flatnonzero(edges["shown"]):
-            ends = [_node_id(edges[f"{end}_layer"][i], edges[end][i]) for end in ("source", "target")]
-            data = "".join(f'<data key="{k}">{edges[k][i]}</data>' for k, kind, _ in keys if kind == "edge")
-            out.write(f'<edge source="{ends[0]}" target="{ends[1]}">{data}</edge>\n')
-        out.write("</graph>\n</graphml>\n")
-
-
-def _node_id(layer: str, concept: int) -> str:
-    return escape(f"{layer}:{concept}", {'"': "&quot;"})
 
 
 if __name__ == "__main__":
