@@ -199,6 +199,8 @@ class Compute(Section):
     """Budget for the activations that one job holds at once."""
     workers: PositiveInt = 2
     """Decoding threads of a job."""
+    jobs_per_gpu: PositiveInt = 1
+    """Jobs that share a GPU of this machine; a cluster's scheduler has its own say."""
 
 
 class LayerEntry(Section):
@@ -301,6 +303,16 @@ class Config(Section):
         names = self.names
         wanted = [*itertools.pairwise(names), *((name, CLASSES) for name in names), *self.attribution.pairs]
         return list(dict.fromkeys(wanted))
+
+
+def check_concepts(layer: str, expansion: float, channels: int, pfvs: int) -> None:
+    """Raise a `UserError` if more concepts are asked for than there are PFVs."""
+    k = expansion * channels
+    if k > pfvs:
+        raise UserError(
+            f"layers.{layer}: {expansion:g} x {channels} channels are {k:g} concepts, but there are {pfvs} PFVs; "
+            "lower concepts.expansion or raise sampling.pfvs_per_image"
+        )
 
 
 def load(raw: Mapping[str, Any]) -> Config:
