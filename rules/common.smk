@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from gigraph import provenance, resources
+from gigraph.cluster import cancel_orphans
 from gigraph.config import CLASSES, load
 from gigraph.errors import UserError
 from gigraph.leases import GPU_STAGES
@@ -163,11 +164,17 @@ wildcard_constraints:
 
 
 if workflow.is_main_process:
-    provenance.release_stale_locks(Path(".snakemake"), PLAN.root)
+    ALONE = provenance.release_stale_locks(Path(".snakemake"), PLAN.root)
     OVERALL = Overall(PLAN.root / "logs")
 
 
 onstart:
+    orphans = cancel_orphans(Path.cwd()) if ALONE else []
+    if orphans:
+        print(
+            f"gigraph: cancelled {len(orphans)} orphaned jobs of a killed run: {', '.join(orphans)}",
+            file=sys.stderr,
+        )
     every = {}
     for job in workflow.dag.jobs:
         if job.rule.name != "all":

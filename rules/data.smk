@@ -44,7 +44,7 @@ rule train:
     message:
         "Train the menagerie's model"
     shell:
-        "python $GIGRAPH_SCRIPTS/train.py --checkpoint {output} --settings {params.settings:q} --log {log}"
+        "python $GIGRAPH_SCRIPTS/train.py --checkpoint {output} --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
 rule network:

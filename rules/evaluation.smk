@@ -110,4 +110,5 @@ rule figures:
     message:
         "Draw the figures ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/figures.py --folder {params.folder} --settings {params.settings:q} --log {log}"
+        "python $GIGRAPH_SCRIPTS/figures.py --folder {params.folder} --settings {params.settings:q} --lineage {params.lineage}"
+        " --log {log}"

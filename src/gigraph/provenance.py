@@ -21,7 +21,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 PLUMBING = frozenset(
-    {"config", "errors", "leases", "orphans", "plan", "progress", "provenance", "resources", "runtime"}
+    {"cluster", "config", "errors", "leases", "orphans", "plan", "progress", "provenance", "resources", "runtime"}
 )
 """Modules that decide how work is started, not what comes out of it: editing them reruns nothing."""
 
@@ -176,7 +176,7 @@ def write_plan(path: Path, lineages: Mapping[str, str]) -> None:
         temporary.write_text(json.dumps(lineages))
 
 
-def release_stale_locks(folder: Path, root: Path) -> None:
+def release_stale_locks(folder: Path, root: Path) -> bool:
     """Remove the locks that a killed Snakemake left on a results folder.
 
     Every Snakemake that runs this workflow in the same working directory shares a lock which the kernel frees at
@@ -188,6 +188,11 @@ def release_stale_locks(folder: Path, root: Path) -> None:
         Snakemake's own folder, ``.snakemake``.
     root : Path
         The results folder.
+
+    Returns
+    -------
+    bool
+        Whether this process is the only one.
     """
     folder.mkdir(exist_ok=True)
     # Open until the process ends.
@@ -195,14 +200,16 @@ def release_stale_locks(folder: Path, root: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pass
+        alone = False
     else:
+        alone = True
         for lock in (folder / "locks").glob("*.lock"):
             files = [Path(line) for line in lock.read_text().splitlines() if line]
             if any(file.is_relative_to(root) for file in files):
                 lock.unlink(missing_ok=True)
     # Waits only as long as another one takes to do the same.
     fcntl.flock(handle, fcntl.LOCK_SH)
+    return alone
 
 
 # ---- the record of a run -------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ def main(args):
     stage, mine = Path(sys.argv[0]).stem, outputs(args)
     content = hashlib.blake2b(stage.encode(), digest_size=8)
     given = [getattr(args, name.rstrip("+?")) for name in names]
-    for path in sorted({{path for value in given for path in (value if isinstance(value, list) else [value])}} - set(mine)):
+    paths = {{path for value in given for path in (value if isinstance(value, list) else [value])}}
+    for path in sorted(paths - set(mine)):
         if path.endswith(".parquet"):
             content.update(repr(tables.read(path).to_pylist()).encode())
     if stage == "manifest":
@@ -62,8 +63,10 @@ def main(args):
     for path, lineage in sorted(mine.items()):
         if path.endswith(".parquet"):
             if tables.lineage_of(path) != lineage or stage != "sample":
-                settings = args.settings["layers"].get(Path(path).parent.name) if stage == "sample" else args.settings
-                settings = {{key: value for key, value in (settings or {{}}).items() if key not in ("lineage", "counts")}}
+                settings = args.settings
+                if stage == "sample":
+                    settings = settings["layers"].get(Path(path).parent.name, {{}})
+                settings = {{key: settings[key] for key in settings if key not in ("lineage", "counts")}}
                 reason = content.hexdigest() + json.dumps(settings, sort_keys=True)
                 columns = {{"path": [os.environ.get("SHADOW_TEXT", "x")], "reason": [reason]}}
                 tables.write(path, "rejected", columns, lineage)
