@@ -9,7 +9,7 @@ from pathlib import Path
 from gigraph import provenance, resources
 from gigraph.cluster import cancel_orphans
 from gigraph.config import CLASSES, load
-from gigraph.errors import UserError
+from gigraph.errors import UserError, one_line
 from gigraph.leases import GPU_STAGES
 from gigraph.plan import Plan
 from gigraph.progress import Overall
@@ -19,7 +19,7 @@ SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 
 def stop(error):
     """End Snakemake with one line."""
-    print(f"gigraph: error: {error}", file=sys.stderr)
+    print(f"gigraph: error: {one_line(error)}", file=sys.stderr)
     sys.exit(1)
 
 

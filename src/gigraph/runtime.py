@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from gigraph import leases, orphans
 from gigraph.config import Compute
-from gigraph.errors import UserError
+from gigraph.errors import UserError, one_line
 from gigraph.provenance import write_receipt
 
 Item = TypeVar("Item")
@@ -66,7 +66,7 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
         _finish(args, step, stage=step, lineage=args.lineage, started=started, ended=_now(),
                 seconds=round(time.monotonic() - began, 2), device=device)  # fmt: skip
     except UserError as error:
-        log.error("gigraph: error: %s", " ".join(str(error).split()))
+        log.error("gigraph: error: %s", one_line(error))
         sys.exit(1)
     except Exception as error:
         if _disk_is_full(error):
@@ -75,7 +75,7 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
         if args.log:
             with args.log.open("a") as stream:
                 traceback.print_exc(file=stream)
-        first = (str(error).splitlines() or [""])[0]
+        first = one_line((str(error).splitlines() or [""])[0])
         log.error("gigraph: %s failed: %s: %s (details in %s)", step, type(error).__name__, first, args.log)
         sys.exit(1)
 

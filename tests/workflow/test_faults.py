@@ -152,7 +152,9 @@ def test_a_stale_table_is_never_read(copy):
         )  # fmt: skip
         assert (run.returncode != 0) == refused, run.stderr
         assert ("made from other settings" in run.stderr) == refused
-    code = f"from gigraph import tables; tables.write({coefficients!r}, 'rejected', {{'path': [], 'reason': []}}, 'old')"
+    code = (
+        f"from gigraph import tables; tables.write({coefficients!r}, 'rejected', {{'path': [], 'reason': []}}, 'old')"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=shadow.folder, capture_output=True, text=True,
         env=shadow.environment(GIGRAPH_PLAN="results/plan.json"),

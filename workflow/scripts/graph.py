@@ -1,5 +1,6 @@
 """Aggregate the attributions of all layer pairs into nodes and edges, with the ablation of each shown edge."""
 
+import re
 from argparse import Namespace
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -143,15 +144,18 @@ def _graphml(path: Path, nodes, edges) -> None:
         out.write('<graph edgedefault="directed">\n')
         for i, shown in enumerate(nodes["shown"]):
             if shown:
-                data = "".join(
-                    f'<data key="{k}">{escape(str(nodes[k][i]))}</data>' for k, kind, _ in keys if kind == "node"
-                )
+                data = "".join(f'<data key="{k}">{_text(nodes[k][i])}</data>' for k, kind, _ in keys if kind == "node")
                 out.write(f'<node id="{_node_id(nodes["layer"][i], nodes["concept"][i])}">{data}</node>\n')
         for i in np.flatnonzero(edges["shown"]):
             ends = [_node_id(edges[f"{end}_layer"][i], edges[end][i]) for end in ("source", "target")]
             data = "".join(f'<data key="{k}">{edges[k][i]}</data>' for k, kind, _ in keys if kind == "edge")
             out.write(f'<edge source="{ends[0]}" target="{ends[1]}">{data}</edge>\n')
         out.write("</graph>\n</graphml>\n")
+
+
+def _text(value) -> str:
+    """Return a value as XML text; characters that XML cannot hold at all are replaced."""
+    return escape(re.sub("[^\\t\\n\\r\\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", str(value)))
 
 
 def _node_id(layer: str, concept: int) -> str:
