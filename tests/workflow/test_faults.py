@@ -169,20 +169,15 @@ def test_a_full_disk(copy, undisturbed, tmp_path):
     empty(shadow)
     disk = shadow.folder / "results"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("no tmpfs can be mounted here")
     try:
-        run = shadow.run(SHADOW_TEXT="")
         filler = disk / "filler"
+        fill = f"cat /dev/zero > {filler}"
         run = shadow.run("results/selection.parquet")
         assert run.returncode == 0
-        with filler.open("wb") as out:
-            try:
-                while out.write(os.urandom(4096)):
-                    out.flush()
-            except OSError:
-                pass
+        subprocess.run(["sh", "-c", fill], capture_output=True)
         run = shadow.run()
         assert run.returncode != 0
         assert "the disk is full" in run.stdout + run.stderr
