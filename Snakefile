@@ -25,6 +25,12 @@ rule all:
         results("explorer/index.html"),
         results("images.parquet"),
         results("rejected.parquet"),
+        results("layers.parquet"),
+        [
+            path
+            for layer in LAYERS
+            for path in sharded(f"pfvs/{layer}/{{shard}}.parquet")
+        ],
         expand(results("{method}/graph/graph.graphml"), method=METHODS),
         expand(results("{method}/evaluation/fidelity.parquet"), method=METHODS),
         expand(

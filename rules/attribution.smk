@@ -3,7 +3,8 @@
 
 rule attribution:
     input:
-        attribution_targets,
+        due("attribution"),
+        targets=attribution_targets,
         selection=results("selection.parquet"),
         centre=results("centres/{source}.parquet"),
         concepts=results("{method}/concepts/{source}.parquet"),
@@ -16,23 +17,23 @@ rule attribution:
         results("benchmarks/{method}/attribution/{source}--{target}/{shard}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("attribution"),
     params:
         settings=settings("attribution"),
         lineage=lineage("attribution"),
-        targets=lambda wildcards, input: (
-            " ".join(input[:3]) if wildcards.target != CLASSES else ""
-        ),
     message:
         "Attribute {wildcards.source} -> {wildcards.target}, shard {wildcards.shard} ({wildcards.method}, Eqs. 3 to 7)"
     shell:
         "python $GIGRAPH_SCRIPTS/attribution.py --selection {input.selection} --centre {input.centre}"
-        " --concepts {input.concepts} --coefficients {input.coefficients} --targets {params.targets}"
+        " --concepts {input.concepts} --coefficients {input.coefficients} --targets {input.targets}"
         " --attributions {output} --settings {params.settings:q} --lineage {params.lineage}"
         ' --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule kept:
     input:
+        due("kept"),
         selection=results("selection.parquet"),
         attributions=sharded(
             f"{{method}}/attributions/{{layer}}--{CLASSES}/{{shard}}.parquet"
@@ -45,6 +46,8 @@ rule kept:
         results("benchmarks/{method}/kept/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("kept"),
     params:
         settings=settings("kept"),
         lineage=lineage("kept"),
@@ -57,6 +60,7 @@ rule kept:
 
 rule ablation:
     input:
+        due("ablation"),
         selection=results("selection.parquet"),
         centre=results("centres/{source}.parquet"),
         concepts=results("{method}/concepts/{source}.parquet"),
@@ -79,6 +83,8 @@ rule ablation:
         results("benchmarks/{method}/ablation/{source}--{target}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("ablation"),
     params:
         settings=settings("ablation"),
         lineage=lineage("ablation"),
@@ -93,6 +99,7 @@ rule ablation:
 
 rule graph:
     input:
+        due("graph"),
         selection=results("selection.parquet"),
         classes=results("classes.parquet"),
         concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
@@ -116,6 +123,8 @@ rule graph:
         results("benchmarks/{method}/graph.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("graph"),
     params:
         settings=settings("graph"),
         lineage=lineage("graph"),

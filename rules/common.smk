@@ -1,19 +1,25 @@
 """Validates the configuration first, then offers the names and functions that the other rules use."""
 
+import os
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
+from gigraph import provenance, resources
+from gigraph.cluster import cancel_orphans
 from gigraph.config import CLASSES, load
-from gigraph.errors import UserError
+from gigraph.errors import UserError, one_line
+from gigraph.leases import GPU_STAGES
 from gigraph.plan import Plan
+from gigraph.progress import Overall
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 
 
 def stop(error):
     """End Snakemake with one line."""
-    print(f"gigraph: error: {error}", file=sys.stderr)
+    print(f"gigraph: error: {one_line(error)}", file=sys.stderr)
     sys.exit(1)
 
 
@@ -28,13 +34,18 @@ LAYERS = PLAN.layers
 SHARDS = PLAN.shards
 FIGURES = ["fidelity", "completeness", "ablation"]
 # How the work is done changes no result: it reaches the jobs by the environment, so that changing it reruns nothing.
-compute = (
-    shlex.quote(PLAN.config.compute.model_dump_json())
-    .replace("{", "{{")
-    .replace("}", "}}")
+# A script ends with the process that started it, which is this one, and reads no table but those of this plan.
+environment = {
+    "GIGRAPH_SCRIPTS": SCRIPTS,
+    "GIGRAPH_COMPUTE": PLAN.config.compute.model_dump_json(),
+    "GIGRAPH_PLAN": PLAN.root / "plan.json",
+    "GIGRAPH_CONTROLLER": os.getpid(),
+}
+exports = " ".join(
+    f"{name}={shlex.quote(str(value))}" for name, value in environment.items()
 )
 shell.prefix(
-    f"set -euo pipefail; export GIGRAPH_SCRIPTS={shlex.quote(str(SCRIPTS))} GIGRAPH_COMPUTE={compute}; "
+    f"set -euo pipefail; export {exports}; ".replace("{", "{{").replace("}", "}}")
 )
 
 
@@ -49,8 +60,12 @@ def sharded(path):
 
 
 def settings(stage):
-    """Return a params function: the settings that this stage's result depends on, as JSON."""
-    return lambda wildcards: PLAN.settings_json(stage, **wildcards)
+    """Return a params function: the settings of this stage as JSON.
+
+    It takes `input` only so that Snakemake does not compare them with those of the last run: the lineage says
+    whether a job must run, and some settings are only checked.
+    """
+    return lambda wildcards, input: PLAN.settings_json(stage, **wildcards)
 
 
 def lineage(stage):
@@ -58,28 +73,72 @@ def lineage(stage):
     return lambda wildcards: PLAN.lineage(stage, **wildcards)
 
 
-def unless_current(paths, stage, table):
-    """Return an input function for tables that one job writes for many consumers.
+def lineages(stage, wildcards):
+    """Return {output: lineage} of one job. A sweep's tables have one each; all other jobs have one for all."""
+    paths = expand(getattr(rules, stage).output, **wildcards)
+    found = dict.fromkeys(paths, PLAN.lineage(stage, **wildcards))
+    if stage == "sample":
+        for layer in LAYERS:
+            path = results(f"pfvs/{layer}/{wildcards['shard']}.parquet")
+            found[path] = PLAN.lineage(stage, layer=layer, **wildcards)
+    return found
 
-    A consumer whose own tables are up to date does not care that the job ran again for another consumer, so its
-    input is `ancient`. The check is needed because Snakemake does not look at the parameters of a job
-    downstream of one that runs.
+
+@cache
+def is_current(stage, **wildcards):
+    """Whether all outputs of a job are there, whole, and made from what is planned."""
+    (log,) = expand(getattr(rules, stage).log, **wildcards)
+    return provenance.current(
+        lineages(stage, wildcards), Path(log).with_suffix(".json")
+    )
+
+
+def due(stage):
+    """Return an input function without files: it has Snakemake run every job whose outputs are not current.
+
+    Snakemake by itself finds a changed lineage, but it misses an output that lies upstream of finished ones and is
+    gone or cut short, and it knows no lineage where its own records are lost.
     """
 
     def inputs(wildcards):
-        current = all(
-            PLAN.current(
-                table.format(**{**wildcards, **of}),
-                PLAN.lineage(stage, **{**wildcards, **of}),
-            )
-            for of in (
-                [{"layer": layer} for layer in LAYERS] if stage == "sample" else [{}]
-            )
-        )
-        here = [path.format(**wildcards) for path in paths]
-        return [ancient(path) for path in here] if current else here
+        if workflow.is_main_process and not is_current(stage, **wildcards):
+            workflow.dag.forcefiles.update(lineages(stage, wildcards))
+        return []
 
     return inputs
+
+
+def unless_current(paths, stage):
+    """Return an input function for tables whose making says nothing about this job's: they are written together.
+
+    A sweep writes the tables of all layers, one check those of all consumers. Where a job's own tables are current it
+    does not care that such a job runs again for another one: it takes the files as they lie there. (`ancient` alone
+    would not do: Snakemake does not look at changes downstream of a job that runs, and relies on it to pass them on.)
+    """
+
+    def inputs(wildcards):
+        here = [path.format(**wildcards) for path in paths]
+        if is_current(stage, **wildcards) and all(Path(path).exists() for path in here):
+            return [ancient(before_update(path)) for path in here]
+        return here
+
+    return inputs
+
+
+def claims(stage):
+    """Return what a job asks of a cluster: memory and time by its sizes, more at each attempt, and a GPU if it uses one."""
+    device = PLAN.config.compute.device
+
+    def amount(key):
+        return lambda wildcards, attempt: resources.claim(
+            PLAN, stage, attempt, **wildcards
+        )[key]
+
+    return {
+        "mem_mb": amount("mem_mb"),
+        "runtime": amount("runtime"),
+        "gpu": int(stage in GPU_STAGES and device != "cpu"),
+    }
 
 
 def attribution_targets(wildcards):
@@ -102,3 +161,40 @@ wildcard_constraints:
     source="|".join(map(re.escape, LAYERS)),
     target="|".join(map(re.escape, [*LAYERS, CLASSES])),
     shard=r"\d+",
+
+
+if workflow.is_main_process:
+    ALONE = provenance.release_stale_locks(Path(".snakemake"), PLAN.root)
+    OVERALL = Overall(PLAN.root / "logs")
+
+
+onstart:
+    orphans = cancel_orphans(Path.cwd()) if ALONE else []
+    if orphans:
+        print(
+            f"gigraph: cancelled {len(orphans)} orphaned jobs of a killed run: {', '.join(orphans)}",
+            file=sys.stderr,
+        )
+    every = {}
+    for job in workflow.dag.jobs:
+        if job.rule.name != "all":
+            every |= lineages(job.rule.name, job.wildcards_dict)
+    provenance.write_plan(PLAN.root / "plan.json", every)
+    OVERALL.start(
+        {
+            job.jobid: job.rule.name
+            for job in workflow.dag.needrun_jobs()
+            if job.rule.name != "all"
+        }
+    )
+
+
+onsuccess:
+    provenance.write_run(PLAN.root, PLAN.config.model_dump(mode="json"), PLAN.seeds)
+
+
+onerror:
+    print(
+        "gigraph: the run is not complete; nothing of it is lost: mend what is named above and run the same command again",
+        file=sys.stderr,
+    )

@@ -5,10 +5,9 @@ PFVS = sharded("pfvs/{layer}/{shard}.parquet")
 
 rule centre:
     input:
-        layers=unless_current(
-            [results("layers.parquet")], "centre", results("centres/{layer}.parquet")
-        ),
-        pfvs=unless_current(PFVS, "centre", results("centres/{layer}.parquet")),
+        due("centre"),
+        layers=unless_current([results("layers.parquet")], "centre"),
+        pfvs=unless_current(PFVS, "centre"),
     output:
         results("centres/{layer}.parquet"),
     log:
@@ -17,6 +16,8 @@ rule centre:
         results("benchmarks/centre/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("centre"),
     params:
         settings=settings("centre"),
         lineage=lineage("centre"),
@@ -29,10 +30,9 @@ rule centre:
 
 rule concepts:
     input:
+        due("concepts"),
         centre=results("centres/{layer}.parquet"),
-        pfvs=unless_current(
-            PFVS, "concepts", results("{method}/concepts/{layer}.parquet")
-        ),
+        pfvs=unless_current(PFVS, "concepts"),
     output:
         concepts=results("{method}/concepts/{layer}.parquet"),
         tree=results("{method}/concepts/{layer}.tree.parquet"),
@@ -42,6 +42,8 @@ rule concepts:
         results("benchmarks/{method}/concepts/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("concepts"),
     params:
         settings=settings("concepts"),
         lineage=lineage("concepts"),
@@ -55,11 +57,10 @@ rule concepts:
 
 rule calibration:
     input:
+        due("calibration"),
         centre=results("centres/{layer}.parquet"),
         concepts=results("{method}/concepts/{layer}.parquet"),
-        pfvs=unless_current(
-            PFVS, "calibration", results("{method}/calibration/{layer}.parquet")
-        ),
+        pfvs=unless_current(PFVS, "calibration"),
     output:
         results("{method}/calibration/{layer}.parquet"),
     log:
@@ -68,6 +69,8 @@ rule calibration:
         results("benchmarks/{method}/calibration/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("calibration"),
     params:
         settings=settings("calibration"),
         lineage=lineage("calibration"),
@@ -81,6 +84,7 @@ rule calibration:
 
 rule coefficients:
     input:
+        due("coefficients"),
         selection=results("selection.parquet"),
         centre=results("centres/{layer}.parquet"),
         concepts=results("{method}/concepts/{layer}.parquet"),
@@ -93,6 +97,8 @@ rule coefficients:
         results("benchmarks/{method}/coefficients/{layer}/{shard}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("coefficients"),
     params:
         settings=settings("coefficients"),
         lineage=lineage("coefficients"),

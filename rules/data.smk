@@ -2,6 +2,8 @@
 
 
 rule draw:
+    input:
+        due("draw"),
     output:
         directory(PLAN.root / "menagerie" / "images"),
     log:
@@ -11,6 +13,8 @@ rule draw:
     conda:
         "../envs/gigraph.yaml"
     threads: 2
+    resources:
+        **claims("draw"),
     params:
         settings=settings("draw"),
         lineage=lineage("draw"),
@@ -22,6 +26,8 @@ rule draw:
 
 
 rule train:
+    input:
+        due("train"),
     output:
         results("menagerie/model.safetensors"),
     log:
@@ -30,18 +36,21 @@ rule train:
         results("benchmarks/train.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("train"),
     params:
         settings=settings("train"),
         lineage=lineage("train"),
     message:
         "Train the menagerie's model"
     shell:
-        "python $GIGRAPH_SCRIPTS/train.py --checkpoint {output} --settings {params.settings:q} --log {log}"
+        "python $GIGRAPH_SCRIPTS/train.py --checkpoint {output} --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
 rule network:
     input:
-        PLAN.model_files,
+        due("network"),
+        lambda wildcards: PLAN.model_files,
         results("menagerie/model.safetensors") if PLAN.trained else [],
     output:
         layers=results("layers.parquet"),
@@ -52,6 +61,8 @@ rule network:
         results("benchmarks/network.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("network"),
     params:
         settings=settings("network"),
         lineage=lineage("network"),
@@ -64,6 +75,7 @@ rule network:
 
 rule manifest:
     input:
+        due("manifest"),
         PLAN.image_folder if PLAN.drawn else [],
     output:
         manifest=results("manifest/{shard}.parquet"),
@@ -74,6 +86,8 @@ rule manifest:
         results("benchmarks/manifest/{shard}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("manifest"),
     params:
         settings=settings("manifest"),
         lineage=lineage("manifest"),
@@ -87,9 +101,14 @@ rule manifest:
 
 rule selection:
     input:
+        due("selection"),
         manifests=sharded("manifest/{shard}.parquet"),
         rejected=sharded("manifest/{shard}.rejected.parquet"),
-        predictions=sharded("predictions/{shard}.parquet") if PLAN.unlabelled else [],
+        predictions=(
+            unless_current(sharded("predictions/{shard}.parquet"), "selection")
+            if PLAN.unlabelled
+            else []
+        ),
     output:
         selection=results("selection.parquet"),
         rejected=results("rejected.parquet"),
@@ -99,6 +118,8 @@ rule selection:
         results("benchmarks/selection.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("selection"),
     params:
         settings=settings("selection"),
         lineage=lineage("selection"),
@@ -114,11 +135,8 @@ rule selection:
 # All layers of a shard in one sweep. `update` keeps the tables of the layers that are up to date.
 rule sample:
     input:
-        unless_current(
-            [results("layers.parquet")],
-            "sample",
-            results("pfvs/{layer}/{shard}.parquet"),
-        ),
+        due("sample"),
+        unless_current([results("layers.parquet")], "sample"),
         manifest=results("manifest/{shard}.parquet"),
     output:
         [update(results(f"pfvs/{layer}/{{shard}}.parquet")) for layer in LAYERS],
@@ -129,8 +147,10 @@ rule sample:
         results("benchmarks/sample/{shard}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("sample"),
     params:
-        settings=lambda wildcards: PLAN.sweep_json(wildcards.shard),
+        settings=lambda wildcards, input: PLAN.sweep_json(wildcards.shard),
         folder=lambda wildcards: results("pfvs"),
         lineage=lineage("sample"),
     message:
@@ -143,9 +163,9 @@ rule sample:
 
 rule images:
     input:
-        classes=results("classes.parquet"),
+        due("images"),
         manifests=sharded("manifest/{shard}.parquet"),
-        predictions=sharded("predictions/{shard}.parquet"),
+        predictions=unless_current(sharded("predictions/{shard}.parquet"), "images"),
     output:
         results("images.parquet"),
     log:
@@ -154,6 +174,8 @@ rule images:
         results("benchmarks/images.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("images"),
     params:
         lineage=lineage("images"),
     message:

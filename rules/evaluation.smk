@@ -3,6 +3,7 @@
 
 rule fidelity:
     input:
+        due("fidelity"),
         concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
         coefficients=[
             path
@@ -17,6 +18,8 @@ rule fidelity:
         results("benchmarks/{method}/fidelity.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("fidelity"),
     params:
         settings=settings("fidelity"),
         lineage=lineage("fidelity"),
@@ -30,6 +33,7 @@ rule fidelity:
 
 rule alignment:
     input:
+        due("alignment"),
         layers=results("layers.parquet"),
         centres=expand(results("centres/{layer}.parquet"), layer=LAYERS),
         concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
@@ -49,6 +53,8 @@ rule alignment:
         results("benchmarks/{method}/alignment.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("alignment"),
     params:
         settings=settings("alignment"),
         lineage=lineage("alignment"),
@@ -62,6 +68,7 @@ rule alignment:
 
 rule figures:
     input:
+        due("figures"),
         fidelity=results("{method}/evaluation/fidelity.parquet"),
         edges=results("{method}/graph/edges.parquet"),
         attributions=[
@@ -94,6 +101,8 @@ rule figures:
         results("benchmarks/{method}/figures.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("figures"),
     params:
         settings=settings("figures"),
         lineage=lineage("figures"),
@@ -101,4 +110,5 @@ rule figures:
     message:
         "Draw the figures ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/figures.py --folder {params.folder} --settings {params.settings:q} --log {log}"
+        "python $GIGRAPH_SCRIPTS/figures.py --folder {params.folder} --settings {params.settings:q} --lineage {params.lineage}"
+        " --log {log}"

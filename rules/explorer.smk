@@ -3,14 +3,13 @@
 
 rule exemplars:
     input:
+        due("exemplars"),
         selection=results("selection.parquet"),
         manifests=sharded("manifest/{shard}.parquet"),
         centre=results("centres/{layer}.parquet"),
         concepts=results("{method}/concepts/{layer}.parquet"),
         kept=results("{method}/kept/{layer}.parquet"),
-        pfvs=unless_current(
-            PFVS, "exemplars", results("{method}/exemplars/{layer}/exemplars.parquet")
-        ),
+        pfvs=unless_current(PFVS, "exemplars"),
         coefficients=sharded("{method}/coefficients/{layer}/{shard}.parquet"),
         attributions=sharded(
             f"{{method}}/attributions/{{layer}}--{CLASSES}/{{shard}}.parquet"
@@ -25,6 +24,8 @@ rule exemplars:
         results("benchmarks/{method}/exemplars/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("exemplars"),
     params:
         settings=settings("exemplars"),
         lineage=lineage("exemplars"),
@@ -40,6 +41,7 @@ rule exemplars:
 
 rule explorer:
     input:
+        due("explorer"),
         results("images.parquet"),
         results("classes.parquet"),
         results("layers.parquet"),
@@ -61,6 +63,8 @@ rule explorer:
         results("benchmarks/explorer.tsv")
     conda:
         "../envs/gigraph.yaml"
+    resources:
+        **claims("explorer"),
     params:
         settings=settings("explorer"),
         lineage=lineage("explorer"),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from gigraph import __version__, commands
-from gigraph.errors import UserError
+from gigraph.errors import UserError, one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args.main(args)
     except UserError as error:
-        print(f"gigraph: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"gigraph: error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from gigraph.errors import UserError, nearest
 
 CLASSES = "classes"
+LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
+"""Layers are parts of paths and of shell commands."""
+FOLDER_NAME = re.compile(r"[\w./][\w./+@=,\-]*")
+"""So is the output folder; braces would be wildcards to Snakemake, spaces and quotes would end an argument."""
 
 SHEET_ROWS = 32
 """Concepts on one sheet of tiles."""
@@ -214,6 +219,8 @@ class Compute(Section):
     """Budget for the activations that one job holds at once."""
     workers: PositiveInt = 2
     """Decoding threads of a job."""
+    jobs_per_gpu: PositiveInt = 1
+    """Jobs that share a GPU of this machine; a cluster's scheduler has its own say."""
 
 
 class LayerEntry(Section):
@@ -272,10 +279,15 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if not FOLDER_NAME.fullmatch(self.output):
+            raise ValueError(
+                f"output: {self.output!r} holds characters that a path in a shell command must not; "
+                "use letters, digits and . / _ - + @ = ,"
+            )
         for name in self.names:
             if self.names.count(name) > 1:
                 raise ValueError(f"layers: {name} is listed twice; remove one")
-            if name == CLASSES or not name or "--" in name or "/" in name or name.startswith("."):
+            if name == CLASSES or "--" in name or not LAYER_NAME.fullmatch(name):
                 raise ValueError(f"layers: {name!r} cannot name a layer; use a module's or an fx node's name")
             self.layer(name)
         order = [*self.names, CLASSES]
@@ -316,6 +328,16 @@ class Config(Section):
         names = self.names
         wanted = [*itertools.pairwise(names), *((name, CLASSES) for name in names), *self.attribution.pairs]
         return list(dict.fromkeys(wanted))
+
+
+def check_concepts(layer: str, expansion: float, channels: int, pfvs: int) -> None:
+    """Raise a `UserError` if more concepts are asked for than there are PFVs."""
+    k = expansion * channels
+    if k > pfvs:
+        raise UserError(
+            f"layers.{layer}: {expansion:g} x {channels} channels are {k:g} concepts, but there are {pfvs} PFVs; "
+            "lower concepts.expansion or raise sampling.pfvs_per_image"
+        )
 
 
 def load(raw: Mapping[str, Any]) -> Config:

@@ -20,3 +20,9 @@ def nearest(word: str, choices: Iterable[str], count: int = 3) -> str:
         return ""
     listed = close[0] if len(close) == 1 else ", ".join(close[:-1]) + " or " + close[-1]
     return f"; did you mean {listed}?"
+
+
+def one_line(text: object) -> str:
+    """Return a text as one line that a terminal only shows: no control, escape or direction characters."""
+    line = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)

@@ -104,13 +104,20 @@ def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]
             for entry in found:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     folders.append(entry)
                 elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
                     files.append(entry)
     except OSError as error:
         raise UserError(f"images.source: {folder} cannot be read: {error.strerror}") from error
     return sorted(files, key=_name), sorted(folders, key=_name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; as a file it is listed, and decoding reports it
+        return False
 
 
 def _name(entry: os.DirEntry[str]) -> str:

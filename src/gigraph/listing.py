@@ -42,10 +42,15 @@ def members(
     folder: str | Path, shard: int, shards: int, classes: Sequence[str] | None = None, limit: int | None = None
 ) -> list[Entry]:
     """Return one shard's entries sorted by path; of each class at most the `limit` smallest ids of the whole folder."""
-    entries = labelled(folder, classes)
-    if limit is not None:
-        groups: dict[int, list[Entry]] = defaultdict(list)
-        for entry in entries:
-            groups[entry.label].append(entry)
-        entries = [entry for group in groups.values() for entry in sorted(group, key=lambda e: e.image_id)[:limit]]
+    entries = limited(labelled(folder, classes), limit)
     return sorted((e for e in entries if e.image_id % shards == shard), key=lambda e: e.path)
+
+
+def limited(entries: Sequence[Entry], limit: int | None = None) -> list[Entry]:
+    """Return of each class the `limit` entries with the smallest ids; all of them if there is no limit."""
+    if limit is None:
+        return list(entries)
+    groups: dict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[entry.label].append(entry)
+    return [entry for group in groups.values() for entry in sorted(group, key=lambda e: e.image_id)[:limit]]

@@ -1,8 +1,8 @@
 """The plan of a run: which tables there are, what each is made from, and where it lies.
 
 A *stage* is a script that makes tables. Its `settings` are the keys of the configuration that its result depends
-on and nothing else; its *lineage* is the hash of those settings, of its code, and of its inputs' lineages. So a
-table is up to date exactly if the lineage stored in it is the one planned here.
+on and nothing else (`CHECKED_ONLY` are the exceptions); its *lineage* is the hash of those settings, of its code,
+and of its inputs' lineages. So a table is up to date exactly if the lineage stored in it is the one planned here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from gigraph.errors import UserError
 from gigraph.provenance import code_digest, digest, file_digest
 
 MENAGERIE = "menagerie"
+SHIPPED = Path(__file__).parent / "menagerie" / "checkpoint.safetensors"
+"""The menagerie's own model; its module needs torch, which planning does not."""
+CHECKED_ONLY = {"network": {"counts"}}
+"""Settings that a stage only checks: they may end a run early, but leave no trace in a table."""
 
 
 class Plan:
@@ -56,6 +60,12 @@ class Plan:
     def trained(self) -> bool:
         """Whether the workflow trains the drawn world's model itself."""
         return self.config.model.source == MENAGERIE and self.config.menagerie.train
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Every seed that results depend on."""
+        drawn = self.drawn or self.config.model.source == MENAGERIE
+        return {"seed": self.config.seed} | ({"menagerie.seed": self.config.menagerie.seed} if drawn else {})
 
     @property
     def model_settings(self) -> dict[str, Any]:
@@ -100,6 +110,22 @@ class Plan:
         return all(entry.class_name is None for entry in self._entries)
 
     @cached_property
+    def class_folders(self) -> list[str]:
+        """The names of the class folders, sorted; none in a flat folder and in the drawn world."""
+        return [] if self.drawn else sorted({entry.class_name for entry in self._entries if entry.class_name})
+
+    @cached_property
+    def image_count(self) -> int:
+        """Number of images, the unreadable ones included."""
+        return self.config.menagerie.count if self.drawn else len(self._limited)
+
+    @cached_property
+    def _limited(self) -> list[Any]:
+        from gigraph.listing import limited
+
+        return limited(self._entries, self.config.images.limit_per_class)
+
+    @cached_property
     def image_size(self) -> list[int] | None:
         """Width and height of an image, from which the network's input follows; None where a crop fixes it."""
         if self.drawn:
@@ -134,12 +160,15 @@ class Plan:
             return [self.lineage("draw")] * len(self.shards)
         from gigraph.images import listing_digests
 
-        return listing_digests(self._entries, len(self.shards))
+        return listing_digests(self._limited, len(self.shards))
 
     @cached_property
     def _model(self) -> list[Any]:
         trained = [self.lineage("train")] if self.trained else []
-        return [self.config.model.model_dump(), [file_digest(Path(file)) for file in self.model_files], trained]
+        files = [Path(file) for file in self.model_files]
+        if self.config.model.source == MENAGERIE and self.config.model.weights is None and not self.trained:
+            files.append(SHIPPED)
+        return [self.config.model.model_dump(), [file_digest(file) for file in files], trained]
 
     # ---- what things are made from --------------------------------------------------------------------------
 
@@ -169,13 +198,12 @@ class Plan:
                 }
                 return {
                     **network,
-                    "images": {
-                        **images,
-                        "classes": c.images.classes,
-                        "count": c.menagerie.count if self.drawn else None,
-                    },
+                    "images": images["source"],
+                    "classes": c.images.classes,
+                    "drawn": self.drawn,
                     "contribution": c.contribution.method,
-                    "layers": per_layer,
+                    "layers": self.layers,
+                    "counts": {"images": self.image_count, "layers": per_layer},
                 }
             case "manifest":
                 return {**images, "classes": c.images.classes, "max_pixels": c.images.max_pixels}
@@ -185,7 +213,6 @@ class Plan:
                     "images_per_class": c.attribution.images_per_class,
                     "max_rejected": c.images.max_rejected,
                     "uniform": c.preprocessing.resize is None and c.preprocessing.crop is None,
-                    **network,
                 }
             case "sample":
                 sampling = {"layer": of["layer"], **layer.sampling.model_dump()} if layer else {}
@@ -292,25 +319,28 @@ class Plan:
         """
         _ = self.model_files, self.listing, self.image_size
 
-    def inputs(self, stage: str, **of: Any) -> list[str]:
-        """Return the lineages of a stage's inputs."""
+    def inputs(self, stage: str, **of: Any) -> list[Any]:
+        """Return the lineages of a stage's inputs, or what stands for them where they are no tables."""
         run = self.lineage
         method = of.get("method")
         match stage:
             case "draw" | "train":
                 return []
             case "network":
-                return self._model
+                return [*self._model, self.class_folders]
             case "manifest":
-                return [self.listing[int(of["shard"])]]
+                # A further class folder moves the labels of all those after it, in every shard.
+                return [self.listing[int(of["shard"])], self.class_folders]
             case "selection":
-                return [*self._model, *(run("manifest", shard=shard) for shard in self.shards)]
+                listed = [run("manifest", shard=shard) for shard in self.shards]
+                return listed + [run("sample", shard=shard) for shard in self.shards] if self.unlabelled else listed
             case "sample":
                 return [*self._model, self.lineage("manifest", shard=of["shard"])]
             case "images":
                 return [run(stage, shard=shard) for stage in ("manifest", "sample") for shard in self.shards]
             case "centre":
-                return [*self._model, *self._sampled(of["layer"])]
+                zero = self.config.layer(of["layer"]).concepts.center == "zero"
+                return [*self._model, *([] if zero else self._sampled(of["layer"]))]
             case "concepts":
                 return [run("centre", layer=of["layer"]), *self._sampled(of["layer"])]
             case "calibration":
@@ -338,7 +368,9 @@ class Plan:
                     for shard in self.shards
                 ] + [run("kept", method=method, layer=of["source"])]
             case "graph" | "figures":
-                return [run("ablation", method=method, source=source, target=target) for source, target in self.pairs]
+                return [run("network")] + [
+                    run("ablation", method=method, source=source, target=target) for source, target in self.pairs
+                ]
             case "exemplars":
                 return [run("kept", method=method, layer=of["layer"])]
             case "fidelity":
@@ -361,11 +393,7 @@ class Plan:
 
     def _lineage(self, stage: str, **of: Any) -> str:
         wildcards = {key: str(value) for key, value in of.items()}
+        settings = self.settings(stage, **of)
+        telling = {key: value for key, value in settings.items() if key not in CHECKED_ONLY.get(stage, ())}
         code = code_digest(self.scripts / f"{stage}.py")
-        return digest(stage, wildcards, self.settings(stage, **of), code, self.inputs(stage, **of))
-
-    def current(self, path: str | Path, lineage: str) -> bool:
-        """Whether a table lies at `path` and carries this lineage."""
-        from gigraph.tables import lineage_of
-
-        return lineage_of(path) == lineage
+        return digest(stage, wildcards, telling, code, self.inputs(stage, **of))

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
+import os
+import platform
+import resource
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gigraph import leases, orphans
 from gigraph.config import Compute
-from gigraph.errors import UserError
+from gigraph.errors import UserError, one_line
+from gigraph.provenance import write_receipt
 
 Item = TypeVar("Item")
 log = logging.getLogger("gigraph")
@@ -32,7 +39,9 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
 
     Notes
     -----
-    A `UserError` prints one line. Anything else is a defect: its traceback goes to the log, one line to the screen.
+    A `UserError` prints one line, and so does a full disk. Anything else is a defect: its traceback goes to the
+    log, one line to the screen. The script ends with the process that started it; a stage that uses GPUs holds one
+    of them. At the end a receipt is written beside the log: what was done, where, and what it took.
     """
     parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
     for name in files:
@@ -46,21 +55,67 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
     parser.add_argument("--log", type=Path)
     args = parser.parse_args()
     step = Path(sys.argv[0]).stem
-    _start_log(args.log)
-    began = time.monotonic()
+    if "GIGRAPH_CONTROLLER" in os.environ:
+        orphans.die_with_parent()
+        orphans.watch(int(os.environ["GIGRAPH_CONTROLLER"]))
+    began, started = time.monotonic(), _now()
     try:
+        _start_log(args.log)
+        device = _device(step, args.compute)
         main(args)
+        _finish(args, step, stage=step, lineage=args.lineage, started=started, ended=_now(),
+                seconds=round(time.monotonic() - began, 2), device=device)  # fmt: skip
     except UserError as error:
-        log.error("gigraph: error: %s", " ".join(str(error).split()))
+        log.error("gigraph: error: %s", one_line(error))
         sys.exit(1)
     except Exception as error:
+        if _disk_is_full(error):
+            log.error("gigraph: error: %s: the disk is full; free some space and run again", step)
+            sys.exit(1)
         if args.log:
             with args.log.open("a") as stream:
                 traceback.print_exc(file=stream)
-        first = (str(error).splitlines() or [""])[0]
+        first = one_line((str(error).splitlines() or [""])[0])
         log.error("gigraph: %s failed: %s: %s (details in %s)", step, type(error).__name__, first, args.log)
         sys.exit(1)
-    log.info("%s done in %.1f s", step, time.monotonic() - began)
+
+
+def _device(step: str, compute: Compute) -> str:
+    """Lease a GPU for a stage that uses one, and say which device the stage runs on."""
+    if step not in leases.GPU_STAGES or compute.device == "cpu":
+        return "cpu"
+    leases.take(jobs_per_gpu=compute.jobs_per_gpu)
+    visible = os.environ.get(leases.VISIBLE)
+    return f"cuda:{visible}" if visible else "cpu"
+
+
+def _finish(args: argparse.Namespace, step: str, seconds: float, **more: Any) -> None:
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    numbers = {
+        "seconds": seconds,
+        "cpu_seconds": round(sum(one.ru_utime + one.ru_stime for one in usage), 2),
+        "peak_memory_mb": round(max(one.ru_maxrss for one in usage) / (2**20 if sys.platform == "darwin" else 2**10)),
+        "host": platform.node(),
+        "cluster_job": os.environ.get("SLURM_JOB_ID"),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        numbers["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    log.info("%s done in %.1f s, %d MB", step, seconds, numbers["peak_memory_mb"])
+    if args.log:
+        write_receipt(args.log.with_suffix(".json"), **more, **numbers)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _start_log(path: Path | None) -> None:
@@ -70,6 +125,7 @@ def _start_log(path: Path | None) -> None:
     log.addHandler(screen)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".json").unlink(missing_ok=True)
         file = logging.FileHandler(path, mode="w")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(file)

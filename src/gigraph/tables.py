@@ -1,14 +1,17 @@
 """Every table that gigraph reads or writes: its schema, atomic writing, and its provenance.
 
 Each Parquet file carries two keys in its metadata: ``gigraph.version``, and ``gigraph.lineage``, the hash of all
-settings, code and inputs that the table was made from (`gigraph.plan`).
+settings, code and inputs that the table was made from (`gigraph.plan`). Within a run, a table is read or written
+only if its lineage is the one that the run planned.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import pyarrow.parquet as pq
 
 from gigraph import __version__
 from gigraph.errors import UserError
+from gigraph.provenance import digest
 
 ERROR_NODE = -1
 """Source id of a layer's error node: what the concepts leave unexplained."""
@@ -235,12 +239,21 @@ def pfv_schema(kind: str, column: str, channels: int) -> pa.Schema:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed onto it on success and removed on failure."""
+    """Yield a temporary path beside `path`, renamed onto it on success and removed on failure.
+
+    What killed writers of the same file left behind is removed. The bytes reach the disk before the name does.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Short, since the name itself may be as long as names can be.
+    prefix = f".{digest(path.name)}."
+    for left in path.parent.glob(f"{prefix}*.tmp"):
+        left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{prefix}{os.getpid()}.tmp")
     try:
         yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -261,6 +274,11 @@ def write(path: str | Path, kind: str, columns: Mapping[str, Any], lineage: str 
         Stored as ``gigraph.lineage``.
     vectors : str
         Name of the column that holds fixed-size vectors, a float32 array [rows, C].
+
+    Raises
+    ------
+    UserError
+        If a newer run plans this table from something else.
     """
     schema = SCHEMAS[kind]
     if vectors:
@@ -281,6 +299,7 @@ def writing(path: str | Path, kind: str, lineage: str = "") -> Iterator[Callable
 
 @contextmanager
 def _writer(path: str | Path, schema: pa.Schema, lineage: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    _check_planned(path, lineage)
     schema = schema.with_metadata({"gigraph.version": __version__, "gigraph.lineage": lineage})
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
 
@@ -311,14 +330,36 @@ def read(paths: str | Path | Sequence[str | Path], columns: list[str] | None = N
     Raises
     ------
     UserError
-        If a file is missing or is no Parquet file, naming it.
+        If a file is missing or is no Parquet file, or the run plans it from something else, naming it.
     """
     many = [paths] if isinstance(paths, str | Path) else list(paths)
-    try:
-        tables = [pq.read_table(path, columns=columns, memory_map=True) for path in many]
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"cannot read a table: {error}; delete the file and run again") from None
+    tables = []
+    for path in many:
+        try:
+            table = pq.read_table(path, columns=columns, memory_map=True)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"cannot read {path}: {error}; run snakemake again, it will be made anew") from None
+        _check_planned(path, (table.schema.metadata or {}).get(b"gigraph.lineage", b"").decode())
+        tables.append(table)
     return pa.concat_tables(table.replace_schema_metadata() for table in tables).combine_chunks()
+
+
+def _check_planned(path: str | Path, lineage: str) -> None:
+    """Refuse a table whose lineage is not the one that the run planned for this path."""
+    planned = _plan(os.environ.get("GIGRAPH_PLAN", "")).get(str(path), lineage)
+    if lineage != planned:
+        raise UserError(
+            f"{path} is made from other settings, code or inputs ({lineage or 'unknown'}) than this run plans "
+            f"({planned}); run snakemake again, it will be made anew"
+        )
+
+
+@cache
+def _plan(path: str) -> dict[str, str]:
+    """Return the lineage that the run planned for each of its files (`gigraph.provenance.write_plan`)."""
+    if not path or not Path(path).is_file():
+        return {}
+    return json.loads(Path(path).read_text())
 
 
 def lineage_of(path: str | Path) -> str | None:

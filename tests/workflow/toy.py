@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import yaml
 
 from gigraph.menagerie.dataset import write
@@ -64,3 +65,14 @@ def jobs(output: str) -> dict[str, int]:
                 if rule != "total" and rule != "all":
                     counts[rule] = int(count)
     return counts
+
+
+def same_tables(one: Path, two: Path) -> int:
+    """Assert that two results folders hold the same tables, in content and lineage; return how many."""
+    paths = [sorted(path.relative_to(folder) for path in folder.rglob("*.parquet")) for folder in (one, two)]
+    assert paths[0] == paths[1]
+    for path in paths[0]:
+        left, right = (pq.read_table(folder / path) for folder in (one, two))
+        assert left.schema.metadata == right.schema.metadata, path
+        assert left.equals(right), path
+    return len(paths[0])

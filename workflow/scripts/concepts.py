@@ -6,6 +6,7 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.bisecting import bisect, capped_concepts, cohesion, concept_vectors
+from gigraph.config import check_concepts
 from gigraph.errors import UserError
 from gigraph.hashing import mix
 from gigraph.runtime import log, run
@@ -20,6 +21,7 @@ def main(args: Namespace) -> None:
         raise UserError(f"layer {settings['layer']}: a PFV of image {pfvs['image_id'][bad]} is not finite")
     # A row is known by its image and position, so that concepts do not depend on how images are sharded.
     row_ids = mix(*(tables.numpy(pfvs, name).astype(np.int64) for name in ("image_id", "y", "x")))
+    check_concepts(settings["layer"], settings["expansion"], x.shape[1], len(x))
     k, capped = capped_concepts(settings["expansion"], x.shape[1], len(x), settings["min_members"])
     if capped:
         log.info(

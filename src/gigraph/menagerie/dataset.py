@@ -31,6 +31,7 @@ from PIL import Image
 from gigraph.errors import UserError
 from gigraph.menagerie.draw import OWNERS, SIDE, oklch, paint
 from gigraph.menagerie.scene import CLASSES, Scene, factors, scene, scenes
+from gigraph.orphans import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ def _in_parallel(
     # Forked workers, since spawned ones import the caller's main script again, which Snakemake's scripts do
     # not survive. The workers only use NumPy and Pillow, which start no threads.
     method: Any = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    with ProcessPoolExecutor(workers, multiprocessing.get_context(method)) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context(method), die_with_parent) as pool:
         chunk = max(1, min(32, len(tasks) // (4 * workers)))
         yield from _counted(pool.map(function, tasks, chunksize=chunk), len(tasks), progress)
 

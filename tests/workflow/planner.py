@@ -1,0 +1,84 @@
+"""Plan several configurations with Snakemake's own dry run, each in a fork of one process that has it imported.
+
+Prints one line: a JSON list that holds, for each configuration, the jobs that would run. With ``--finish`` it writes
+what the jobs of the (one) configuration would, in name and lineage, and has Snakemake record them as done.
+"""
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
+
+
+@contextlib.contextmanager
+def executed(folder, config, executor):
+    """Yield the workflow after an execution by `executor`."""
+    logging.disable(logging.CRITICAL)
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        SnakemakeApi(OutputSettings(quiet=set())) as api,
+    ):
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(configfiles=[Path(config)]),
+            snakefile=Path(__file__).resolve().with_name("Snakefile"),
+            workdir=Path(folder),
+        )
+        workflow.dag(dag_settings=DAGSettings()).execute_workflow(executor=executor)
+        yield workflow._workflow
+
+
+def planned(folder: str, config: str) -> list[str]:
+    """Return the jobs as ``rule wildcard wildcard``."""
+    with executed(folder, config, "dryrun") as workflow:
+        jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name != "all"]
+        return sorted(" ".join([job.rule.name, *map(str, job.wildcards)]) for job in jobs)
+
+
+def write(folder: str, config: str) -> None:
+    """Write an empty table, or something short, under the name of every output."""
+    from gigraph import tables
+    from gigraph.provenance import write_receipt
+
+    with executed(folder, config, "dryrun") as workflow:
+        for job in workflow.dag.needrun_jobs(exclude_finished=False):
+            if job.rule.name == "all":
+                continue
+            layers = json.loads(job.params.settings)["layers"] if job.rule.name == "sample" else {}
+            lineages = {
+                f"results/pfvs/{layer}/{job.wildcards.shard}.parquet": layers[layer]["lineage"] for layer in layers
+            }
+            for path in map(Path, job.output):
+                if path.suffix == ".parquet":
+                    lineage = lineages.get(str(path), job.params.lineage)
+                    tables.write(path, "rejected", {"path": [], "reason": []}, lineage)
+                elif path.suffix:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text("</svg></html></graphml>")
+                else:
+                    path.mkdir(parents=True)
+                    (path / "one.txt").write_text("one")
+            write_receipt(Path(job.log[0]).with_suffix(".json"), lineage=job.params.lineage)
+
+
+def touch(folder: str, config: str) -> None:
+    """Have Snakemake take what lies there for its own work."""
+    with executed(folder, config, "touch"):
+        pass
+
+
+if __name__ == "__main__":
+    arguments = [argument for argument in sys.argv[1:] if argument != "--finish"]
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        if "--finish" in sys.argv:
+            pool.apply(write, arguments)
+            pool.apply(touch, arguments)
+        else:
+            print(json.dumps([pool.apply(planned, (arguments[0], config)) for config in arguments[1:]]))
