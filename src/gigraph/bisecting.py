@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +46,7 @@ LONGEST = 1.0001
 
 # Leaves that are split at once on several threads.
 WAVE = 128
+STRIDE = 16
 
 Backend = Literal["auto", "numba", "numpy", "cupy"]
 
@@ -495,6 +497,10 @@ def _bisect_waves(
 # ---- compiled: one split after the other, or a few at once ----
 
 
+def _split_part(data: tuple[Any, ...], where: tuple[Any, ...], first: np.ndarray, part: np.ndarray) -> None:
+    _split_some(*(*data, *where, part, first))
+
+
 def _bisect_compiled(
     x: np.ndarray, ids: np.ndarray, k: int, seed: int, max_iter: int
 ) -> tuple[_Nodes, np.ndarray, np.ndarray]:
@@ -518,12 +524,11 @@ def _bisect_compiled(
         nodes.count = _split_largest_first(*data, *tree, k)
     else:
         while len(wave := nodes.unsplit(k - 1)):
-            # The last threads' worth of splits is the only waste.
-            wave = wave[:WAVE]
+            wave = wave[:WAVE]  # what is split in vain is less than one wave
             first = np.zeros(len(wave), dtype=np.int64)
-            tree = (nodes.size, nodes.key, nodes.start)
-            parts = [np.arange(start, len(wave), WAVE // 8) for start in range(min(len(wave), WAVE // 8))]
-            spread(lambda part, at=(wave, first, tree): _split_some(*data, *at[2], at[0], part, at[1]), parts)
+            where = (nodes.size, nodes.key, nodes.start, wave)
+            parts = [np.arange(begin, len(wave), STRIDE) for begin in range(min(len(wave), STRIDE))]
+            spread(partial(_split_part, data, where, first), parts)
             nodes.split(wave, first)
     deepest = np.zeros(len(rows), dtype=np.int64)
     leaves = np.flatnonzero(nodes.left[: nodes.count] < 0)

@@ -842,12 +842,11 @@ if njit is not None:
         return done
 
     @njit(cache=True, nogil=True)
-    def _strongest(
-        c: np.ndarray, inside: np.ndarray, support: int, floor: float, room: int, found: np.ndarray
-    ) -> int:
-        """Write up to `room` atoms, about those of largest |c| > floor, none `inside` (`support` of them); return their number.
+    def _strongest(c: np.ndarray, inside: np.ndarray, support: int, floor: float, room: int, found: np.ndarray) -> int:
+        """Write up to `room` atoms, about those of largest |c| > floor; return how many. Of them none is `inside`.
 
         The bar is found from a histogram of the floats' leading bits: three passes over c, whatever `room` is.
+        `support` is the number of atoms inside.
         """
         magnitude = c.view(np.int32)  # of a float without its sign, integers have the same order
         mask = np.int32(0x7FFFFFFF)
