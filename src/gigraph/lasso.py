@@ -283,7 +283,9 @@ def calibrate(
         if high - low < 1e-4:
             break
         if math.isinf(low_count):
-            guess = max(floor, guess - math.log(4.0))
+            # A lambda that is far too small costs more than all other trials together: the steps stay short.
+            short = math.log(nonzeros / found.nonzeros) if found.nonzeros > 0 else math.inf
+            guess = max(floor, guess - min(math.log(4.0), max(0.1, 0.8 * short)))
         elif high_count == 0 or step % 3 == 2:
             guess = (low + high) / 2
         else:
@@ -842,11 +844,10 @@ if njit is not None:
         return done
 
     @njit(cache=True, nogil=True)
-    def _strongest(c: np.ndarray, inside: np.ndarray, support: int, floor: float, room: int, found: np.ndarray) -> int:
+    def _strongest(c: np.ndarray, inside: np.ndarray, floor: float, room: int, found: np.ndarray) -> int:
         """Write up to `room` atoms, about those of largest |c| > floor; return how many. Of them none is `inside`.
 
         The bar is found from a histogram of the floats' leading bits: three passes over c, whatever `room` is.
-        `support` is the number of atoms inside.
         """
         magnitude = c.view(np.int32)  # of a float without its sign, integers have the same order
         mask = np.int32(0x7FFFFFFF)
@@ -857,18 +858,17 @@ if njit is not None:
         first = (top >> BIN_BITS) - (BINS - 1)
         counts = np.zeros(BINS, dtype=np.int64)
         for j in range(c.size):
-            if magnitude[j] & mask > bar:
+            if magnitude[j] & mask > bar and not inside[j]:
                 counts[max(0, ((magnitude[j] & mask) >> BIN_BITS) - first)] += 1
-        above, spare = bar, room
-        total = 0
-        for b in range(BINS - 1, 0, -1):
-            if total + counts[b] >= room + support:
-                # All bins above this one, and of this one what there is room for.
-                spare = room + support - total
-                above = max(bar, (np.int32(b + first + 1) << BIN_BITS) - 1)
-                bar = max(bar, (np.int32(b + first) << BIN_BITS) - 1)
-                break
+        b, total = BINS - 1, 0
+        while b > 0 and total + counts[b] < room:
             total += counts[b]
+            b -= 1
+        # All bins above this one are taken, and of this one what there is room for.
+        spare = room - total
+        above = max(bar, (np.int32(b + first + 1) << BIN_BITS) - 1)
+        if b > 0:
+            bar = max(bar, (np.int32(b + first) << BIN_BITS) - 1)
         n = 0
         for j in range(c.size):
             if magnitude[j] & mask > bar and n < room and not inside[j]:
@@ -908,10 +908,10 @@ if njit is not None:
                 inside[work[i, p]] = True
             if gram.size:
                 room = min(max(CANDIDATES, size[i]), work.shape[1] - size[i])
-                more = _strongest(c[n], inside, size[i], NEAR * penalty, room, wild)
+                more = _strongest(c[n], inside, NEAR * penalty, room, wild)
             else:
                 room = min(max(FIRST_ATOMS, size[i]), work.shape[1] - size[i])
-                more = _strongest(c[n], inside, size[i], penalty, room, wild)
+                more = _strongest(c[n], inside, penalty, room, wild)
             m = size[i] + more
             atoms = np.empty(m, dtype=np.int64)
             g, found = np.empty(m), np.zeros(m)
