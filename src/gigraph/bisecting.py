@@ -22,14 +22,15 @@ on text mining, 2000. The skip bound is Hamerly's, "Making k-means even faster",
 
 from __future__ import annotations
 
-import heapq
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from gigraph.hashing import mix
+from gigraph.threads import spread, threads_allowed
 
 try:
     from numba import njit
@@ -42,6 +43,10 @@ SAME = 1.0 - 1e-6
 """Cosine above which two rows count as one: a node whose rows are all this alike is not split."""
 # |x_i| <= 1 + sqrt(C) 2**-25 on the grid; this covers it and the rounding of |delta d| for C < 10**7.
 LONGEST = 1.0001
+
+# Leaves that are split at once on several threads.
+WAVE = 128
+STRIDE = 16
 
 Backend = Literal["auto", "numba", "numpy", "cupy"]
 
@@ -149,7 +154,7 @@ def bisect(
         raise ValueError("x holds a value that is not finite")
     chosen = _choose(backend)
     if chosen == "numba":
-        nodes, rows, leaf = _bisect_sequential(x, ids, k, seed, max_iter)
+        nodes, rows, leaf = _bisect_compiled(x, ids, k, seed, max_iter)
     else:
         nodes, rows, leaf = _bisect_waves(_array_module(chosen), x, ids, k, seed, max_iter)
     return nodes.tree(rows, leaf, len(x), k)
@@ -235,63 +240,93 @@ def _array_module(name: str) -> Any:
 class _Nodes:
     """The split tree as it grows; a node's children are `left` and `left` + 1."""
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size = [size]
-        self.key = [int(mix(seed))]
-        self.left = [-1]
-        self.splittable = [size > 1]
+    def __init__(self, size: int, seed: int, capacity: int = 64) -> None:
+        self.count = 1
+        self.size = np.full(capacity, size, dtype=np.int64)
+        self.key = np.full(capacity, mix(seed), dtype=np.uint64)
+        self.left = np.full(capacity, -1, dtype=np.int64)
+        self.splittable = np.full(capacity, size > 1)
+        self.start = np.zeros(capacity, dtype=np.int64)
+        """Where the node's rows begin, for back ends that keep them together."""
 
-    def split(self, node: int, first: int) -> int:
-        """Add the children of `node`, the first with `first` rows; return the first's number."""
-        child = len(self.size)
-        self.left[node] = child
-        for side, size in enumerate((first, self.size[node] - first)):
-            self.size.append(size)
-            self.key.append(int(mix(self.key[node], side)))
-            self.left.append(-1)
-            self.splittable.append(size > 1)
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many nodes."""
+        for name in ("size", "key", "left", "splittable", "start"):
+            old = getattr(self, name)
+            if capacity > len(old):
+                setattr(self, name, np.resize(old, max(capacity, 2 * len(old))))
+
+    def split(self, nodes: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """Add the children of `nodes` [m], the first of each with `first` rows, or end it at 0; return them, or -1."""
+        ended = first == 0
+        self.splittable[nodes[ended]] = False
+        child = np.full(len(nodes), -1, dtype=np.int64)
+        nodes, first = nodes[~ended], first[~ended]
+        added = self.count + 2 * np.arange(len(nodes))
+        child[~ended] = added
+        self.count += 2 * len(nodes)
+        self.reserve(self.count)
+        self.left[nodes] = added
+        for side, size in enumerate((first, self.size[nodes] - first)):
+            self.size[added + side] = size
+            self.key[added + side] = mix(self.key[nodes], side)
+            self.left[added + side] = -1
+            self.splittable[added + side] = size > 1
+            self.start[added + side] = self.start[nodes] + (first if side else 0)
         return child
 
-    def rank(self, node: int) -> tuple[int, int]:
-        """Largest first; the path's hash decides between equals."""
-        return -self.size[node], self.key[node]
+    def largest(self, count: int) -> np.ndarray:
+        """Return the `count` largest known nodes that were split or may yet be; path hashes decide between equals."""
+        known = np.flatnonzero(self.splittable[: self.count])
+        if 0 < count < len(known):
+            size = self.size[known]
+            known = known[size >= np.partition(size, len(known) - count)[len(known) - count]]
+        return known[np.lexsort((self.key[known], -self.size[known]))[:count]]
 
-    def largest(self, count: int) -> list[int]:
-        """Return the `count` largest known nodes that were split or may yet be."""
-        known = [node for node in range(len(self.size)) if self.splittable[node]]
-        return heapq.nsmallest(count, known, key=self.rank)
+    def unsplit(self, count: int) -> np.ndarray:
+        """Return those of the `count` largest nodes that are still to be split."""
+        nodes = self.largest(count)
+        return nodes[self.left[nodes] < 0]
 
     def tree(self, rows: np.ndarray, deepest: np.ndarray, total: int, requested: int) -> SplitTree:
         """Keep the `requested` - 1 largest splits; `deepest` [n] is the last node that each row reached."""
-        kept = set(self.largest(requested - 1)) if requested > 1 else set()
-        parent: list[int] = []
-        size: list[int] = []
-        concept: list[int] = []
-        concept_of = np.full(len(self.size), -1, dtype=np.int32)
-        concepts = 0
-        stack = [(0, -1)] if total and len(rows) else []
-        while stack:
-            node, above = stack.pop()
-            here = len(parent)
-            parent.append(above)
-            size.append(self.size[node])
-            if node in kept and self.left[node] >= 0:
-                concept.append(-1)
-                stack += [(self.left[node] + 1, here), (self.left[node], here)]
-            else:
-                concept.append(concepts)
-                concept_of[node] = concepts
-                concepts += 1
-        for node, left in enumerate(self.left):  # children have larger numbers than their parents
-            if left >= 0 and concept_of[node] >= 0:
-                concept_of[left : left + 2] = concept_of[node]
+        kept = np.zeros(self.count, dtype=bool)
+        kept[self.largest(requested - 1)] = True
+        left = self.left[: self.count]
+        kept &= left >= 0
+        # A node is as large as its two sides, so that the kept splits hang together from the root down.
+        levels = [np.zeros(min(1, len(rows)), dtype=np.int64)]
+        while len(split := levels[-1][kept[levels[-1]]]):
+            levels.append(np.concatenate([left[split], left[split] + 1]))
+        below = np.ones(self.count, dtype=np.int64)
+        for level in reversed(levels):
+            split = level[kept[level]]
+            below[split] += below[left[split]] + below[left[split] + 1]
+        place, parent = np.zeros((2, self.count), dtype=np.int64)
+        parent[0] = -1
+        for level in levels:
+            split = level[kept[level]]
+            place[left[split]] = place[split] + 1
+            place[left[split] + 1] = place[split] + 1 + below[left[split]]
+            parent[left[split]] = parent[left[split] + 1] = place[split]
+        reached = np.concatenate(levels)
+        reached = reached[np.argsort(place[reached])]
+        leaves = reached[~kept[reached]]
+        concept_of = np.full(self.count, -1, dtype=np.int32)
+        concept_of[leaves] = np.arange(len(leaves))
+        concept = concept_of[reached].astype(np.int64)
+        surplus = leaves[left[leaves] >= 0]  # splits that are not kept: their rows belong to the node above
+        while len(surplus):
+            children = np.concatenate([left[surplus], left[surplus] + 1])
+            concept_of[children] = np.tile(concept_of[surplus], 2)
+            surplus = children[left[children] >= 0]
         labels = np.full(total, -1, dtype=np.int32)
         labels[rows] = concept_of[deepest]
         return SplitTree(
-            node=np.arange(len(parent), dtype=np.int64),
-            parent=np.array(parent, dtype=np.int64),
-            size=np.array(size, dtype=np.int64),
-            concept=np.array(concept, dtype=np.int64),
+            node=np.arange(len(reached), dtype=np.int64),
+            parent=parent[reached],
+            size=self.size[reached],
+            concept=concept,
             labels=labels,
             requested=requested,
             dropped=total - len(rows),
@@ -443,22 +478,15 @@ def _bisect_waves(
     kept_ids = xp.asarray(ids)[rows]
     nodes = _Nodes(len(rows), seed)
     deepest = xp.zeros(len(rows), dtype=xp.int64)
-    while wave := [node for node in nodes.largest(k - 1) if nodes.left[node] < 0]:
-        slot_of = np.full(len(nodes.size), -1)
+    while len(wave := nodes.unsplit(k - 1)):
+        slot_of = np.full(nodes.count, -1)
         slot_of[wave] = np.arange(len(wave))
         slot = xp.asarray(slot_of)[deepest]
         members = xp.flatnonzero(slot >= 0)
         slot = slot[members]
-        keys = xp.asarray(np.array([nodes.key[node] for node in wave], dtype=np.uint64))
-        side, count = _split_many(xp, unit, kept_ids, members, slot, keys, max_iter)
+        side, count = _split_many(xp, unit, kept_ids, members, slot, xp.asarray(nodes.key[wave]), max_iter)
         count = count if xp is np else count.get()
-        child_of = np.full(len(wave), -1)
-        for position, node in enumerate(wave):
-            if count[:, position].all():
-                child_of[position] = nodes.split(node, int(count[0, position]))
-            else:
-                nodes.splittable[node] = False
-        child = xp.asarray(child_of)[slot]
+        child = xp.asarray(nodes.split(wave, np.where(count.all(axis=0), count[0], 0)))[slot]
         done = child >= 0
         deepest[members[done]] = child[done] + side[done]
     if xp is not np:
@@ -466,13 +494,20 @@ def _bisect_waves(
     return nodes, rows, deepest
 
 
-# ---- one split after the other, compiled ----
+# ---- compiled: one split after the other, or a few at once ----
 
 
-def _bisect_sequential(
+def _split_part(data: tuple[Any, ...], where: tuple[Any, ...], first: np.ndarray, part: np.ndarray) -> None:
+    _split_some(*(*data, *where, part, first))
+
+
+def _bisect_compiled(
     x: np.ndarray, ids: np.ndarray, k: int, seed: int, max_iter: int
 ) -> tuple[_Nodes, np.ndarray, np.ndarray]:
-    """Split the largest leaf; a leaf's rows lie together in memory, so small leaves stay in the cache."""
+    """Split the largest leaf; a leaf's rows lie together in memory, so small leaves stay in the cache.
+
+    On several threads the largest few leaves are split at once, until the K - 1 largest nodes are split.
+    """
     unit, lengths = _unit_rows_compiled(np.ascontiguousarray(x, dtype=np.float32))
     rows = np.flatnonzero(lengths > 0)
     if len(rows) < len(x):
@@ -482,26 +517,23 @@ def _bisect_sequential(
     side = np.zeros(len(rows), dtype=np.bool_)
     margin = np.zeros(len(rows), dtype=np.float64)
     nodes = _Nodes(len(rows), seed)
-    start = [0]
-    heap = [(*nodes.rank(0), 0)] if len(rows) > 1 else []
-    leaves = 1
-    while heap and leaves < k:
-        node = heapq.heappop(heap)[-1]
-        lo, hi = start[node], start[node] + nodes.size[node]
-        first = _split_compiled(unit, order, keys, lo, hi, np.uint64(nodes.key[node]), max_iter, side, margin)
-        if first == 0:
-            nodes.splittable[node] = False
-            continue
-        child = nodes.split(node, first)
-        start += [lo, lo + first]
-        leaves += 1
-        for part in (child, child + 1):
-            if nodes.splittable[part]:
-                heapq.heappush(heap, (*nodes.rank(part), part))
+    data = (unit, order, keys, side, margin, max_iter)
+    if threads_allowed() == 1:
+        nodes.reserve(2 * min(k, max(1, len(rows))))
+        tree = (nodes.size, nodes.key, nodes.left, nodes.splittable, nodes.start)
+        nodes.count = _split_largest_first(*data, *tree, k)
+    else:
+        while len(wave := nodes.unsplit(k - 1)):
+            wave = wave[:WAVE]  # what is split in vain is less than one wave
+            first = np.zeros(len(wave), dtype=np.int64)
+            where = (nodes.size, nodes.key, nodes.start, wave)
+            parts = [np.arange(begin, len(wave), STRIDE) for begin in range(min(len(wave), STRIDE))]
+            spread(partial(_split_part, data, where, first), parts)
+            nodes.split(wave, first)
     deepest = np.zeros(len(rows), dtype=np.int64)
-    for node, left in enumerate(nodes.left):
-        if left < 0:
-            deepest[order[start[node] : start[node] + nodes.size[node]]] = node
+    leaves = np.flatnonzero(nodes.left[: nodes.count] < 0)
+    leaves = leaves[np.argsort(nodes.start[leaves], kind="stable")]
+    deepest[order] = np.repeat(leaves, nodes.size[leaves])
     return nodes, rows, deepest
 
 
@@ -509,7 +541,7 @@ if njit is not None:
     # Only sums that are exact in any order, or bounded, may be reordered.
     _ANY_ORDER = {"reassoc", "contract"}
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _fold_compiled(a: np.ndarray) -> float:
         """Sum as `_fold` does; `a` is overwritten."""
         width = a.size
@@ -520,7 +552,7 @@ if njit is not None:
             width = half
         return a[0]
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _unit_rows_compiled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Do as `_unit_rows`, without dropping rows of length 0."""
         unit = np.empty(x.shape, dtype=np.float32)
@@ -536,21 +568,21 @@ if njit is not None:
                 unit[i, c] = np.rint(np.float64(x[i, c]) / divisor * GRID) / GRID
         return unit, lengths
 
-    @njit(cache=True, fastmath=_ANY_ORDER)
+    @njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
     def _dot_float32(x: np.ndarray, d: np.ndarray) -> np.float32:
         total = np.float32(0.0)
         for c in range(x.size):
             total += x[c] * d[c]
         return total
 
-    @njit(cache=True, fastmath=_ANY_ORDER)
+    @njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
     def _dot_exact(x: np.ndarray, d: np.ndarray) -> float:
         total = 0.0
         for c in range(x.size):
             total += np.float64(x[c]) * np.float64(d[c])
         return total
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _centroid_compiled(s: np.ndarray, scratch: np.ndarray, out: np.ndarray) -> None:
         for c in range(s.size):
             scratch[c] = s[c] * s[c]
@@ -560,7 +592,7 @@ if njit is not None:
         for c in range(s.size):
             out[c] = s[c] / length
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _direction_compiled(c0: np.ndarray, c1: np.ndarray, scratch: np.ndarray, d: np.ndarray) -> tuple[float, float]:
         """Write d as `_directions` does; return bounds on how far it moved, and on its length."""
         for c in range(d.size):
@@ -574,14 +606,14 @@ if njit is not None:
             d[c] = value
         return LONGEST * math.sqrt(_fold_compiled(scratch)), LONGEST * length
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _round_of_mix(state: np.uint64, word: np.uint64) -> np.uint64:
         state = (state ^ word) + np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return state ^ (state >> np.uint64(31))
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _split_compiled(
         x: np.ndarray,
         order: np.ndarray,
@@ -680,3 +712,87 @@ if njit is not None:
                 keys[i], keys[j] = keys[j], keys[i]
                 side[i], side[j] = False, True
         return hi - lo - on_side_1
+
+    @njit(cache=True, nogil=True)
+    def _split_some(
+        x: np.ndarray,
+        order: np.ndarray,
+        keys: np.ndarray,
+        side: np.ndarray,
+        margin: np.ndarray,
+        max_iter: int,
+        size: np.ndarray,
+        key: np.ndarray,
+        start: np.ndarray,
+        nodes: np.ndarray,
+        part: np.ndarray,
+        first: np.ndarray,
+    ) -> None:
+        """Split `nodes[part]`, writing the sizes of their first sides into `first[part]`."""
+        for p in part:
+            lo = start[nodes[p]]
+            hi = lo + size[nodes[p]]
+            first[p] = _split_compiled(x, order, keys, lo, hi, key[nodes[p]], max_iter, side, margin)
+
+    @njit(cache=True, nogil=True)
+    def _ranks_before(size: np.ndarray, key: np.ndarray, a: int, b: int) -> bool:
+        return size[a] > size[b] or (size[a] == size[b] and key[a] < key[b])
+
+    @njit(cache=True, nogil=True)
+    def _split_largest_first(
+        x: np.ndarray,
+        order: np.ndarray,
+        keys: np.ndarray,
+        side: np.ndarray,
+        margin: np.ndarray,
+        max_iter: int,
+        size: np.ndarray,
+        key: np.ndarray,
+        left: np.ndarray,
+        splittable: np.ndarray,
+        start: np.ndarray,
+        k: int,
+    ) -> int:
+        """Split the largest leaf until there are `k`; the tree's arrays are filled in. Return the number of nodes."""
+        heap = np.empty(size.size, dtype=np.int64)
+        waiting = 0
+        if splittable[0]:
+            heap[0] = 0
+            waiting = 1
+        count, leaves = 1, 1
+        while waiting > 0 and leaves < k:
+            node = heap[0]
+            waiting -= 1
+            last, hole = heap[waiting], 0
+            while 2 * hole + 1 < waiting:  # sift the last one down from the top
+                child = 2 * hole + 1
+                if child + 1 < waiting and _ranks_before(size, key, heap[child + 1], heap[child]):
+                    child += 1
+                if not _ranks_before(size, key, heap[child], last):
+                    break
+                heap[hole] = heap[child]
+                hole = child
+            heap[hole] = last
+            lo = start[node]
+            first = _split_compiled(x, order, keys, lo, lo + size[node], key[node], max_iter, side, margin)
+            if first == 0:
+                splittable[node] = False
+                continue
+            left[node] = count
+            leaves += 1
+            for which in range(2):
+                part = count + which
+                size[part] = size[node] - first if which else first
+                start[part] = lo + first if which else lo
+                key[part] = _round_of_mix(_round_of_mix(np.uint64(0), key[node]), np.uint64(which))
+                left[part] = -1
+                splittable[part] = size[part] > 1
+                if splittable[part]:
+                    hole = waiting
+                    waiting += 1
+                    while hole > 0 and _ranks_before(size, key, part, heap[(hole - 1) // 2]):
+                        heap[hole] = heap[(hole - 1) // 2]
+                        hole = (hole - 1) // 2
+                    heap[hole] = part
+            count += 2
+        return count

@@ -161,6 +161,8 @@ class Attribution(Section):
     """Steps triple up to here where the completeness error exceeds the tolerance."""
     tolerance: PositiveFloat = 0.01
     """Completeness error over sum |GIG| at which refinement stops."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the gradients; the deviation of bfloat16 is measured on a sample and stored with the attributions."""
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> Attribution:

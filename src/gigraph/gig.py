@@ -21,24 +21,69 @@ point, as in integrated gradients: read literally, d/du of F(alpha U V) carries 
 completeness, sum_q GIG(q, t) = S_t(X~) - S_t(beta).
 
 Since one gradient with respect to x serves every concept q, the work is one forward pass for all targets and one
-backward pass per target, whatever K.
+backward pass per target, whatever K. Where an image has few active concepts and many targets, the transpose is
+cheaper: one Jacobian-vector product per active concept serves every target.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.quadrature import midpoint, tripled
+from gigraph.errors import UserError
+from gigraph.quadrature import gauss_legendre, midpoint, tripled
+
+Result = TypeVar("Result")
+log = logging.getLogger("gigraph")
 
 Segment = Callable[[Tensor], Tensor]
 """F_ab: source activations [N, P, C] (as PFVs) to target PFVs [N, P_b, C_b] or logits [N, classes]."""
 Score = Callable[[Tensor, Tensor], Tensor]
 """(output of a segment for B inputs, targets [B, T]) to scores [B, T]."""
+FORWARD_COST = 1.9
+"""Cost of a Jacobian-vector product over that of one target's share of a forward and its backward pass (measured)."""
+
+
+class Batch:
+    """The number of path points that are held at once, which is halved for good when they do not fit the device.
+
+    Parameters
+    ----------
+    points : int
+        To begin with.
+    """
+
+    def __init__(self, points: int):
+        self.points = points
+
+    def run(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Return work(points, *arguments), with fewer points where memory runs out.
+
+        Raises
+        ------
+        UserError
+            If even one point does not fit.
+        """
+        while True:
+            try:
+                return work(self.points, *arguments)
+            except torch.OutOfMemoryError as error:
+                if self.points <= 1:
+                    raise UserError(
+                        "the device has no room for one path point; free its memory or set compute.device: cpu"
+                    ) from error
+            # Outside the handler, so that the failed pass's tensors are gone.
+            self.points //= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            log.info("out of memory: going on with %d path points at once", self.points)
 
 
 def concept_score(vectors: Tensor) -> Score:
@@ -52,7 +97,7 @@ def concept_score(vectors: Tensor) -> Score:
     unit = torch.nn.functional.normalize(vectors, dim=1)
 
     def score(omega: Tensor, targets: Tensor) -> Tensor:
-        return torch.einsum("bc,btc->bt", omega.sum(1), unit[targets])
+        return torch.einsum("bc,btc->bt", omega.to(unit.dtype).sum(1), unit[targets])
 
     return score
 
@@ -67,7 +112,8 @@ def class_score(output: str = "probability") -> Score:
     """
 
     def score(logits: Tensor, targets: Tensor) -> Tensor:
-        return (logits.softmax(1) if output == "probability" else logits).gather(1, targets)
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return (wide.softmax(1) if output == "probability" else wide).gather(1, targets)
 
     return score
 
@@ -99,11 +145,6 @@ class Decomposition:
     def offset(self, vectors: Tensor) -> Tensor:
         """Return U V, the reconstruction without its centre [P, C] [Eq. 9]."""
         return self.u @ vectors[self.concepts]
-
-    def without(self, concept: int, vectors: Tensor) -> Tensor:
-        """Return U V with one concept deleted [P, C]."""
-        kept = self.u * (self.concepts != concept)
-        return kept @ vectors[self.concepts]
 
     def gather(self, integrated: Tensor, vectors: Tensor) -> Tensor:
         """Return GIG of each active concept [T, Q] from integrated gradients D [T, P, C] [Eq. 5]."""
@@ -149,7 +190,14 @@ class Attribution:
 
 
 def mean_gradients(
-    segment: Segment, score: Score, start: Tensor, offset: Tensor, targets: Tensor, nodes: np.ndarray, batch: int
+    segment: Segment,
+    score: Score,
+    start: Tensor,
+    offset: Tensor,
+    targets: Tensor,
+    nodes: np.ndarray,
+    batch: int,
+    weights: np.ndarray | None = None,
 ) -> Tensor:
     """Average dS_t/dx over points of the path start + alpha offset: with midpoints as nodes, D of Eq. 4.
 
@@ -167,6 +215,8 @@ def mean_gradients(
         The path points, alphas in [0, 1].
     batch : int
         Path points of all images that are held at once.
+    weights : ndarray [S], optional
+        Of the nodes, summing to 1; equal by default.
 
     Returns
     -------
@@ -175,16 +225,58 @@ def mean_gradients(
     """
     n, t = targets.shape
     total = offset.new_zeros(n, t, *offset.shape[1:])
+    weights = np.full(len(nodes), 1 / len(nodes)) if weights is None else weights
     at_once = max(1, batch // n)
     for first in range(0, len(nodes), at_once):
         alpha = torch.as_tensor(nodes[first : first + at_once], dtype=offset.dtype, device=offset.device)
+        weight = torch.as_tensor(weights[first : first + at_once], dtype=offset.dtype, device=offset.device)
         path = (start + alpha[:, None, None, None] * offset).flatten(0, 1).requires_grad_()  # [S N, P, C]
         with torch.enable_grad():
             scores = score(segment(path), targets.repeat(len(alpha), 1)).sum(0)  # [T]
         for index in range(t):
             (gradient,) = torch.autograd.grad(scores[index], path, retain_graph=index + 1 < t)
-            total[:, index] += gradient.unflatten(0, (len(alpha), n)).sum(0)
-    return total / len(nodes)
+            total[:, index] += torch.tensordot(weight, gradient.unflatten(0, (len(alpha), n)), 1)
+    return total
+
+
+def mean_slopes(
+    segment: Segment,
+    score: Score,
+    vectors: Tensor,
+    start: Tensor,
+    image: Decomposition,
+    targets: Tensor,
+    nodes: np.ndarray,
+    batch: int,
+    weights: np.ndarray | None = None,
+) -> Tensor:
+    """Average the slopes of the scores along each concept's share of X~: GIG(q, t) [T, Q] of Eq. 5, in forward mode.
+
+    One Jacobian-vector product per active concept yields every target.
+
+    Parameters
+    ----------
+    image : Decomposition
+        One image.
+    targets : Tensor of int64 [T]
+        Its targets.
+    segment, score, vectors, start, nodes, batch, weights : as in `mean_gradients` and `attribute`
+    """
+    weights = np.full(len(nodes), 1 / len(nodes)) if weights is None else weights
+    offset = image.offset(vectors)
+    found = offset.new_zeros(len(targets), len(image.concepts))
+    pairs = [(q, s) for q in range(len(image.concepts)) for s in range(len(nodes))]
+    for first in range(0, len(pairs), max(1, batch)):
+        q, s = (torch.tensor(part, device=offset.device) for part in zip(*pairs[first : first + batch], strict=True))
+        alpha = torch.as_tensor(nodes, dtype=offset.dtype, device=offset.device)[s]
+        weight = torch.as_tensor(weights, dtype=offset.dtype, device=offset.device)[s]
+        path = start + alpha[:, None, None] * offset
+        along = image.u.T[q, :, None] * vectors[image.concepts[q], None, :]  # [B, P, C]
+        to = targets.expand(len(q), -1)
+        with torch.no_grad():
+            slopes = torch.func.jvp(lambda x, to=to: score(segment(x), to), (path,), (along,))[1]  # [B, T]
+        found.index_add_(1, q, (weight[:, None] * slopes).T)
+    return found
 
 
 def attribute(
@@ -198,12 +290,14 @@ def attribute(
     steps: int = 16,
     max_steps: int = 128,
     tolerance: float = 0.01,
-    batch: int = 256,
+    batch: int | Batch = 256,
+    smooth: bool = False,
+    precision: str = "float32",
 ) -> list[Attribution]:
     """Attribute each image's targets to its concepts [Eqs. 3-7].
 
     Steps triple, for the (image, target) pairs that need it, until the completeness error is at most `tolerance`
-    times the sum of |GIG|, or `max_steps` is reached. Every point of the path is used once.
+    times the sum of |GIG|, or `max_steps` is reached. With the midpoint rule every point of the path is used once.
 
     Parameters
     ----------
@@ -219,41 +313,83 @@ def attribute(
         Targets of each image.
     steps, max_steps, tolerance : int, int, float
         Of the path integral.
-    batch : int
-        Path points held at once.
+    batch : int or Batch
+        Path points held at once; a `Batch` remembers if they turned out to be too many.
+    smooth : bool
+        Whether F_ab and S have no kinks. The path is then integrated by Gauss-Legendre's rule, from four steps on.
+    precision : {"float32", "bfloat16"}
+        Of the gradients' passes; the scores that completeness is measured against are always of full precision.
 
     Returns
     -------
     list of Attribution
         One per image.
     """
+    room = batch if isinstance(batch, Batch) else Batch(batch)
     offset = torch.stack([image.offset(vectors) for image in images])  # [N, P, C]
-    with torch.no_grad():
-        at_concepts = score(segment(start + offset), targets)  # [N, T]
-        at_baseline = score(segment(start.expand_as(offset)), targets)
+
+    def reduced(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext():
+            return segment(x)
+
+    def scores(points: int) -> tuple[Tensor, Tensor]:
+        """Return S_t(X~) and S_t(baseline) [N, T] each; all images share the baseline."""
+        with torch.no_grad():
+            parts = zip(offset.split(max(1, points)), targets.split(max(1, points)), strict=True)
+            at_concepts = torch.cat([score(segment(start + part), to) for part, to in parts])
+            omega = segment(start.expand_as(offset[:1]))
+            return at_concepts, score(omega.expand(len(targets), *omega.shape[1:]), targets)
+
+    def slopes(points: int, row: int, some: Tensor, nodes: np.ndarray, weights: np.ndarray) -> Tensor:
+        """Return GIG of some targets of one image [T, Q]."""
+        return mean_slopes(reduced, score, vectors, start, images[row], targets[row, some], nodes, points, weights)
+
+    def gradients(points: int, rows: Tensor, columns: Tensor, nodes: np.ndarray, weights: np.ndarray) -> Tensor:
+        """Return D of the first few rows and their columns [n, T, P, C]."""
+        few = max(1, points // len(nodes))
+        to = targets[rows[:few]].gather(1, columns[:few])
+        return mean_gradients(reduced, score, start, offset[rows[:few]], to, nodes, points, weights)
+
+    at_concepts, at_baseline = room.run(scores)
     values = [vectors.new_zeros(targets.shape[1], len(image.concepts)) for image in images]
     used = torch.zeros_like(targets)
-    active = torch.tensor([[len(image.concepts) > 0] for image in images], device=targets.device)
     open_pairs = torch.ones_like(targets, dtype=torch.bool)
-    nodes, weight = midpoint(steps)[0], 1.0  # of the new nodes' mean in the new value
+    active = torch.tensor([len(image.concepts) for image in images], device=targets.device)
+    if smooth:
+        steps = min(steps, 4)
+        nodes, weights = gauss_legendre(steps)
+    else:
+        nodes, weights = midpoint(steps)
+    share = 1.0  # of the new nodes' mean in the new value
     while open_pairs.any():
-        rows = open_pairs.any(1).nonzero()[:, 0]
-        width = int(open_pairs.sum(1).max())
+        wanted = open_pairs.sum(1)
+        forward = (wanted > 0) & (FORWARD_COST * active < wanted)
+        for row in forward.nonzero()[:, 0].tolist():
+            refined = open_pairs[row].nonzero()[:, 0]
+            new = room.run(slopes, row, refined, nodes, weights)
+            values[row][refined] += share * (new - values[row][refined])
+            used[row, refined] = steps
+        rows = ((wanted > 0) & ~forward).nonzero()[:, 0]
         # Open targets of each row first; rows with fewer fill up with closed ones.
+        width = int(wanted[rows].max()) if len(rows) else 0
         columns = open_pairs[rows].int().argsort(dim=1, descending=True, stable=True)[:, :width]
-        chunk = max(1, batch // len(nodes))
-        for part in range(0, len(rows), chunk):
-            r, c = rows[part : part + chunk], columns[part : part + chunk]
-            mean = mean_gradients(segment, score, start, offset[r], targets[r].gather(1, c), nodes, batch)
-            for i, row in enumerate(r.tolist()):
-                refined = c[i][open_pairs[row, c[i]]]
-                new = images[row].gather(mean[i, : len(refined)], vectors)
-                values[row][refined] += weight * (new - values[row][refined])
+        done = 0
+        while done < len(rows):
+            for mean in room.run(gradients, rows[done:], columns[done:], nodes, weights):
+                row, column = int(rows[done]), columns[done]
+                refined = column[open_pairs[row, column]]
+                new = images[row].gather(mean[: len(refined)], vectors)
+                values[row][refined] += share * (new - values[row][refined])
                 used[row, refined] = steps
+                done += 1
         error = torch.stack([v.sum(1) for v in values]) - (at_concepts - at_baseline)
         scale = torch.stack([v.abs().sum(1) for v in values])
-        open_pairs = (error.abs() > tolerance * scale) & active
-        nodes, weight = tripled(steps), 2 / 3
+        open_pairs = (error.abs() > tolerance * scale) & (active > 0)[:, None]
+        if smooth:
+            nodes, weights = gauss_legendre(3 * steps)
+        else:
+            nodes, share = tripled(steps), 2 / 3
+            weights = np.full(len(nodes), 1 / len(nodes))
         steps *= 3
         if steps > max_steps:
             break
@@ -271,7 +407,7 @@ def ablate(
     image: Decomposition,
     sources: list[int],
     targets: Tensor,
-    batch: int = 256,
+    batch: int | Batch = 256,
 ) -> Tensor:
     """Delete each source concept from X~ in turn and recompute the targets, exactly.
 
@@ -284,7 +420,7 @@ def ablate(
         Concepts to delete; one that is not active leaves the targets as they are.
     targets : Tensor of int64 [T]
         Targets of the image.
-    batch : int
+    batch : int or Batch
         Variants held at once.
 
     Returns
@@ -292,12 +428,20 @@ def ablate(
     Tensor [len(sources), T]
         S_t(X~) - S_t(X~ without the concept): positive where the concept supports the target.
     """
-    active = set(image.concepts.tolist())
-    rows = [i for i, source in enumerate(sources) if source in active]
-    variants = [image.offset(vectors), *(image.without(sources[i], vectors) for i in rows)]
+    column = {concept: q for q, concept in enumerate(image.concepts.tolist())}
+    rows = [i for i, source in enumerate(sources) if source in column]
+    deleted = torch.tensor([column[sources[i]] for i in rows], dtype=torch.int64, device=targets.device)
     drops = vectors.new_zeros(len(sources), len(targets))
+    whole = start + image.offset(vectors)
+
+    def recomputed(points: int) -> Tensor:
+        found = [score(segment(whole[None]), targets[None])]
+        for q in deleted.split(max(1, points)):
+            parts = image.u.T[q, :, None] * vectors[image.concepts[q], None, :]  # [B, P, C]
+            found.append(score(segment(whole - parts), targets.expand(len(q), -1)))
+        return torch.cat(found)
+
     with torch.no_grad():
-        parts = [start + torch.stack(variants[i : i + batch]) for i in range(0, len(variants), batch)]
-        scores = torch.cat([score(segment(part), targets.expand(len(part), -1)) for part in parts])
+        scores = (batch if isinstance(batch, Batch) else Batch(batch)).run(recomputed)
     drops[rows] = scores[0] - scores[1:]
     return drops

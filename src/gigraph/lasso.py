@@ -35,6 +35,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gigraph.threads import spread, threads_allowed
+
 try:
     from numba import njit
 except ImportError:  # the torch path needs no compiler
@@ -43,7 +45,8 @@ except ImportError:  # the torch path needs no compiler
 Backend = Literal["auto", "numba", "torch"]
 
 GRAM_BYTES = 2**30
-"""Memory that the K x K products of the concept vectors may take; beyond it, blocks are formed as needed."""
+"""Most memory that the K x K products of the concept vectors may take; beyond it, blocks are formed as needed."""
+MEMORY = 2**31
 FLOAT32_UNIT = 2.0**-24
 # Inside a working set the optimality conditions are met to this fraction of lambda.
 INNER = 1e-7
@@ -52,6 +55,13 @@ SMALLEST_TOL = 1e-6
 # A pivot below this fraction of its diagonal is noise: Gram blocks carry float32 rounding.
 SINGULAR = 3e-6
 FIRST_ATOMS = 10
+# Atoms per sample among which working sets are grown before all K are looked at again, and how close to lambda.
+CANDIDATES = 128
+NEAR = 0.5
+MAX_INNER = 50
+# |c| is binned by its exponent and its five leading bits of mantissa.
+BIN_BITS = 18
+BINS = 256
 SWEEPS = 3
 MAX_ROUNDS = 100
 
@@ -140,6 +150,7 @@ def lasso(
     backend: Backend = "auto",
     batch: int | None = None,
     device: str | None = None,
+    memory: int = MEMORY,
 ) -> Codes:
     """Solve min_u 1/2 |x - u V|^2 + lambda |u|_1 for each row of x (Eq. 2), u of either sign.
 
@@ -158,10 +169,13 @@ def lasso(
     backend : {"auto", "numba", "torch"}
         ``auto``: torch where there is a CUDA device or no numba, else numba.
     batch : int, optional
-        Samples in memory at once, with K float32 correlations each; the solution does not depend on it beyond
-        rounding. Default: 64 MiB of correlations.
+        Samples solved at once, with K float32 correlations each; the solution does not depend on it beyond
+        rounding. Default: as `memory` allows.
     device : str, optional
         Of the torch backend; default ``cuda`` where there is one, else ``cpu``.
+    memory : int
+        Bytes that the work may take besides x, V and the result. The K x K products of the concept vectors are
+        kept if they fit half of it.
 
     Returns
     -------
@@ -181,7 +195,7 @@ def lasso(
         more so with large coefficients of coherent concept vectors that cancel.
     """
     x, v, lams = _checked(x, v, lam, tol)
-    codes = _in_batches(_solver(v, len(x), backend, device), x, lams, tol, max_rounds, batch)
+    codes = _in_batches(_solver(v, len(x), backend, device, memory), x, lams, tol, max_rounds, batch)
     missed = codes.gap > tol
     if missed.any():
         warnings.warn(
@@ -201,6 +215,7 @@ def calibrate(
     accuracy: float = 0.02,
     backend: Backend = "auto",
     device: str | None = None,
+    memory: int = MEMORY,
 ) -> Calibration:
     """Find the absolute lambda with which samples use `nonzeros` concepts on average.
 
@@ -216,7 +231,7 @@ def calibrate(
         Relative duality gap of the trial solutions.
     accuracy : float
         Stop within this share of the target.
-    backend, device
+    backend, device, memory
         As in `lasso`.
 
     Returns
@@ -243,7 +258,7 @@ def calibrate(
     if not largest.size or largest.max() <= 0:
         raise ValueError("no sample has a component along any concept vector: there is nothing to calibrate")
 
-    solver = _solver(v, len(x), backend, device)
+    solver = _solver(v, len(x), backend, device, memory)
 
     def trial(log_lam: float) -> Calibration:
         codes = _in_batches(solver, x, np.full(len(x), math.exp(log_lam)), tol)
@@ -268,7 +283,9 @@ def calibrate(
         if high - low < 1e-4:
             break
         if math.isinf(low_count):
-            guess = max(floor, guess - math.log(4.0))
+            # A lambda that is far too small costs more than all other trials together: the steps stay short.
+            short = math.log(nonzeros / found.nonzeros) if found.nonzeros > 0 else math.inf
+            guess = max(floor, guess - min(math.log(4.0), max(0.1, 0.8 * short)))
         elif high_count == 0 or step % 3 == 2:
             guess = (low + high) / 2
         else:
@@ -324,9 +341,11 @@ def _cuda_driver() -> bool:
     return True
 
 
-def _solver(v: np.ndarray, samples: int, backend: Backend, device: str | None) -> _Compiled | _Torch:
+def _solver(
+    v: np.ndarray, samples: int, backend: Backend, device: str | None, memory: int = MEMORY
+) -> _Compiled | _Torch:
     chosen, place = _choose(backend, device)
-    return _Compiled(v, samples) if chosen == "numba" else _Torch(v, place)
+    return _Compiled(v, samples, memory) if chosen == "numba" else _Torch(v, place, memory)
 
 
 def _in_batches(
@@ -337,9 +356,9 @@ def _in_batches(
     max_rounds: int = MAX_ROUNDS,
     batch: int | None = None,
 ) -> Codes:
-    if batch is None:
-        batch = max(16, min(4096, 2**24 // max(1, len(solver.v))))
-    return _joined([solver.solve(x[part], lam[part], tol, max_rounds) for part in _parts(len(x), batch)])
+    parts = _parts(len(x), batch or solver.batch)
+    solve = lambda part: solver.solve(x[part], lam[part], tol, max_rounds)  # noqa: E731
+    return _joined(spread(solve, parts) if isinstance(solver, _Compiled) else [solve(part) for part in parts])
 
 
 def _parts(rows: int, step: int) -> list[slice]:
@@ -387,45 +406,50 @@ def _joined(parts: list[Codes]) -> Codes:
 
 
 class _Compiled:
-    """Working sets sample by sample, compiled; the matrix products are NumPy's and use its threads."""
+    """Working sets sample by sample, compiled; batches are spread over threads."""
 
-    def __init__(self, v: np.ndarray, samples: int) -> None:
+    def __init__(self, v: np.ndarray, samples: int, memory: int) -> None:
         self.v = v
         self.longest = _longest(v)
         # Few samples look at few pairs of atoms: the whole Gram matrix would cost more than it saves.
-        worth_it = len(v) ** 2 * 4 <= GRAM_BYTES and samples * 64 >= len(v)
+        worth_it = len(v) ** 2 * 4 <= min(GRAM_BYTES, memory // 2) and samples * 64 >= len(v)
         self.gram = v @ v.T if worth_it else np.zeros((0, 0), dtype=np.float32)
+        left = max(0, memory - self.gram.nbytes) // threads_allowed()
+        # So few that their correlations stay in the caches, so many that the product runs at full speed.
+        self.batch = max(16, min(512, left // (4 * len(v) + 24 * v.shape[1] + 1)))
 
     def solve(self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int) -> Codes:
         """Solve one batch x [B, C] with lam [B]."""
         samples = len(x)
         size = np.zeros(samples, dtype=np.int64)
-        work = np.zeros((samples, FIRST_ATOMS), dtype=np.int32)
+        work = np.zeros((samples, 1), dtype=np.int32)
         u = np.zeros(work.shape, dtype=np.float32)
         gap, rel_l2 = np.zeros(samples), np.zeros(samples)
         active = np.arange(samples)
+        correlations = np.empty((samples, len(self.v)), dtype=np.float32)
         for step in range(max_rounds + 1):
             r = _residuals(x, self.v, work, u, size, active)
-            c = r.astype(np.float32) @ self.v.T
+            c = np.matmul(r.astype(np.float32), self.v.T, out=correlations[: len(active)])
             last = step == max_rounds
             done = _certify(x, self.v, c, r, lam, work, u, size, active, gap, rel_l2, tol, self.longest, last)
             if last or done.all():
                 break
-            active, c, r = active[~done], c[~done], r[~done]
-            wanted = 2 * int(size[active].max()) + FIRST_ATOMS
+            left = np.flatnonzero(~done)
+            room = max(CANDIDATES if self.gram.size else FIRST_ATOMS, int(size[active].max()))
+            wanted = min(int(size[active].max()) + room, len(self.v))
             if wanted > work.shape[1]:
                 grow = ((0, 0), (0, wanted - work.shape[1]))
                 work, u = np.pad(work, grow), np.pad(u, grow)
-            width = _grow(c, lam, work, size, active)
             # float32 correlations find the support, float64 ones refine it.
-            _improve(self.v, self.gram, c, r, lam, work, u, size, width, active, step >= 2)
+            _improve(self.v, self.gram, c, r, lam, work, u, size, active, left, step >= 1)
+            active = active[left]
         return _compressed(work, np.where(np.arange(u.shape[1]) < size[:, None], u, 0), gap, rel_l2)
 
 
 class _Torch:
     """Working sets batched over samples, for CUDA; samples are grouped by the size of their support."""
 
-    def __init__(self, v: np.ndarray, place: str) -> None:
+    def __init__(self, v: np.ndarray, place: str, memory: int) -> None:
         import torch
 
         self.torch = torch
@@ -435,6 +459,11 @@ class _Torch:
         self.v = torch.from_numpy(padded).to(self.device)
         self.wide = self.v.double()
         self.longest = _longest(v)
+        if self.device.type == "cuda":
+            memory = min(memory, int(0.8 * torch.cuda.mem_get_info(self.device)[0]))
+        # c, its copies and masks; the residuals in float64 and their copies.
+        self.batch = max(16, min(8192, memory // (4 * (4 * len(v) + 12 * v.shape[1]) + 1)))
+        self.block = max(1, min(2**25, memory // 64))
 
     def solve(self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int) -> Codes:
         """Solve one batch x [B, C] with lam [B]."""
@@ -478,7 +507,7 @@ class _Torch:
                 group = torch.nonzero(bucket == size).flatten()
                 old = int(support[group].max())
                 room = min(max(FIRST_ATOMS, old), atoms)
-                for part in _parts(len(group), max(1, 2**25 // ((old + room) * self.v.shape[1]))):
+                for part in _parts(len(group), max(1, self.block // ((old + room) * self.v.shape[1]))):
                     some = group[part]
                     rows = active[some]
                     strength, new = c[some].topk(room, dim=1)
@@ -502,7 +531,7 @@ class _Torch:
     def _residuals(self, x: Any, work: Any, u: Any) -> Any:
         """Return r = x - u V [n, C] float64, summed directly."""
         r = x.clone()
-        for part in _parts(len(x), max(1, 2**25 // (work.shape[1] * self.v.shape[1]))):
+        for part in _parts(len(x), max(1, self.block // (work.shape[1] * self.v.shape[1]))):
             r[part] -= self.torch.bmm(u[part, None].double(), self.wide[work[part]])[:, 0]
         return r
 
@@ -527,11 +556,11 @@ class _Torch:
         near = c[close].abs() + (_dot_error(channels) * length)[:, None] > lam[close, None]
         top = lam[close].clone()
         row, atom = torch.nonzero(near, as_tuple=True)
-        for part in _parts(len(row), max(1, 2**25 // channels)):
+        for part in _parts(len(row), max(1, self.block // channels)):
             exact = (self.wide[atom[part]] * r[close[row[part]]]).sum(1).abs()
             top.scatter_reduce_(0, row[part], exact + channels * 2.0**-52 * length[row[part]], "amax")
         on_support = torch.empty((len(close), work.shape[1]), dtype=torch.float64, device=self.device)
-        for part in _parts(len(close), max(1, 2**25 // (work.shape[1] * channels))):
+        for part in _parts(len(close), max(1, self.block // (work.shape[1] * channels))):
             n = close[part]
             on_support[part] = torch.bmm(self.wide[work[n]], r[n, :, None])[:, :, 0]
         relative = torch.full_like(primal, math.inf)
@@ -598,14 +627,14 @@ class _Torch:
 if njit is not None:
     _ANY_ORDER = {"reassoc", "contract"}
 
-    @njit(cache=True, fastmath=_ANY_ORDER)
+    @njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
     def _dot(a: np.ndarray, b: np.ndarray) -> float:
         total = 0.0
         for i in range(a.size):
             total += np.float64(a[i]) * np.float64(b[i])
         return total
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _residuals(
         x: np.ndarray, v: np.ndarray, work: np.ndarray, u: np.ndarray, size: np.ndarray, active: np.ndarray
     ) -> np.ndarray:
@@ -622,7 +651,7 @@ if njit is not None:
                     r[n, ch] -= value * atom[ch]
         return r
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _certificate(
         v: np.ndarray,
         r: np.ndarray,
@@ -652,7 +681,7 @@ if njit is not None:
             gap += max(0.0, abs(u[p]) * lam - s * u[p] * exact[p])
         return gap
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _sweep(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
         """Minimise over one coefficient after the other; g = V_W r is kept."""
         w = u.size
@@ -673,7 +702,7 @@ if njit is not None:
                 for i in range(w):
                     g[i] -= gram[j, i] * change
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _move(
         gram: np.ndarray, g: np.ndarray, u: np.ndarray, support: np.ndarray, step: np.ndarray, length: float
     ) -> None:
@@ -684,7 +713,7 @@ if njit is not None:
             for i in range(u.size):
                 g[i] -= gram[j, i] * change
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _newton(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
         """Solve for the coefficients that are not zero, keeping signs; one that would change becomes zero.
 
@@ -751,7 +780,7 @@ if njit is not None:
                 return
             u[support[first]] = 0.0
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _solve_block(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
         """Solve the lasso on a working set: gram [w, w]; g [w] = V_W r and u [w] are updated in place."""
         for _ in range(200):
@@ -767,7 +796,7 @@ if njit is not None:
             if worst <= INNER * lam:
                 return
 
-    @njit(cache=True)
+    @njit(cache=True, nogil=True)
     def _certify(
         x: np.ndarray,
         v: np.ndarray,
@@ -814,49 +843,44 @@ if njit is not None:
                 done[n] = last or gap[i] <= tol
         return done
 
-    @njit(cache=True)
-    def _grow(c: np.ndarray, lam: np.ndarray, work: np.ndarray, size: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Append its worst violators |c_j| > lambda to each support, at most as many again; return widths."""
-        width = np.empty(active.size, dtype=np.int64)
-        inside = np.zeros(c.shape[1], dtype=np.bool_)
-        wild = np.empty(c.shape[1], dtype=np.int64)
-        for n in range(active.size):
-            i = active[n]
-            for p in range(size[i]):
-                inside[work[i, p]] = True
-            violators = 0
-            low, high = np.float32(lam[i]), np.float32(0.0)
-            for j in range(c.shape[1]):
-                if abs(c[n, j]) > lam[i] and not inside[j]:
-                    wild[violators] = j
-                    violators += 1
-                    high = max(high, abs(c[n, j]))
-            for p in range(size[i]):
-                inside[work[i, p]] = False
-            room = max(FIRST_ATOMS, size[i])
-            threshold = low
-            if violators > room:  # halve the interval until between half of and all the room is taken
-                threshold = high
-                for _ in range(16):
-                    middle = np.float32(0.5) * (low + high)
-                    count = 0
-                    for m in range(violators):
-                        count += abs(c[n, wild[m]]) >= middle
-                    if count > room:
-                        low = middle
-                    else:
-                        threshold = high = middle
-                        if 2 * count > room:
-                            break
-            w = size[i]
-            for m in range(violators):
-                if abs(c[n, wild[m]]) >= threshold and w < size[i] + room:
-                    work[i, w] = wild[m]
-                    w += 1
-            width[n] = w
-        return width
+    @njit(cache=True, nogil=True)
+    def _strongest(c: np.ndarray, inside: np.ndarray, floor: float, room: int, found: np.ndarray) -> int:
+        """Write up to `room` atoms, about those of largest |c| > floor; return how many. Of them none is `inside`.
 
-    @njit(cache=True)
+        The bar is found from a histogram of the floats' leading bits: three passes over c, whatever `room` is.
+        """
+        magnitude = c.view(np.int32)  # of a float without its sign, integers have the same order
+        mask = np.int32(0x7FFFFFFF)
+        top = np.int32(0)
+        for j in range(c.size):
+            top = max(top, magnitude[j] & mask)
+        bar = np.array([floor], dtype=np.float32).view(np.int32)[0]
+        first = (top >> BIN_BITS) - (BINS - 1)
+        counts = np.zeros(BINS, dtype=np.int64)
+        for j in range(c.size):
+            if magnitude[j] & mask > bar and not inside[j]:
+                counts[max(0, ((magnitude[j] & mask) >> BIN_BITS) - first)] += 1
+        b, total = BINS - 1, 0
+        while b > 0 and total + counts[b] < room:
+            total += counts[b]
+            b -= 1
+        # All bins above this one are taken, and of this one what there is room for.
+        spare = room - total
+        above = max(bar, (np.int32(b + first + 1) << BIN_BITS) - 1)
+        if b > 0:
+            bar = max(bar, (np.int32(b + first) << BIN_BITS) - 1)
+        n = 0
+        for j in range(c.size):
+            if magnitude[j] & mask > bar and n < room and not inside[j]:
+                if magnitude[j] & mask <= above:
+                    if spare == 0:
+                        continue
+                    spare -= 1
+                found[n] = j
+                n += 1
+        return n
+
+    @njit(cache=True, nogil=True)
     def _improve(
         v: np.ndarray,
         gram: np.ndarray,
@@ -866,30 +890,123 @@ if njit is not None:
         work: np.ndarray,
         u: np.ndarray,
         size: np.ndarray,
-        width: np.ndarray,
         active: np.ndarray,
+        left: np.ndarray,
         exact: bool,
     ) -> None:
-        """Solve each sample's working set from its present u; `exact` takes correlations in float64."""
-        for n in range(active.size):
-            i, w = active[n], width[n]
-            g, found, block = np.empty(w), np.zeros(w), np.empty((w, w))
-            for p in range(w):
-                g[p] = _dot(v[work[i, p]], r[n]) if exact else c[n, work[i, p]]
-                if p < size[i]:
-                    found[p] = u[i, p]
-                for q in range(p + 1):
-                    if gram.size:
-                        block[p, q] = gram[work[i, p], work[i, q]]
-                    else:
-                        block[p, q] = _dot(v[work[i, p]], v[work[i, q]])
-                    block[q, p] = block[p, q]
-            _solve_block(block, g, found, lam[i])
+        """Improve each sample's u on its support and the atoms that correlate most with its residual.
+
+        With the Gram matrix at hand, working sets are grown until none of these candidates violates |c_j| <= lambda;
+        without it, the candidates are one working set. `exact` takes correlations on the support in float64.
+        """
+        inside = np.zeros(v.shape[0], dtype=np.bool_)
+        wild = np.empty(v.shape[0], dtype=np.int64)
+        for n in left:
+            i = active[n]
+            penalty = lam[i]
+            for p in range(size[i]):
+                inside[work[i, p]] = True
+            if gram.size:
+                room = min(max(CANDIDATES, size[i]), work.shape[1] - size[i])
+                more = _strongest(c[n], inside, NEAR * penalty, room, wild)
+            else:
+                room = min(max(FIRST_ATOMS, size[i]), work.shape[1] - size[i])
+                more = _strongest(c[n], inside, penalty, room, wild)
+            m = size[i] + more
+            atoms = np.empty(m, dtype=np.int64)
+            g, found = np.empty(m), np.zeros(m)
+            for p in range(size[i]):
+                atoms[p] = work[i, p]
+                inside[atoms[p]] = False
+                found[p] = u[i, p]
+                g[p] = _dot(v[atoms[p]], r[n]) if exact else np.float64(c[n, atoms[p]])
+            for p in range(more):
+                atoms[size[i] + p] = wild[p]
+                g[size[i] + p] = c[n, wild[p]]
+            if gram.size:
+                _grow(gram, atoms, g, found, size[i], penalty)
+            else:
+                block = np.empty((m, m))
+                for p in range(m):
+                    for q in range(p + 1):
+                        block[p, q] = _dot(v[atoms[p]], v[atoms[q]])
+                        block[q, p] = block[p, q]
+                _solve_block(block, g, found, penalty)
             kept = 0
-            for p in range(w):
+            for p in range(m):
                 value = np.float32(found[p])
                 if value != 0:
-                    work[i, kept] = work[i, p]
+                    work[i, kept] = atoms[p]
                     u[i, kept] = value
                     kept += 1
             size[i] = kept
+
+    @njit(cache=True, nogil=True)
+    def _grow(gram: np.ndarray, atoms: np.ndarray, g: np.ndarray, u: np.ndarray, size: int, lam: float) -> None:
+        """Solve the lasso on the candidates `atoms` [m] by growing working sets; the first `size` are the support.
+
+        g [m], the correlations with the residual, and u [m] are updated in place.
+        """
+        m = atoms.size
+        chosen = np.empty(m, dtype=np.int64)
+        block_u, block_g = np.empty(m), np.empty(m)
+        inside, known = np.zeros(m, dtype=np.bool_), np.zeros(m, dtype=np.bool_)
+        rows = np.empty((m, m), dtype=np.float32)
+        w = size
+        for p in range(size):
+            chosen[p] = p
+            inside[p] = True
+        for step in range(MAX_INNER):
+            violators, high = 0, 0.0
+            for q in range(m):
+                if not inside[q] and abs(g[q]) > lam * (1 + INNER):
+                    violators += 1
+                    high = max(high, abs(g[q]))
+            if violators == 0 and step > 0:
+                return
+            room = max(FIRST_ATOMS, w)
+            bar = lam * (1 + INNER)
+            if violators > room:  # halve the interval until between half of and all the room is taken
+                low, bar = bar, high
+                for _ in range(16):
+                    middle = 0.5 * (low + bar)
+                    count = 0
+                    for q in range(m):
+                        count += not inside[q] and abs(g[q]) >= middle
+                    if count > room:
+                        low = middle
+                    else:
+                        bar = middle
+                        if 2 * count > room:
+                            break
+            taken = 0
+            for q in range(m):
+                if not inside[q] and abs(g[q]) >= bar and taken < room:
+                    chosen[w] = q
+                    w += 1
+                    taken += 1
+            block = np.empty((w, w))
+            for p in range(w):
+                j = chosen[p]
+                if not known[j]:
+                    known[j] = True
+                    for q in range(m):
+                        rows[j, q] = gram[atoms[j], atoms[q]]
+                for q in range(p + 1):
+                    block[p, q] = rows[j, chosen[q]]
+                    block[q, p] = block[p, q]
+                block_u[p], block_g[p] = u[j], g[j]
+            _solve_block(block, block_g[:w], block_u[:w], lam)
+            kept = 0
+            for p in range(w):
+                j = chosen[p]
+                change = block_u[p] - u[j]
+                if change != 0:
+                    u[j] = block_u[p]
+                    for q in range(m):
+                        g[q] -= change * rows[j, q]
+                inside[j] = u[j] != 0
+                if inside[j]:
+                    chosen[kept] = j
+                    kept += 1
+            w = kept

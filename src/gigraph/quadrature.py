@@ -21,3 +21,13 @@ def tripled(steps: int) -> np.ndarray:
     an integral is refined, as the rule of 3 S steps is a third of the old value and the mean over the new nodes.
     """
     return midpoint(3 * steps)[0].reshape(steps, 3)[:, [0, 2]].ravel()
+
+
+def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Gauss-Legendre rule on [0, 1]: nodes and weights, float64 [S] each.
+
+    Exact for polynomials of degree 2 S - 1: the rule for smooth integrands (GELU, softmax, normalisation), of no
+    use across the kinks of a ReLU.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return (nodes + 1) / 2, weights / 2

@@ -124,6 +124,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("completeness_error", pa.float32()),
             ("total_absolute", pa.float32()),
             ("steps", pa.int32()),
+            ("deviation", pa.float32()),
         ]
     ),
     # scope: a class label, or -1 for the whole dataset; kept concepts of a class, by mean relevance

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from gigraph.gig import Decomposition, ablate, attribute, class_score, concept_score, mean_gradients
-from gigraph.quadrature import midpoint, tripled
+from gigraph import gig
+from gigraph.errors import UserError
+from gigraph.gig import Batch, Decomposition, ablate, attribute, class_score, concept_score, mean_gradients
+from gigraph.quadrature import gauss_legendre, midpoint, tripled
 from reference.gig import class_value, concept_value, gig_at_positions
 
 N, P, C, C_B, K, K_B = 3, 6, 5, 4, 9, 7
@@ -210,10 +212,92 @@ def test_no_point_of_the_path_is_computed_twice(world):
 
     found = run(world, segment, concept_score(world["targets"]), torch.tensor([[0], [1], [2]]), steps=2, max_steps=162,
                 tolerance=1e-4)  # fmt: skip
-    assert sum(points) == 2 * N + sum(int(one.steps[0]) for one in found)
+    # Besides the path: X~ of each image, and the baseline once.
+    assert sum(points) == N + 1 + sum(int(one.steps[0]) for one in found)
 
 
 def test_the_midpoint_rule_is_exact_for_straight_lines():
     nodes, weights = midpoint(6)
     assert np.isclose(weights.sum(), 1) and (nodes > 0).all() and (nodes < 1).all()
     assert np.isclose(weights @ nodes, 0.5)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 1000])
+def test_forward_mode_is_chosen_for_few_concepts_and_agrees(world, batch, monkeypatch):
+    """With seven targets the images of up to three concepts go forwards; the attribution is the same."""
+    score, targets = concept_score(world["targets"]), torch.arange(K_B).repeat(N, 1)
+    few = [Decomposition(image.concepts[:3], image.u[:, :3]) for image in world["images"]]
+    options = {"steps": 3, "max_steps": 27, "tolerance": 1e-3}
+    calls = []
+    real = gig.mean_slopes
+    monkeypatch.setattr(gig, "mean_slopes", lambda *a: calls.append(1) or real(*a))
+    forward = run({**world, "images": few}, world["segment"], score, targets, batch=batch, **options)
+    assert len(calls) >= N
+    monkeypatch.setattr(gig, "FORWARD_COST", np.inf)
+    reverse = run({**world, "images": few}, world["segment"], score, targets, batch=batch, **options)
+    for one, other in zip(forward, reverse, strict=True):
+        torch.testing.assert_close(one.values, other.values)
+        assert (one.steps == other.steps).all()
+
+
+def test_a_smooth_segment_needs_four_steps(world):
+    def segment(x):
+        return torch.tanh(torch.einsum("npc,cd->npd", x, torch.eye(C, C_B)) / 4)
+
+    assert np.isclose(gauss_legendre(5)[1] @ gauss_legendre(5)[0] ** 9, 0.1)  # exact to degree 2 S - 1
+    targets = torch.arange(K_B).repeat(N, 1)
+    found = run(world, segment, concept_score(world["targets"]), targets, steps=16, tolerance=1e-3, smooth=True)
+    for one in found:
+        assert (one.steps == 4).all()
+        assert (one.completeness_error.abs() <= 1e-3 * one.total_absolute).all()
+    tight = run(world, segment, concept_score(world["targets"]), targets, tolerance=1e-9, smooth=True)
+    fine = run(world, segment, concept_score(world["targets"]), targets, steps=5000, max_steps=5000, tolerance=1)
+    for one, other in zip(tight, fine, strict=True):
+        assert one.steps.max() > 4
+        torch.testing.assert_close(one.values, other.values, rtol=1e-5, atol=1e-6)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(world, caplog):
+    caplog.set_level("INFO", "gigraph")
+    score, targets = concept_score(world["targets"]), torch.tensor([[0, 3], [1, 2], [5, 4]])
+    expected = run(world, world["segment"], score, targets, steps=6, max_steps=6)
+
+    def segment(x):
+        if len(x) > 3:
+            raise torch.cuda.OutOfMemoryError("stand-in for a full device")
+        return world["segment"](x)
+
+    batch = Batch(20)
+    found = run(world, segment, score, targets, steps=6, max_steps=6, batch=batch)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.values, other.values)
+    assert batch.points == 2
+    assert "out of memory: going on with 2 path points at once" in caplog.text
+    image = world["images"][0]
+    arguments = (score, world["vectors"], world["beta"], image, image.concepts[:3].tolist(), targets[0])
+    torch.testing.assert_close(ablate(segment, *arguments), ablate(world["segment"], *arguments))
+
+    def full(x):
+        raise torch.cuda.OutOfMemoryError("stand-in")
+
+    with pytest.raises(UserError, match="no room for one path point"):
+        run(world, full, score, targets)
+
+
+def test_bfloat16_stays_near_and_scores_stay_exact(world):
+    torch.set_default_dtype(torch.float32)
+    near = {key: value.float() if torch.is_tensor(value) else value for key, value in world.items()}
+    near["images"] = [Decomposition(image.concepts, image.u.float()) for image in world["images"]]
+    layer, last = torch.randn(C, 32), torch.randn(32, C_B)
+
+    def segment(x):
+        return torch.relu(x @ layer) @ last
+
+    score, targets = concept_score(near["targets"]), torch.arange(K_B).repeat(N, 1)
+    exact = run(near, segment, score, targets, steps=9, max_steps=9)
+    rough = run(near, segment, score, targets, steps=9, max_steps=9, precision="bfloat16")
+    for one, other in zip(rough, exact, strict=True):
+        assert one.values.dtype == torch.float32
+        deviation = (one.values - other.values).abs().sum(1) / other.values.abs().sum(1)
+        assert 0 < deviation.max() < 0.03
+        torch.testing.assert_close(one.at_concepts, other.at_concepts, rtol=0, atol=0)

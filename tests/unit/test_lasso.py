@@ -237,3 +237,33 @@ def test_bad_arguments_are_refused(change, message):
 def test_calibration_target_must_be_positive():
     with pytest.raises(ValueError, match="positive"):
         calibrate(np.ones((2, 3)), np.ones((4, 3)), 0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), room=st.integers(1, 40), floor=st.sampled_from([0.0, 0.3, 1.5]))
+def test_candidates_are_the_strongest_to_a_thirtieth(seed, room, floor):
+    """Whatever is left out is weaker than everything taken, but for the width of one bin, 2**(1/32) at most."""
+    rng = np.random.default_rng(seed)
+    c = (rng.standard_normal(200) * 10.0 ** rng.uniform(-3, 1, 200)).astype(np.float32)
+    inside = rng.random(200) < 0.1
+    found = np.empty(200, dtype=np.int64)
+    n = module._strongest(c, inside, floor, room, found)
+    taken = found[:n]
+    able = np.flatnonzero((np.abs(c) > np.float32(floor)) & ~inside)
+    assert len(set(taken)) == n and set(taken) <= set(able)
+    assert n == min(room, len(able))
+    left = np.setdiff1d(able, taken)
+    # Atoms more than eight octaves under the largest share one bin.
+    if len(left) and np.abs(c[left]).max() > np.abs(c).max() / 64:
+        assert np.abs(c[left]).max() <= 1.04 * np.abs(c[taken]).min()
+
+
+def test_memory_bounds_the_batch_and_changes_no_more_than_rounding():
+    x, v = problem(300, 24, 200)
+    lam = 0.1 * lambda_max(x, v)
+    small, large = (module._Compiled(v, 300, memory) for memory in (100_000, 2**30))
+    assert small.gram.size == 0 and large.gram.size == 200**2 and small.batch < large.batch == 512
+    expected = solve(x, v, lam, "numba", tol=1e-5)
+    for memory in (10_000, 100_000, 10**6):
+        codes = solve(x, v, lam, "numba", tol=1e-5, memory=memory)
+        np.testing.assert_allclose(codes.dense(200), expected.dense(200), atol=2e-3)

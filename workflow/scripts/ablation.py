@@ -6,7 +6,7 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.config import CLASSES
-from gigraph.gig import Decomposition, ablate, class_score, concept_score
+from gigraph.gig import Batch, Decomposition, ablate, class_score, concept_score
 from gigraph.graph import mean_and_error
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
@@ -32,6 +32,7 @@ def main(args: Namespace) -> None:
         )
         kept_targets = _kept(args.targets[1])
     segment = subject.segment(source, target)
+    batch = Batch(subject.path_points(source))
     indptr, concepts = tables.csr(coefficients, "concepts")
     values = tables.csr(coefficients, "values")[1]
     drops: dict[tuple[int, int, int], list[float]] = {}
@@ -47,7 +48,7 @@ def main(args: Namespace) -> None:
             *(as_device(part, subject.device) for part in (pointer - pointer[0], concepts[inside], values[inside]))
         )
         to = as_device(np.array(towards), subject.device)
-        drop = ablate(segment, score, vectors, start, decomposition, delete, to).cpu().numpy()
+        drop = ablate(segment, score, vectors, start, decomposition, delete, to, batch).cpu().numpy()
         for i, q in enumerate(delete):
             for j, t in enumerate(towards):
                 drops.setdefault((label, q, t), []).append(float(drop[i, j]))

@@ -7,12 +7,12 @@ import torch
 
 from gigraph import tables
 from gigraph.config import CLASSES
-from gigraph.gig import Decomposition, attribute, class_score, concept_score
+from gigraph.gig import Batch, Decomposition, attribute, class_score, concept_score
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device, check_finite
 from gigraph.targets import class_targets, concept_targets
 
-CACHE_MB = 96
+SAMPLE = 8  # images on which a reduced precision is compared with float32
 
 
 def main(args: Namespace) -> None:
@@ -25,7 +25,7 @@ def main(args: Namespace) -> None:
     ids = tables.numpy(coefficients, "image_id")[::positions]
     selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
     labels = np.array([selection[i]["label"] for i in ids.tolist()], np.int64)
-    rows_of = _Decompositions(coefficients, positions, subject.device)
+    decompositions = _Decompositions(coefficients, positions, subject.device)
     vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
     beta = as_device(tables.beta(args.centre), subject.device)
     start = torch.zeros_like(beta) if settings["baseline"] == "zero" else beta
@@ -35,7 +35,8 @@ def main(args: Namespace) -> None:
         towards = as_device(tables.numpy(tables.read(args.targets[0], ["vector"]), "vector"), subject.device)
         score, targets = concept_score(towards), _concept_targets(args.targets, labels, ids, len(towards), settings)
     segment = subject.segment(source, target)
-    batch = _path_points(subject.layers[source], subject.device, args.compute.memory_mb)
+    batch = Batch(subject.path_points(source))
+    smooth = subject.network.smooth(source, target)
     rows: list[dict] = []
     sweep = subject.images(settings["images"], ids, [selection[i]["path"] for i in ids.tolist()])
     for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
@@ -50,12 +51,29 @@ def main(args: Namespace) -> None:
         )
         to = as_device(to, subject.device)
         at_x = score(real, to)
+        options = {key: settings[key] for key in ("steps", "max_steps", "tolerance")} | {
+            "smooth": smooth,
+            "batch": batch,
+        }
+        images = decompositions(part)
         found = attribute(
-            segment, score, vectors, start, rows_of(part), to, batch=batch,
-            **{key: settings[key] for key in ("steps", "max_steps", "tolerance")},
+            segment, score, vectors, start, images, to, precision=settings["precision"], **options
         )  # fmt: skip
+        deviation = {}
+        if settings["precision"] != "float32" and part.start == 0:
+            exact = attribute(segment, score, vectors, start, images[:SAMPLE], to[:SAMPLE], **options)
+            deviation = {i: _deviation(found[i].values, one.values) for i, one in enumerate(exact)}
+            worst = max(float(d.max()) for d in deviation.values())
+            log.info(
+                "%s: relative deviation from float32 at most %.1e on %d images",
+                settings["precision"],
+                worst,
+                len(exact),
+            )
         for i, one in enumerate(found):
-            rows += _rows(ids[part][i], labels[part][i], to[i], at_x[i], one, settings["top_sources"])
+            new = _rows(ids[part][i], labels[part][i], to[i], at_x[i], one, settings["top_sources"])
+            known = deviation[i].tolist() if i in deviation else [None] * len(new)
+            rows += [{**row, "deviation": value} for row, value in zip(new, known, strict=True)]
     columns = {key: [row[key] for row in rows] for key in tables.SCHEMAS["attributions"].names}
     tables.write(args.attributions, "attributions", columns, args.lineage)
     if rows:
@@ -132,13 +150,9 @@ def _rows(image: int, label: int, targets, at_x, one, top: int) -> list[dict]:
     return rows
 
 
-def _path_points(layer, device, memory_mb: int) -> int:
-    """Return how many path points fit the budget, at some 24 maps of the source layer's size per point.
-
-    On a CPU no more than what its caches hold: larger batches were three times slower.
-    """
-    budget = memory_mb if device.type == "cuda" else min(memory_mb, CACHE_MB)
-    return max(1, int(budget * 1e6 / (4 * 24 * layer.height * layer.width * layer.channels)))
+def _deviation(values, exact):
+    """Return |values - exact|_1 / |exact|_1 of each target."""
+    return (values - exact).abs().sum(1) / exact.abs().sum(1).clamp_min(1e-30)
 
 
 if __name__ == "__main__":

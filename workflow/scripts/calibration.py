@@ -12,20 +12,21 @@ from gigraph.runtime import log, run
 
 def main(args: Namespace) -> None:
     settings = args.settings
+    memory = args.compute.memory_mb * 10**6
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
     pfvs = tables.read(args.pfvs, ["image_id", "y", "x", "pfv"])
     key = mix(settings["seed"], *(tables.numpy(pfvs, name).astype(np.int64) for name in ("image_id", "y", "x")))
     some = np.sort(np.argsort(key, kind="stable")[: settings["calibration"]])
     x = tables.numpy(pfvs, "pfv")[some] - tables.beta(args.centre)
     if settings["penalty"] == "nonzeros":
-        found = calibrate(x, vectors, settings["value"], tol=settings["tolerance"])
+        found = calibrate(x, vectors, settings["value"], tol=settings["tolerance"], memory=memory)
         penalty, value, nonzeros, rel_l2 = "absolute", found.lam, found.nonzeros, found.rel_l2
         if abs(nonzeros - settings["value"]) > 0.05 * settings["value"]:
             log.info("note: %.4g non-zeros per PFV were asked for, %.4g were reached", settings["value"], nonzeros)
     else:
         penalty, value = settings["penalty"], settings["value"]
         lam = value * lambda_max(x, vectors) if penalty == "relative" else value
-        codes = lasso(x, vectors, lam, tol=settings["tolerance"])
+        codes = lasso(x, vectors, lam, tol=settings["tolerance"], memory=memory)
         nonzeros, rel_l2 = codes.nonzeros().mean(), codes.rel_l2.mean()
     columns = {"layer": [settings["layer"]], "penalty": [penalty], "value": [float(value)],
                "nonzeros": [float(nonzeros)], "rel_l2": [float(rel_l2)]}  # fmt: skip

@@ -22,12 +22,13 @@ def main(args: Namespace) -> None:
     subject = Subject(settings, args.compute, [name])
     layer = subject.layers[name]
     positions = layer.height * layer.width
+    memory = args.compute.memory_mb * 10**6
     indptr, indices, values, rel_l2, gap = [np.zeros(1, np.int64)], [], [], [], []
     sweep = subject.images(settings["source"], ids, here["path"].to_pylist())
     for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
         pfvs = subject.pfvs(x, name, ids[part]).flatten(0, 1).cpu().numpy() - beta
         lam = calibration["value"] * (lambda_max(pfvs, vectors) if calibration["penalty"] == "relative" else 1)
-        codes = lasso(pfvs, vectors, lam, tol=settings["tolerance"])
+        codes = lasso(pfvs, vectors, lam, tol=settings["tolerance"], memory=memory)
         indptr.append(indptr[-1][-1] + codes.indptr[1:])
         for found, one in ((indices, codes.indices), (values, codes.values), (rel_l2, codes.rel_l2), (gap, codes.gap)):
             found.append(one)

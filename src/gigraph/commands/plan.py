@@ -1,0 +1,296 @@
+"""Say what a run will cost before it is run: time, memory and disk of each stage, measured on this machine.
+
+A few seconds of each kernel are timed at the configuration's own sizes; nothing is written, no weights are loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gigraph.config import Config, load
+from gigraph.costs import LayerSize, Run, Stage, Throughput, stages
+from gigraph.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+UNIT_IMAGE_BYTES = 20_000
+"""Of a drawn image of 96 pixels with its mask."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--configfile", type=Path, help="as of snakemake; laid over config.yaml")
+    parser.add_argument("--cores", type=int, default=None, help="cores of the run (default: those of this machine)")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print the plan."""
+    config = load(_merged(args.configfile))
+    from gigraph.threads import threads_allowed
+
+    cores = args.cores or threads_allowed()
+    print("measuring this machine ...", flush=True)
+    run, rate = measured(config)
+    print(describe(config, run, stages(run, rate), cores))
+
+
+def _merged(configfile: Path | None) -> dict[str, Any]:
+    """Return the default configuration with a file laid over it, as Snakemake does it."""
+    merged: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+    if configfile is None:
+        return merged
+    if not configfile.is_file():
+        raise UserError(f"--configfile: there is no file {configfile}; correct the path")
+    try:
+        own = yaml.safe_load(configfile.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"--configfile: {configfile} is no YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(own, Mapping):
+        raise UserError(f"--configfile: {configfile} holds no settings; it needs lines such as `output: results-own`")
+    return _laid_over(merged, own)
+
+
+def _laid_over(base: Any, own: Any) -> Any:
+    if isinstance(base, Mapping) and isinstance(own, Mapping):
+        return {**base, **{key: _laid_over(base.get(key), value) for key, value in own.items()}}
+    return own
+
+
+def measured(config: Config) -> tuple[Run, Throughput]:
+    """Count a configuration's sizes and time its kernels on this machine.
+
+    Raises
+    ------
+    UserError
+        If the images, the model or a layer are not there.
+    """
+    began = time.process_time()
+    import numpy as np
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from gigraph.bisecting import bisect, capped_concepts
+    from gigraph.contribution import contributions
+    from gigraph.lasso import lambda_max, lasso
+    from gigraph.plan import Plan
+    from gigraph.subject import Subject
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    plan = Plan(config, ROOT / "workflow" / "scripts")
+    plan.check()
+    settings = {**plan.settings("sample"), "model": {**config.model.model_dump(), "weights": None}}
+    if config.model.source != "menagerie":
+        settings["preprocessing"] |= _preset(config)
+    else:
+        settings["model"] = config.model.model_dump()
+    subject = Subject(settings, config.compute, config.names)
+    start = _start() + 0.5 * (time.process_time() - began)
+    images, classes, draw, decode = _images(plan, config, subject)
+
+    def clock(work: Callable[[], Any]) -> float:
+        """Return the seconds of a run, after one that warms up."""
+        work()
+        if subject.device.type == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter if subject.device.type == "cuda" else time.process_time
+        began = now()
+        work()
+        if subject.device.type == "cuda":
+            torch.cuda.synchronize()
+        return now() - began
+
+    few = min(8, config.compute.batch_size)
+    x = torch.randn(few, *subject.network.image_shape, device=subject.device)
+    layers = list(subject.layers.values())
+    method = config.contribution.method
+    with torch.inference_mode():
+        forward = clock(lambda: subject.network.activations(x, layers)) / few
+    sweep = clock(lambda: contributions(subject.network, layers, x, method)) / few
+    segment = {}
+    for source, target in config.pairs():
+        there: Any = subject.segment(source, target)
+        here = subject.layers[source]
+        some = min(8, subject.path_points(source))
+        points = torch.randn(some, here.positions, here.channels, device=subject.device)
+        with torch.inference_mode():
+            segment[source, target] = clock(partial(there, points)) / some
+    sizes = []
+    for name, layer in subject.layers.items():
+        own = config.layer(name)
+        rows = images * own.sampling.pfvs_per_image
+        k, _ = capped_concepts(own.concepts.expansion, layer.channels, rows, own.concepts.min_members)
+        nonzeros = own.coefficients.value if own.coefficients.penalty == "nonzeros" else 16
+        sizes.append(LayerSize(name, layer.channels, layer.positions, k, nonzeros, own.sampling.pfvs_per_image))
+    middle = sorted(sizes, key=lambda size: size.channels)[len(sizes) // 2]
+    rng = np.random.default_rng(0)
+    k = min(1024, middle.concepts)
+    v = rng.standard_normal((k, middle.channels), dtype=np.float32)
+    mixed = v[rng.integers(0, k, 3000)] + 0.3 * v[rng.integers(0, k, 3000)]
+    noisy = mixed + 0.5 * rng.standard_normal(mixed.shape, dtype=np.float32)
+    splits = min(k, 750)
+    clustering = clock(lambda: bisect(noisy, splits)) / (noisy.size * np.log2(splits))
+    product = clock(lambda: noisy @ v.T) / (2 * noisy.size * k)
+    lam = 0.2 * float(np.median(lambda_max(noisy[:300], v)))
+    share = clock(lambda: lasso(noisy[:300], v, lam)) / 300 / (4 * middle.channels * k * product)
+    kept = sum(
+        value.numel() * value.element_size()
+        for value in subject.network.activations(x[:1], layers).values()
+    )  # fmt: skip
+    rate = Throughput(
+        start, draw, decode, forward, sweep, segment, clustering, product, max(1.0, share),
+        _activations(subject, x[:1], kept), 450 * 2**20 + 8 * sum(p.numel() for p in _parameters(subject)),
+    )  # fmt: skip
+    a = config.attribution
+    run = Run(
+        images=images, attributed=min(images, classes * a.images_per_class), classes=classes,
+        shards=config.images.shards, image_bytes=UNIT_IMAGE_BYTES * (config.menagerie.size / 96) ** 2 * plan.drawn,
+        layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,
+        concept_targets=a.class_targets + a.top_targets, class_targets=min(classes, 1 + a.top_classes),
+        kept=a.class_targets, top_sources=a.top_sources, nearest=config.exemplars.nearest,
+        localised=config.exemplars.localised, batch=config.compute.batch_size,
+        memory=config.compute.memory_mb * 10**6,
+    )  # fmt: skip
+    return run, rate
+
+
+def _preset(config: Config) -> dict[str, Any]:
+    """Return the preprocessing that comes with the weights, which themselves are not loaded."""
+    from gigraph.models import preset_of
+
+    preset = preset_of(config.model.source, config.model.weights) or {}
+    own = config.preprocessing.model_dump()
+    return {key: preset.get(key) if value is None else value for key, value in own.items()}
+
+
+def _start() -> float:
+    """Return the CPU seconds that a job's imports take."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import gigraph.subject, gigraph.tables"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, float]:
+    """Return the number of images and classes, and the seconds that one takes to draw and to read."""
+    from gigraph.images import Unreadable, decode
+
+    if plan.drawn:
+        from gigraph.menagerie.dataset import write
+        from gigraph.menagerie.scene import CLASSES as CREATURES
+
+        with tempfile.TemporaryDirectory() as folder:
+            options: dict[str, Any] = {"seed": config.menagerie.seed, "size": config.menagerie.size}
+            write(folder, "train", 2, **options)  # warms up
+            began = time.process_time()
+            write(folder, "test", 10, **options)
+            draw = (time.process_time() - began) / 10
+            paths = list(Path(folder).rglob("*.png"))
+            return config.menagerie.count, len(CREATURES), draw, _reading(subject, paths, config.images.max_pixels)
+    from gigraph.listing import labelled
+
+    entries = labelled(plan.image_folder, config.images.classes)
+    per_class: dict[Any, int] = {}
+    for entry in entries:
+        per_class[entry.class_name] = per_class.get(entry.class_name, 0) + 1
+    limit = config.images.limit_per_class
+    count = sum(min(limit, n) if limit else n for n in per_class.values())
+    classes = len(per_class) if None not in per_class else subject.network.outputs
+    some = [plan.image_folder / entry.path for entry in entries[:: max(1, len(entries) // 8)][:8]]
+    readable = []
+    for path in some:
+        try:
+            decode(path, config.images.max_pixels)
+            readable.append(path)
+        except Unreadable:
+            continue
+    return count, classes, 0.0, _reading(subject, readable, config.images.max_pixels)
+
+
+def _reading(subject: Any, paths: list[Path], max_pixels: int) -> float:
+    """Return the seconds that an image takes from file to network input."""
+    from gigraph.images import decode
+
+    began = time.process_time()
+    for path in paths:
+        subject.preprocessing.apply(decode(path, max_pixels))
+    return (time.process_time() - began) / max(1, len(paths))
+
+
+def _parameters(subject: Any) -> list[Any]:
+    return list(subject.network.graph_module.parameters())
+
+
+def _activations(subject: Any, x: Any, least: int) -> int:
+    """Return the bytes that a sweep of one image keeps: every operation's output, twice for its gradient."""
+    from gigraph.srd import Sweep
+
+    try:
+        values = Sweep(subject.network.graph_module, x).values.values()
+    except UserError:  # not piecewise linear: grad_x_input keeps about as much
+        return 8 * least
+    return 2 * sum(value.numel() * value.element_size() for value in values if hasattr(value, "numel"))
+
+
+def describe(config: Config, run: Run, planned: list[Stage], cores: int) -> str:
+    """Return the plan as text."""
+    lines = [
+        f"{run.images:,} images ({run.attributed:,} attributed), {run.classes} classes, {len(run.layers)} layers, "
+        f"{sum(layer.concepts for layer in run.layers):,} concepts, {len(run.pairs)} pairs, "
+        f"{', '.join(config.methods)}; to {config.output}",
+        "",
+        f"{'stage':30}{'jobs':>6}{'core time':>12}{'memory a job':>15}{'disk':>10}",
+    ]
+    total = Stage(
+        "total",
+        sum(stage.jobs for stage in planned),
+        sum(stage.seconds for stage in planned),
+        max(stage.memory for stage in planned),
+        sum(stage.disk for stage in planned),
+    )
+    for stage in [*planned, total]:
+        lines.append(
+            f"{stage.name:30}{stage.jobs:>6}{_duration(stage.seconds):>12}"
+            f"{_size(stage.memory):>15}{_size(stage.disk):>10}"
+        )
+    lines += [
+        "",
+        f"about {_duration(total.seconds / cores)} on {cores} core{'s' * (cores > 1)}, if its jobs keep them busy; "
+        f"up to {_size(total.memory * cores)} of memory if the largest jobs meet. An estimate: expect it to be right "
+        "within a factor of two.",
+    ]
+    largest = max(run.layers, key=lambda layer: layer.concepts)
+    if run.memory < 8 * largest.concepts**2:
+        lines.append(
+            f"note: the lasso of {largest.name} would be faster with compute.memory_mb at "
+            f"{math.ceil(8 * largest.concepts**2 / 1e6)} or more: it could keep the products of all concepts"
+        )
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,1 @@
+"""Kernels beside their peers: uv run --group bench python -m tests.benchmarks [--full]."""

@@ -1,0 +1,102 @@
+"""What a benchmark measures: median seconds, peak memory, and the machine's own limits."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+
+
+@dataclass
+class Row:
+    """One method on one case."""
+
+    kernel: str
+    case: str
+    method: str
+    seconds: float
+    """Median per item."""
+    item: str
+    """What the seconds are for: the whole, a sample, an (image, target)."""
+    repeats: int
+    peak_mib: float
+    """Growth of the process's memory while it ran."""
+    quality: float | None = None
+    """Cohesion, largest relative duality gap, or largest completeness error over sum |GIG|."""
+    roofline: float | None = None
+    """Least possible time for the work that cannot be avoided, at the machine's measured limits, over the time."""
+    ratio: float | None = None
+    """This method's time over ours."""
+
+
+class Peak:
+    """Samples the process's resident memory while the block runs."""
+
+    def __enter__(self) -> Peak:
+        self._process = psutil.Process()
+        self._before = self.bytes = self._process.memory_info().rss
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.005):
+            self.bytes = max(self.bytes, self._process.memory_info().rss)
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def mib(self) -> float:
+        """Growth in MiB."""
+        return (self.bytes - self._before) / 2**20
+
+
+def timed(work: Callable[[], Any], repeats: int = 3) -> tuple[Any, float, float]:
+    """Return the result, the median seconds, and the peak of the first run in MiB."""
+    seconds, peak = [], 0.0
+    for index in range(repeats):
+        with Peak() as memory:
+            began = time.perf_counter()
+            result = work()
+            seconds.append(time.perf_counter() - began)
+        peak = memory.mib if index == 0 else peak
+    return result, statistics.median(seconds), peak
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Measured limits."""
+
+    flops: float
+    """Of a float32 matrix product, per second."""
+    bandwidth: float
+    """Bytes read and written per second by a copy."""
+    threads: int
+
+
+def machine(threads: int) -> Machine:
+    """Measure this machine with as many threads as the kernels get."""
+    a = np.ones((1536, 1536), dtype=np.float32)
+    source, target = np.ones(2**26, dtype=np.float32), np.zeros(2**26, dtype=np.float32)
+    a @ a
+    product = min(timed(lambda: a @ a, 1)[1] for _ in range(5))
+    copy = min(timed(lambda: np.copyto(target, source), 1)[1] for _ in range(5))
+    return Machine(2 * 1536**3 / product, 2 * source.nbytes / copy, threads)
+
+
+def relative(rows: list[Row]) -> list[Row]:
+    """Fill in the ratios to `gigraph` within each case."""
+    ours = {(row.kernel, row.case): row.seconds for row in rows if row.method == "gigraph"}
+    for row in rows:
+        if (row.kernel, row.case) in ours:
+            row.ratio = row.seconds / ours[row.kernel, row.case]
+    return rows

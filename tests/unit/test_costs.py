@@ -1,0 +1,88 @@
+"""The planner: costs grow as the sizes say, and the command answers in one table or one line."""
+
+from dataclasses import replace
+
+import pytest
+
+from gigraph import cli
+from gigraph.commands import plan as command
+from gigraph.config import load
+from gigraph.costs import LayerSize, Run, Throughput, stages
+
+LAYERS = [LayerSize("a", 64, 3136, 512, 10, 1), LayerSize("b", 2048, 49, 16_384, 80, 1)]
+PAIRS = [("a", "b"), ("a", "classes"), ("b", "classes")]
+RUN = Run(
+    images=50_000, attributed=5000, classes=1000, shards=64, image_bytes=0, layers=LAYERS, pairs=PAIRS, methods=1,
+    steps=16, max_steps=144, concept_targets=12, class_targets=4, kept=8, top_sources=64, nearest=10, localised=4,
+    batch=16, memory=4 * 10**9,
+)  # fmt: skip
+RATE = Throughput(
+    start=4, draw=0, decode=0.01, forward=0.1, sweep=0.3, segment=dict.fromkeys(PAIRS, 0.05), clustering=2e-10,
+    product=1e-11, lasso=3, activations=200 * 10**6, base=6 * 10**8,
+)  # fmt: skip
+
+
+def by_name(run):
+    return {stage.name: stage for stage in stages(run, RATE)}
+
+
+def test_work_is_proportional_to_what_it_is_done_on():
+    one, two = by_name(RUN), by_name(replace(RUN, images=100_000))
+    work = lambda stage: stage.seconds - stage.jobs * RATE.start  # noqa: E731
+    for name in ("manifest", "sample", "concepts"):
+        assert work(two[name]) == pytest.approx(2 * work(one[name]))
+    assert two["attribution"].seconds == one["attribution"].seconds
+    assert two["sample"].disk == 2 * one["sample"].disk
+    more = by_name(replace(RUN, attributed=10_000))
+    for name in ("attribution", "ablation", "coefficients"):
+        assert work(more[name]) == pytest.approx(2 * work(one[name]))
+        assert more[name].disk == 2 * one[name].disk
+    twice = by_name(replace(RUN, methods=2))
+    assert twice["concepts"].jobs == 2 * one["concepts"].jobs and twice["sample"] == one["sample"]
+
+
+def test_the_papers_layer_by_hand():
+    found = by_name(RUN)
+    assert found["sample"].disk == 50_000 * (4 * 64 + 24 + 4 * 2048 + 24)
+    assert found["concepts"].disk == 4 * (512 * 64 + 16_384 * 2048)
+    assert found["attribution"].jobs == 3 * 64
+    passes = 16 * 2.7 * 0.05 * (13 + 5 + 5)
+    assert found["attribution"].seconds == pytest.approx(5000 * (3 * 0.11 + passes) + 192 * 4)
+    # x as read, centred, of unit length and on its way: four times 50,000 x 2,048 floats.
+    assert found["concepts"].memory == RATE.base + 4 * 4 * 50_000 * 2048
+    assert "draw" not in found
+
+
+def test_the_command_prints_a_table(monkeypatch, capsys):
+    monkeypatch.setattr(command, "measured", lambda config: (RUN, RATE))
+    assert cli.main(["plan", "--cores", "8"]) == 0
+    shown = capsys.readouterr().out
+    assert "50,000 images (5,000 attributed), 1000 classes, 2 layers, 16,896 concepts" in shown
+    for stage in stages(RUN, RATE):
+        assert stage.name in shown
+    assert "on 8 cores" in shown and "total" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "there is no file"),
+        ("a: [", "is no YAML"),
+        ("- 1", "holds no settings"),
+        ("attribution: {step: 3}", "unknown key attribution.step"),
+    ],
+)
+def test_a_bad_file_is_answered_with_one_line(tmp_path, capsys, text, line):
+    path = tmp_path / "my.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert cli.main(["plan", "--configfile", str(path)]) == 1
+    shown = capsys.readouterr().err
+    assert line in shown and shown.startswith("gigraph: error: ") and shown.count("\n") == 1
+
+
+def test_a_file_is_laid_over_the_defaults(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("attribution: {steps: 5}\nlayers: [layer4.0]\n")
+    config = load(command._merged(path))
+    assert config.attribution.steps == 5 and config.attribution.max_steps == 72 and config.names == ["layer4.0"]
