@@ -269,6 +269,19 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("chance", pa.float32()),
         ]
     ),
+    # edges with their mean GIG and the exact effect of deleting the source: all shown ones, and a sample of others
+    "checks": pa.schema(
+        [
+            ("scope", pa.int32()),
+            ("source_layer", pa.string()),
+            ("source", pa.int32()),
+            ("target_layer", pa.string()),
+            ("target", pa.int32()),
+            ("shown", pa.bool_()),
+            ("mean", pa.float32()),
+            ("ablation", pa.float32()),
+        ]
+    ),
     # an extractor's own encoder, ReLU(weights (x - beta) + bias); no rows where the lasso gives the coefficients
     "encoder": pa.schema([("concept", pa.int32()), ("bias", pa.float32())]),
     # the exact effect of redrawing a scene without a part, mean over the class's scenes that show it
