@@ -13,6 +13,9 @@ from gigraph.gig import Decomposition
 from gigraph.lasso import Codes
 from gigraph.subject import as_device
 
+LOOSE = 1e-3
+"""Relative duality gap where a lambda is only tried."""
+
 
 class Vocabulary:
     """The concepts of one layer by one method.
@@ -56,9 +59,13 @@ class Vocabulary:
         return self.calibration["penalty"] == ENCODER
 
     def code(self, pfvs: np.ndarray, factor: float = 1.0) -> Codes:
-        """Return the coefficients of PFVs [N, C], with `factor` times the layer's lambda."""
+        """Return the coefficients of PFVs [N, C], with `factor` times the layer's lambda.
+
+        Under another lambda than the layer's own, a duality gap of `LOOSE` is enough.
+        """
         calibration = {**self.calibration, "value": factor * self.calibration["value"]}
-        return code(pfvs - self.beta, self.vectors, calibration, self.tolerance, self.encoder)
+        tolerance = self.tolerance if factor == 1 else max(self.tolerance, LOOSE)
+        return code(pfvs - self.beta, self.vectors, calibration, tolerance, self.encoder)
 
     def decompose(self, pfvs: np.ndarray, factor: float = 1.0) -> tuple[list[Decomposition], Codes]:
         """Return the decomposition of each image, whose PFVs are [N, P, C], and the codes of all positions."""

@@ -5,6 +5,7 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph import tables
+from gigraph.bisecting import capped_concepts
 from gigraph.extractors import extract
 from gigraph.hashing import mix
 from gigraph.heldout import held_out
@@ -23,7 +24,7 @@ def main(args: Namespace) -> None:
     x = tables.numpy(pfvs, "pfv") - tables.beta(args.centre)
     ids = tables.numpy(pfvs, "image_id")
     row_ids = mix(ids, *(tables.numpy(pfvs, name).astype(np.int64) for name in ("y", "x")))
-    k = settings["k"] if settings["k"] <= len(x) else len(x)
+    k, _ = capped_concepts(settings["expansion"], x.shape[1], len(x), settings["min_members"])
     seed = settings["seed"]
 
     def again(k: int, seed: int, rows=slice(None), method=settings["method"]) -> np.ndarray:
