@@ -273,10 +273,11 @@ class Plan:
                     **c.evaluation.model_dump(include={"holdout", "interlayer_images", "targets", "points", "subsets"}),
                 }
             case "stability":
+                graphed = of["method"] in c.methods
                 return {
                     **self.settings("concepts", **of),
-                    "seeds": c.evaluation.seeds,
-                    "thorough": of["method"] in c.methods,
+                    "seeds": c.evaluation.seeds if graphed else 1,
+                    "thorough": graphed,
                 }
             case "edges":
                 return {

@@ -16,8 +16,8 @@ from sklearn.decomposition import MiniBatchDictionaryLearning
 from gigraph.extractors.extraction import Extraction, flat, unit
 from gigraph.lasso import calibrate
 
-BATCH = 256
-PASSES = 4
+BATCH = 64
+PASSES = 6
 SOME = 500
 
 

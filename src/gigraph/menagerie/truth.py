@@ -42,7 +42,7 @@ def intersection_over_union(
     some = fit[fit > fit.min()]
     if not len(some):
         return 0.0
-    thresholds = np.unique(np.quantile(some, np.linspace(0, 1, levels, endpoint=False)))
+    thresholds = np.unique(np.quantile(some, np.linspace(0, 1, levels, endpoint=False), method="higher"))
     best = max(thresholds, key=lambda t: _iou(fit >= t, masks_fit))
     return _iou(score >= best, masks_score)
 
