@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,14 +23,9 @@ def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: 
     UserError
         If the package is not installed, or has no such dictionary.
     """
-    try:
-        optimization = importlib.import_module("overcomplete.optimization")
-        torch = importlib.import_module("torch")
-    except ImportError:
-        raise UserError(
-            f"methods: overcomplete-{settings['name']} needs the package overcomplete; "
-            "run `uv sync --extra overcomplete` (Python below 3.13)"
-        ) from None
+    import torch
+
+    optimization = _optimization(settings["name"])
     base = optimization.BaseOptimDictionaryLearning
     known = [
         name
@@ -44,3 +42,21 @@ def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: 
     learner = getattr(optimization, settings["name"])(nb_concepts=k)
     learner.fit(torch.from_numpy(x[x.any(1)]))
     return flat(x, learner.get_dictionary().detach().cpu().numpy().astype(np.float32))
+
+
+def _optimization(name: str) -> Any:
+    """Return the module overcomplete.optimization.
+
+    The package's own ``__init__`` is passed by: it imports figures that need an older matplotlib than ours.
+    """
+    spec = importlib.util.find_spec("overcomplete")
+    if spec is None or spec.submodule_search_locations is None:
+        raise UserError(
+            f"methods: overcomplete-{name} needs the package overcomplete; "
+            "run `uv sync --extra overcomplete` (Python below 3.13)"
+        )
+    if "overcomplete" not in sys.modules:
+        package = types.ModuleType("overcomplete")
+        package.__spec__, package.__path__ = spec, list(spec.submodule_search_locations)
+        sys.modules["overcomplete"] = package
+    return importlib.import_module("overcomplete.optimization")
