@@ -73,7 +73,7 @@ def reconstruction(rows, settings):
     by_layer(axes[1], rows, "nonzeros", settings, "non-zero coefficients per PFV", "Sparsity of that code")
     by_layer(axes[2], rows, "r2_8_terms", settings, "share of |x|² explained (1: all)", "With 8 concepts per PFV")
     axes[1].set_ylim(bottom=0)
-    below(figure, axes[0], len(settings["methods"]))
+    below(figure, axes[0])
     return figure
 
 
@@ -84,10 +84,11 @@ def extraction(curves, rows, settings):
         & (pl.col("order") == "gig")
     )  # fmt: skip
     figure = plt.figure(figsize=(max(9, 2.5 * len(layers)), 8.6))
-    grid = figure.add_gridspec(3, 2 * len(layers), height_ratios=(1, 1, 1.2))
+    above, under = figure.subfigures(2, 1, height_ratios=(1.6, 1))
+    grid = above.subplots(2, len(layers), sharex=True, sharey=True, squeeze=False)
     for column, layer in enumerate(layers):
         for row, metric in enumerate(("deletion", "insertion")):
-            axis = figure.add_subplot(grid[row, 2 * column : 2 * column + 2])
+            axis = grid[row, column]
             for method in methods:
                 one = curves.filter(
                     (pl.col("layer") == layer) & (pl.col("method") == method) & (pl.col("metric") == metric)
@@ -97,24 +98,19 @@ def extraction(curves, rows, settings):
                 band(axis, one["x"], one["value"], one["se"], **style)
             axis.set_ylim(-0.03, 1.03)
             axis.set_title(layer if row == 0 else "")
-            axis.tick_params(labelbottom=row == 1, labelleft=column == 0)
             if row == 1:
                 axis.set_xlabel("share of active concepts")
             if column == 0:
                 axis.set_ylabel(f"probability, {metric}")
-    legend = None
-    for place, (metric, title) in enumerate(
-        (
-            ("c_difference_probability_active", "Insertion − deletion, over the active concepts"),
-            ("c_difference_probability_all", "Insertion − deletion, over all concepts"),
-        )
+    axes = under.subplots(1, 2)
+    for axis, metric, title in (
+        (axes[0], "c_difference_probability_active", "Insertion − deletion, over the active concepts"),
+        (axes[1], "c_difference_probability_all", "Insertion − deletion, over all concepts"),
     ):
-        axis = figure.add_subplot(grid[2, place * len(layers) : (place + 1) * len(layers)])
         by_layer(
             axis, rows.filter(pl.col("order") == "gig"), metric, settings, "AUC difference (higher is better)", title
         )
-        legend = axis
-    below(figure, legend, len(methods))
+    below(under, axes[0])
     return figure
 
 
@@ -127,10 +123,11 @@ def interlayer(curves, rows, settings):
     if not pairs:
         figure.text(0.5, 0.5, "one layer only: there is no pair of layers", ha="center")
         return figure
-    grid = figure.add_gridspec(3, 2 * len(shown), height_ratios=(1, 1, 1.2))
+    above, under = figure.subfigures(2, 1, height_ratios=(1.6, 1))
+    grid = above.subplots(2, len(shown), sharex=True, squeeze=False)
     for column, (source, target) in enumerate(shown):
         for row, metric in enumerate(("deletion", "insertion")):
-            axis = figure.add_subplot(grid[row, 2 * column : 2 * column + 2])
+            axis = grid[row, column]
             here = curves.filter(
                 (pl.col("layer") == source) & (pl.col("target") == target) & (pl.col("metric") == metric)
             ).sort("x")
@@ -139,17 +136,16 @@ def interlayer(curves, rows, settings):
                 band(axis, one["x"], one["value"], one["se"], color=colour, linestyle=line, label=name)
             axis.axhline(0 if metric == "deletion" else 1, color="0.75", linewidth=0.8, zorder=0)
             axis.set_title(f"{source} → {target}" if row == 0 else "")
-            axis.tick_params(labelbottom=row == 1)
             if row == 1:
                 axis.set_xlabel("share of active concepts")
             if column == 0:
                 axis.set_ylabel(f"projection score, {metric}")
     names = [f"{a} → {b}" for a, b in pairs]
-    legend = None
-    for place, (output, title) in enumerate(
-        (("projection", "Followed at the PFV of the largest projection"), ("largest_projection", "Maximised anew"))
+    axes = under.subplots(1, 2)
+    for axis, output, title in (
+        (axes[0], "projection", "Followed at the PFV of the largest projection"),
+        (axes[1], "largest_projection", "Maximised anew"),
     ):
-        axis = figure.add_subplot(grid[2, place * len(shown) : (place + 1) * len(shown)])
         for index, (order, (colour, line, name)) in enumerate(ORDERS.items()):
             mine = rows.filter(
                 (pl.col("method") == method) & (pl.col("order") == order) & (pl.col("metric") == f"difference_{output}")
@@ -164,8 +160,7 @@ def interlayer(curves, rows, settings):
         name_ticks(axis, names, "layer pair")
         axis.set_ylabel("insertion − deletion, AUC")
         axis.set_title(title)
-        legend = axis
-    below(figure, legend, len(ORDERS))
+    below(under, axes[0])
     return figure
 
 
@@ -274,7 +269,7 @@ def truth(rows, settings):
         if metric == "tag_rank":
             axis.set_yscale("log")
             axis.invert_yaxis()
-    below(figure, axes[0, 0], len(settings["methods"]))
+    below(figure, axes[0, 0])
     return figure
 
 
