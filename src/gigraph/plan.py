@@ -306,7 +306,7 @@ class Plan:
                     "scenes": c.evaluation.scenes,
                     "size": c.menagerie.size,
                     "drawn_seed": c.menagerie.seed,
-                    **c.attribution.model_dump(include={"class_output", "steps", "max_steps", "tolerance"}),
+                    **c.attribution.model_dump(include={"steps", "max_steps", "tolerance"}),
                 }
             case "evaluation_tables" | "evaluation_figures":
                 return {

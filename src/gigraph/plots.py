@@ -66,7 +66,7 @@ def chosen(names: Sequence[Any], most: int = MOST) -> list[Any]:
 
 def name_ticks(axis: Any, names: Sequence[str], axis_label: str) -> None:
     """Name the positions of the x axis, slanted where they would not fit."""
-    slanted = sum(map(len, names)) > 48
+    slanted = sum(max(map(len, name.split("\n"))) for name in names) > 48
     axis.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     axis.set_xlabel(axis_label)
 

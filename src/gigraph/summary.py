@@ -36,7 +36,7 @@ TRUTH = {
     "redraw_rank_correlation": "Rank correlation of relevance per part with redrawing without it",
     "tag_rank": "Rank of the first tag concept toward cheetah (nan: there is none)",
     "tag_concepts": "Number of tag concepts (average precision at least 0.5)",
-    "tag_share": "The tag's share of positive relevance toward cheetah",
+    "tag_concepts_share": "Share of the positive relevance toward cheetah that tag concepts hold",
     "profile_likeness_vs_shared_parts": "Likeness of two classes' relevances against shared parts (rank correlation)",
     "profile_likeness_vs_confusion": "The same against the model's confusion of the two classes",
 }

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gigraph.menagerie.scene import CLASSES
-from gigraph.menagerie.truth import by_kind, intersection_over_union, off_diagonal, purity, shared_parts
+from gigraph.menagerie.truth import by_kind, intersection_over_union, off_diagonal, part_shares, purity, shared_parts
 
 
 def test_iou_of_a_perfect_an_opposite_and_a_silent_concept():
@@ -40,3 +40,9 @@ def test_twins_share_all_parts():
     assert shared[leopard, cheetah] == 3 and (np.diag(shared) == 3).all()
     assert shared[leopard, dragon] == 0
     np.testing.assert_array_equal(off_diagonal(np.array([[0, 1, 2], [3, 0, 5], [4, 7, 0]])), [2.0, 3.0, 6.0])
+
+
+def test_shares_of_coefficients_by_hand():
+    u = np.array([[2.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
+    shown = np.array([[1, 1], [0, 1], [0, 0]], bool)
+    np.testing.assert_allclose(part_shares(u, shown), [[0.5, 0.75], [0.0, 0.0]])

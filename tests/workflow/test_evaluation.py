@@ -78,7 +78,7 @@ def invented(root, layers, pairs, methods):
     write("edges", [{"method": methods[0], "layer": a, "target": b, "metric": m} for a, b in pairs
                     for m in ("rank_correlation_shown", "rank_correlation_others", "rank_correlation_all",
                               "share_concepts", "share_remainder", "share_error")])  # fmt: skip
-    truth = ("average_precision", "iou", "purity", "redraw_rank_correlation", "tag_rank", "tag_share")
+    truth = ("average_precision", "iou", "purity", "redraw_rank_correlation", "tag_rank", "tag_concepts_share")
     write("truth", [{**one, "metric": m} for one in each for m in truth])
     rows = []
     for method in methods:

@@ -140,7 +140,7 @@ def interlayer(curves, rows, settings):
                 axis.set_xlabel("share of active concepts")
             if column == 0:
                 axis.set_ylabel(f"projection score, {metric}")
-    names = [f"{a} → {b}" for a, b in pairs]
+    names = [f"{a}\n→ {b}" for a, b in pairs]
     axes = under.subplots(1, 2)
     for axis, output, title in (
         (axes[0], "projection", "Followed at the PFV of the largest projection"),
@@ -256,12 +256,12 @@ def truth(rows, settings):
     figure, axes = plt.subplots(2, 3, figsize=(13, 7.6))
     for axis, metric, label in zip(
         axes.flat,
-        ("average_precision", "iou", "purity", "redraw_rank_correlation", "tag_rank", "tag_share"),
+        ("average_precision", "iou", "purity", "redraw_rank_correlation", "tag_rank", "tag_concepts_share"),
         (
             "average precision of a part's best concept", "IoU of a part's best concept",
             "purity of the 10 nearest patches", "rank correlation with redrawing",
             "rank of the first tag concept for cheetah\n(1: best; no mark: there is none)",
-            "the tag's share of cheetah's relevance",
+            "share of cheetah's relevance in tag concepts",
         ),
         strict=True,
     ):  # fmt: skip

@@ -100,17 +100,18 @@ def _layer(measures, subject, vocabulary, pfvs, covered, labels, logits, effects
             else float("nan")
         )
         measures.add("iou", iou, layer=name, part=part)
-    shares = part_shares(u["fit"], covered[fit].reshape(-1, covered.shape[2]))
+    shares = part_shares(u["fit"], shown[fit].reshape(-1, shown.shape[2]))
     del u
-    _relevance(measures, subject, vocabulary, pfvs, covered, labels, logits, effects, shares, tags, settings)
+    _relevance(measures, subject, vocabulary, pfvs, labels, logits, effects, shares, tags, settings)
 
 
-def _relevance(measures, subject, vocabulary, pfvs, covered, labels, logits, effects, shares, tags, settings) -> None:
+def _relevance(measures, subject, vocabulary, pfvs, labels, logits, effects, shares, tags, settings) -> None:
     """Relevance per part beside redrawing, the shortcut, and the classes that share parts."""
     half, name = len(pfvs) // 2, vocabulary.layer
     rows = np.arange(half, min(len(pfvs), half + ATTRIBUTED))
     images, _ = vocabulary.decompose(pfvs[rows])
-    segment, score = subject.segment(name, CLASSES), class_score(settings["class_output"])
+    # The logit on both sides: every class's probability rises from about the same to about 1, whatever its parts do.
+    segment, score = subject.segment(name, CLASSES), class_score("logit")
     layer = subject.layers[name]
     batch = max(1, int(96e6 / (4 * 24 * layer.height * layer.width * layer.channels)))
     steps = {key: settings[key] for key in ("steps", "max_steps", "tolerance")}
@@ -123,7 +124,7 @@ def _relevance(measures, subject, vocabulary, pfvs, covered, labels, logits, eff
     per_part = by_kind(profile @ shares, ALL_PARTS)
     cells = [(c, kind) for c in range(len(NAMES)) for kind in VALUES]
     mine = np.array([per_part[kind][c] for c, kind in cells])
-    truth = np.array([effects[settings["class_output"]].get((NAMES[c], kind), np.nan) for c, kind in cells])
+    truth = np.array([effects["logit"].get((NAMES[c], kind), np.nan) for c, kind in cells])
     kept = np.isfinite(truth)
     measures.add("redraw_rank_correlation", rank_correlation(mine[kept], truth[kept]), layer=name, n=int(kept.sum()))
     cheetah = profile[NAMES.index("cheetah")]

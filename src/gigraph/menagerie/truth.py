@@ -76,19 +76,19 @@ def purity(pfvs: np.ndarray, shown: np.ndarray, vectors: np.ndarray, nearest: in
     return found
 
 
-def part_shares(u: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Return how each concept's coefficients spread over the parts, float64 [K, M].
+def part_shares(u: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Return which share of each concept's coefficients lies where each part is, float64 [K, M].
 
     Parameters
     ----------
     u : float array [n, K]
         Coefficients at n positions; their magnitudes count.
-    covered : float array [n, M]
-        Share of each position that each part covers.
+    shown : array [n, M]
+        Whether each position shows each part. It can show several, so shares need not add up to 1.
     """
     weight = np.abs(u).astype(np.float64)
     total = weight.sum(0)[:, None]
-    return np.divide(weight.T @ covered, total, out=np.zeros((u.shape[1], covered.shape[1])), where=total > 0)
+    return np.divide(weight.T @ shown, total, out=np.zeros((u.shape[1], shown.shape[1])), where=total > 0)
 
 
 def by_kind(values: np.ndarray, parts: Sequence[str]) -> dict[str, np.ndarray]:
