@@ -203,7 +203,7 @@ class Exemplars(Section):
         return self
 
 
-EXTRACTORS = ("bisecting", "kmeans", "dictionary", "sae", "random", "channels", "gaussian")
+EXTRACTORS = ("bisecting", "polished", "kmeans", "dictionary", "sae", "random", "channels", "gaussian")
 PLUGGED = "overcomplete-"
 
 

@@ -16,18 +16,19 @@ from gigraph import tables
 
 # Okabe and Ito's colours, told apart without colour vision; marks and dashes say the same a second time.
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
-VERMILION, PURPLE, GREY, BLACK = "#D55E00", "#CC79A7", "#767676", "#000000"
+VERMILION, PURPLE, YELLOW, GREY, BLACK = "#D55E00", "#CC79A7", "#F0E442", "#767676", "#000000"
 METHODS = {
-    "bisecting": (BLUE, "o"), "kmeans": (SKY, "s"), "dictionary": (ORANGE, "^"), "sae": (VERMILION, "v"),
-    "random": (GREEN, "D"), "channels": (GREY, "P"), "gaussian": (PURPLE, "X"),
+    "bisecting": (BLUE, "o"), "polished": (BLACK, "*"), "kmeans": (SKY, "s"), "dictionary": (ORANGE, "^"),
+    "sae": (VERMILION, "v"), "random": (GREEN, "D"), "channels": (GREY, "P"), "gaussian": (PURPLE, "X"),
 }  # fmt: skip
 ORDERS = {
     "gig": (BLUE, "-", "GIG"), "ablation": (ORANGE, "--", "exact ablation"),
     "gradient_x_input": (VERMILION, "-.", "gradient × input"), "random": (GREEN, ":", "random"),
 }  # fmt: skip
 NAMES = {
-    "bisecting": "bisecting (ours)", "kmeans": "spherical k-means", "dictionary": "dictionary learning",
-    "sae": "sparse autoencoder", "random": "random PFVs", "channels": "channels", "gaussian": "random vectors",
+    "bisecting": "bisecting (the paper's)", "polished": "bisecting, polished", "kmeans": "spherical k-means",
+    "dictionary": "dictionary learning", "sae": "sparse autoencoder", "random": "random PFVs", "channels": "channels",
+    "gaussian": "random vectors",
 }  # fmt: skip
 MOST = 6
 """Most layers or pairs whose curves are drawn side by side."""
@@ -41,7 +42,7 @@ mpl.rcParams |= {
 
 def method_style(method: str) -> dict[str, Any]:
     """Return colour, mark and label of a method."""
-    colour, mark = METHODS.get(method, (BLACK, "*"))
+    colour, mark = METHODS.get(method, (YELLOW, "h"))
     return {"color": colour, "marker": mark, "label": NAMES.get(method, method)}
 
 

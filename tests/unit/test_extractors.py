@@ -51,7 +51,7 @@ def test_every_extractor_keeps_the_contract_and_forgets_the_order_of_rows(method
     np.testing.assert_array_equal(found.vectors, again.vectors)
 
 
-@pytest.mark.parametrize("method", ["bisecting", "kmeans"])
+@pytest.mark.parametrize("method", ["bisecting", "polished", "kmeans"])
 def test_clusterings_find_groups_that_are_far_apart(method):
     x, truth = groups()
     found = extract(method, x, len(truth), row_ids=np.arange(len(x)), seed=0, settings=SETTINGS)
@@ -60,13 +60,22 @@ def test_clusterings_find_groups_that_are_far_apart(method):
     np.testing.assert_allclose(found.cohesion, 1, atol=0.02)
 
 
-def test_spherical_kmeans_ends_where_no_row_is_nearer_to_another_centre():
+@pytest.mark.parametrize("method", ["kmeans", "polished"])
+def test_spherical_kmeans_ends_where_no_row_is_nearer_to_another_centre(method):
     x, _ = mixtures(300, 8, 4)
     settings = {**SETTINGS, "max_iter": 500, "scale": "unit"}
-    found = extract("kmeans", unit(x), 5, row_ids=np.arange(len(x)), seed=0, settings=settings)
+    found = extract(method, unit(x), 5, row_ids=np.arange(len(x)), seed=0, settings=settings)
     labels = nearest(x, found.vectors)
     means = np.stack([unit(x)[labels == k].sum(0) for k in range(5)])
     np.testing.assert_allclose(unit(means), found.vectors, atol=1e-5)
+
+
+def test_polishing_never_lowers_the_cohesion_of_the_whole():
+    x, _ = mixtures(400, 10, 6, seed=4)
+    rough, fine = (
+        extract(name, x, 12, row_ids=np.arange(len(x)), seed=0, settings=SETTINGS) for name in ("bisecting", "polished")
+    )
+    assert (fine.cohesion @ fine.size) > (rough.cohesion @ rough.size)
 
 
 def test_dictionary_learning_finds_the_atoms_of_sparse_mixtures():

@@ -2,6 +2,7 @@
 
 =================  =========================================================================================
 ``bisecting``      bisecting spherical k-means (App. B), the paper's
+``polished``       the same, then spherical k-means on from its clusters (Steinbach et al. 2000)
 ``kmeans``         spherical k-means (Dhillon & Modha 2001), all K centres at once
 ``dictionary``     dictionary learning by least angle regression (Mairal et al. 2009), scikit-learn's
 ``sae``            sparse autoencoder (Eq. 11; Templeton et al. 2024), with an encoder of its own
@@ -29,6 +30,7 @@ from gigraph.extractors.extraction import Extraction
 
 MODULES = {
     "bisecting": "bisecting_kmeans",
+    "polished": "polished",
     "kmeans": "spherical_kmeans",
     "dictionary": "dictionary_learning",
     "sae": "autoencoder",
