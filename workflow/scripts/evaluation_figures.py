@@ -195,7 +195,7 @@ def edges(rows, settings):
 
 def stability(concepts, rows, settings):
     layers = settings["layers"]
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.8))
     series = (
         ("stability", "other seeds", BLUE), ("over_concepts", "half, twice as many concepts", SKY),
         ("over_pfvs", "half as many PFVs per image", ORANGE), ("chance", "as many PFVs at random", GREEN),
@@ -214,9 +214,9 @@ def stability(concepts, rows, settings):
     name_ticks(axes[0], layers, "layer")
     axes[0].set_ylabel("cosine of the best match (1: found again)")
     axes[0].set_title(f"Each concept, {settings['graphs'][0]}")
-    axes[0].legend(loc="lower left", fontsize=8)
+    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=9, ncols=2)
     by_layer(axes[1], rows, "stability", settings, "mean cosine of the best match", "All methods, other seeds")
-    axes[1].legend(loc="lower left", fontsize=8, ncols=2)
+    axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=9, ncols=3)
     return figure
 
 
