@@ -30,6 +30,7 @@ except UserError as error:
     stop(error)
 
 METHODS = PLAN.config.methods
+EVALUATED = PLAN.config.evaluation.methods
 LAYERS = PLAN.layers
 SHARDS = PLAN.shards
 FIGURES = ["fidelity", "completeness", "ablation"]
@@ -156,7 +157,7 @@ def attribution_targets(wildcards):
 
 
 wildcard_constraints:
-    method="|".join(METHODS),
+    method="|".join(dict.fromkeys([*METHODS, *EVALUATED])),
     layer="|".join(map(re.escape, LAYERS)),
     source="|".join(map(re.escape, LAYERS)),
     target="|".join(map(re.escape, [*LAYERS, CLASSES])),

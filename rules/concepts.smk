@@ -36,6 +36,7 @@ rule concepts:
     output:
         concepts=results("{method}/concepts/{layer}.parquet"),
         tree=results("{method}/concepts/{layer}.tree.parquet"),
+        encoder=results("{method}/concepts/{layer}.encoder.parquet"),
     log:
         results("logs/{method}/concepts/{layer}.log"),
     benchmark:
@@ -51,7 +52,7 @@ rule concepts:
         "Find the concepts of {wildcards.layer} ({wildcards.method}, App. B)"
     shell:
         "python $GIGRAPH_SCRIPTS/concepts.py --centre {input.centre} --pfvs {input.pfvs}"
-        " --concepts {output.concepts} --tree {output.tree}"
+        " --concepts {output.concepts} --tree {output.tree} --encoder {output.encoder}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 

@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from gigraph.errors import UserError, nearest
 
@@ -201,6 +210,58 @@ class Exemplars(Section):
         return self
 
 
+EXTRACTORS = ("bisecting", "polished", "kmeans", "dictionary", "sae", "random", "channels", "gaussian")
+PLUGGED = "overcomplete-"
+
+
+def _extractor(name: str) -> str:
+    if name not in EXTRACTORS and not name.startswith(PLUGGED):
+        raise ValueError(
+            f"no extractor {name!r}{nearest(name, EXTRACTORS)}; known: {', '.join(EXTRACTORS)}, "
+            f"and {PLUGGED}NAME for a dictionary of the package overcomplete"
+        )
+    return name
+
+
+Extractor = Annotated[str, AfterValidator(_extractor), Field(pattern=r"^[A-Za-z0-9-]+$")]
+
+
+class Autoencoder(Section):
+    """Training of the method `sae` (Eq. 11)."""
+
+    steps: PositiveInt = 4000
+    """Gradient steps of the training."""
+    batch_size: PositiveInt = 512
+    """PFVs per step."""
+    learning_rate: PositiveFloat = 3e-3
+    """Of Adam; it falls to 0 over the last fifth of the steps."""
+
+
+class Evaluation(Section):
+    """The target `evaluation`: how far concepts and graph can be trusted, beside other extractors."""
+
+    methods: Annotated[list[Extractor], Field(min_length=1)] = list(EXTRACTORS)
+    """Extractors that are compared."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the images that no concept is found on, chosen by their ids; the evaluation looks at these."""
+    images: PositiveInt = 60
+    """Held-out images that decompositions and class curves are measured on, balanced over the classes."""
+    interlayer_images: PositiveInt = 20
+    """Of these, the images of the curves between layers."""
+    targets: PositiveInt = 5
+    """Concepts of the next layer that these curves follow per image, the most relevant to its class."""
+    points: PositiveInt = 32
+    """Most points at which a curve is computed exactly."""
+    subsets: PositiveInt = 64
+    """Random sets of concepts that C-muFidelity deletes per image."""
+    seeds: PositiveInt = 3
+    """Further seeds that a graph's concepts are found with again, for their stability; those of other methods once."""
+    edges: PositiveInt = 200
+    """Edges per layer pair that are not shown and yet checked by exact ablation."""
+    scenes: PositiveInt = 800
+    """Scenes of the drawn world's ground truth; half of them choose, the others score."""
+
+
 class Explorer(Section):
     """The explorer's texts."""
 
@@ -259,8 +320,8 @@ class Config(Section):
     preprocessing: Preprocessing = Preprocessing()
     layers: list[LayerEntry] = Field(min_length=1)
     """Layers from input to output: names, or `{name: ..., concepts: {...}}` for one with settings of its own."""
-    methods: list[Literal["bisecting", "random"]] = Field(["bisecting"], min_length=1)
-    """Concept extractors: bisecting spherical k-means, or PFVs at random (the floor to compare with)."""
+    methods: list[Extractor] = Field(["bisecting"], min_length=1)
+    """Concept extractors that graphs are made from: bisecting (the paper's), kmeans, dictionary, sae, random, ..."""
     contribution: Contribution = Contribution()
     sampling: Sampling = Sampling()
     concepts: Concepts = Concepts()
@@ -269,6 +330,8 @@ class Config(Section):
     graph: Graph = Graph()
     exemplars: Exemplars = Exemplars()
     explorer: Explorer = Explorer()
+    autoencoder: Autoencoder = Autoencoder()
+    evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
 
     @model_validator(mode="before")

@@ -8,12 +8,14 @@ and of its inputs' lineages. So a table is up to date exactly if the lineage sto
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from gigraph.config import CLASSES, Config
+from gigraph.config import CLASSES, PLUGGED, Coefficients, Config, LayerSettings
 from gigraph.errors import UserError
+from gigraph.extractors import source_of
 from gigraph.provenance import code_digest, digest, file_digest
 
 MENAGERIE = "menagerie"
@@ -234,7 +236,9 @@ class Plan:
                     "seed": c.seed,
                     "layer": of["layer"],
                     "method": of["method"],
+                    "holdout": c.evaluation.holdout,
                     **layer.concepts.model_dump(exclude={"center"}),
+                    **self._extractor_settings(of["method"], layer),
                 }
             case "calibration":
                 assert layer
@@ -279,6 +283,67 @@ class Plan:
                     "shards": len(self.shards),
                     "method": of["method"],
                 }
+            case "heldout":
+                return {"seed": c.seed, **c.evaluation.model_dump(include={"holdout", "images"})}
+            case "validation":
+                later = [target for target in self.pairs_from(of["layer"]) if target != CLASSES]
+                return {
+                    **network,
+                    "seed": c.seed,
+                    "method": of["method"],
+                    "layer": of["layer"],
+                    "targets_of": later,
+                    "tolerances": self._tolerances([of["layer"], *later]),
+                    "images": images["source"],
+                    "shards": len(self.shards),
+                    **c.attribution.model_dump(include={"class_output", "steps", "max_steps", "tolerance"}),
+                    **c.evaluation.model_dump(include={"holdout", "interlayer_images", "targets", "points", "subsets"}),
+                }
+            case "stability":
+                graphed = of["method"] in c.methods
+                return {
+                    **self.settings("concepts", **of),
+                    "seeds": c.evaluation.seeds if graphed else 1,
+                    "thorough": graphed,
+                }
+            case "edges":
+                return {
+                    **network,
+                    "seed": c.seed,
+                    "method": of["method"],
+                    "layers": self.layers,
+                    "pairs": self.pairs,
+                    "tolerances": self._tolerances(self.layers),
+                    "images": images["source"],
+                    "shards": len(self.shards),
+                    "edges": c.evaluation.edges,
+                    "class_output": c.attribution.class_output,
+                    "baseline": c.attribution.baseline,
+                }
+            case "effects":
+                scenes = {"scenes": max(10, c.evaluation.scenes // 2)}
+                return {**network, **scenes, **c.menagerie.model_dump(include={"size", "seed"})}
+            case "truth":
+                return {
+                    **network,
+                    "method": of["method"],
+                    "first": of["method"] == c.evaluation.methods[0],
+                    "layers": self.layers,
+                    "tolerances": self._tolerances(self.layers),
+                    "scenes": c.evaluation.scenes,
+                    "size": c.menagerie.size,
+                    "drawn_seed": c.menagerie.seed,
+                    **c.attribution.model_dump(include={"steps", "max_steps", "tolerance"}),
+                }
+            case "evaluation_tables" | "evaluation_figures":
+                return {
+                    "layers": self.layers,
+                    "pairs": self.pairs,
+                    "methods": c.evaluation.methods,
+                    "graphs": c.methods,
+                    "drawn": self.drawn,
+                    "title": c.explorer.title,
+                }
             case "figures":
                 return {"pairs": self.pairs, "shards": len(self.shards)}
             case "explorer":
@@ -293,6 +358,20 @@ class Plan:
                     "drawn": self.drawn,
                 }
         raise ValueError(f"no stage {stage!r}")
+
+    def _extractor_settings(self, method: str, layer: LayerSettings) -> dict[str, Any]:
+        """Return what an extractor needs besides the settings of the clusterings."""
+        c = self.config
+        if method.startswith(PLUGGED):
+            return {"name": method.removeprefix(PLUGGED)}
+        if method not in {"dictionary", "sae"}:
+            return {}
+        # Where lambda is not calibrated to a number of non-zeros, the schema's default stands for it.
+        wanted = layer.coefficients if layer.coefficients.penalty == "nonzeros" else Coefficients()
+        return {"nonzeros": wanted.value, **(c.autoencoder.model_dump() if method == "sae" else {})}
+
+    def _tolerances(self, layers: Sequence[str]) -> dict[str, float]:
+        return {name: self.config.layer(name).coefficients.tolerance for name in layers}
 
     def settings_json(self, stage: str, **of: Any) -> str:
         """Return a stage's settings as canonical JSON."""
@@ -342,7 +421,8 @@ class Plan:
                 zero = self.config.layer(of["layer"]).concepts.center == "zero"
                 return [*self._model, *([] if zero else self._sampled(of["layer"]))]
             case "concepts":
-                return [run("centre", layer=of["layer"]), *self._sampled(of["layer"])]
+                code = code_digest(source_of(str(method)))
+                return [run("centre", layer=of["layer"]), *self._sampled(of["layer"]), code]
             case "calibration":
                 return [run("concepts", method=method, layer=of["layer"])]
             case "coefficients":
@@ -381,6 +461,30 @@ class Plan:
                 ]
             case "alignment":
                 return [run("calibration", method=method, layer=layer) for layer in self.layers]
+            case "heldout":
+                predicted = [run("sample", shard=shard) for shard in self.shards] if self.unlabelled else []
+                return [*(run("manifest", shard=shard) for shard in self.shards), *predicted]
+            case "validation":
+                later = [target for target in self.pairs_from(of["layer"]) if target != CLASSES]
+                calibrated = [run("calibration", method=method, layer=layer) for layer in [of["layer"], *later]]
+                return [*self._model, run("heldout"), *calibrated]
+            case "stability":
+                return [run("concepts", method=method, layer=of["layer"])]
+            case "edges":
+                return [run("graph", method=method)]
+            case "effects":
+                return self._model
+            case "truth":
+                calibrated = [run("calibration", method=method, layer=layer) for layer in self.layers]
+                return [*self._model, run("effects"), *calibrated]
+            case "evaluation_figures":
+                return [run("evaluation_tables")]
+            case "evaluation_tables":
+                methods, graphs = self.config.evaluation.methods, self.config.methods
+                jobs = [(stage, name) for stage in ("validation", "stability") for name in methods]
+                per_layer = [run(stage, method=name, layer=layer) for stage, name in jobs for layer in self.layers]
+                true = [run("truth", method=name) for name in methods] if self.drawn else []
+                return [*per_layer, *(run("edges", method=name) for name in graphs), *true]
             case "explorer":
                 method = self.config.methods[0]
                 return [run("graph", method=method)] + [

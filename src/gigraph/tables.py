@@ -230,6 +230,75 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("prevalence", pa.float32()),
         ]
     ),
+    # ---- evaluation: long tables, one number a row; "" where a column does not apply -------------------------
+    # metric, value, se (standard error over n images, or NaN), for a method, a layer, a target layer or `classes`,
+    # an order of the concepts (gig, random, gradient_x_input, ablation), a part of the drawn world
+    "measures": pa.schema(
+        [
+            ("method", pa.string()),
+            ("layer", pa.string()),
+            ("target", pa.string()),
+            ("order", pa.string()),
+            ("part", pa.string()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
+            ("se", pa.float64()),
+            ("n", pa.int64()),
+        ]
+    ),
+    # x: share of the concepts deleted or inserted, of all or of the active ones (axis); value: mean over n images
+    "curves": pa.schema(
+        [
+            ("method", pa.string()),
+            ("layer", pa.string()),
+            ("target", pa.string()),
+            ("order", pa.string()),
+            ("metric", pa.string()),
+            ("output", pa.string()),
+            ("axis", pa.string()),
+            ("x", pa.float64()),
+            ("value", pa.float64()),
+            ("se", pa.float64()),
+            ("n", pa.int64()),
+        ]
+    ),
+    # one row per concept: mean cosine of its best match when concepts are found again with other seeds, with
+    # other K, with fewer PFVs per image (NaN where there is one); chance: the same among as many PFVs at random
+    "stability": pa.schema(
+        [
+            ("layer", pa.string()),
+            ("concept", pa.int32()),
+            ("stability", pa.float32()),
+            ("over_concepts", pa.float32()),
+            ("over_pfvs", pa.float32()),
+            ("chance", pa.float32()),
+        ]
+    ),
+    # edges with their mean GIG and the exact effect of deleting the source: all shown ones, and a sample of others
+    "checks": pa.schema(
+        [
+            ("scope", pa.int32()),
+            ("source_layer", pa.string()),
+            ("source", pa.int32()),
+            ("target_layer", pa.string()),
+            ("target", pa.int32()),
+            ("shown", pa.bool_()),
+            ("mean", pa.float32()),
+            ("ablation", pa.float32()),
+        ]
+    ),
+    # an extractor's own encoder, ReLU(weights (x - beta) + bias); no rows where the lasso gives the coefficients
+    "encoder": pa.schema([("concept", pa.int32()), ("bias", pa.float32())]),
+    # the exact effect of redrawing a scene without a part, mean over the class's scenes that show it
+    "effects": pa.schema(
+        [
+            ("class", pa.string()),
+            ("part", pa.string()),
+            ("count", pa.int32()),
+            ("probability", pa.float64()),
+            ("logit", pa.float64()),
+        ]
+    ),
 }
 
 

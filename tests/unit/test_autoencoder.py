@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gigraph.autoencoder import SparseAutoencoder
+from gigraph.extractors.autoencoder import SparseAutoencoder
 from reference import autoencoder
 
 

@@ -44,7 +44,7 @@ def default(**changes):
         ({"layers": ["a", "b"], "attribution": {"pairs": [["b", "a"]]}}, ["attribution.pairs", "swap"]),
         ({"attribution": {"max_steps": 2}}, ["max_steps", "below steps"]),
         ({"graph": {"top": 20}}, ["graph.top", "class_targets"]),
-        ({"methods": ["kmeans"]}, ["methods.0", "kmeans"]),
+        ({"methods": ["kmean"]}, ["methods.0", "did you mean kmeans"]),
         ({"methods": []}, ["methods", "at least 1"]),
         ({"compute": 3}, ["compute", "dictionary"]),
         ({"coefficients": {"tolerance": 1.0e-7}}, ["coefficients.tolerance", "0.000001"]),

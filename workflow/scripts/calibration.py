@@ -5,8 +5,9 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph import tables
+from gigraph.coding import ENCODER, code, read_encoder
 from gigraph.hashing import mix
-from gigraph.lasso import calibrate, lambda_max, lasso
+from gigraph.lasso import calibrate
 from gigraph.runtime import log, run
 
 
@@ -18,15 +19,15 @@ def main(args: Namespace) -> None:
     key = mix(settings["seed"], *(tables.numpy(pfvs, name).astype(np.int64) for name in ("image_id", "y", "x")))
     some = np.sort(np.argsort(key, kind="stable")[: settings["calibration"]])
     x = tables.numpy(pfvs, "pfv")[some] - tables.beta(args.centre)
-    if settings["penalty"] == "nonzeros":
+    encoder = read_encoder(args.concepts)
+    if encoder is None and settings["penalty"] == "nonzeros":
         found = calibrate(x, vectors, settings["value"], tol=settings["tolerance"], memory=memory)
         penalty, value, nonzeros, rel_l2 = "absolute", found.lam, found.nonzeros, found.rel_l2
         if abs(nonzeros - settings["value"]) > 0.05 * settings["value"]:
             log.info("note: %.4g non-zeros per PFV were asked for, %.4g were reached", settings["value"], nonzeros)
     else:
-        penalty, value = settings["penalty"], settings["value"]
-        lam = value * lambda_max(x, vectors) if penalty == "relative" else value
-        codes = lasso(x, vectors, lam, tol=settings["tolerance"], memory=memory)
+        penalty, value = (settings["penalty"], settings["value"]) if encoder is None else (ENCODER, 0)
+        codes = code(x, vectors, {"penalty": penalty, "value": value}, settings["tolerance"], encoder, memory)
         nonzeros, rel_l2 = codes.nonzeros().mean(), codes.rel_l2.mean()
     columns = {"layer": [settings["layer"]], "penalty": [penalty], "value": [float(value)],
                "nonzeros": [float(nonzeros)], "rel_l2": [float(rel_l2)]}  # fmt: skip

@@ -1,11 +1,11 @@
-"""Decompose every PFV of the attributed images of one shard into concepts by the lasso (Eqs. 1 and 2)."""
+"""Decompose every PFV of one shard's attributed images by the lasso, or by the extractor's own encoder (Eqs. 1, 2)."""
 
 from argparse import Namespace
 
 import numpy as np
 
 from gigraph import tables
-from gigraph.lasso import lambda_max, lasso
+from gigraph.coding import code, read_encoder
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject
 
@@ -18,6 +18,7 @@ def main(args: Namespace) -> None:
     ids = tables.numpy(here, "image_id")
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
     beta = tables.beta(args.centre)
+    encoder = read_encoder(args.concepts)
     (calibration,) = tables.read(args.calibration).to_pylist()
     subject = Subject(settings, args.compute, [name])
     layer = subject.layers[name]
@@ -27,8 +28,7 @@ def main(args: Namespace) -> None:
     sweep = subject.images(settings["source"], ids, here["path"].to_pylist())
     for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
         pfvs = subject.pfvs(x, name, ids[part]).flatten(0, 1).cpu().numpy() - beta
-        lam = calibration["value"] * (lambda_max(pfvs, vectors) if calibration["penalty"] == "relative" else 1)
-        codes = lasso(pfvs, vectors, lam, tol=settings["tolerance"], memory=memory)
+        codes = code(pfvs, vectors, calibration, settings["tolerance"], encoder, memory)
         indptr.append(indptr[-1][-1] + codes.indptr[1:])
         for found, one in ((indices, codes.indices), (values, codes.values), (rel_l2, codes.rel_l2), (gap, codes.gap)):
             found.append(one)

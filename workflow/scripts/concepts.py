@@ -1,20 +1,28 @@
-"""Cluster one layer's PFVs into concepts by bisecting spherical k-means (App. B), or draw PFVs at random."""
+"""Find the concepts of one layer's PFVs: by bisecting spherical k-means (App. B), or by another extractor.
+
+Images that are held out for the evaluation have no part in it.
+"""
 
 from argparse import Namespace
 
 import numpy as np
 
 from gigraph import tables
-from gigraph.bisecting import bisect, capped_concepts, cohesion, concept_vectors
+from gigraph.bisecting import capped_concepts
 from gigraph.config import check_concepts
 from gigraph.errors import UserError
+from gigraph.extractors import extract
 from gigraph.hashing import mix
+from gigraph.heldout import held_out
 from gigraph.runtime import log, run
 
 
 def main(args: Namespace) -> None:
     settings = args.settings
     pfvs = tables.read(args.pfvs, ["image_id", "y", "x", "pfv"])
+    pfvs = pfvs.filter(~held_out(tables.numpy(pfvs, "image_id"), settings["seed"], settings["holdout"]))
+    if not len(pfvs):
+        raise UserError("evaluation.holdout leaves no image to find concepts on; lower it, or give more images")
     x = tables.numpy(pfvs, "pfv") - tables.beta(args.centre)
     if not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x).all(1))[0])
@@ -28,49 +36,28 @@ def main(args: Namespace) -> None:
             "note: %s: K is capped at %d (%g x %d channels asked for), so that concepts have %d PFVs on average",
             settings["layer"], k, settings["expansion"], x.shape[1], settings["min_members"],
         )  # fmt: skip
-    if settings["method"] == "random":
-        nodes, columns, vectors = _random(x, row_ids, k, settings["seed"])
+    found = extract(settings["method"], x, k, row_ids=row_ids, seed=settings["seed"], settings=settings)
+    for note in found.notes:
+        log.info("note: %s: %s", settings["layer"], note)
+    concepts = np.arange(len(found.vectors), dtype=np.int32)
+    node = concepts
+    if found.tree is not None:
+        tree = found.tree
+        leaves = np.flatnonzero(tree.concept >= 0)
+        node = tree.node[leaves[np.argsort(tree.concept[leaves])]].astype(np.int32)
+        splits = {"node": tree.node, "parent": tree.parent, "size": tree.size, "concept": tree.concept}
     else:
-        nodes, columns, vectors = _bisecting(x, row_ids, k, settings)
-    tables.write(args.concepts, "concepts", {**columns, "vector": vectors}, args.lineage, vectors="vector")
-    tables.write(args.tree, "tree", nodes, args.lineage)
-    log.info("%d concepts of %d PFVs", len(vectors), len(x))
-
-
-def _bisecting(x, row_ids, k, settings):
-    tree = bisect(x, k, seed=settings["seed"], row_ids=row_ids, max_iter=settings["max_iter"])
-    leaves = np.flatnonzero(tree.concept >= 0)
-    leaves = leaves[np.argsort(tree.concept[leaves])]
-    found = len(leaves)
-    if found < k:
-        log.info("note: %d distinct clusters were found instead of %d", found, k)
-    if tree.dropped:
-        log.info("note: %d PFVs equal to beta have no direction and were left out", tree.dropped)
-    vectors = concept_vectors(x, tree.labels, found, settings["scale"])
-    columns = {
-        "concept": np.arange(found, dtype=np.int32),
-        "size": tree.size[leaves].astype(np.int32),
-        "cohesion": cohesion(x, tree.labels, found).astype(np.float32),
-        "node": tree.node[leaves].astype(np.int32),
-    }
-    nodes = {
-        "node": tree.node.astype(np.int32),
-        "parent": _nullable(tree.parent),
-        "size": tree.size.astype(np.int32),
-        "concept": _nullable(tree.concept),
-    }
-    return nodes, columns, vectors
-
-
-def _random(x, row_ids, k, seed):
-    """Take k PFVs with the smallest keyed hash as concept vectors: the floor that a method must beat."""
-    nonzero = np.flatnonzero((x != 0).any(1))
-    chosen = nonzero[np.argsort(mix(seed, row_ids[nonzero]), kind="stable")[:k]]
-    index = np.arange(len(chosen), dtype=np.int32)
-    ones = np.ones(len(chosen))
-    columns = {"concept": index, "size": ones.astype(np.int32), "cohesion": ones.astype(np.float32), "node": index}
-    nodes = {"node": index, "parent": _nullable(-ones), "size": ones.astype(np.int32), "concept": index}
-    return nodes, columns, x[chosen]
+        splits = {"node": node, "parent": np.full(len(node), -1), "size": found.size, "concept": concepts}
+    columns = {"concept": concepts, "size": found.size, "cohesion": found.cohesion, "node": node}
+    tables.write(args.concepts, "concepts", {**columns, "vector": found.vectors}, args.lineage, vectors="vector")
+    nullable = {name: _nullable(splits[name]) for name in ("parent", "concept")}
+    tables.write(args.tree, "tree", {**splits, **nullable}, args.lineage)
+    own = found.encoder
+    weights = np.empty((0, x.shape[1]), np.float32) if own is None else own.weights
+    bias = np.empty(0, np.float32) if own is None else own.bias
+    encoder = {"concept": concepts[: len(weights)], "bias": bias, "weights": weights}
+    tables.write(args.encoder, "encoder", encoder, args.lineage, vectors="weights")
+    log.info("%d concepts of %d PFVs", len(found.vectors), len(x))
 
 
 def _nullable(values) -> list[int | None]:
@@ -78,4 +65,4 @@ def _nullable(values) -> list[int | None]:
 
 
 if __name__ == "__main__":
-    run(main, "centre", "pfvs+", "concepts", "tree")
+    run(main, "centre", "pfvs+", "concepts", "tree", "encoder")

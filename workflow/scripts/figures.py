@@ -3,30 +3,22 @@
 from argparse import Namespace
 from pathlib import Path
 
-import matplotlib as mpl
-import numpy as np
-
-mpl.use("svg")
 import matplotlib.pyplot as plt
+import numpy as np
 
 from gigraph import tables
 from gigraph.config import CLASSES
+from gigraph.plots import BLUE, GREEN, VERMILION, save
 from gigraph.runtime import run
-
-BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's, told apart without colour vision
-mpl.rcParams |= {
-    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "gigraph",
-    "figure.constrained_layout.use": True, "axes.titlesize": 10, "axes.titleweight": "bold",
-}  # fmt: skip
 
 
 def main(args: Namespace) -> None:
     folder = Path(args.folder)
     out = folder / "figures"
     out.mkdir(exist_ok=True)
-    _save(_fidelity(tables.read(folder / "evaluation" / "fidelity.parquet").to_pylist()), out / "fidelity.svg")
-    _save(_completeness(folder, args.settings), out / "completeness.svg")
-    _save(_ablation(tables.read(folder / "graph" / "edges.parquet"), args.settings["pairs"]), out / "ablation.svg")
+    save(_fidelity(tables.read(folder / "evaluation" / "fidelity.parquet").to_pylist()), out / "fidelity.svg")
+    save(_completeness(folder, args.settings), out / "completeness.svg")
+    save(_ablation(tables.read(folder / "graph" / "edges.parquet"), args.settings["pairs"]), out / "ablation.svg")
 
 
 def _fidelity(rows):
@@ -87,12 +79,6 @@ def _ablation(edges, pairs):
         axis.set_xlabel("exact ablation")
         axis.set_ylabel("GIG")
     return figure
-
-
-def _save(figure, path: Path) -> None:
-    with tables.replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-    plt.close(figure)
 
 
 if __name__ == "__main__":

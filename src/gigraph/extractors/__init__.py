@@ -1,0 +1,71 @@
+"""Concept extractors behind one interface: from a layer's centred PFVs to concept vectors.
+
+=================  =========================================================================================
+``bisecting``      bisecting spherical k-means (App. B), the paper's
+``polished``       the same, then spherical k-means on from its clusters (Steinbach et al. 2000)
+``kmeans``         spherical k-means (Dhillon & Modha 2001), all K centres at once
+``dictionary``     dictionary learning by least angle regression (Mairal et al. 2009), scikit-learn's
+``sae``            sparse autoencoder (Eq. 11; Templeton et al. 2024), with an encoder of its own
+``random``         as many PFVs, drawn at random: the floor that a method must beat
+``channels``       the layer's channels, whatever K
+``gaussian``       random directions
+``overcomplete-*``  a dictionary of the package overcomplete, as ``overcomplete-SemiNMF``
+=================  =========================================================================================
+
+Each is a module with a function ``extract(x, k, row_ids=..., seed=..., settings=...)``. Modules are imported by name
+when they are used, so that neither torch nor scikit-learn is loaded for another's sake, and so that a change of one
+reruns the concepts of no other (`gigraph.plan` adds `source_of` to what a table of concepts is made from).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gigraph.extractors.extraction import Extraction
+
+MODULES = {
+    "bisecting": "bisecting_kmeans",
+    "polished": "polished",
+    "kmeans": "spherical_kmeans",
+    "dictionary": "dictionary_learning",
+    "sae": "autoencoder",
+    "random": "random_pfvs",
+    "channels": "channels",
+    "gaussian": "gaussian",
+}
+
+
+def source_of(method: str) -> Path:
+    """Return the file that holds an extractor."""
+    return Path(__file__).with_name(f"{MODULES.get(method, 'plugged')}.py")
+
+
+def extract(
+    method: str, x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]
+) -> Extraction:
+    """Find concepts.
+
+    Parameters
+    ----------
+    method : str
+        Name of the extractor.
+    x : float32 array [N, C]
+        Centred PFVs.
+    k : int
+        Concepts wanted; ``channels`` gives C.
+    row_ids : integer array [N]
+        What each row is, distinct: the result does not depend on the order of the rows.
+    seed : int
+        Keys all that is random.
+    settings : mapping
+        ``scale`` and ``max_iter`` for the clusterings, ``nonzeros`` (wanted per PFV) for ``dictionary`` and ``sae``,
+        ``steps``, ``batch_size`` and ``learning_rate`` for ``sae``, ``name`` (of its class) for ``overcomplete-*``.
+    """
+    order = np.argsort(row_ids, kind="stable")
+    module = importlib.import_module(f"gigraph.extractors.{source_of(method).stem}")
+    return module.extract(x[order], k, row_ids=row_ids[order], seed=seed, settings=settings)

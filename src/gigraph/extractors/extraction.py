@@ -1,0 +1,85 @@
+"""What an extractor returns, and how it codes PFVs where it does not leave that to the lasso."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gigraph.bisecting import SplitTree, cohesion
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder of a sparse autoencoder, u = ReLU(W z + b) for a centred PFV z.
+
+    Attributes
+    ----------
+    weights : float32 array [m, C]
+        W.
+    bias : float32 array [m]
+        b.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def dense(self, x: np.ndarray) -> np.ndarray:
+        """Return U [N, m + 1] float32 of centred PFVs [N, C]; the last column is 1.
+
+        The last concept is the decoder's bias, a constant: with it X~ = beta + U V holds here as for the lasso.
+        """
+        features = np.maximum(x @ self.weights.T + self.bias, 0)
+        return np.concatenate([features, np.ones((len(x), 1), np.float32)], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A layer's concepts.
+
+    Attributes
+    ----------
+    vectors : float32 array [K, C]
+        Concept vectors, from the centre.
+    size : int32 array [K]
+        PFVs to which the concept is nearest, or its members.
+    cohesion : float32 array [K]
+        Mean cosine of these to their spherical centroid, in [-1, 1]; 0 where there are none.
+    tree : SplitTree, optional
+        The splits, where there are any: its leaves are the concepts, in order.
+    encoder : Encoder, optional
+        Gives the coefficients in the lasso's place.
+    notes : tuple of str
+        What the reader of the log should know, such as the number of dead features.
+    """
+
+    vectors: np.ndarray
+    size: np.ndarray
+    cohesion: np.ndarray
+    tree: SplitTree | None = None
+    encoder: Encoder | None = None
+    notes: tuple[str, ...] = ()
+
+
+def flat(x: np.ndarray, vectors: np.ndarray, encoder: Encoder | None = None, notes: tuple[str, ...] = ()) -> Extraction:
+    """Return concepts without a tree: each PFV counts for the vector with the largest cosine."""
+    labels = nearest(x, vectors)
+    k = len(vectors)
+    sizes = np.bincount(labels[labels >= 0], minlength=k).astype(np.int32)
+    return Extraction(vectors.astype(np.float32), sizes, cohesion(x, labels, k), None, encoder, notes)
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Return the rows at length 1; a zero row stays zero."""
+    lengths = np.linalg.norm(x, axis=-1, keepdims=True)
+    return np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 0)
+
+
+def nearest(x: np.ndarray, vectors: np.ndarray, rows: int = 4096) -> np.ndarray:
+    """Return the vector with the largest cosine to each row, int64 [N]; -1 for a zero row."""
+    towards = unit(vectors).T
+    labels = np.concatenate(
+        [np.empty(0, np.int64), *((x[i : i + rows] @ towards).argmax(1) for i in range(0, len(x), rows))]
+    )
+    labels[~x.any(1)] = -1
+    return labels

@@ -1,0 +1,207 @@
+r"""How faithful attributions are: concepts deleted and inserted in their order, and C-muFidelity.
+
+Notation
+--------
+``V``      [K, C]   concept vectors, one per row
+``Q``               active concepts of an image, in the order in which they are deleted or inserted
+``start``  [C]      the centre beta
+``X~``     [P, C]   start + U V, the image's reconstruction                                            [Eq. 9]
+
+C-Deletion starts at X~ and deletes concepts, the most relevant first; C-Insertion starts at the centre and inserts
+them in the same order (Fel et al. 2024; Sec. 4.2.1). After j of Q concepts the first shows X~ - sum of the first j,
+the second start + the same sum, so that both end where the other starts. Between layers (Sec. 4.2.3) what is read
+off is the projection on a concept of the target layer, over that at F(X~).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gigraph.gig import Decomposition, Segment
+
+Reading = Callable[[Tensor], Tensor]
+"""Output of a segment for B inputs to the M numbers that are followed, [B, M]."""
+
+# ---- deletion and insertion ----------------------------------------------------------------------------------
+
+
+def counts(active: int, points: int, also: int = 0) -> np.ndarray:
+    """Return after how many of the active concepts a curve is read: 0, `active`, `also`, and some between.
+
+    All of them where there are at most `points`; else they get sparser with the square, since curves change at
+    their start.
+    """
+    if active <= points:
+        return np.arange(active + 1)
+    spread = np.round(active * (np.arange(points + 1) / points) ** 2).astype(np.int64)
+    return np.unique(np.append(spread, min(also, active)))
+
+
+def curve(
+    segment: Segment,
+    reading: Reading,
+    start: Tensor,
+    image: Decomposition,
+    vectors: Tensor,
+    order: Tensor,
+    at: np.ndarray,
+    batch: int = 256,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Delete and insert an image's concepts in an order.
+
+    Parameters
+    ----------
+    segment : callable
+        F_ab (see `gigraph.gig`).
+    reading : callable
+        What is read off its output.
+    start : Tensor [C]
+        The centre.
+    image : Decomposition
+        One image.
+    vectors : Tensor [K, C]
+        Concept vectors.
+    order : Tensor of int64 [Q]
+        Positions in ``image.concepts``, the first is deleted and inserted first.
+    at : int array [S]
+        After how many concepts the curve is read, ascending.
+    batch : int
+        Variants held at once.
+
+    Returns
+    -------
+    deletion, insertion : float64 arrays [S, M]
+    """
+    full = image.offset(vectors)
+    chosen = image.concepts[order]
+    partial, reached, sums = torch.zeros_like(full), 0, []
+    for count in at.tolist():
+        rows = slice(reached, count)
+        partial = partial + image.u[:, order[rows]] @ vectors[chosen[rows]]
+        reached = count
+        sums.append(partial)
+    inserted = torch.stack(sums)
+    variants = torch.cat([start + full - inserted, start + inserted])
+    with torch.no_grad():
+        read = torch.cat([reading(segment(part)) for part in variants.split(batch)])
+    values = read.double().cpu().numpy()
+    return values[: len(at)], values[len(at) :]
+
+
+def over_all(at: np.ndarray, positive: int, active: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Place a curve over all k concepts of a layer, ranked with the inactive ones, whose relevance is 0.
+
+    Parameters
+    ----------
+    at : int array [S]
+        After how many active concepts the curve was read; `positive` is among them.
+    positive, active, k : int
+        Concepts of positive relevance, active concepts, all concepts. The inactive ones come between the positive
+        and the negative ones and change nothing.
+
+    Returns
+    -------
+    x : float64 array [S + 1]
+        Share of the k concepts, from 0 to 1.
+    which : int64 array [S + 1]
+        Position in `at` whose value the curve has there.
+    """
+    index = np.arange(len(at))
+    before, after = index[at <= positive], index[at >= positive]
+    which = np.concatenate([before, after])
+    x = np.concatenate([at[before], at[after] + (k - active)]) / k
+    return x, which
+
+
+def area(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the area under a curve (trapezoids)."""
+    return float(np.trapezoid(y, x))
+
+
+# ---- what is read off ----------------------------------------------------------------------------------------
+
+
+def class_reading(label: int) -> Reading:
+    """Return the reading of a class: its probability, and 1 where it is the predicted one."""
+
+    def read(logits: Tensor) -> Tensor:
+        return torch.stack([logits.softmax(1)[:, label], (logits.argmax(1) == label).to(logits.dtype)], 1)
+
+    return read
+
+
+def projection_reading(direction: Tensor, centre: Tensor, original: Tensor) -> Reading:
+    """Return the reading of a concept of the target layer: its projection score, fixed and maximised anew.
+
+    Parameters
+    ----------
+    direction : Tensor [C_b]
+        The concept vector; normalised here.
+    centre : Tensor [C_b]
+        Centre of the target layer, from which concept vectors point; the paper leaves it out.
+    original : Tensor [P_b, C_b]
+        The target layer's PFVs at F(X~). The PFV with the largest projection there is the one that is followed;
+        its projection is what scores are divided by (Sec. 4.2.3).
+    """
+    unit = torch.nn.functional.normalize(direction, dim=0)
+    first = (original - centre) @ unit  # [P_b]
+    place = int(first.argmax())
+
+    def read(omega: Tensor) -> Tensor:
+        projections = (omega - centre) @ unit  # [B, P_b]
+        return torch.stack([projections[:, place], projections.max(1).values], 1) / first[place]
+
+    return read
+
+
+# ---- C-muFidelity --------------------------------------------------------------------------------------------
+
+
+def subsets(generator: np.random.Generator, active: int, count: int, share: float = 0.2) -> np.ndarray:
+    """Return `count` random sets of `share` of the active concepts, at least one, bool [count, active]."""
+    size = max(1, round(share * active))
+    ranks = generator.random((count, active)).argsort(1).argsort(1)
+    return ranks < size
+
+
+def mu_fidelity(values: np.ndarray, sets: np.ndarray, drops: np.ndarray) -> float:
+    """Return Pearson's correlation of summed attributions and drops of the score (Bhatt et al. 2020; Fel et al. 2024).
+
+    Parameters
+    ----------
+    values : array [Q]
+        Attribution of each active concept.
+    sets : bool array [S, Q]
+        Which concepts each set deletes.
+    drops : array [S]
+        How far the score falls without them.
+
+    Returns
+    -------
+    float
+        1 where the score is additive in the concepts; NaN where either side does not vary.
+    """
+    sums = sets @ np.asarray(values, np.float64)
+    return correlation(sums, np.asarray(drops, np.float64))
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Return Pearson's correlation; NaN for fewer than three pairs, or where one side does not vary."""
+    if len(a) < 3 or np.ptp(a) <= 1e-12 * np.abs(a).max() or np.ptp(b) <= 1e-12 * np.abs(b).max():
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Return Spearman's rank correlation, ties sharing their mean rank; NaN as for `correlation`."""
+    return correlation(ranks(a), ranks(b))
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks from 0, ties sharing the mean of theirs, float64 [n]."""
+    _, inverse, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(sizes) - (sizes + 1) / 2)[inverse]

@@ -1,0 +1,155 @@
+"""The evaluation as one page of Markdown: a table a question, layers across, methods or orders down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from gigraph.config import CLASSES
+
+RECONSTRUCTION = {
+    "rel_l2": "Relative l2 error of held-out PFVs (Table 1; lower is better)",
+    "l0_ratio": "l0 ratio, the share of zero coefficients (Table 1)",
+    "nonzeros": "Non-zero coefficients per held-out PFV",
+    "r2_1_terms": "R2 with the best single concept",
+    "r2_8_terms": "R2 with 8 concepts (orthogonal matching pursuit)",
+    "rel_l2_map": "Relative l2 error over all positions of held-out images",
+    "unused_map": "Share of concepts that no position of the held-out images uses",
+    "concepts": "Number of concepts",
+}
+TO_CLASSES = {
+    "c_deletion_probability_all": "C-Deletion, AUC of the probability over all concepts (Table 2; lower is better)",
+    "c_insertion_probability_all": "C-Insertion, AUC of the probability over all concepts (Table 2; higher is better)",
+    "c_difference_probability_all": "C-Insertion minus C-Deletion, over all concepts (Fig. 4)",
+    "c_difference_probability_active": "C-Insertion minus C-Deletion, over the active concepts",
+    "c_difference_accuracy_active": "C-Insertion minus C-Deletion of the accuracy, over the active concepts",
+    "mu_fidelity": "C-muFidelity",
+    "probability_at_concepts": "Probability of the class at X~",
+}
+TRUTH = {
+    "average_precision": "Average precision of each part's best concept (projections), mean over parts",
+    "average_precision_coefficients": "The same of the coefficient maps",
+    "iou": "IoU of the coefficient maps, mean over parts",
+    "purity": "Purity of the 10 nearest patches",
+    "redraw_rank_correlation": "Rank correlation of relevance per part with redrawing without it",
+    "tag_rank": "Rank of the first tag concept toward cheetah (nan: there is none)",
+    "tag_concepts": "Number of tag concepts (average precision at least 0.5)",
+    "tag_concepts_share": "Share of the positive relevance toward cheetah that tag concepts hold",
+    "profile_likeness_vs_shared_parts": "Likeness of two classes' relevances against shared parts (rank correlation)",
+    "profile_likeness_vs_confusion": "The same against the model's confusion of the two classes",
+}
+
+
+def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    topics : mapping of str to DataFrame
+        The tables ``measures`` by topic.
+    settings : mapping
+        ``layers``, ``pairs``, ``methods``, ``graphs``, ``title``.
+    """
+    layers, methods = settings["layers"], settings["methods"]
+    parts = [
+        f"# Evaluation: {settings['title']}",
+        "Mean ± standard error over images or PFVs; held-out images throughout.",
+    ]
+    parts += ["## Reconstruction"]
+    for metric, title in RECONSTRUCTION.items():
+        parts.append(_table(title, topics["reconstruction"], metric, "method", methods, layers))
+    parts += ["## Concepts deleted and inserted by their relevance to the class"]
+    for metric, title in TO_CLASSES.items():
+        gig = topics["classes"].filter(pl.col("order").is_in(["gig", ""]))
+        parts.append(_table(title, gig, metric, "method", methods, layers))
+    ends = topics["classes"].filter(pl.col("metric") == "probability_at_x")
+    parts.append(_table("Probability of the class at X", ends, "probability_at_x", "method", methods[:1], layers))
+    parts += ["## Between layers (insertion minus deletion, AUC of the projection score; Fig. 5)"]
+    pairs = [(a, b) for a, b in settings["pairs"] if b != CLASSES]
+    arrows = topics["interlayer"].with_columns(layer=pl.col("layer") + " → " + pl.col("target"))
+    across = [f"{a} → {b}" for a, b in pairs]
+    orders = ["gig", "ablation", "gradient_x_input", "random"]
+    for method in methods:
+        mine = arrows.filter(pl.col("method") == method)
+        parts.append(_table(f"{method}", mine, "difference_projection", "order", orders, across))
+    first = arrows.filter(pl.col("method") == methods[0])
+    parts.append(
+        _table(
+            f"{methods[0]}: GIG's lead over each order, paired by image",
+            first,
+            "gig_gain_projection",
+            "order",
+            orders[1:],
+            across,
+        )
+    )
+    parts.append(
+        _table(
+            f"{methods[0]}: the same, maximised anew", first, "gig_gain_largest_projection", "order", orders[1:], across
+        )
+    )
+    parts += ["## Stability (mean cosine of each concept's best match)"]
+    for metric, title in {
+        "stability": "Other seeds", "stability_over_concepts": "Half and twice as many concepts",
+        "stability_over_pfvs": "Half as many PFVs per image", "stability_chance": "As many PFVs at random",
+    }.items():  # fmt: skip
+        parts.append(_table(title, topics["stability"], metric, "method", methods, layers))
+    parts += ["## Edges: GIG against exact ablation"]
+    checked = topics["edges"].with_columns(layer=pl.col("layer") + " → " + pl.col("target"))
+    names = [
+        f"{metric}_{which}"
+        for metric in ("rank_correlation", "correlation", "same_sign")
+        for which in ("shown", "others", "all")
+    ]
+    names += [f"share_{part}" for part in ("concepts", "remainder", "error")]
+    across = [f"{a} → {b}" for a, b in settings["pairs"]]
+    for method in settings["graphs"]:
+        mine = checked.filter(pl.col("method") == method)
+        parts.append(_table(method, mine, None, "metric", names, across))
+    parts += ["## Sensitivity to lambda"]
+    factors = sorted(set(topics["sensitivity"]["metric"].to_list()))
+    first = topics["sensitivity"].filter(pl.col("method") == methods[0])
+    parts.append(_table(methods[0], first, None, "metric", factors, layers))
+    if "truth" in topics:
+        parts += ["## The drawn world's truth"]
+        mean = (
+            topics["truth"]
+            .group_by("method", "layer", "metric", maintain_order=True)
+            .agg(
+                pl.col("value").fill_nan(None).mean().fill_null(float("nan")),
+                pl.col("se").first(),
+                pl.len().alias("rows"),
+            )
+            .with_columns(se=pl.when(pl.col("rows") == 1).then(pl.col("se")).otherwise(float("nan")))
+        )
+        for metric, title in TRUTH.items():
+            parts.append(_table(title, mean, metric, "method", methods, layers))
+        named = sorted(set(topics["truth"].filter(pl.col("metric") == "iou")["part"].to_list()))
+        for method in methods[:1]:
+            mine = topics["truth"].filter(pl.col("method") == method)
+            parts.append(_table(f"{method}: average precision", mine, "average_precision", "part", named, layers))
+            parts.append(_table(f"{method}: IoU of coefficient maps", mine, "iou", "part", named, layers))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(
+    title: str, rows: pl.DataFrame, metric: str | None, down: str, names: Sequence[str], across: Sequence[str]
+) -> str:
+    """Return one Markdown table; rows and columns without a number are left out."""
+    if metric is not None:
+        rows = rows.filter(pl.col("metric") == metric)
+    cells = {(row[down], row["layer"]): _number(row["value"], row["se"]) for row in rows.iter_rows(named=True)}
+    names = [name for name in names if any((name, column) in cells for column in across)]
+    across = [column for column in across if any((name, column) in cells for name in names)]
+    if not names:
+        return ""
+    lines = [f"**{title}**", "", f"| | {' | '.join(across)} |", f"|---|{'---|' * len(across)}"]
+    lines += [f"| {name} | {' | '.join(cells.get((name, column), '') for column in across)} |" for name in names]
+    return "\n".join(lines)
+
+
+def _number(value: float, se: float | None) -> str:
+    text = f"{value:.0f}" if value == round(value) and abs(value) >= 2 else f"{value:.3f}"
+    return text if se is None or se != se else f"{text} ± {se:.3f}"

@@ -1,0 +1,80 @@
+"""A layer's vocabulary: its concepts with all that puts an image into them, opened from the tables of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gigraph import tables
+from gigraph.coding import ENCODER, code, read_encoder
+from gigraph.gig import Decomposition
+from gigraph.lasso import Codes
+from gigraph.subject import as_device
+
+LOOSE = 1e-3
+"""Relative duality gap where a lambda is only tried."""
+
+
+class Vocabulary:
+    """The concepts of one layer by one method.
+
+    Parameters
+    ----------
+    root : path
+        The results folder.
+    method, layer : str
+        Which concepts.
+    tolerance : float
+        Largest relative duality gap of the lasso.
+    device : torch.device
+        Where tensors go.
+
+    Attributes
+    ----------
+    vectors : float32 array [K, C]
+        Concept vectors; `directions` holds them on the device.
+    beta : float32 array [C]
+        The layer's centre; `start` holds it on the device.
+    """
+
+    def __init__(self, root: str | Path, method: str, layer: str, tolerance: float, device: Any):
+        path = Path(root) / method / "concepts" / f"{layer}.parquet"
+        self.layer, self.tolerance, self.device = layer, tolerance, device
+        self.vectors = tables.numpy(tables.read(path, ["vector"]), "vector")
+        self.encoder = read_encoder(path)
+        (self.calibration,) = tables.read(Path(root) / method / "calibration" / f"{layer}.parquet").to_pylist()
+        self.beta = tables.beta(Path(root) / "centres" / f"{layer}.parquet")
+        self.directions, self.start = as_device(self.vectors, device), as_device(self.beta, device)
+
+    @property
+    def k(self) -> int:
+        """Number of concepts."""
+        return len(self.vectors)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the extractor's own encoder gives the coefficients; then there is no lambda."""
+        return self.calibration["penalty"] == ENCODER
+
+    def code(self, pfvs: np.ndarray, factor: float = 1.0) -> Codes:
+        """Return the coefficients of PFVs [N, C], with `factor` times the layer's lambda.
+
+        Under another lambda than the layer's own, a duality gap of `LOOSE` is enough.
+        """
+        calibration = {**self.calibration, "value": factor * self.calibration["value"]}
+        tolerance = self.tolerance if factor == 1 else max(self.tolerance, LOOSE)
+        return code(pfvs - self.beta, self.vectors, calibration, tolerance, self.encoder)
+
+    def decompose(self, pfvs: np.ndarray, factor: float = 1.0) -> tuple[list[Decomposition], Codes]:
+        """Return the decomposition of each image, whose PFVs are [N, P, C], and the codes of all positions."""
+        n, p, c = pfvs.shape
+        codes = self.code(pfvs.reshape(n * p, c), factor)
+        images = []
+        for first in range(0, n * p, p):
+            pointer = codes.indptr[first : first + p + 1]
+            inside = slice(pointer[0], pointer[-1])
+            parts = (pointer - pointer[0], codes.indices[inside].astype(np.int64), codes.values[inside])
+            images.append(Decomposition.from_csr(*(as_device(part, self.device) for part in parts)))
+        return images, codes

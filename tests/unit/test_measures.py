@@ -1,0 +1,37 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from gigraph.measures import GRID, Measures, mean
+from gigraph.summary import summary
+
+
+def test_mean_and_standard_error_by_hand():
+    found = mean([1.0, 2.0, np.nan, 6.0])
+    assert (found.value, found.n) == (3.0, 3) and found.se == pytest.approx(np.sqrt(7 / 3))
+    assert np.isnan(mean([5.0]).se) and mean([]).n == 0
+
+
+def test_rows_become_tables(tmp_path):
+    measures = Measures(method="bisecting", layer="a")
+    measures.add("rel_l2", [0.25, 0.75])
+    measures.add("rank_correlation", 0.5, n=30, target="b", order="gig")
+    measures.add_curves(np.tile(GRID, (4, 1)), target="b", order="gig", metric="deletion", output="p", axis="all")
+    for kind in ("measures", "curves"):
+        measures.write(kind, tmp_path / f"{kind}.parquet", "0")
+    rows = pl.read_parquet(tmp_path / "measures.parquet").to_dicts()
+    assert rows[0]["value"] == 0.5 and rows[0]["se"] == pytest.approx(0.25) and rows[0]["target"] == ""
+    assert rows[1]["n"] == 30 and rows[1]["target"] == "b"
+    curves = pl.read_parquet(tmp_path / "curves.parquet")
+    assert curves["x"].to_list() == pytest.approx(curves["value"].to_list()) and set(curves["n"]) == {4}
+    empty = pl.read_parquet(tmp_path / "measures.parquet").clear()
+    topics = {"reconstruction": pl.DataFrame(rows[:1], schema=empty.schema)}
+    topics |= dict.fromkeys(("classes", "interlayer", "stability", "edges", "sensitivity"), empty)
+    settings = {
+        "layers": ["a"],
+        "pairs": [["a", "classes"]],
+        "methods": ["bisecting"],
+        "graphs": ["bisecting"],
+        "title": "t",
+    }
+    assert "| bisecting | 0.500 ± 0.250 |" in summary(topics, settings)

@@ -1,0 +1,142 @@
+"""The target `evaluation`: what it plans, what it draws from any numbers, and (slow) a whole run on a toy."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gigraph import tables
+from gigraph.config import CLASSES, load
+from gigraph.plan import Plan
+from gigraph.plots import ORDERS
+from workflow.toy import ROOT, configure, draw, jobs, snakemake
+
+METHODS = ["bisecting", "sae", "random"]
+TINY = {
+    "evaluation": {"methods": METHODS, "holdout": 0.3, "images": 10, "interlayer_images": 4, "targets": 2, "points": 6,
+                   "subsets": 8, "seeds": 1, "edges": 10},
+    "autoencoder": {"steps": 60},
+    "images": {"shards": 1},
+    "attribution": {"images_per_class": 1},
+}  # fmt: skip
+
+
+def test_the_target_is_planned_apart_from_the_default(tmp_path):
+    draw(tmp_path, 20)
+    path = configure(tmp_path, **TINY)
+    default = snakemake(tmp_path, "-n", "--configfile", str(path))
+    assert default.returncode == 0, default.stderr[-3000:]
+    assert not {"validation", "stability", "edges", "evaluation_tables"} & set(jobs(default.stdout + default.stderr))
+    run = snakemake(tmp_path, "evaluation", "-n", "--configfile", str(path))
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = jobs(run.stdout + run.stderr)
+    expected = {"concepts": 6, "calibration": 6, "validation": 6, "stability": 6, "edges": 1, "heldout": 1,
+                "evaluation_tables": 1, "evaluation_figures": 1, "graph": 1}  # fmt: skip
+    assert {rule: found.get(rule) for rule in expected} == expected
+    assert "truth" not in found and "explorer" not in found
+
+
+def test_settings_of_one_extractor_touch_no_other():
+    scripts = ROOT / "workflow" / "scripts"
+    raw = {"layers": ["layer3.1", "layer4.0"], "methods": ["bisecting"]}
+    one, other = (Plan(load({**raw, "autoencoder": {"steps": steps}}), scripts) for steps in (10, 20))
+    for method in ("bisecting", "sae"):
+        same = [plan.lineage("validation", method=method, layer="layer3.1") for plan in (one, other)]
+        assert (same[0] == same[1]) == (method == "bisecting")
+    looked = Plan(load({**raw, "evaluation": {"points": 9}}), scripts)
+    assert looked.lineage("graph", method="bisecting") == one.lineage("graph", method="bisecting")
+    assert looked.lineage("validation", method="sae", layer="layer3.1") != one.lineage(
+        "validation", method="sae", layer="layer3.1"
+    )
+
+
+def invented(root, layers, pairs, methods):
+    """Write evaluation tables of invented numbers."""
+    random = np.random.default_rng(0)
+    blank = dict.fromkeys(("method", "layer", "target", "order", "part", "metric"), "")
+
+    def write(topic, rows):
+        rows = [{**blank, "value": random.random(), "se": 0.01, "n": 20, **row} for row in rows]
+        columns = {name: [row[name] for row in rows] for name in tables.SCHEMAS["measures"].names}
+        tables.write(root / "evaluation" / f"{topic}.parquet", "measures", columns)
+
+    each = [{"method": method, "layer": layer} for method in methods for layer in layers]
+    write("reconstruction", [{**one, "metric": m} for one in each for m in ("rel_l2", "nonzeros", "r2_8_terms")])
+    write("stability", [{**one, "metric": "stability"} for one in each])
+    write("sensitivity", [{**one, "metric": f"{m}_lambda_x_{f}"} for one in each for f in (0.25, 0.5, 2, 4)
+                          for m in ("rel_l2", "nonzeros", "relevance_agreement")])  # fmt: skip
+    classes = [f"c_difference_probability_{axis}" for axis in ("active", "all")]
+    write("classes", [{**one, "target": CLASSES, "order": "gig", "metric": m} for one in each for m in classes])
+    between = [(a, b) for a, b in pairs if b != CLASSES]
+    write("interlayer", [{"method": method, "layer": a, "target": b, "order": order, "metric": f"difference_{m}"}
+                         for method in methods for a, b in between for order in ORDERS
+                         for m in ("projection", "largest_projection")])  # fmt: skip
+    write("edges", [{"method": methods[0], "layer": a, "target": b, "metric": m} for a, b in pairs
+                    for m in ("rank_correlation_shown", "rank_correlation_others", "rank_correlation_all",
+                              "share_concepts", "share_remainder", "share_error")])  # fmt: skip
+    truth = ("average_precision", "iou", "purity", "redraw_rank_correlation", "tag_rank", "tag_concepts_share")
+    write("truth", [{**one, "metric": m} for one in each for m in truth])
+    rows = []
+    for method in methods:
+        keys = [(layer, CLASSES, "gig", "probability") for layer in layers]
+        keys += [(a, b, order, "projection") for a, b in between for order in ORDERS]
+        for layer, target, order, output in keys:
+            for metric in ("deletion", "insertion"):
+                rows += [{"method": method, "layer": layer, "target": target, "order": order, "metric": metric,
+                          "output": output, "axis": "active", "x": x, "value": x, "se": 0.02, "n": 9}
+                         for x in np.linspace(0, 1, 101)]  # fmt: skip
+    columns = {name: [row[name] for row in rows] for name in tables.SCHEMAS["curves"].names}
+    tables.write(root / "evaluation" / "curves.parquet", "curves", columns)
+    concepts = [(layer, k) for layer in layers for k in range(5)]
+    columns = {"layer": [layer for layer, _ in concepts], "concept": [k for _, k in concepts]}
+    columns |= {name: random.random(len(concepts)) for name in ("stability", "over_concepts", "chance")}
+    columns["over_pfvs"] = np.full(len(concepts), np.nan)
+    tables.write(root / methods[0] / "evaluation" / "stability.parquet", "stability", columns)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_figures_come_from_any_number_of_layers_with_axes_and_legends(tmp_path, count):
+    layers = [f"layer{i}" for i in range(count)]
+    pairs = [*itertools.pairwise(layers), *((layer, CLASSES) for layer in layers)]
+    invented(tmp_path, layers, pairs, ["bisecting", "overcomplete-NMF"])
+    settings = Plan(load({"layers": ["layer3.1"]}), ROOT / "workflow/scripts").settings("evaluation_figures")
+    settings |= {"layers": layers, "pairs": pairs, "methods": ["bisecting", "overcomplete-NMF"], "drawn": True}
+    command = [sys.executable, str(ROOT / "workflow/scripts/evaluation_figures.py"), "--root", str(tmp_path)]
+    run = subprocess.run([*command, "--settings", json.dumps(settings)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    for name in ("reconstruction", "extraction", "interlayer", "edges", "stability", "sensitivity", "truth"):
+        assert "<svg" in (tmp_path / "figures" / f"{name}.svg").read_text()[:2000]
+
+
+@pytest.mark.slow
+def test_the_evaluation_of_a_toy(tmp_path):
+    draw(tmp_path)
+    path = configure(tmp_path, **TINY)
+    run = snakemake(tmp_path, "evaluation", "--configfile", str(path))
+    assert run.returncode == 0, run.stderr[-4000:]
+    root = tmp_path / "results" / "evaluation"
+    assert len(pl.read_parquet(root / "heldout.parquet")) == 10
+    curves = pl.read_parquet(root / "curves.parquet").filter(pl.col("axis") == "active")
+    ends = curves.filter(pl.col("target") == CLASSES).group_by("method", "layer", "output", "metric", "order").agg(
+        pl.col("value").sort_by("x").first().alias("first"), pl.col("value").sort_by("x").last().alias("last")
+    )  # fmt: skip
+    both = ends.filter(pl.col("metric") == "deletion").join(
+        ends.filter(pl.col("metric") == "insertion"), on=["method", "layer", "output", "order"]
+    )
+    np.testing.assert_allclose(both["first"], both["last_right"], atol=1e-4)
+    np.testing.assert_allclose(both["last"], both["first_right"], atol=1e-4)
+    projected = curves.filter(
+        (pl.col("output") == "projection") & (pl.col("metric") == "deletion") & (pl.col("x") == 0)
+    )
+    np.testing.assert_allclose(projected["value"], 1, atol=1e-4)
+    sizes = pl.read_parquet(root / "reconstruction.parquet").filter(pl.col("metric") == "concepts")
+    assert sizes.filter(pl.col("method") == "sae")["value"].to_list() == [
+        k + 1 for k in sizes.filter(pl.col("method") == "random")["value"].to_list()
+    ]
+    assert "## Edges" in (root / "summary.md").read_text()
+    again = snakemake(tmp_path, "evaluation", "-n", "--configfile", str(path))
+    assert "Nothing to be done" in again.stdout + again.stderr

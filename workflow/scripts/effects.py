@@ -1,0 +1,24 @@
+"""Measure on the drawn world what each part does for each class: redraw the same scenes without it."""
+
+from argparse import Namespace
+
+from gigraph import tables
+from gigraph.menagerie.facts import redraw_effects
+from gigraph.models import load_model
+from gigraph.runtime import log, run
+
+
+def main(args: Namespace) -> None:
+    settings = args.settings
+    model = settings["model"]
+    module = load_model(model["source"], weights=model["weights"], arguments=model["arguments"]).eval()
+    found = redraw_effects(module, settings["scenes"], settings["seed"], size=settings["size"])
+    columns = {"class": [one.name for one in found]}
+    columns |= {key: [getattr(one, key) for one in found] for key in ("part", "count", "probability", "logit")}
+    tables.write(args.effects, "effects", columns, args.lineage)
+    for one in sorted(found, key=lambda one: -one.probability)[:5]:
+        log.info("%s: without its %s the probability falls by %.2f", one.name, one.part, one.probability)
+
+
+if __name__ == "__main__":
+    run(main, "effects")

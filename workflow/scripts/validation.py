@@ -1,0 +1,275 @@
+"""Validate one layer's concepts on held-out images: Tables 1 and 2, Figs. 4 and 5, C-muFidelity, other lambdas."""
+
+from argparse import Namespace
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gigraph import tables
+from gigraph.config import CLASSES
+from gigraph.fidelity import (
+    area,
+    class_reading,
+    counts,
+    curve,
+    mu_fidelity,
+    over_all,
+    projection_reading,
+    rank_correlation,
+    subsets,
+)
+from gigraph.gig import ablate, attribute, class_score, concept_score, mean_gradients
+from gigraph.hashing import mix
+from gigraph.heldout import held_out
+from gigraph.measures import GRID, Measures
+from gigraph.reconstruction import explained, l0_ratio
+from gigraph.runtime import log, progress, run
+from gigraph.subject import Subject, as_device
+from gigraph.vocabulary import Vocabulary
+
+TERMS = (1, 8)
+LAMBDAS = (0.25, 0.5, 2.0, 4.0)
+SENSITIVE = 20
+"""Images on which the relevances under another lambda are compared."""
+CACHE_MB = 96
+
+
+def main(args: Namespace) -> None:
+    job = Job(args)
+    measures, layer = job.measures, job.layer
+    reconstruct(job)
+    log.info("%s: the reconstruction is measured", layer.layer)
+    relevance = to_class(job)
+    sensitivity(job, relevance)
+    for target in job.settings["targets_of"]:
+        between(job, target)
+    measures.write("measures", args.measures, args.lineage)
+    measures.write("curves", args.curves, args.lineage)
+
+
+class Job:
+    """The held-out images of the job, decomposed into the layer's concepts."""
+
+    def __init__(self, args: Namespace):
+        self.settings = settings = args.settings
+        self.root = Path(args.root)
+        wanted = [settings["layer"], *settings["targets_of"]]
+        self.subject = Subject(settings, args.compute, wanted)
+        self.device = self.subject.device
+        self.vocabularies = {
+            name: Vocabulary(self.root, settings["method"], name, settings["tolerances"][name], self.device)
+            for name in wanted
+        }
+        self.layer = self.vocabularies[settings["layer"]]
+        self.measures = Measures(method=settings["method"], layer=settings["layer"])
+        heldout = tables.read(args.heldout).to_pylist()
+        self.ids = [row["image_id"] for row in heldout]
+        self.labels = [row["label"] for row in heldout]
+        with torch.inference_mode():
+            sweep = [
+                self.subject.network.activations(x, list(self.subject.layers.values()))
+                for _, x in self.subject.images(settings["images"], self.ids, [row["path"] for row in heldout])
+            ]
+            self.pfvs = {
+                name: torch.cat([self.subject.layers[name].to_pfvs(part[name]) for part in sweep]).cpu().numpy()
+                for name in wanted
+            }
+            self.logits = torch.cat([part[CLASSES] for part in sweep])
+        self.images, self.codes = self.layer.decompose(self.pfvs[settings["layer"]])
+        shape = self.subject.layers[settings["layer"]]
+        budget = args.compute.memory_mb if self.device.type == "cuda" else min(args.compute.memory_mb, CACHE_MB)
+        self.batch = max(1, int(budget * 1e6 / (4 * 24 * shape.height * shape.width * shape.channels)))
+
+    def generator(self, index: int, *what: int) -> np.random.Generator:
+        """Return a random stream of an image."""
+        return np.random.Generator(np.random.Philox(int(mix(self.settings["seed"], self.ids[index], *what))))
+
+    def attribute(self, segment, score, vocabulary, images, targets):
+        """Return GIG of images to their targets [N, T]."""
+        steps = {key: self.settings[key] for key in ("steps", "max_steps", "tolerance")}
+        return attribute(
+            segment, score, vocabulary.directions, vocabulary.start, images, targets, batch=self.batch, **steps
+        )
+
+    def curve(self, segment, reading, image, order, at):
+        """Return deletion and insertion [S, M] of an image's concepts in an order."""
+        where = as_device(np.ascontiguousarray(order), self.device)
+        return curve(segment, reading, self.layer.start, image, self.layer.directions, where, at, self.batch)
+
+
+def reconstruct(job: Job) -> None:
+    """Measure the reconstruction of the sampled PFVs of all held-out images (Table 1), and of whole maps."""
+    settings, layer, measures = job.settings, job.layer, job.measures
+    shards = [job.root / "pfvs" / layer.layer / f"{shard}.parquet" for shard in range(settings["shards"])]
+    table = tables.read(shards, ["image_id", "pfv"])
+    held = held_out(tables.numpy(table, "image_id"), settings["seed"], settings["holdout"])
+    pfvs = tables.numpy(table, "pfv")[held if held.any() else slice(None)]
+    for factor in (1.0, *(() if layer.has_encoder else LAMBDAS)):
+        codes = layer.code(pfvs, factor)
+        suffix = "" if factor == 1 else f"_lambda_x_{factor:g}"
+        measures.add("rel_l2" + suffix, codes.rel_l2)
+        measures.add("nonzeros" + suffix, codes.nonzeros())
+        measures.add("l0_ratio" + suffix, l0_ratio(codes.nonzeros(), layer.k))
+    measures.add("concepts", layer.k)
+    for terms in TERMS:
+        measures.add(f"r2_{terms}_terms", explained(pfvs - layer.beta, layer.vectors, terms))
+    per_image = (len(job.images), -1)
+    measures.add("rel_l2_map", job.codes.rel_l2.reshape(per_image).mean(1))
+    measures.add("nonzeros_map", job.codes.nonzeros().reshape(per_image).mean(1))
+    measures.add("unused_map", 1 - len(np.unique(job.codes.indices)) / layer.k)
+
+
+def to_class(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Delete and insert concepts by their relevance to the image's class (Eq. 7): Fig. 4, Table 2, C-muFidelity.
+
+    Returns (concepts, relevances) of each image.
+    """
+    settings, measures, k = job.settings, job.measures, job.layer.k
+    segment = job.subject.segment(job.layer.layer, CLASSES)
+    score = class_score(settings["class_output"])
+    to = as_device(np.array(job.labels)[:, None], job.device)
+    relevance = [
+        (one.concepts.cpu().numpy(), one.values[0].cpu().numpy().astype(np.float64))
+        for one in job.attribute(segment, score, job.layer, job.images, to)
+    ]
+    curves, areas, correlations = defaultdict(list), defaultdict(list), []
+    for i, image in enumerate(progress(job.images, len(job.images), "class curves")):
+        values, generator = relevance[i][1], job.generator(i)
+        active, positive = len(values), int((values > 0).sum())
+        at = counts(active, settings["points"], positive)
+        everywhere = np.arange(len(at))
+        share = at / max(1, active)
+        for order, places in (("gig", np.argsort(-values, kind="stable")), ("random", generator.permutation(active))):
+            both = job.curve(segment, class_reading(job.labels[i]), image, places, at)
+            # In a random order the inactive concepts lie anywhere: the two axes coincide.
+            ranked = over_all(at, positive, active, k) if order == "gig" else (share, everywhere)
+            for axis, x, which in (("active", share, everywhere), ("all", *ranked)):
+                for metric, read in zip(("deletion", "insertion"), both, strict=True):
+                    for output, y in zip(("probability", "accuracy"), read.T, strict=True):
+                        curves[order, metric, output, axis].append(np.interp(GRID, x, y[which]))
+                        areas[order, metric, output, axis].append(area(x, y[which]))
+        correlations.append(_mu_fidelity(job, segment, score, image, values, to[i], generator))
+    for (order, metric, output, axis), many in curves.items():
+        names = {"target": CLASSES, "order": order}
+        measures.add_curves(np.array(many), **names, metric=metric, output=output, axis=axis)
+        mine = np.array(areas[order, metric, output, axis])
+        measures.add(f"c_{metric}_{output}_{axis}", mine, **names)
+        if metric == "insertion":
+            measures.add(f"c_difference_{output}_{axis}", mine - areas[order, "deletion", output, axis], **names)
+    measures.add("mu_fidelity", correlations, target=CLASSES, order="gig")
+    _at_ends(job, curves, to)
+    return relevance
+
+
+def _at_ends(job: Job, curves, to) -> None:
+    """Add the score at X, at X~ and at the centre: what the curves start from and end at."""
+    at_x = {
+        "probability": job.logits.softmax(1).gather(1, to)[:, 0].cpu().numpy(),
+        "accuracy": (job.logits.argmax(1) == to[:, 0]).double().cpu().numpy(),
+    }
+    for output, values in at_x.items():
+        ends = np.array(curves["gig", "insertion", output, "active"])
+        for where, found in (("x", values), ("concepts", ends[:, -1]), ("baseline", ends[:, 0])):
+            job.measures.add(f"{output}_at_{where}", found, target=CLASSES)
+
+
+def _mu_fidelity(job: Job, segment, score, image, values, to, generator) -> float:
+    sets = subsets(generator, len(values), job.settings["subsets"])
+    keep = as_device(1 - sets.astype(np.float32), job.device)
+    rest = torch.einsum("sq,pq,qc->spc", keep, image.u, job.layer.directions[image.concepts])
+    variants = job.layer.start + torch.cat([image.offset(job.layer.directions)[None], rest])
+    with torch.no_grad():
+        parts = [score(segment(part), to.expand(len(part), -1)) for part in variants.split(job.batch)]
+    scores = torch.cat(parts)[:, 0].double().cpu().numpy()
+    return mu_fidelity(values, sets, scores[0] - scores[1:])
+
+
+def sensitivity(job: Job, relevance: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Compare the ranking of all concepts by relevance under other penalties with that under the layer's own."""
+    if job.layer.has_encoder:
+        return
+    name = job.layer.layer
+    segment, score = job.subject.segment(name, CLASSES), class_score(job.settings["class_output"])
+    to = as_device(np.array(job.labels)[:SENSITIVE, None], job.device)
+    for factor in LAMBDAS:
+        images, _ = job.layer.decompose(job.pfvs[name][:SENSITIVE], factor)
+        agreement = []
+        for own, other in zip(relevance, job.attribute(segment, score, job.layer, images, to), strict=False):
+            both = np.zeros((2, job.layer.k))
+            both[0, own[0]], both[1, other.concepts.cpu().numpy()] = own[1], other.values[0].cpu().numpy()
+            agreement.append(rank_correlation(*both[:, both.any(0)]))
+        job.measures.add(f"relevance_agreement_lambda_x_{factor:g}", agreement, target=CLASSES, order="gig")
+
+
+def between(job: Job, target: str) -> None:
+    """Delete and insert concepts by what they do for concepts of a later layer (Sec. 4.2.3, Fig. 5)."""
+    settings, there = job.settings, job.vocabularies[target]
+    count = min(settings["interlayer_images"], len(job.images))
+    images, labels = job.images[:count], np.array(job.labels)[:count]
+    to = as_device(_most_relevant(job, there, target, count, labels), job.device)
+    segment, score = job.subject.segment(job.layer.layer, target), concept_score(there.directions)
+    found = job.attribute(segment, score, job.layer, images, to)
+    offset = torch.stack([image.offset(job.layer.directions) for image in images])
+    # The gradient at the end of the path, alpha = 1.
+    gradient = mean_gradients(segment, score, job.layer.start, offset, to, np.ones(1), job.batch)
+    curves, areas = defaultdict(list), defaultdict(list)
+    for i, image in enumerate(progress(images, count, f"curves to {target}")):
+        with torch.no_grad():
+            original = segment(job.layer.start + offset[i : i + 1])[0]
+        active = len(image.concepts)
+        drops = ablate(
+            segment, score, job.layer.directions, job.layer.start, image, image.concepts.tolist(), to[i], job.batch
+        )
+        at = counts(active, settings["points"])
+        x = at / max(1, active)
+        scores = {
+            "gig": found[i].values,
+            "gradient_x_input": image.gather(gradient[i], job.layer.directions),
+            "ablation": drops.T,
+            "random": torch.from_numpy(job.generator(i, 1).random((to.shape[1], active))),
+        }
+        mine = defaultdict(list)
+        for t, concept in enumerate(to[i].tolist()):
+            reading = projection_reading(there.directions[concept], there.start, original)
+            for order, values in scores.items():
+                places = np.argsort(-values[t].cpu().numpy(), kind="stable")
+                for metric, read in zip(
+                    ("deletion", "insertion"), job.curve(segment, reading, image, places, at), strict=True
+                ):
+                    for output, y in zip(("projection", "largest_projection"), read.T, strict=True):
+                        mine[order, metric, output].append(np.append(np.interp(GRID, x, y), area(x, y)))
+        # Targets of one image are no independent looks: standard errors are over images.
+        for key, rows in mine.items():
+            per_image = np.mean(rows, 0)
+            curves[key].append(per_image[:-1])
+            areas[key].append(per_image[-1])
+    differences = {}
+    for (order, metric, output), many in curves.items():
+        names = {"target": target, "order": order}
+        job.measures.add_curves(np.array(many), **names, metric=metric, output=output, axis="active")
+        job.measures.add(f"{metric}_{output}", areas[order, metric, output], **names)
+        if metric == "insertion":
+            found_here = np.array(areas[order, metric, output]) - areas[order, "deletion", output]
+            differences[order, output] = found_here
+            job.measures.add(f"difference_{output}", found_here, **names)
+    for (order, output), values in differences.items():
+        if order != "gig":
+            gain = differences["gig", output] - values
+            job.measures.add(f"gig_gain_{output}", gain, target=target, order=order)
+
+
+def _most_relevant(job: Job, there: Vocabulary, target: str, count: int, labels: np.ndarray) -> np.ndarray:
+    """Return the target layer's concepts with the largest relevance to each image's class, int64 [N, targets]."""
+    images, _ = there.decompose(job.pfvs[target][:count])
+    segment, score = job.subject.segment(target, CLASSES), class_score(job.settings["class_output"])
+    found = job.attribute(segment, score, there, images, as_device(labels[:, None], job.device))
+    rows = np.zeros((count, there.k))
+    for i, one in enumerate(found):
+        rows[i, one.concepts.cpu().numpy()] = one.values[0].cpu().numpy()
+    return np.argsort(-rows, axis=1, kind="stable")[:, : min(job.settings["targets"], there.k)]
+
+
+if __name__ == "__main__":
+    run(main, "root", "heldout", "measures", "curves")
