@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from gigraph.errors import UserError, nearest
 
@@ -200,7 +200,9 @@ class Explorer(Section):
     title: str = "gigraph"
     """Shown as the page's title."""
     labels: dict[str, str] = {}
-    """Names of concepts, as `layer:concept: name`."""
+    """Names of concepts, as `layer:concept: name`; the explorer exports them as such a file."""
+    images_per_class: NonNegativeInt = 20
+    """Images of each class that get a graph of their own."""
 
 
 class Compute(Section):

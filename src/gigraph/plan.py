@@ -7,6 +7,7 @@ table is up to date exactly if the lineage stored in it is the one planned here.
 
 from __future__ import annotations
 
+import itertools
 import json
 from functools import cache, cached_property
 from pathlib import Path
@@ -255,6 +256,7 @@ class Plan:
             case "figures":
                 return {"pairs": self.pairs, "shards": len(self.shards)}
             case "explorer":
+                consecutive = list(itertools.pairwise(self.layers))
                 return {
                     **c.explorer.model_dump(),
                     **c.graph.model_dump(),
@@ -264,6 +266,12 @@ class Plan:
                     "model": c.model.source,
                     "class_output": c.attribution.class_output,
                     "drawn": self.drawn,
+                    "methods": c.methods,
+                    "pairs": [pair for pair in self.pairs if pair[1] == CLASSES or pair in consecutive],
+                    "shards": len(self.shards),
+                    "images": images["source"],
+                    "model_settings": self.model_settings,
+                    "preprocessing": c.preprocessing.model_dump(),
                 }
         raise ValueError(f"no stage {stage!r}")
 
