@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def open(folder: str | Path, method: str | None = None) -> Run:  # noqa: A001
+def open(folder: str | Path, method: str | None = None) -> Run:
     """Open a finished run (see `gigraph.api.Run`)."""
     from gigraph.api import Run
 

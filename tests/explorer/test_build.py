@@ -82,7 +82,9 @@ def test_edges_are_those_between_kept_concepts(site: Path, inputs: Inputs):
                 mean, se, support, ablation, _, weight, share = found[e["source"], e["target"]][2:]
                 assert np.float32(mean) == np.float32(e["mean"]) and np.float32(se) == np.float32(e["se"])
                 assert np.float32(ablation) == np.float32(e["ablation"]) and support == e["support"]
-                assert weight == pytest.approx(e["weight"]) and share == pytest.approx(e["mean"] / total, abs=1e-5)
+                assert weight == pytest.approx(e["weight"], abs=1e-5) and share == pytest.approx(
+                    e["mean"] / total, abs=1e-5
+                )
 
 
 def test_neighbour_lists_are_the_strongest_of_each_sign(site: Path, inputs: Inputs):

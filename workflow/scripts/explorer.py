@@ -4,7 +4,6 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from gigraph.config import CLASSES
 from gigraph.explorer import Inputs, build
 from gigraph.runtime import run
 

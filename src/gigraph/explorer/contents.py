@@ -110,7 +110,7 @@ def class_chunk(
 def _measures(edges: pl.DataFrame) -> list[list[Any]]:
     return [
         numbers(edges["mean"]), numbers(edges["se"]), edges["support"].to_list(), numbers(edges["ablation"]),
-        numbers(edges["ablation_se"]), numbers(edges["weight"]), shares(edges["share"]),
+        numbers(edges["ablation_se"]), shares(edges["weight"]), shares(edges["share"]),
     ]  # fmt: skip
 
 
@@ -255,7 +255,9 @@ def _stability(inputs: Inputs, layer: str) -> dict[int, list[float | None]]:
         if method == inputs.method and path.is_file():
             table = tables.read(path, ["concept", "stability", "chance"])
             values = (numbers(tables.numpy(table, name)) for name in ("stability", "chance"))
-            return {c: [s, z or 0] for c, s, z in zip(table["concept"].to_pylist(), *values, strict=True) if s is not None}
+            return {
+                c: [s, z or 0] for c, s, z in zip(table["concept"].to_pylist(), *values, strict=True) if s is not None
+            }
     return {}
 
 
@@ -446,8 +448,7 @@ def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading:
         return None
     (label,) = graph.classes.filter(pl.col("class") == inputs.shortcut["class"])["label"].to_list() or [-1]
     kept = {
-        (row["layer"], row["concept"]): row
-        for row in graph.kept.filter(pl.col("scope") == label).iter_rows(named=True)
+        (row["layer"], row["concept"]): row for row in graph.kept.filter(pl.col("scope") == label).iter_rows(named=True)
     }
     rows = []
     for key, parts in _aligned(graph, inputs).items():
@@ -485,10 +486,15 @@ def atlas_chunk(graph: Graph, inputs: Inputs, layer: str) -> Any:
     total = sum(graph.edges.filter(pl.col("scope") >= 0).group_by("scope").agg(pl.col("images").max())["images"])
     size = (pl.col("mean").abs() * pl.col("images")).alias("size")
     part = pl.col("size") / pl.col("size").sum()
-    measured = own.with_columns(size).sort("mean", "scope", descending=[True, False]).group_by("source").agg(
-        ((pl.col("mean") * pl.col("images")).sum() / max(total, 1)).alias("importance"),
-        (-(part * (part + 1e-300).log()).sum()).exp().alias("spread"),
-        pl.col("scope").filter(pl.col("mean") > 0).head(3).alias("classes"),
+    measured = (
+        own.with_columns(size)
+        .sort("mean", "scope", descending=[True, False])
+        .group_by("source")
+        .agg(
+            ((pl.col("mean") * pl.col("images")).sum() / max(total, 1)).alias("importance"),
+            (-(part * (part + 1e-300).log()).sum()).exp().alias("spread"),
+            pl.col("scope").filter(pl.col("mean") > 0).head(3).alias("classes"),
+        )
     )
     found = {row[0]: row[1:] for row in measured.iter_rows()}
     listed = []

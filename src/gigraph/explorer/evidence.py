@@ -145,9 +145,7 @@ def _plain(name: str, frame: pl.DataFrame) -> dict[str, Any]:
     if "method" in frame.columns and frame["method"].n_unique() == 1:
         frame = frame.drop("method")
     frame = frame.select(pl.exclude(pl.List, pl.Array))
-    columns = [
-        numbers(column) if column.dtype.is_float() else column.to_list() for column in frame.iter_columns()
-    ]
+    columns = [numbers(column) if column.dtype.is_float() else column.to_list() for column in frame.iter_columns()]
     return {
         "title": _words(Path(name).stem).capitalize(),
         "note": "",

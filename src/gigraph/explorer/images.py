@@ -123,6 +123,8 @@ def image_chunks(
     """
     from gigraph.explorer.contents import class_chunk
 
+    if images.is_empty():
+        return
     edges = _edges(graph, images, attributions)
     kept = _kept(graph, edges, images)
     by_image = edges.partition_by("scope", as_dict=True)

@@ -68,8 +68,8 @@ var gigraph = {SCHEMA: 2, views: {}};
   };
   g.percent = (value, digits = 0) => {
     if (!isNumber(value)) return "–";
-    const size = Math.abs(value) * 100, sign = value < 0 ? "−" : "";
-    return sign + size.toFixed(size && size < 0.95 && !digits ? 1 : digits) + "%";
+    const size = Math.abs(value) * 100, text = size.toFixed(size >= 0.05 && size < 0.95 && !digits ? 1 : digits);
+    return (value < 0 && +text ? "−" : "") + text + "%";
   };
   g.count = value => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
   g.plural = (n, one, many = one + "s") => g.count(n) + " " + (n === 1 ? one : many);
@@ -124,7 +124,7 @@ var gigraph = {SCHEMA: 2, views: {}};
   const shade = map => {
     const rows = map.split("/"), canvas = h("canvas", {width: rows[0].length, height: rows.length}), pen = canvas.getContext("2d");
     const pixels = pen.createImageData(canvas.width, canvas.height);
-    [...rows.join("")].forEach((digit, i) => { pixels.data[4 * i + 3] = 205 * (1 - Math.sqrt(parseInt(digit, 36) / 35)); });
+    [...rows.join("")].forEach((digit, i) => { pixels.data[4 * i + 3] = 178 * (1 - Math.sqrt(parseInt(digit, 36) / 35)); });
     pen.putImageData(pixels, 0, 0);
     return canvas;
   };

@@ -85,7 +85,7 @@
   // ---- the drawing ----
   g.draw = model => {
     const svg = s("svg", {class: "edges", "aria-hidden": true}), {scopes, rows, cover} = model, two = scopes[1];
-    const stage = h("div.stage" + (two ? ".two" : ""), svg,
+    const stage = h("div.stage" + (two ? ".pair" : ""), svg,
       h("div.row.tops", {role: "group", "aria-label": "Classes"}, h("div.gutter"),
         h("div.nodes", two ? ["A only", "shared", "B only"].map((title, i) => h("div.group", h("span.id", title), i !== 1 && pill(scopes[i / 2]))) : pill(scopes[0])), h("div.chips")),
       rows.map(({layer, groups, more}) => {
@@ -100,8 +100,8 @@
     const view = g.stage = {stage, scroller, svg, model, base, lit, hits, held: [], nodes: new Map(g.all(".node", stage).map(n => [n.dataset.key, n]))};
     let width = 0;
     view.place = () => {
-      if (!stage.isConnected) return;
       const room = scroller.clientWidth, narrow = room < 736;
+      if (!room) return; // not on the page, or behind the maximised card
       if (!width || narrow || width < 736) measure(view);
       width = room;
       const k = view.k = view.zoom || Math.max(narrow ? 0.9 : 0.62, Math.min(1, (room - 4) / stage.offsetWidth));

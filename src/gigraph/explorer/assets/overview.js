@@ -47,7 +47,7 @@
           section("Classes", "Share of each class’s images that the model recognises, and the class with which it shares most concepts.", classes()),
           h("div", section("Layers", ["From the decision down to the first layer; concepts by ", h("i", m.method), "."], stack()),
             m.pairs.length > 0 && section("Classes that share most", "Relevance that both classes draw from the same concepts, averaged over layers.",
-              h("ul.classes", m.pairs.slice(0, 8).map(([a, b, share]) => h("li", h("a", {href: g.link("compare", [g.slug(a), g.slug(b)])}, g.className(a), h("span.vs", "and"), g.className(b)), g.meter(share), h("span.value", g.percent(share)))))))),
+              h("ul.classes.pairs", m.pairs.slice(0, 8).map(([a, b, share]) => h("li", h("a", {href: g.link("compare", [g.slug(a), g.slug(b)])}, g.className(a), h("span.vs", "and"), g.className(b)), g.meter(share), h("span.value", g.percent(share)))))))),
         section("Concepts that many classes share", "By the number of classes among whose most relevant concepts they are. A concept’s face is its nearest patches.",
           m.layers.map((l, i) => [l, i, m.common[i].filter(c => c[1] > 1)]).reverse().map(([l, i, list]) => h("div.common", h("h3", l.name),
             list.length ? h("div.strip", list.map(([concept, n, tiles]) => face(i, [concept, tiles], `kept by ${n} of ${g.plural(total, "class", "classes")}`, `${n}/${total}`))) : h("p.note", "No concept is kept by two classes.")))),

@@ -48,7 +48,7 @@
 
   // Returns the nearest valid state and says what was wrong. A view's `takes` are the kinds of its arguments.
   const mend = ({view, args, params}) => {
-    const notes = [], home = note => [{view: "overview", args: [], params: {}}, note ? [note] : []];
+    const notes = [], home = note => [{view: "overview", args: [], params: {}, found: []}, note ? [note] : []];
     if (!g.views[view]) return home(view && `There is no view “${view}”; this is the overview.`);
     const takes = g.views[view].takes, found = [];
     for (let i = 0; i < takes.length; i++) {
