@@ -1,7 +1,7 @@
 """A new image on a finished graph: the data set's concepts in it, where they are, how they lead to the prediction.
 
 Nothing is built again. Of each layer the concepts, the centre and the calibrated penalty are read; the image runs
-through the same steps as those of the data set: lasso (Eq. 2), then GIG to the classes and between layers (Eqs. 3 to 7).
+through the same steps as those of the data set: lasso (Eq. 2), then GIG to classes and between layers (Eqs. 3 to 7).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gigraph.errors import UserError
 from gigraph.explorer.images import thumbnail
 from gigraph.gig import attribute, class_score, concept_score
 from gigraph.hashing import text_key
-from gigraph.images import decode
+from gigraph.images import Unreadable, decode
 from gigraph.lasso import lambda_max, lasso
 from gigraph.plan import Plan
 from gigraph.subject import Subject, as_device
@@ -53,6 +53,10 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise UserError(f"there is no image {path}; correct the path")
+        try:
+            decode(path, plan.config.images.max_pixels)
+        except Unreadable as error:
+            raise UserError(f"cannot read the image {path}: {error}; give another file") from None
     settings = plan.settings("attribution", source=plan.layers[0], target=CLASSES)
     subject = Subject(settings, plan.config.compute, plan.layers)
     concepts = {layer: _Concepts(plan, method, layer, subject.device) for layer in plan.layers}

@@ -140,7 +140,11 @@ def add_explained(site: Path, graph: Graph, folders: Sequence[Path], shapes: dic
         Height and width of each layer.
     """
     data = site / "data"
-    face = {tuple(map(int, key.split(":"))): tiles for key, tiles in read_chunk(data, "faces").items()}
+    face = {
+        (int(layer), int(concept)): tiles
+        for key, tiles in read_chunk(data, "faces").items()
+        for layer, _, concept in [key.partition(":")]
+    }
     entries = {entry[0]: entry for entry in read_chunk(data, "explained")}
     (site / "sheets" / "images").mkdir(parents=True, exist_ok=True)
     for folder in folders:

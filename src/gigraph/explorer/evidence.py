@@ -168,16 +168,18 @@ def _ablation(graph: Graph) -> dict[str, Any]:
         rows.append([title, len(part), *shares([agree]), None if r is None else round(r, 4)])
         step = max(1, len(part) // POINTS)
         panels.append([title, [list(p) for p in zip(numbers(gig[::step]), numbers(ablation[::step]), strict=True)]])
-    part: dict[str, Any] = {
+    found: dict[str, Any] = {
         "title": "GIG beside exact ablation",
         "note": "Each dot is a shown edge of one class: across, its mean GIG; up, the drop of the target when the "
         "source is deleted. On the dotted line both agree; orange dots disagree in sign.",
         "file": "METHOD/graph/edges.parquet",
     }
-    table = {"kind": "table", "head": ["pair", "edges", "same sign", "correlation"], "rows": rows}
-    return part | (
-        {"kinds": [{"kind": "points", "panels": panels}, table]} if rows else {"empty": "No edge was ablated."}
-    )
+    if rows:
+        table = {"kind": "table", "head": ["pair", "edges", "same sign", "correlation"], "rows": rows}
+        found["kinds"] = [{"kind": "points", "panels": panels}, table]
+    else:
+        found["empty"] = "No edge was ablated."
+    return found
 
 
 def _completeness(inputs: Inputs) -> Iterator[dict[str, Any]]:

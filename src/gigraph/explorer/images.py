@@ -185,9 +185,13 @@ def _kept(graph: Graph, edges: pl.DataFrame, images: pl.DataFrame) -> pl.DataFra
     """Return the concepts of each layer most relevant to each image's prediction; above the first only targets."""
     evaluated = edges.filter(pl.col("target_layer") != CLASSES).select("scope", "target_layer", "target").unique()
     own = edges.filter((pl.col("target_layer") == CLASSES) & (pl.col("source") >= 0) & (pl.col("mean") > 0))
-    ends = {"left_on": ["scope", "source_layer", "source"], "right_on": ["scope", "target_layer", "target"]}
+    left, right = ["scope", "source_layer", "source"], ["scope", "target_layer", "target"]
     first = own.filter(pl.col("source_layer") == graph.layers[0])
-    own = pl.concat([first, own.join(evaluated, **ends, how="semi")]) if len(graph.layers) > 1 else first
+    own = (
+        pl.concat([first, own.join(evaluated, left_on=left, right_on=right, how="semi")])
+        if len(graph.layers) > 1
+        else first
+    )
     return (
         own.sort(["scope", "mean", "source"], descending=[False, True, False])
         .group_by("scope", "source_layer", maintain_order=True)
