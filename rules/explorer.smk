@@ -46,6 +46,7 @@ rule explorer:
         results("classes.parquet"),
         results("layers.parquet"),
         results("rejected.parquet"),
+        results("selection.parquet"),
         results(f"{METHODS[0]}/graph/nodes.parquet"),
         results(f"{METHODS[0]}/graph/edges.parquet"),
         results(f"{METHODS[0]}/graph/kept.parquet"),
@@ -54,6 +55,16 @@ rule explorer:
         expand(
             results(f"{METHODS[0]}/exemplars/{{layer}}/exemplars.parquet"),
             layer=LAYERS,
+        ),
+        [
+            results(f"{METHODS[0]}/attributions/{source}--{target}/{shard}.parquet")
+            for source, target in PLAN.pairs
+            for shard in SHARDS
+        ],
+        expand(
+            results(f"{METHODS[0]}/coefficients/{{layer}}/{{shard}}.parquet"),
+            layer=LAYERS,
+            shard=SHARDS,
         ),
     output:
         results("explorer/index.html"),

@@ -4,4 +4,20 @@ An implementation of "Decompose the Model: Mechanistic Interpretability in Image
 Integrated Gradients (GIG)". The README maps each of the paper's equations to its function and its test.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gigraph.api import Run
+
 __version__ = "0.1.0"
+
+
+def open(folder: str | Path, method: str | None = None) -> Run:
+    """Open a finished run (see `gigraph.api.Run`)."""
+    from gigraph.api import Run
+
+    return Run(folder, method)

@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -268,7 +269,9 @@ class Explorer(Section):
     title: str = "gigraph"
     """Shown as the page's title."""
     labels: dict[str, str] = {}
-    """Names of concepts, as `layer:concept: name`."""
+    """Names of concepts, as `layer:concept: name`; the explorer exports them as such a file."""
+    images_per_class: NonNegativeInt = 20
+    """Images of each class that get a graph of their own."""
 
 
 class Compute(Section):

@@ -1,4 +1,4 @@
-"""Tiles that show a concept: a PFV's image cropped to its iERF, or an image lit where a concept is.
+"""Tiles that show a concept, a PFV's image cropped to its iERF; and maps of where a concept is in an image.
 
 Pure: images and maps are arrays; reading files and writing sheets is the scripts' work.
 """
@@ -101,10 +101,12 @@ def exemplar_tile(
     return lit.crop(box).resize((side, side), Image.Resampling.LANCZOS), box
 
 
-def localisation_tile(image: Image.Image, coefficients: np.ndarray, peak: float, side: int) -> Image.Image:
-    """Return the whole image lit where a concept's coefficients [h, w] are large, relative to `peak`."""
-    weights = np.clip(np.maximum(coefficients, 0) / max(peak, 1e-12), 0, 1)
-    return dim(image.resize((side, side), Image.Resampling.LANCZOS), np.sqrt(weights))
+def coefficient_map(indptr: np.ndarray, concepts: np.ndarray, values: np.ndarray, concept: int) -> np.ndarray:
+    """Return the coefficients of one concept at each position [P] from CSR rows."""
+    found = np.zeros(len(indptr) - 1)
+    hit = concepts == concept
+    found[np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[hit]] = values[hit]
+    return found
 
 
 def grid_of(values: np.ndarray, height: int, width: int) -> np.ndarray:

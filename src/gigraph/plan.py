@@ -7,6 +7,7 @@ and of its inputs' lineages. So a table is up to date exactly if the lineage sto
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from functools import cache, cached_property
@@ -347,6 +348,7 @@ class Plan:
             case "figures":
                 return {"pairs": self.pairs, "shards": len(self.shards)}
             case "explorer":
+                consecutive = list(itertools.pairwise(self.layers))
                 return {
                     **c.explorer.model_dump(),
                     **c.graph.model_dump(),
@@ -356,6 +358,12 @@ class Plan:
                     "model": c.model.source,
                     "class_output": c.attribution.class_output,
                     "drawn": self.drawn,
+                    "methods": c.methods,
+                    "pairs": [pair for pair in self.pairs if pair[1] == CLASSES or pair in consecutive],
+                    "shards": len(self.shards),
+                    "images": images["source"],
+                    "model_settings": self.model_settings,
+                    "preprocessing": c.preprocessing.model_dump(),
                 }
         raise ValueError(f"no stage {stage!r}")
 

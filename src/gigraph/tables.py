@@ -196,6 +196,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("column", pa.int32()),
         ]
     ),
+    # map: the concept's coefficients at the layer's positions in the image
     "localisation": pa.schema(
         [
             ("scope", pa.int32()),
@@ -205,9 +206,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("path", pa.string()),
             ("coefficient", pa.float32()),
             ("relevance", pa.float32()),
-            ("sheet", pa.string()),
-            ("row", pa.int32()),
-            ("column", pa.int32()),
+            ("map", pa.list_(pa.float32())),
         ]
     ),
     "fidelity": pa.schema(

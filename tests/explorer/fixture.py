@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from gigraph import tables
@@ -16,6 +18,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)>"
 RIGHT_TO_LEFT = "زيبرا \u202e(abc)"
 NAMES = ["cheetah", "leopard", HOSTILE, RIGHT_TO_LEFT, "🐝 bee & <b>moth</b>\u2028", "ghost"]
 LAYERS = {"layer1.0": 16, "layer2.1": 24, "layer3.1": 40, "layer4.0": 48}
+SIDES = {"layer1.0": 24, "layer2.1": 12, "layer3.1": 6, "layer4.0": 6}
 IMAGES = 8
 KEPT = 8
 TILE = 48
@@ -53,6 +56,12 @@ def write_results(
     def t(name: str, kind: str, columns: dict, **more: str) -> None:
         tables.write(folder / f"{name}.parquet", kind, columns, "abc", **more)
 
+    def plain_table(name: str, columns: dict) -> None:
+        path = folder / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns), path)
+
+    write_evaluation(plain_table, rng, list(layers))
     t("images", "images", {
         "image_id": ids, "path": paths, "label": truth, "class": [NAMES[k] for k in truth],
         "width": np.full(len(ids), 96),
@@ -76,11 +85,18 @@ def write_results(
         "best": [3, 4],
         "average_precision": [0.93, 0.4], "prevalence": [0.01, 0.01],
     })  # fmt: skip
+    t("selection", "selection", {"image_id": ids, "path": paths, "label": truth, "shard": np.zeros(len(ids))})
     kept = _kept(rng, layers, labels)
     t("kept", "kept", {key: [row[key] for row in kept] for key in tables.SCHEMAS["kept"].names})
     edges = _edges(rng, layers, labels, kept)
     t("edges", "edges", {key: [row[key] for row in edges] for key in tables.SCHEMAS["edges"].names})
     _nodes(t, layers, kept)
+    for layer, count in layers.items():
+        t(f"trees/{layer}", "tree", {
+            "node": np.arange(2 * count - 1), "size": np.full(2 * count - 1, 5),
+            "parent": [None, *(2 * (i // 2) for i in range(2 * count - 2))],
+            "concept": [None if i % 2 == 0 and i < 2 * count - 2 else i // 2 for i in range(2 * count - 1)],
+        })  # fmt: skip
     for layer, count in layers.items():
         vectors = rng.normal(size=(count, 12)).astype(np.float32)
         vectors[1] = vectors[0] * 1.1 + 0.01  # a duplicate
@@ -112,8 +128,79 @@ def write_results(
         nearest=NEAREST,
         tile=TILE,
         lineage="abc",
+        selection=folder / "selection.parquet",
+        attributions=_attributions(t, folder, rng, layers, ids, truth, predicted),
+        coefficients=_coefficients(t, folder, rng, layers, ids),
+        trees={layer: folder / f"trees/{layer}.parquet" for layer in layers},
+        evaluation=[("bisecting", folder / "evaluation")],
+        picture=lambda path: painter(*(int(part) for part in path.removesuffix(".png").split("/"))),
+        images_per_class=3,
+        explained=folder / "explained",
+        shortcut={"part": "tag", "class": "cheetah", "planted": 0.95, "elsewhere": 0.02},
         notes=["layer1.0: K capped at 16 so that concepts keep 4 members on average"],
     )
+
+
+def _attributions(t, folder, rng, layers, ids, truth, predicted) -> dict:
+    """Every image: to its label and its prediction, and to the first ten concepts of the next layer."""
+    found = {}
+    names = list(layers)
+    for index, layer in enumerate(names):
+        for target in [CLASSES, *names[index + 1 : index + 2]]:
+            columns: dict[str, list] = {name: [] for name in tables.SCHEMAS["attributions"].names}
+            for image, label, taken in zip(ids.tolist(), truth.tolist(), predicted.tolist(), strict=True):
+                for to in sorted({label, taken}) if target == CLASSES else range(10):
+                    sources = rng.permutation(layers[layer])[:12]
+                    values = rng.normal(0.02, 0.05, 12).astype(np.float32)
+                    row = (
+                        image,
+                        label,
+                        to,
+                        sources,
+                        values,
+                        0.01,
+                        -0.02,
+                        0.5,
+                        0.52,
+                        0.1,
+                        1e-3,
+                        np.abs(values).sum(),
+                        8,
+                    )
+                    for column, value in zip(columns.values(), row, strict=True):
+                        column.append(value)
+            t(f"attributions/{layer}--{target}", "attributions", columns)
+            found[layer, target] = [folder / f"attributions/{layer}--{target}.parquet"]
+    return found
+
+
+def _coefficients(t, folder, rng, layers, ids) -> dict:
+    for layer, count in layers.items():
+        side = SIDES[layer]
+        n = len(ids) * side**2
+        where = np.tile(np.arange(side**2), len(ids))
+        t(f"coefficients/{layer}", "coefficients", {
+            "image_id": np.repeat(ids, side**2), "y": where // side, "x": where % side,
+            "concepts": [rng.permutation(count)[:4] for _ in range(n)],
+            "values": [rng.normal(1, 1, 4).astype(np.float32) for _ in range(n)],
+            "rel_l2": np.full(n, 0.3), "gap": np.zeros(n),
+        })  # fmt: skip
+    return {layer: [folder / f"coefficients/{layer}.parquet"] for layer in layers}
+
+
+def write_evaluation(t, rng, names) -> None:
+    """Write long tables as the evaluation does, by their columns alone."""
+    x = np.linspace(0, 1, 11)
+    for layer in names:
+        many = 2 * len(x)
+        t(f"evaluation/layers/{layer}.curves", {
+            "method": ["bisecting"] * many, "layer": [layer] * many, "metric": ["insertion"] * 11 + ["deletion"] * 11,
+            "x": np.tile(x, 2), "value": np.concatenate([x**0.5, 1 - x**0.5]), "se": np.full(many, 0.02),
+        })  # fmt: skip
+    t("evaluation/measures", {
+        "method": ["bisecting", "random"] * len(names), "layer": np.repeat(names, 2).tolist(),
+        "metric": ["purity"] * 2 * len(names), "value": rng.uniform(size=2 * len(names)), "se": [0.01] * 2 * len(names),
+    })  # fmt: skip
 
 
 def kept_first(kept: list[dict], layer: str, scope: int) -> int:
@@ -251,25 +338,12 @@ def _pictures(folder, rng, kept, layer, truth, ids, paths, localised, painter) -
     tables.write(folder / "exemplars.parquet", "exemplars", exemplars, "abc")
     located: dict[str, list] = {name: [] for name in tables.SCHEMAS["localisation"].names}
     for scope in sorted({row["scope"] for row in mine if row["scope"] >= 0}) if localised else []:
-        name = f"sheets/class-{scope:05d}.webp"
         chosen = [row["concept"] for row in mine if row["scope"] == scope]
-        page = Image.new("RGB", (4 * TILE, len(chosen) * TILE))
-        for row, concept in enumerate(chosen):
+        for concept in chosen:
             for rank, image in enumerate(np.flatnonzero(truth == scope)[:4]):
-                page.paste(tile(image).resize((TILE, TILE)), (rank * TILE, row * TILE))
-                values = (
-                    scope,
-                    concept,
-                    rank,
-                    ids[image],
-                    paths[image],
-                    1.5 - 0.1 * rank,
-                    0.2 - 0.01 * rank,
-                    name,
-                    row,
-                    rank,
-                )
+                where = np.zeros(SIDES[layer] ** 2, np.float32)
+                where[rank] = 1.5 - 0.1 * rank
+                values = scope, concept, rank, ids[image], paths[image], where[rank], 0.2 - 0.01 * rank, where
                 for key, value in zip(located, values, strict=True):
                     located[key].append(value)
-        page.save(folder / name, quality=80, method=0)
     tables.write(folder / "localisation.parquet", "localisation", located, "abc")

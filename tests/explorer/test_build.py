@@ -82,7 +82,9 @@ def test_edges_are_those_between_kept_concepts(site: Path, inputs: Inputs):
                 mean, se, support, ablation, _, weight, share = found[e["source"], e["target"]][2:]
                 assert np.float32(mean) == np.float32(e["mean"]) and np.float32(se) == np.float32(e["se"])
                 assert np.float32(ablation) == np.float32(e["ablation"]) and support == e["support"]
-                assert weight == pytest.approx(e["weight"]) and share == pytest.approx(e["mean"] / total, abs=1e-5)
+                assert weight == pytest.approx(e["weight"], abs=1e-5) and share == pytest.approx(
+                    e["mean"] / total, abs=1e-5
+                )
 
 
 def test_neighbour_lists_are_the_strongest_of_each_sign(site: Path, inputs: Inputs):
@@ -199,7 +201,9 @@ def app_size(site: Path) -> int:
     return sum(path.stat().st_size for path in [site / "index.html", *(site / "app").iterdir()])
 
 
-@pytest.mark.xfail(strict=True, reason="the app is about 87 KB as it is written; 26 KB packed")
+@pytest.mark.xfail(
+    strict=True, reason="six views take 82 KB without comments and white space; the three before took 71 KB"
+)
 def test_the_app_is_within_its_budget(site: Path):
     assert app_size(site) <= 60_000
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from gigraph import tables
+from gigraph.attributions import Decompositions, rows
 from gigraph.config import CLASSES
-from gigraph.gig import Batch, Decomposition, attribute, class_score, concept_score
+from gigraph.gig import Batch, attribute, class_score, concept_score
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device, check_finite
 from gigraph.targets import class_targets, concept_targets
@@ -25,7 +26,7 @@ def main(args: Namespace) -> None:
     ids = tables.numpy(coefficients, "image_id")[::positions]
     selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
     labels = np.array([selection[i]["label"] for i in ids.tolist()], np.int64)
-    decompositions = _Decompositions(coefficients, positions, subject.device)
+    decompositions = Decompositions(coefficients, positions, subject.device)
     vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
     beta = as_device(tables.beta(args.centre), subject.device)
     start = torch.zeros_like(beta) if settings["baseline"] == "zero" else beta
@@ -37,7 +38,7 @@ def main(args: Namespace) -> None:
     segment = subject.segment(source, target)
     batch = Batch(subject.path_points(source))
     smooth = subject.network.smooth(source, target)
-    rows: list[dict] = []
+    table: list[dict] = []
     sweep = subject.images(settings["images"], ids, [selection[i]["path"] for i in ids.tolist()])
     for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
         with torch.inference_mode():
@@ -71,41 +72,23 @@ def main(args: Namespace) -> None:
                 len(exact),
             )
         for i, one in enumerate(found):
-            new = _rows(ids[part][i], labels[part][i], to[i], at_x[i], one, settings["top_sources"])
+            new = rows(ids[part][i], labels[part][i], to[i], at_x[i], one, settings["top_sources"])
             known = deviation[i].tolist() if i in deviation else [None] * len(new)
-            rows += [{**row, "deviation": value} for row, value in zip(new, known, strict=True)]
-    columns = {key: [row[key] for row in rows] for key in tables.SCHEMAS["attributions"].names}
+            table += [{**row, "deviation": value} for row, value in zip(new, known, strict=True)]
+    columns = {key: [row[key] for row in table] for key in tables.SCHEMAS["attributions"].names}
     tables.write(args.attributions, "attributions", columns, args.lineage)
-    if rows:
+    if table:
         error = np.abs(columns["completeness_error"]) / np.maximum(columns["total_absolute"], 1e-30)
         log.info(
             "%d images x targets: completeness error over sum |GIG| median %.1e, largest %.1e; steps at most %d",
-            len(rows), np.median(error), error.max(), max(columns["steps"]),
+            len(table), np.median(error), error.max(), max(columns["steps"]),
         )  # fmt: skip
         missed = int((error > settings["tolerance"]).sum())
         if missed:
             log.info(
                 "note: %s to %s: %d of %d stay above attribution.tolerance after attribution.max_steps",
-                source, target, missed, len(rows),
+                source, target, missed, len(table),
             )  # fmt: skip
-
-
-class _Decompositions:
-    """The images' coefficients, made dense for a batch of them at a time."""
-
-    def __init__(self, coefficients, positions: int, device) -> None:
-        self.indptr, self.concepts = tables.csr(coefficients, "concepts")
-        self.values = tables.csr(coefficients, "values")[1]
-        self.positions, self.device = positions, device
-
-    def __call__(self, images: slice) -> list[Decomposition]:
-        return [self._one(image) for image in range(images.start, images.stop)]
-
-    def _one(self, image: int) -> Decomposition:
-        pointer = self.indptr[image * self.positions : (image + 1) * self.positions + 1]
-        inside = slice(pointer[0], pointer[-1])
-        parts = (pointer - pointer[0], self.concepts[inside], self.values[inside])
-        return Decomposition.from_csr(*(as_device(part, self.device) for part in parts))
 
 
 def _concept_targets(paths: list[str], labels, ids, total: int, settings) -> np.ndarray:
@@ -124,30 +107,6 @@ def _concept_targets(paths: list[str], labels, ids, total: int, settings) -> np.
         settings["class_targets"] + settings["top_targets"],
         total,
     )
-
-
-def _rows(image: int, label: int, targets, at_x, one, top: int) -> list[dict]:
-    """Return the table rows of one image, with the strongest `top` sources of each target in falling |GIG|."""
-    values = one.values.cpu().numpy().astype(np.float64)
-    concepts = one.concepts.cpu().numpy()
-    order = np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]
-    numbers = zip(
-        targets.tolist(), at_x.tolist(), one.at_concepts.tolist(), one.at_baseline.tolist(),
-        one.completeness_error.tolist(), one.total_absolute.tolist(), one.steps.tolist(), strict=True,
-    )  # fmt: skip
-    rows = []
-    for t, (target, x, at_concepts, at_baseline, error, total, steps) in enumerate(numbers):
-        kept = values[t, order[t]]
-        rows.append(
-            {
-                "image_id": int(image), "label": int(label), "target": target,
-                "sources": concepts[order[t]].tolist(), "values": kept.tolist(),
-                "remainder": float(values[t].sum() - kept.sum()), "error": x - at_concepts,
-                "at_x": x, "at_concepts": at_concepts, "at_baseline": at_baseline,
-                "completeness_error": error, "total_absolute": total, "steps": steps,
-            }
-        )  # fmt: skip
-    return rows
 
 
 def _deviation(values, exact):

@@ -1,4 +1,4 @@
-"""Picture one layer's kept concepts: their nearest PFVs cropped to the iERF, and where they are in images."""
+"""Picture one layer's kept concepts: their nearest PFVs cropped to the iERF; and say where they are in images."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 from gigraph import tables
 from gigraph.contribution import receptive_fields
 from gigraph.images import decode
-from gigraph.pictures import exemplar_tile, grid_of, localisation_tile, sheet
+from gigraph.pictures import coefficient_map, exemplar_tile, sheet
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
 
@@ -26,7 +26,7 @@ def main(args: Namespace) -> None:
     kept = tables.read(args.kept).to_pylist()
     concepts = sorted({row["concept"] for row in kept})
     exemplars = _exemplars(args, subject, concepts, sheets)
-    localisation = _localisation(args, subject, kept, sheets)
+    localisation = _localisation(args, subject, kept)
     tables.write(args.exemplars, "exemplars", exemplars, args.lineage)
     tables.write(args.localisation, "localisation", localisation, args.lineage)
     log.info(
@@ -88,12 +88,11 @@ def _exemplars(args, subject, concepts, sheets):
     return columns
 
 
-def _localisation(args, subject, kept, sheets):
-    """Show each class's kept concepts on the images of the class where they matter most."""
+def _localisation(args, subject, kept):
+    """Say where each class's kept concepts are in the images of the class where they matter most."""
     settings, layer = args.settings, subject.layers[args.settings["layer"]]
-    side, folder, count = settings["tile"], Path(settings["images"]), settings["localised"]
     relevance = _relevance(args.attributions)
-    selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
+    paths = {row["image_id"]: row["path"] for row in tables.read(args.selection, ["image_id", "path"]).to_pylist()}
     coefficients = tables.read(args.coefficients)
     start = {
         image: i * layer.positions
@@ -101,37 +100,21 @@ def _localisation(args, subject, kept, sheets):
     }
     indptr, active = tables.csr(coefficients, "concepts")
     values = tables.csr(coefficients, "values")[1]
-
-    def maps(image: int, concept: int) -> np.ndarray:
-        found = np.zeros(layer.positions)
-        pointer = indptr[start[image] : start[image] + layer.positions + 1]
-        inside = slice(pointer[0], pointer[-1])
-        hit = active[inside] == concept
-        position = np.repeat(np.arange(layer.positions), np.diff(pointer))[hit]
-        found[position] = values[inside][hit]
-        return grid_of(found, layer.height, layer.width)
-
     columns = {name: [] for name in tables.SCHEMAS["localisation"].names}
-    for scope in sorted({row["scope"] for row in kept if row["scope"] >= 0}):
-        page, name = [], f"sheets/class-{scope:05d}.webp"
-        for row in (row for row in kept if row["scope"] == scope):
-            concept = row["concept"]
-            ranked = sorted(relevance.get((scope, concept), []), reverse=True)[:count]
-            fields = [maps(image, concept) for _, image in ranked]
-            peak = max((field.max() for field in fields), default=0)
-            tiles = []
-            for rank, ((value, image), field) in enumerate(zip(ranked, fields, strict=True)):
-                path = selection[image]["path"]
-                shown = subject.preprocessing.display(decode(folder / path, sys.maxsize))
-                tiles.append(localisation_tile(shown, field, peak, side))
-                values_of = {
-                    "scope": scope, "concept": concept, "rank": rank, "image_id": image, "path": path,
-                    "coefficient": field.max(), "relevance": value, "sheet": name, "row": len(page), "column": rank,
-                }  # fmt: skip
-                for key, one in values_of.items():
-                    columns[key].append(one)
-            page.append(tiles)
-        sheet(page, count, side).save(sheets.parent / name, quality=80, method=4)
+    for row in sorted(kept, key=lambda row: (row["scope"], row["rank"])):
+        if row["scope"] < 0:
+            continue
+        ranked = sorted(relevance.get((row["scope"], row["concept"]), []), reverse=True)[: settings["localised"]]
+        for rank, (value, image) in enumerate(ranked):
+            pointer = indptr[start[image] : start[image] + layer.positions + 1]
+            inside = slice(pointer[0], pointer[-1])
+            where = coefficient_map(pointer - pointer[0], active[inside], values[inside], row["concept"])
+            values_of = {
+                "scope": row["scope"], "concept": row["concept"], "rank": rank, "image_id": image,
+                "path": paths[image], "coefficient": where.max(), "relevance": value, "map": where.astype(np.float32),
+            }  # fmt: skip
+            for key, one in values_of.items():
+                columns[key].append(one)
     return columns
 
 

@@ -1,5 +1,6 @@
 """Build the explorer: a static site of the graph that opens by double click."""
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ def main(args: Namespace) -> None:
     method = settings["method"]
     graph, layers = root / method / "graph", settings["layers"]
     alignment = root / method / "evaluation" / "alignment.parquet"
+    shards = range(settings["shards"])
     build(
         Inputs(
             images=root / "images.parquet",
@@ -34,9 +36,43 @@ def main(args: Namespace) -> None:
             tile=settings["tile"],
             lineage=args.lineage,
             notes=_notes(root / "logs"),
+            selection=root / "selection.parquet",
+            attributions={
+                (source, target): [
+                    root / method / "attributions" / f"{source}--{target}" / f"{shard}.parquet" for shard in shards
+                ]
+                for source, target in settings["pairs"]
+            },
+            coefficients={
+                layer: [root / method / "coefficients" / layer / f"{shard}.parquet" for shard in shards]
+                for layer in layers
+            },
+            trees={layer: root / method / "concepts" / f"{layer}.tree.parquet" for layer in layers},
+            evaluation=[(name, root / name / "evaluation") for name in settings["methods"]],
+            picture=_opener(settings),
+            images_per_class=settings["images_per_class"],
+            explained=root / method / "explained",
+            shortcut=_shortcut() if settings["drawn"] else None,
         ),
         Path(args.index).parent,
     )
+
+
+def _opener(settings):
+    """Return a function that opens an image as the network sees it."""
+    from gigraph.images import Preprocessing, decode
+    from gigraph.models import preset_of
+
+    preset = preset_of(settings["model_settings"]["source"], settings["model_settings"]["weights"])
+    preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
+    return lambda path: preprocessing.display(decode(Path(settings["images"]) / path, sys.maxsize))
+
+
+def _shortcut():
+    """Return what was planted into the drawn world."""
+    from gigraph.menagerie.scene import TAGGED_CHEETAHS, TAGGED_OTHERS
+
+    return {"part": "tag", "class": "cheetah", "planted": TAGGED_CHEETAHS, "elsewhere": TAGGED_OTHERS}
 
 
 def _notes(logs: Path) -> list[str]:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import html
 import shutil
 import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import polars as pl
+from rcssmin import cssmin
+from rjsmin import jsmin
+
+from gigraph import tables
 from gigraph.errors import UserError
 from gigraph.explorer import contents
-from gigraph.explorer.chunks import write_chunk
+from gigraph.explorer.chunks import read_chunk, write_chunk
+from gigraph.explorer.evidence import evidence
 from gigraph.explorer.graph import Graph
+from gigraph.explorer.images import entry_of, image_chunks, shown_images, write_pictures
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import open_album, small_faces
 
 ASSETS = Path(__file__).parent / "assets"
+SHORTEN = {".js": jsmin, ".css": cssmin}
 PARTS = {"index.html", "app", "data", "sheets"}
 """Everything that a site consists of."""
 
@@ -52,9 +63,7 @@ def build(inputs: Inputs, out: Path) -> None:
 def _write(inputs: Inputs, site: Path) -> None:
     data = site / "data"
     data.mkdir()
-    shutil.copytree(ASSETS, site / "app", ignore=shutil.ignore_patterns("index.html", "__pycache__"))
-    page = (ASSETS / "index.html").read_text(encoding="utf-8")
-    (site / "index.html").write_text(page.replace("{title}", html.escape(inputs.title)), encoding="utf-8")
+    write_app(site, inputs.title)
     graph = Graph.read(inputs)
     albums = [
         open_album(inputs.exemplars.get(layer, Path()), index, inputs.tile, site)
@@ -65,14 +74,90 @@ def _write(inputs: Inputs, site: Path) -> None:
         for index, album in enumerate(albums)
         for concept, tiles in small_faces(album, index, inputs.tile, site).items()
     }
+    shapes = shapes_of(inputs.layers)
+    images = shown_images(inputs)
+    paths = dict(images.select("image_id", "path").iter_rows())
+    for album in albums:
+        paths |= dict(album.localisation.select("image_id", "path").iter_rows())
+    places = write_pictures(inputs, paths, site)
+    located = contents.localised(graph, albums, shapes, places)
     kept, edges = (t.partition_by("scope", as_dict=True) for t in (graph.kept, graph.edges))
     for label in sorted(graph.classes["label"].to_list()):
         if (label,) not in kept:
             continue
         own = edges.get((label,), graph.edges.head(0))
         write_chunk(data, f"class/{label}", contents.class_chunk(graph, kept[label,], own, label, face))
-        write_chunk(data, f"near/{label}", contents.near_chunk(graph, kept[label,], own, label, albums))
+        write_chunk(data, f"near/{label}", contents.near_chunk(graph, kept[label,], own, located.get(label, {})))
+    listed: dict[int, list[Any]] = defaultdict(list)
+    for row, chunk in image_chunks(graph, images, inputs.attributions, inputs.coefficients, shapes, face):
+        place = places.get(row["image_id"])
+        write_chunk(data, f"image/{row['image_id']}", {**chunk, "picture": place})
+        listed[row["label"]].append(entry_of(row, place))
+    for label, entries in listed.items():
+        write_chunk(data, f"images/{label}", entries)
+    for index, layer in enumerate(graph.layers):
+        write_chunk(data, f"atlas/{index}", contents.atlas_chunk(graph, inputs, layer))
     cards = contents.concept_chunks(graph, inputs, albums)
     for name, chunk in cards.items():
         write_chunk(data, name, chunk)
-    write_chunk(data, "meta", contents.meta_chunk(graph, inputs, albums, face, list(cards)))
+    write_chunk(data, "evidence", evidence(graph, inputs))
+    write_chunk(data, "faces", {f"{index}:{concept}": tiles for (index, concept), tiles in face.items()})
+    write_chunk(data, "meta", contents.meta_chunk(graph, inputs, albums, face, list(cards), set(listed)))
+    write_chunk(data, "explained", [])
+    if inputs.explained is not None and inputs.explained.is_dir():
+        add_explained(site, graph, sorted(inputs.explained.iterdir()), shapes)
+
+
+def write_app(site: Path, title: str) -> None:
+    """Write the page and its program, without the comments and white space of the sources."""
+    (site / "app").mkdir()
+    for path in sorted(ASSETS.iterdir()):
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".html":
+            (site / path.name).write_text(text.replace("{title}", html.escape(title)), encoding="utf-8")
+        elif path.suffix in SHORTEN:
+            (site / "app" / path.name).write_text(SHORTEN[path.suffix](text), encoding="utf-8")
+
+
+def shapes_of(layers: Path) -> dict[str, tuple[int, int]]:
+    """Return height and width of each layer."""
+    rows = tables.read(layers, ["layer", "height", "width"]).to_pylist()
+    return {row["layer"]: (row["height"], row["width"]) for row in rows}
+
+
+def add_explained(site: Path, graph: Graph, folders: Sequence[Path], shapes: dict[str, tuple[int, int]]) -> None:
+    """Add images that were explained on the finished graph to a site, without building it again.
+
+    Parameters
+    ----------
+    site : Path
+        The folder of the site.
+    graph : Graph
+        The run's layers.
+    folders : sequence of Path
+        One folder per image, as `gigraph.explain` writes them.
+    shapes : dict
+        Height and width of each layer.
+    """
+    data = site / "data"
+    face = {
+        (int(layer), int(concept)): tiles
+        for key, tiles in read_chunk(data, "faces").items()
+        for layer, _, concept in [key.partition(":")]
+    }
+    entries = {entry[0]: entry for entry in read_chunk(data, "explained")}
+    (site / "sheets" / "images").mkdir(parents=True, exist_ok=True)
+    for folder in folders:
+        images = pl.DataFrame(pl.from_arrow(tables.read(folder / "image.parquet")))
+        attributions = {
+            (source, target): [path]
+            for path in sorted((folder / "attributions").iterdir())
+            for source, target in [path.stem.split("--")]
+        }
+        coefficients = {path.stem: [path] for path in sorted((folder / "coefficients").iterdir())}
+        for row, chunk in image_chunks(graph, images, attributions, coefficients, shapes, face):
+            name = str(row["image_id"])
+            shutil.copyfile(folder / "picture.webp", site / "sheets" / "images" / f"{name}.webp")
+            write_chunk(data, f"image/{name}", {**chunk, "picture": name})
+            entries[name] = entry_of(row, name)
+    write_chunk(data, "explained", list(entries.values()))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the chunks' layout; the page refuses data of another one."""
 
 
@@ -47,3 +47,9 @@ def shares(values: Any) -> list[float | None]:
 def rows(*columns: Sequence[Any]) -> list[list[Any]]:
     """Return columns as a list of rows."""
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def read_chunk(folder: Path, name: str) -> Any:
+    """Read a chunk back."""
+    text = (folder / f"{name.replace('/', '-')}.js").read_text(encoding="utf-8")
+    return json.loads("[" + text.removeprefix("gigraph.chunk(").rstrip().removesuffix(");") + "]")[1]

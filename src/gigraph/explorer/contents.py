@@ -8,12 +8,20 @@ relevances are the tables' float32 numbers, not rounded; shares of a target are 
 ``class/C``        the kept concepts of class label C and the edges between them
 ``near/C``         neighbours and localisation of those concepts on the images of the class
 ``concepts/L/G``   the cards of concepts 32 G ... 32 G + 31 of layer L, with neighbours over the whole dataset
+``atlas/L``        every concept of layer L, and its split tree
+``images/C``       the images of class C that have a graph: [id, picture, path, predicted, probability]
+``image/I``        the graph of image I (`gigraph.explorer.images`)
+``explained``      images explained later, listed as in ``images/C``
+``evidence``       the evaluation (`gigraph.explorer.evidence`)
+``faces``          tiles of each concept; for `gigraph explain`, the page does not read it
 =================  =====================================================================================
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +31,7 @@ from gigraph import tables
 from gigraph.config import CLASSES
 from gigraph.explorer.chunks import numbers, rows, shares
 from gigraph.explorer.graph import Graph, frame
+from gigraph.explorer.images import Place, encode_map
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import FACE, Album, Tile
 
@@ -41,7 +50,9 @@ Key = tuple[int, int]  # layer index, concept
 # --- one class ----------------------------------------------------------------------------------------------
 
 
-def class_chunk(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, label: int, face: dict[Key, list[Tile]]) -> Any:
+def class_chunk(
+    graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, label: int, face: Mapping[Key, list[Tile]]
+) -> Any:
     """Return the graph of one class.
 
     Parameters
@@ -99,7 +110,7 @@ def class_chunk(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, label: in
 def _measures(edges: pl.DataFrame) -> list[list[Any]]:
     return [
         numbers(edges["mean"]), numbers(edges["se"]), edges["support"].to_list(), numbers(edges["ablation"]),
-        numbers(edges["ablation_se"]), numbers(edges["weight"]), shares(edges["share"]),
+        numbers(edges["ablation_se"]), shares(edges["weight"]), shares(edges["share"]),
     ]  # fmt: skip
 
 
@@ -117,24 +128,34 @@ def _into(edges: pl.DataFrame) -> dict[int, list[Any]]:
     return found
 
 
-def near_chunk(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, label: int, albums: list[Album]) -> Any:
+def near_chunk(
+    graph: Graph,
+    kept: pl.DataFrame,
+    edges: pl.DataFrame,
+    located: Mapping[Key, list[Any]],
+) -> Any:
     """Return neighbours and localisation of a class's kept concepts, under ``layer index:concept``."""
     chunk: dict[str, Any] = {}
     lists = neighbours(graph, kept, edges)
-    for index, layer in enumerate(graph.layers):
-        where = albums[index].localisation.filter(pl.col("scope") == label)
-        located: dict[int, list[Any]] = defaultdict(list)
-        for row, coefficient, relevance in zip(
-            where.iter_rows(named=True),
-            numbers(where["coefficient"]),
-            numbers(where["relevance"]),
-            strict=True,
-        ):
-            tile = albums[index].tile(row["sheet"], row["row"], row["column"])
-            located[row["concept"]].append([tile, row["path"], coefficient, relevance])
-        for concept in kept.filter(pl.col("layer") == layer)["concept"].unique().to_list():
-            chunk[f"{index}:{concept}"] = {**lists[index, concept], "located": located.get(concept, [])}
+    for (index, concept), entry in lists.items():
+        chunk[f"{index}:{concept}"] = {**entry, "located": located.get((index, concept), [])}
     return dict(sorted(chunk.items()))
+
+
+def localised(
+    graph: Graph, albums: list[Album], shapes: Mapping[str, tuple[int, int]], places: Mapping[int, Place]
+) -> dict[int, dict[Key, list[Any]]]:
+    """Return where concepts are in images of each class: [picture, path, coefficient, GIG to the class, map]."""
+    found: dict[int, dict[Key, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for index, layer in enumerate(graph.layers):
+        table = albums[index].localisation
+        columns = numbers(table["coefficient"]), numbers(table["relevance"])
+        for row, coefficient, relevance in zip(table.iter_rows(named=True), *columns, strict=True):
+            where = encode_map(np.array(row["map"]), *shapes[layer])
+            found[row["scope"]][index, row["concept"]].append(
+                [places.get(row["image_id"]), row["path"], coefficient, relevance, where]
+            )
+    return found
 
 
 def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Key, Any]:
@@ -197,6 +218,7 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[st
     chunks: dict[str, Any] = {}
     for index, layer in enumerate(graph.layers):
         album = albums[index]
+        stable = _stability(inputs, layer)
         pictured = set(graph.pictured(layer))
         relevance = _class_relevance(graph, layer)
         exemplars: dict[int, list[Any]] = defaultdict(list)
@@ -220,9 +242,23 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[st
                 "size": row["size"], "cohesion": row["cohesion"], "low": row["low"], "twin": row["twin"],
                 "relevance": relevance.get(concept, []), "exemplars": exemplars.get(concept, []),
                 "near": lists.get((index, concept)),
+                "stable": stable.get(concept),
             }  # fmt: skip
             chunks.setdefault(f"concepts/{index}/{concept // GROUP}", {})[str(concept)] = card
     return chunks
+
+
+def _stability(inputs: Inputs, layer: str) -> dict[int, list[float | None]]:
+    """Return [stability, stability by chance] of each concept, where the evaluation measured it."""
+    for method, folder in inputs.evaluation:
+        path = folder / "layers" / f"{layer}.stability.parquet"
+        if method == inputs.method and path.is_file():
+            table = tables.read(path, ["concept", "stability", "chance"])
+            values = (numbers(tables.numpy(table, name)) for name in ("stability", "chance"))
+            return {
+                c: [s, z or 0] for c, s, z in zip(table["concept"].to_pylist(), *values, strict=True) if s is not None
+            }
+    return {}
 
 
 def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
@@ -280,7 +316,12 @@ def _twins(concept: np.ndarray, vectors: np.ndarray, block: int = 1024) -> list[
 
 
 def meta_chunk(
-    graph: Graph, inputs: Inputs, albums: list[Album], face: dict[Key, list[Tile]], groups: list[str]
+    graph: Graph,
+    inputs: Inputs,
+    albums: list[Album],
+    face: dict[Key, list[Tile]],
+    groups: list[str],
+    pictured: set[int],
 ) -> Any:
     """Return what every view needs, and the overview."""
     from gigraph import __version__
@@ -302,6 +343,9 @@ def meta_chunk(
         "title": inputs.title,
         "method": inputs.method,
         "lineage": inputs.lineage,
+        "graph": (tables.lineage_of(inputs.edges) or "")[:16],
+        "pictured": int(bool(pictured)),
+        "truth": _verdict(graph, inputs, face),
         "top": inputs.top,
         "shared": inputs.shared,
         "images": len(images),
@@ -318,6 +362,7 @@ def meta_chunk(
                 scopes.get(label, 0),
                 overlap.get(label, []),
                 first.get(label, []),
+                int(label in pictured),
             ]
             for label, name in graph.classes.iter_rows()
         ],
@@ -395,6 +440,88 @@ def _aligned(graph: Graph, inputs: Inputs) -> dict[str, list[list[Any]]]:
         if row["layer"] in graph.layers:
             found[f"{graph.layers.index(row['layer'])}:{row['best']}"].append([row["part"], ap, prevalence])
     return dict(found)
+
+
+def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading: int = 3) -> dict[str, Any] | None:
+    """Return whether concepts that detect the planted shortcut are among the class's first `leading` causes."""
+    if inputs.shortcut is None:
+        return None
+    (label,) = graph.classes.filter(pl.col("class") == inputs.shortcut["class"])["label"].to_list() or [-1]
+    kept = {
+        (row["layer"], row["concept"]): row for row in graph.kept.filter(pl.col("scope") == label).iter_rows(named=True)
+    }
+    rows = []
+    for key, parts in _aligned(graph, inputs).items():
+        index, concept = map(int, key.split(":"))
+        for part, precision, _ in parts:
+            if part == inputs.shortcut["part"] and precision >= ALIGNED:
+                own = kept.get((graph.layers[index], concept), {})
+                tiles = face.get((index, concept), [])
+                rows.append([index, concept, precision, own.get("rank"), *shares([own.get("share") or 0]), tiles])
+    found = any(row[3] is not None and row[3] < leading for row in rows)
+    rows = [row for row in rows if row[3] is not None or not found]
+    return {**inputs.shortcut, "label": label, "found": found, "rows": sorted(rows)} if label >= 0 else None
+
+
+# --- the atlas ----------------------------------------------------------------------------------------------
+
+
+def atlas_chunk(graph: Graph, inputs: Inputs, layer: str) -> Any:
+    """Return every concept of a layer.
+
+    Returns
+    -------
+    dict
+        ``rows``: [concept, importance, spread, members, cohesion, labels of the up to three classes it raises
+        most]. Importance is its mean relevance to each image's own class over all attributed images, spread the
+        exponential of the entropy of its |relevance| over classes. ``tree``: the split tree in preorder, concepts
+        as leaves and -1 for splits, or null.
+    """
+    own = graph.edges.filter(
+        (pl.col("source_layer") == layer)
+        & (pl.col("target_layer") == CLASSES)
+        & (pl.col("scope") == pl.col("target"))
+        & (pl.col("source") >= 0)
+    ).select("source", "scope", pl.col("mean").cast(pl.Float64), "images")
+    total = sum(graph.edges.filter(pl.col("scope") >= 0).group_by("scope").agg(pl.col("images").max())["images"])
+    size = (pl.col("mean").abs() * pl.col("images")).alias("size")
+    part = pl.col("size") / pl.col("size").sum()
+    measured = (
+        own.with_columns(size)
+        .sort("mean", "scope", descending=[True, False])
+        .group_by("source")
+        .agg(
+            ((pl.col("mean") * pl.col("images")).sum() / max(total, 1)).alias("importance"),
+            (-(part * (part + 1e-300).log()).sum()).exp().alias("spread"),
+            pl.col("scope").filter(pl.col("mean") > 0).head(3).alias("classes"),
+        )
+    )
+    found = {row[0]: row[1:] for row in measured.iter_rows()}
+    listed = []
+    table = tables.read(inputs.concepts[layer], ["concept", "size", "cohesion"])
+    cohesion = numbers(tables.numpy(table, "cohesion"))
+    for concept, members, one in zip(table["concept"].to_pylist(), table["size"].to_pylist(), cohesion, strict=True):
+        importance, spread, classes = found.get(concept, (0.0, 0.0, []))
+        short = None if one is None else round(one, 4)
+        listed.append([concept, float(f"{importance:.5g}"), round(spread, 3), members, short, classes])
+    return {"rows": listed, "tree": _preorder(inputs.trees.get(layer))}
+
+
+def _preorder(path: Path | None) -> list[int] | None:
+    """Return a split tree in preorder: concepts as leaves, -1 for splits."""
+    if path is None or not path.is_file():
+        return None
+    table = tables.read(path, ["node", "parent", "concept"]).to_pylist()
+    children: dict[int | None, list[int]] = defaultdict(list)
+    for row in table:
+        children[row["parent"]].append(row["node"])
+    concept = {row["node"]: row["concept"] for row in table}
+    order, stack = [], children[None][::-1]
+    while stack:
+        node = stack.pop()
+        order.append(-1 if concept[node] is None else concept[node])
+        stack += children[node][::-1]
+    return order if len(order) > 1 else None
 
 
 def _common(graph: Graph, index: int, face: dict[Key, list[Tile]], count: int = 8) -> list[list[Any]]:

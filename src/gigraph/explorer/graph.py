@@ -45,11 +45,7 @@ class Graph:
         UserError
             If a table cannot be read or is of another version.
         """
-        edges = frame(inputs.edges, "edges")
-        total = pl.col("mean").cast(pl.Float64).abs().sum().over(TARGET)
-        edges = edges.with_columns(total.alias("total"))
-        share = pl.when(pl.col("total") > 0).then(pl.col("mean").cast(pl.Float64) / pl.col("total")).otherwise(0.0)
-        edges = edges.with_columns(share.alias("share"))
+        edges = with_shares(frame(inputs.edges, "edges"))
         own = edges.filter((pl.col("target_layer") == CLASSES) & (pl.col("target") == pl.col("scope")))
         own = own.select(
             "scope",
@@ -69,6 +65,13 @@ class Graph:
     def pictured(self, layer: str) -> list[int]:
         """Return the concepts of a layer that are kept for some class or for the dataset."""
         return sorted(self.kept.filter(pl.col("layer") == layer)["concept"].unique().to_list())
+
+
+def with_shares(edges: pl.DataFrame) -> pl.DataFrame:
+    """Add ``total``, the sum of |mean| into the same target within the scope, and ``share``, mean / total."""
+    mean = pl.col("mean").cast(pl.Float64)
+    edges = edges.with_columns(mean.abs().sum().over(TARGET).alias("total"))
+    return edges.with_columns(pl.when(pl.col("total") > 0).then(mean / pl.col("total")).otherwise(0.0).alias("share"))
 
 
 def frame(path: object, kind: str) -> pl.DataFrame:

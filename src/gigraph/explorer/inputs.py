@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,24 @@ class Inputs:
         Hash of all that the site was made from.
     notes : list of str
         Remarks of the run that readers should see.
+    selection : Path, optional
+        Table of the attributed images.
+    attributions, coefficients : mapping
+        (source, target) to the tables of a layer pair, one per shard; layer to its tables. Without them there
+        are no graphs of single images.
+    trees : mapping of str to Path
+        Layer to its split tree; a missing one leaves the layer without hierarchy.
+    evaluation : sequence of (str, Path)
+        Name and evaluation folder of each method; every table in it is shown.
+    picture : callable, optional
+        Opens an image, given its path as in the tables, as a square picture; without it images are not shown.
+    images_per_class : int
+        Images of each class that get a graph of their own.
+    explained : Path, optional
+        Folder of images explained on the finished graph (`gigraph.explain`).
+    shortcut : mapping, optional
+        Of the drawn world: the planted ``part`` and its ``class``, and the shares of the images of this class
+        (``planted``) and of the others (``elsewhere``) that show it.
     """
 
     images: Path
@@ -63,3 +83,12 @@ class Inputs:
     tile: int = 96
     lineage: str = ""
     notes: list[str] = field(default_factory=list)
+    selection: Path | None = None
+    attributions: Mapping[tuple[str, str], Sequence[Path]] = field(default_factory=dict)
+    coefficients: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    trees: Mapping[str, Path] = field(default_factory=dict)
+    evaluation: Sequence[tuple[str, Path]] = ()
+    picture: Callable[[str], Any] | None = None
+    images_per_class: int = 20
+    explained: Path | None = None
+    shortcut: Mapping[str, Any] | None = None

@@ -53,8 +53,7 @@ def open_album(folder: Path, layer: int, tile: int, site: Path) -> Album:
         If a sheet that the tables name is missing or lies outside the folder.
     """
     album = Album(_read(folder, "exemplars"), _read(folder, "localisation"))
-    names = {*album.exemplars["sheet"].to_list(), *album.localisation["sheet"].to_list()}
-    for name in sorted(names):
+    for name in sorted(set(album.exemplars["sheet"].to_list())):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise UserError(f"explorer: sheet {name!r} lies outside {folder}; delete the folder and run again")
         source = folder / name

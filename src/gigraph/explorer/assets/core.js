@@ -1,149 +1,156 @@
-// Chunks, elements, numbers. Everything hangs on one global, `gigraph`; data reaches the page only as text nodes.
+// Chunks, elements, numbers, pictures. Everything hangs on one global; data reaches the page only as text nodes.
 "use strict";
-var gigraph = {SCHEMA: 1, views: {}};
+var gigraph = {SCHEMA: 2, views: {}};
 
-(function (g) {
+(g => {
+  // ---- chunks: data files call gigraph.chunk(id, data); scripts, because pages opened from disk may not fetch ----
   const waiting = {}, loaded = {};
-
-  // Data files call this: gigraph.chunk("class/3", {...}).
   g.chunk = (id, data) => { loaded[id] = data; };
-
-  g.fileOf = (id) => "data/" + id.replaceAll("/", "-") + ".js";
-
-  // A script, because pages opened from disk may not fetch.
-  g.load = (id) => waiting[id] || (waiting[id] = new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    const fail = () => { delete waiting[id]; reject(new g.Missing(g.fileOf(id))); };
-    script.src = g.fileOf(id);
-    script.onload = () => { script.remove(); id in loaded ? resolve(loaded[id]) : fail(); };
-    script.onerror = () => { script.remove(); fail(); };
+  g.Missing = class extends Error {};
+  g.load = id => waiting[id] ||= new Promise((resolve, reject) => {
+    const file = `data/${id.replaceAll("/", "-")}.js`, script = document.createElement("script");
+    const end = () => {
+      script.remove();
+      if (id in loaded) return resolve(loaded[id]);
+      delete waiting[id];
+      reject(new g.Missing(file));
+    };
+    script.onload = script.onerror = end;
+    script.src = file;
     document.head.append(script);
-  }));
+  });
 
-  g.Missing = class extends Error {
-    constructor(file) { super(file); this.file = file; }
-  };
-
-  g.$ = (id) => document.getElementById(id);
-
-  // h("p.note", {title: name}, "text", node): attributes, "on..." listeners, children; never markup.
-  g.h = (kind, props, ...children) => {
-    const [tag, ...names] = kind.split(".");
-    const node = document.createElement(tag || "div");
-    if (names.length) node.className = names.join(" ");
-    return g.fill(node, props, children);
-  };
-  const SVG = "http://www.w3.org/2000/svg";
-  g.s = (tag, props, ...children) => g.fill(document.createElementNS(SVG, tag), props, children);
-  g.fill = (node, props, children) => {
-    for (const [key, value] of Object.entries(props || {})) {
+  // ---- elements: h("p.note", {title: name}, "text", node); never markup ----
+  g.$ = id => document.getElementById(id);
+  g.all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const fill = (node, rest) => {
+    if (rest[0] && rest[0].constructor === Object) for (const [key, value] of Object.entries(rest.shift())) {
       if (value === null || value === undefined || value === false) continue;
       if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-      else if (key === "style") for (const [k, v] of Object.entries(value)) node.style.setProperty(k, v);
+      else if (key === "style") for (const name in value) node.style.setProperty(name, value[name]);
       else node.setAttribute(key, value === true ? "" : value);
     }
-    for (const child of children.flat(Infinity)) if (child !== null && child !== undefined && child !== false) node.append(child);
+    node.append(...children(rest));
     return node;
   };
-  g.show = (node, ...children) => { node.replaceChildren(...children.flat(Infinity).filter(Boolean)); return node; };
+  const children = list => list.flat(9).filter(child => child || child === 0);
+  g.h = (kind, ...rest) => {
+    const [tag, ...names] = kind.split("."), node = document.createElement(tag);
+    if (names.length) node.className = names.join(" ");
+    return fill(node, rest);
+  };
+  g.s = (tag, ...rest) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), rest);
+  g.show = (node, ...rest) => { node.replaceChildren(...children(rest)); return node; };
+  const {h} = g;
   // A name is isolated, so that right-to-left text cannot disturb what stands beside it.
-  g.name = (text) => g.h("bdi", {}, text === "" ? "(no name)" : text);
+  g.name = text => h("bdi", text === "" ? "(no name)" : text);
+  g.meter = value => h("span.meter", {"aria-hidden": true}, h("span", {style: {width: 100 * Math.min(1, Math.max(0, value || 0)) + "%"}}));
+  g.table = (head, rows, kind = "table") => h("div.table", h(kind, h("thead", h("tr", head.map(t => h("th", {scope: "col", title: t[1]}, t[0] || "")))), h("tbody", rows)));
+  g.state = {view: "", args: [], params: {}};
+  g.notice = text => {
+    const node = h("p", text, h("button.plain", {"aria-label": "Dismiss", onclick: () => node.remove()}, "×"));
+    g.$("notice").append(node);
+  };
+  g.empty = (...text) => h("p.state", {role: "status"}, text);
+  g.download = (name, type, text) => {
+    const url = URL.createObjectURL(new Blob([text], {type}));
+    h("a", {href: url, download: name}).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  };
 
   // ---- numbers ----
-  const MINUS = "\u2212";
+  const isNumber = value => typeof value === "number";
   g.num = (value, digits = 3) => {
-    if (value === null || value === undefined) return "\u2013";
-    if (value === 0) return "0";
+    if (!isNumber(value)) return "–";
     const size = Math.abs(value);
-    let text = size >= 1e5 || size < 1e-4 ? size.toExponential(digits - 1)
-      : size.toPrecision(digits);
-    if (text.includes("e") && size < 1e5 && size >= 1e-4) text = String(Number(text));
-    return (value < 0 ? MINUS : "") + text;
+    const text = !size ? "0" : size >= 1e5 || size < 1e-4 ? size.toExponential(digits - 1) : size.toPrecision(digits);
+    return (value < 0 ? "−" : "") + (text.includes("e") && size >= 1e-4 && size < 1e5 ? Number(text) : text);
   };
   g.percent = (value, digits = 0) => {
-    if (value === null || value === undefined) return "\u2013";
-    const size = Math.abs(value) * 100;
-    if (size > 0 && size < 0.5 && !digits) return (value < 0 ? MINUS : "") + "<1%";
-    return (value < 0 && size >= 0.5 ? MINUS : "") + size.toFixed(digits) + "%";
+    if (!isNumber(value)) return "–";
+    const size = Math.abs(value) * 100, text = size.toFixed(size >= 0.05 && size < 0.95 && !digits ? 1 : digits);
+    return (value < 0 && +text ? "−" : "") + text + "%";
   };
-  g.count = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
+  g.count = value => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
   g.plural = (n, one, many = one + "s") => g.count(n) + " " + (n === 1 ? one : many);
+  g.pm = (mean, se) => g.num(mean) + (isNumber(se) ? " ± " + g.num(se, 2) : "");
+  g.sum = (list, of = x => x) => list.reduce((n, x) => n + of(x), 0);
+  g.most = values => values.reduce((most, v) => Math.max(most, Math.abs(v || 0)), 0);
+  g.strongest = (list, of) => list.reduce((a, b) => (a && of(a) >= of(b) ? a : b), null);
 
-  // ---- the three normalisations: [mean, weight, share] -> the number shown and a size in [0, 1] ----
+  // The three normalisations: [mean, weight, share] -> the number shown and, for drawing, a size in [0, 1].
   g.NORMS = {
     raw: ["raw", "mean GIG over the images"],
     share: ["share", "mean GIG over the sum of |GIG| into the same target"],
     paper: ["[0, 1]", "|GIG| over the largest of the layer pair, as in the paper"],
   };
-  g.value = (norm, mean, weight, share) =>
-    norm === "share" ? g.percent(share) : g.num(norm === "paper" ? Math.sign(mean) * weight : mean);
+  g.norm = () => (g.state.params.norm in g.NORMS ? g.state.params.norm : "share");
+  g.value = (mean, weight, share) => g.norm() === "share" ? g.percent(share) : g.num(g.norm() === "paper" ? Math.sign(mean) * weight : mean);
+  g.size = (weight, share, most) => g.norm() === "share" ? Math.min(1, Math.abs(share) / (most || 1)) : weight;
   // An ablation in the unit that its GIG is shown in.
-  g.like = (mean, weight, share, ablation) => {
-    const ratio = mean ? ablation / mean : 0;
-    return g.value(g.norm(), ablation, weight * Math.abs(ratio), share * ratio);
-  };
-  // Shares are drawn relative to the largest one shown beside them.
-  g.size = (norm, weight, share, most) => (norm === "share" ? Math.min(1, Math.abs(share) / (most || 1)) : weight);
-  g.most = (values) => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+  g.like = (mean, weight, share, ablation) => g.value(ablation, mean && weight * Math.abs(ablation / mean), mean && share * ablation / mean);
 
-  // ---- pictures ----
-  const watching = "IntersectionObserver" in window ? new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) { watching.unobserve(entry.target); paint(entry.target); }
-  }, {rootMargin: "300px"}) : null;
-  // One request a sheet, however many of its tiles are shown.
+  // ---- pictures: one request a sheet, however many of its tiles are shown ----
   const sheets = {};
-  const sheet = (file) => sheets[file] || (sheets[file] = new Promise((resolve) => {
+  const sheet = file => sheets[file] ||= new Promise(resolve => {
     const image = new Image();
     image.onload = () => resolve(true);
     image.onerror = () => { g.notice(`The pictures in ${file} cannot be loaded; is the file missing?`); resolve(false); };
     image.src = file;
-  }));
-  const paint = async (node) => {
-    const [file, columns, rows] = node.sheet, [, row, column] = node.tile;
-    const whole = await sheet(file);
+  });
+  const paint = async node => {
+    const [file, columns, rows, row, column] = node.tile, whole = await sheet(file);
     node.classList.add(whole ? "painted" : "broken");
-    if (!whole) return;
-    node.style.backgroundImage = `url("${file}")`;
-    node.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
-    node.style.backgroundPosition = `${columns > 1 ? column / (columns - 1) * 100 : 0}% ${rows > 1 ? row / (rows - 1) * 100 : 0}%`;
+    if (whole) Object.assign(node.style, {
+      backgroundImage: `url("${file}")`, backgroundSize: `${columns * 100}% ${rows * 100}%`,
+      backgroundPosition: `${columns > 1 ? column / (columns - 1) * 100 : 0}% ${rows > 1 ? row / (rows - 1) * 100 : 0}%`,
+    });
   };
-  g.tile = (layer, tile, alt) => {
-    const node = g.h("span.tile", alt ? {role: "img", "aria-label": alt} : {"aria-hidden": "true"});
-    node.sheet = g.meta.layers[layer].sheets[tile[0]];
-    node.tile = tile;
-    if (watching) watching.observe(node); else paint(node);
+  const watching = new IntersectionObserver(entries => {
+    for (const {isIntersecting, target} of entries) if (isIntersecting) { watching.unobserve(target); paint(target); }
+  }, {rootMargin: "300px"});
+  const tile = (place, alt, over) => {
+    const node = h("span.tile", alt ? {role: "img", "aria-label": alt} : {"aria-hidden": true}, over);
+    node.tile = place;
+    watching.observe(node);
     return node;
   };
+  // [sheet, row, column] of a layer's sheets.
+  g.tile = (layer, [at, row, column], alt) => tile([...g.meta.layers[layer].sheets[at], row, column], alt);
+  // An image of the data set: [sheet, row, column] of sheets of 8 x 8, or the name of a file of its own.
+  g.picture = (at, alt, map) => at === null ? h("span.tile.broken") : tile(typeof at === "string" ? [`sheets/images/${at}.webp`, 1, 1, 0, 0]
+    : [`sheets/images/${String(at[0]).padStart(3, "0")}.webp`, 8, 8, at[1], at[2]], alt, map && shade(map));
+  // Where a concept is: rows of base-36 digits; the rest of the picture is dimmed.
+  const shade = map => {
+    const rows = map.split("/"), canvas = h("canvas", {width: rows[0].length, height: rows.length}), pen = canvas.getContext("2d");
+    const pixels = pen.createImageData(canvas.width, canvas.height);
+    [...rows.join("")].forEach((digit, i) => { pixels.data[4 * i + 3] = 178 * (1 - Math.sqrt(parseInt(digit, 36) / 35)); });
+    pen.putImageData(pixels, 0, 0);
+    return canvas;
+  };
   g.face = (layer, tiles) => tiles.length
-    ? g.h("span.face", {"data-n": Math.min(tiles.length, 4)}, tiles.slice(0, 4).map((tile) => g.tile(layer, tile)))
-    : g.h("span.face.none", {}, "no picture");
+    ? h("span.face", {"data-n": tiles.length > 1 ? 4 : 1}, tiles.slice(0, 4).map(t => g.tile(layer, t)))
+    : h("span.face.none", "no picture");
 
-  // ---- the run ----
-  g.layerIndex = (name) => g.meta.layers.findIndex((layer) => layer.name === name);
+  // ---- concepts and classes ----
   g.idOf = (layer, concept) => `${g.meta.layers[layer].name}:${concept}`;
-  g.parseId = (id) => {
-    const cut = (id || "").lastIndexOf(":"), layer = g.layerIndex((id || "").slice(0, cut)), digits = id.slice(cut + 1);
+  g.keyId = key => g.idOf(...key.split(":"));
+  g.parseId = (id = "") => {
+    const cut = id.lastIndexOf(":"), layer = g.meta.layers.findIndex(l => l.name === id.slice(0, cut)), digits = id.slice(cut + 1);
     return layer >= 0 && /^\d{1,9}$/.test(digits) && g.meta.layers[layer].last >= +digits ? [layer, +digits] : null;
   };
-  // The user's label, or else the part that ground truth says it detects.
-  g.labelOf = (layer, concept) => g.meta.labels[`${layer}:${concept}`] || null;
-  g.guessOf = (layer, concept) => {
-    const best = (g.meta.aligned[`${layer}:${concept}`] || [])[0];
+  g.keyOf = id => (g.parseId(id) || []).join(":");
+  // The reader's label, or else the part that ground truth says it detects.
+  g.labelOf = key => g.labels[key];
+  g.guessOf = key => {
+    const best = (g.meta.aligned[key] || [])[0];
     return best && best[1] >= 0.5 ? best[0] : null;
   };
-  g.captionOf = (layer, concept) => {
-    const label = g.labelOf(layer, concept), guess = g.guessOf(layer, concept);
-    return label ? g.name(label) : guess ? g.h("i", {title: `aligns with the part \u201c${guess}\u201d`}, "\u2248\u2009" + guess) : null;
-  };
+  g.captionOf = key => g.labelOf(key) ? g.name(g.labelOf(key)) : g.guessOf(key) && h("i", {title: `aligns with the part “${g.guessOf(key)}”`}, "≈ " + g.guessOf(key));
   g.say = (layer, concept) => {
-    const label = g.labelOf(layer, concept) || g.guessOf(layer, concept);
+    const key = `${layer}:${concept}`, label = g.labelOf(key) || g.guessOf(key);
     return `concept ${concept} of ${g.meta.layers[layer].name}` + (label ? `, ${label}` : "");
   };
-  g.classOf = (label) => g.byLabel.get(label);
-
-  g.notice = (text) => {
-    const node = g.h("p", {}, text, g.h("button.plain", {type: "button", "aria-label": "Dismiss", onclick: () => node.remove()}, "\u00d7"));
-    g.$("notice").append(node);
-  };
-  g.calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+  g.classOf = label => g.byLabel.get(label);
+  g.className = label => g.name(g.classOf(label) ? g.classOf(label).name : "unlabelled");
 })(gigraph);

@@ -1,166 +1,138 @@
 // The whole state is the hash: #/class/cheetah?sel=layer3.1:12&norm=share&top=5. Views register themselves.
 "use strict";
-(function (g) {
+(g => {
   const {h} = g;
-  const LISTS = new Set(["pin"]);
-
-  g.parse = (hash) => {
-    const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
-    const decode = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
-    const [view = "", ...args] = path.split("/").map(decode);
+  const encode = text => encodeURIComponent(text).replace(/%3A/g, ":").replace(/%2C/g, ",");
+  const decode = text => { try { return decodeURIComponent(text); } catch { return text; } };
+  g.parse = hash => {
+    const [path, query = ""] = hash.replace(/^#\/?/, "").split("?"), [view, ...args] = path.split("/").map(decode);
     const params = {};
-    for (const item of query.split("&").filter(Boolean)) {
-      const at = item.indexOf("=");
-      if (at > 0) params[decode(item.slice(0, at))] = decode(item.slice(at + 1));
-    }
+    for (const item of query.split("&")) if (item.indexOf("=") > 0) params[decode(item.split("=")[0])] = decode(item.slice(item.indexOf("=") + 1));
     return {view, args, params};
   };
-  const safe = (text) => encodeURIComponent(text).replace(/%3A/g, ":").replace(/%2C/g, ",");
   g.format = ({view, args = [], params = {}}) => {
-    const query = Object.entries(params).filter(([, v]) => v !== null && v !== undefined && v !== "");
-    return "#/" + [view, ...args].map(safe).join("/") + (query.length ? "?" + query.map(([k, v]) => `${safe(k)}=${safe(String(v))}`).join("&") : "");
+    const query = Object.entries(params).filter(([, v]) => v || v === 0).map(([k, v]) => `${encode(k)}=${encode(v)}`);
+    return "#/" + [view, ...args].map(encode).join("/") + (query.length ? "?" + query.join("&") : "");
   };
 
   // A class is addressed by its name; by ~label where the name is empty, taken twice, or looks like that itself.
-  g.slug = (label) => {
-    const name = g.classOf(label).name;
+  g.slug = label => {
+    const {name} = g.classOf(label);
     return !name || name[0] === "~" || g.byName.get(name) !== label ? "~" + label : name;
   };
-  g.classFrom = (slug) => {
-    if (slug && slug[0] === "~") return g.classOf(+slug.slice(1)) ? +slug.slice(1) : null;
-    return g.byName.has(slug) ? g.byName.get(slug) : null;
-  };
-  g.nearestClass = (slug) => {
-    const pairs = (text) => { const t = text.toLowerCase(); return new Set([...t].map((_, i) => t.slice(i, i + 2))); };
-    const wanted = pairs(slug || "");
-    let best = null, most = 0.3;
-    for (const {label, name, kept} of g.classes) {
-      const mine = pairs(name);
-      const score = 2 * [...wanted].filter((p) => mine.has(p)).length / (wanted.size + mine.size || 1);
-      if (kept && score > most) [best, most] = [label, score];
-    }
-    return best;
+  const classFrom = slug => slug[0] === "~" ? (g.classOf(+slug.slice(1)) ? +slug.slice(1) : undefined) : g.byName.get(slug);
+  const pairsOf = text => new Set([...text.toLowerCase()].map((_, i, all) => all[i] + all[i + 1]));
+  const nearestClass = slug => {
+    const wanted = pairsOf(slug);
+    const score = c => { const mine = pairsOf(c.name); return 2 * [...wanted].filter(p => mine.has(p)).length / (wanted.size + mine.size); };
+    const best = g.strongest(g.classes.filter(c => c.kept), score);
+    return best && score(best) > 0.3 ? best.label : undefined;
   };
 
-  // Steps the reader may want to come back to make history; sliders do not.
-  g.go = (change, keep) => {
-    const next = {...g.state, ...change, params: {...g.state.params, ...(change.params || {})}};
-    const hash = g.format(next);
+  // Steps the reader may want to come back to make history; settings do not.
+  g.go = (change, replace) => {
+    const hash = g.format({...g.state, ...change, params: {...g.state.params, ...change.params}});
     if (hash === location.hash) return;
-    if (keep) location.replace(hash); else location.hash = hash;
+    if (replace) location.replace(hash); else location.hash = hash;
   };
   g.link = (view, args, params) => {
-    const carried = {};
-    for (const key of ["norm", "top", "shared", "min"]) if (g.state && g.state.params[key]) carried[key] = g.state.params[key];
-    return g.format({view, args, params: {...carried, ...params}});
+    const {norm, top, shared, min} = g.state.params;
+    return g.format({view, args, params: {norm, top, shared, min, ...params}});
   };
-  g.list = (key) => (g.state.params[key] || "").split(",").filter(Boolean);
-  g.norm = () => (g.state.params.norm in g.NORMS ? g.state.params.norm : "share");
+  g.select = (layer, concept) => g.format({...g.state, params: {...g.state.params, sel: g.idOf(layer, concept)}});
+  g.pins = () => (g.state.params.pin || "").split(",").filter(Boolean);
   g.whole = (key, otherwise, low, high) => {
     const text = g.state.params[key];
     return /^\d{1,4}$/.test(text || "") ? Math.min(high, Math.max(low, +text)) : otherwise;
   };
 
-  // Returns the nearest valid state and says what was wrong.
-  const mend = (state) => {
-    const notes = [], params = {...state.params};
-    if (!(state.view in g.views)) {
-      if (state.view) notes.push(`There is no view \u201c${state.view}\u201d; this is the overview.`);
-      return [{view: "overview", args: [], params: state.view ? {} : params}, notes];
-    }
-    const view = g.views[state.view], args = state.args.slice(0, view.classes);
-    for (let i = 0; i < view.classes; i++) {
-      let label = g.classFrom(args[i]);
-      if (label === null && args[i] !== undefined) {
-        label = g.nearestClass(args[i]);
-        if (label === null) {
-          notes.push(`There is no class \u201c${args[i]}\u201d; this is the overview.`);
-          return [{view: "overview", args: [], params: {}}, notes];
+  // Returns the nearest valid state and says what was wrong. A view's `takes` are the kinds of its arguments.
+  const mend = ({view, args, params}) => {
+    const notes = [], home = note => [{view: "overview", args: [], params: {}, found: []}, note ? [note] : []];
+    if (!g.views[view]) return home(view && `There is no view “${view}”; this is the overview.`);
+    const takes = g.views[view].takes, found = [];
+    for (let i = 0; i < takes.length; i++) {
+      const given = args[i];
+      if (takes[i] === "class") {
+        let label = given && classFrom(given);
+        if (given && label === undefined) {
+          label = nearestClass(given);
+          if (label === undefined) return home(`There is no class “${given}”; this is the overview.`);
+          notes.push(`There is no class “${given}”; this is the nearest name.`);
         }
-        notes.push(`There is no class \u201c${args[i]}\u201d; this is the nearest name.`);
-      }
-      if (label === null) label = view.fallback(i, args.map(g.classFrom));
-      if (label === null) return [{view: "overview", args: [], params: {}}, ["There is no class with a graph."]];
-      args[i] = g.slug(label);
+        if (label === undefined) label = g.views[view].fallback(i, found);
+        if (label === undefined) return home("There is no class with a graph.");
+        found.push(label);
+      } else if (takes[i] === "layer") {
+        const layer = g.meta.layers.findIndex(l => l.name === given);
+        if (given && layer < 0) notes.push(`There is no layer “${given}”; this is the last one.`);
+        found.push(layer < 0 ? g.meta.layers.length - 1 : layer);
+      } else found.push(given || "");
     }
-    const known = (id) => {
-      const found = g.parseId(id);
-      if (!found) notes.push(`There is no concept \u201c${id}\u201d here; the link may be of another run.`);
-      return found;
-    };
-    if (params.sel && !known(params.sel)) delete params.sel;
-    for (const key of LISTS) {
-      if (!params[key]) continue;
-      const all = params[key].split(",").filter(Boolean), kept = all.filter(known);
-      if (kept.length === all.length) continue;
-      if (kept.length) params[key] = kept.join(","); else delete params[key];
-    }
-    if (params.norm && !(params.norm in g.NORMS)) { notes.push(`There is no normalisation \u201c${params.norm}\u201d.`); delete params.norm; }
-    return [{view: state.view, args, params}, notes];
+    const known = id => g.parseId(id) || !notes.push(`There is no concept “${id}” here; the link may be of another run.`);
+    const next = {...params};
+    if (params.sel && !known(params.sel)) delete next.sel;
+    if (params.pin) next.pin = params.pin.split(",").filter(known).join(",");
+    if (params.norm && !(params.norm in g.NORMS)) { notes.push(`There is no normalisation “${params.norm}”.`); delete next.norm; }
+    const slugs = found.map((value, i) => takes[i] === "class" ? g.slug(value) : takes[i] === "layer" ? g.meta.layers[value].name : value);
+    while (slugs.at(-1) === "") slugs.pop();
+    return [{view, args: slugs, params: next, found}, notes];
   };
 
   let drawn = "", turn = 0;
+  const place = ({view, args}) => g.format({view, args});
   g.route = async () => {
-    const [state, notes] = mend(g.parse(location.hash));
-    const hash = g.format(state);
-    const before = g.state;
+    const [state, notes] = mend(g.parse(location.hash)), fresh = !drawn || place(state) !== place(g.state);
     g.state = state;
-    if (hash !== location.hash) history.replaceState(null, "", hash);
-    const place = g.format({...state, params: {}});
-    if (!before || place !== g.format({...before, params: {}}) || notes.length) g.show(g.$("notice"));
+    if (g.format(state) !== location.hash) history.replaceState(null, "", g.format(state));
+    if (fresh || notes.length) g.show(g.$("notice"));
     notes.forEach(g.notice);
-    marks();
-    const {sel, pin, on, ...rest} = state.params;
-    const key = g.format({...state, params: rest});
+    const {sel, pin, on, ...rest} = state.params, key = g.format({...state, params: rest});
     if (key !== drawn) {
       drawn = key;
-      await draw(state, !before || place !== g.format({...before, params: {}}));
+      g.show(g.$("views"), Object.entries(g.views).filter(([, v]) => !v.hidden || !v.hidden()).map(([id, v]) => h("a", {
+        href: g.link(id, id === state.view ? state.args : v.carry ? v.carry(state) : []), "aria-current": id === state.view ? "page" : null,
+      }, v.title)));
+      await draw(state, fresh);
     }
-    g.views[g.state.view].select && g.views[g.state.view].select();
+    g.mark();
     g.card();
   };
+  g.redraw = () => { drawn = " "; g.route(); };
 
   const draw = async (state, fresh) => {
-    const view = g.views[state.view], main = g.$("main"), mine = ++turn;
-    const focus = document.activeElement && document.activeElement.dataset.key;
-    const labels = state.args.map(g.classFrom);
-    document.title = [...labels.map((l) => g.classOf(l).name), view.title, g.meta.title].join(" \u00b7 ");
+    const view = g.views[state.view], main = g.$("main"), mine = ++turn, focus = document.activeElement.dataset.key;
     main.setAttribute("aria-busy", "true");
     // Chunks take milliseconds from disk: only say so where they do not.
-    const patience = setTimeout(() => mine === turn && g.show(main, h("p.state", {role: "status"}, "Loading\u2026")), 150);
+    const patience = setTimeout(() => mine === turn && g.show(main, g.empty("Loading…")), 150);
+    g.stage = null;
     try {
-      const data = await Promise.all(view.needs(labels).map(g.load));
+      const data = await Promise.all(view.needs(...state.found).map(g.load));
+      const page = await view.draw(state.found, data);
       if (mine !== turn) return;
-      g.show(main, view.draw(labels, data));
-      view.after && view.after();
+      g.show(main, page);
+      if (g.stage) g.stage.place();
     } catch (error) {
       if (mine !== turn) return;
       g.show(main, g.failed(error));
-      drawn = "";
+      drawn = " ";
     } finally {
       clearTimeout(patience);
       if (mine === turn) main.removeAttribute("aria-busy");
     }
-    const again = focus && [...main.querySelectorAll("[data-key]")].find((node) => node.dataset.key === focus);
+    document.title = [...g.all("h1 bdi").map(n => n.textContent), view.title, g.meta.title].join(" · ");
+    const again = focus && g.all("[data-key]", main).find(node => node.dataset.key === focus);
     // The reader may have tabbed on while chunks were loading.
     if (again) { if (document.activeElement === document.body) again.focus({preventScroll: true}); }
     else if (fresh) { scrollTo(0, 0); if (turn > 1) main.focus({preventScroll: true}); }
   };
 
-  g.failed = (error) => {
-    if (!(error instanceof g.Missing)) console.error(error);
-    return h("div.state.bad", {role: "alert"},
-      h("h1", {}, error instanceof g.Missing ? "A file is missing" : "This cannot be shown"),
-      error instanceof g.Missing
-        ? h("p", {}, "The file ", h("code", {}, error.file), " is missing or damaged. It belongs beside index.html; copy the whole folder, or build the explorer again.")
-        : h("p", {}, String(error.message || error)),
-      h("p", {}, h("button", {type: "button", onclick: () => { drawn = ""; g.route(); }}, "Try again")));
-  };
-
-  const marks = () => {
-    g.show(g.$("views"), Object.entries(g.views).map(([id, view]) => h("a", {
-      href: g.link(id, id === g.state.view ? g.state.args : view.carry ? view.carry() : []),
-      "aria-current": id === g.state.view ? "page" : null,
-    }, view.title)));
+  g.failed = error => {
+    const missing = error instanceof g.Missing;
+    if (!missing) console.error(error);
+    return h("div.state.bad", {role: "alert"}, h("h1", missing ? "A file is missing" : "This cannot be shown"),
+      missing ? h("p", "The file ", h("code", error.message), " is missing or damaged. It belongs beside index.html; copy the whole folder, or build the explorer again.")
+        : h("p", error.message),
+      h("button", {onclick: g.redraw}, "Try again"));
   };
 })(gigraph);

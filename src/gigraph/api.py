@@ -1,0 +1,177 @@
+"""A finished run in Python: polars frames of its graph, for notebooks.
+
+>>> import gigraph
+>>> run = gigraph.open("results")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from gigraph import tables
+from gigraph.config import CLASSES
+from gigraph.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import networkx
+
+
+class Run:
+    """A results folder.
+
+    Parameters
+    ----------
+    folder : path
+        The configuration's `output`.
+    method : str, optional
+        The concept extractor; the only one, or the first by name, if not given.
+
+    Raises
+    ------
+    UserError
+        If there is no finished graph.
+    """
+
+    def __init__(self, folder: str | Path, method: str | None = None):
+        self.folder = Path(folder)
+        methods = sorted(path.parent.parent.name for path in self.folder.glob("*/graph/edges.parquet"))
+        if not methods:
+            raise UserError(f"{folder} holds no finished graph; run snakemake first, or give the folder of its results")
+        if method is not None and method not in methods:
+            raise UserError(f"{folder} has no method {method!r} (there are: {', '.join(methods)})")
+        self.method = method or ("bisecting" if "bisecting" in methods else methods[0])
+        self._root = self.folder / self.method
+        self._names = {row["label"]: row["class"] for row in self.classes.iter_rows(named=True)}
+
+    def __repr__(self) -> str:
+        return f"gigraph.open({str(self.folder)!r}, method={self.method!r})"
+
+    # ---- what there is ------------------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers' names, from input to output."""
+        order = tables.read(self.folder / "layers.parquet", ["layer"])["layer"].to_pylist()
+        return [layer for layer in order if (self._root / "concepts" / f"{layer}.parquet").is_file()]
+
+    @property
+    def classes(self) -> pl.DataFrame:
+        """Columns label, class."""
+        return _frame(self.folder / "classes.parquet")
+
+    @property
+    def images(self) -> pl.DataFrame:
+        """Every image with its label and prediction."""
+        return _frame(self.folder / "images.parquet")
+
+    def concepts(self, layer: str) -> pl.DataFrame:
+        """Return a layer's concepts: concept, size, cohesion, the number of classes that keep it, and its vector.
+
+        Raises
+        ------
+        UserError
+            If there is no such layer.
+        """
+        self._check_layer(layer)
+        nodes = _frame(self._root / "graph" / "nodes.parquet").filter(pl.col("layer") == layer)
+        found = _frame(self._root / "concepts" / f"{layer}.parquet").drop("node")
+        found = found.join(nodes.select("concept", "classes"), on="concept", how="left").sort("concept")
+        return found.select("concept", "size", "cohesion", "classes", "vector")
+
+    def nearest_images(self, layer: str, concept: int, count: int = 10) -> pl.DataFrame:
+        """Return the images with the PFVs nearest to a concept: path, label, y, x, cosine, and the box of the patch.
+
+        Only concepts that a class keeps have them; for others the frame is empty.
+        """
+        self._check_layer(layer)
+        found = _frame(self._root / "exemplars" / layer / "exemplars.parquet").filter(pl.col("concept") == concept)
+        return found.sort("rank").select("path", "label", "y", "x", "cosine", "box").head(count)
+
+    # ---- the graph ----------------------------------------------------------------------------------------------
+
+    def edges(self, of: str | int | None = None, shown: bool = True) -> pl.DataFrame:
+        """Return edges: mean GIG, standard error, support, weight and exact ablation.
+
+        Parameters
+        ----------
+        of : str or int, optional
+            A class, by name or label: means over its images. The whole dataset if not given.
+        shown : bool
+            Of a class, only edges between concepts that it keeps. Those of the dataset are all returned.
+
+        Raises
+        ------
+        UserError
+            If there is no such class.
+        """
+        scope = tables.DATASET if of is None else self.label(of)
+        edges = _frame(self._root / "graph" / "edges.parquet").filter(pl.col("scope") == scope)
+        return edges.filter(pl.col("shown")) if shown and of is not None else edges
+
+    def relevance(self, of: str | int) -> pl.DataFrame:
+        """Return a class's concepts by mean relevance (Eq. 7): layer, rank, concept, relevance, se, support."""
+        kept = _frame(self._root / "graph" / "kept.parquet").filter(pl.col("scope") == self.label(of))
+        order = pl.col("layer").replace_strict({name: i for i, name in enumerate(self.layers)})
+        return kept.sort(order, "rank").drop("scope")
+
+    def shared(self, classes: Iterable[str | int]) -> pl.DataFrame:
+        """Return the concepts that all the classes keep, by the least relevance that one of them draws from it."""
+        labels = [self.label(of) for of in classes]
+        kept = _frame(self._root / "graph" / "kept.parquet").filter(pl.col("scope").is_in(labels))
+        found = kept.group_by("layer", "concept").agg(
+            pl.col("scope").n_unique().alias("classes"), pl.col("relevance").min().alias("least_relevance")
+        )
+        order = pl.col("layer").replace_strict({name: i for i, name in enumerate(self.layers)})
+        found = found.filter(pl.col("classes") == len(set(labels))).drop("classes")
+        return found.sort(order, "least_relevance", "concept", descending=[False, True, False])
+
+    def to_networkx(self, of: str | int) -> networkx.DiGraph:
+        """Return a class's shown graph. Nodes are (layer, concept) and ("classes", label).
+
+        Edges carry mean, se, support, weight and ablation; nodes carry the columns of ``nodes.parquet``. Needs
+        networkx, which comes with torch.
+        """
+        import networkx
+
+        graph = networkx.DiGraph(scope=self.label(of), method=self.method)
+        for row in self.edges(of).iter_rows(named=True):
+            ends = (row["source_layer"], row["source"]), (row["target_layer"], row["target"])
+            graph.add_edge(*ends, **{name: row[name] for name in ("mean", "se", "support", "weight", "ablation")})
+        for row in _frame(self._root / "graph" / "nodes.parquet").iter_rows(named=True):
+            if (row["layer"], row["concept"]) in graph:
+                graph.nodes[row["layer"], row["concept"]].update(row)
+        return graph
+
+    def table(self, name: str) -> pl.DataFrame:
+        """Return any table below the method's folder, such as ``evaluation/fidelity``."""
+        return _frame(self._root / f"{name}.parquet")
+
+    def label(self, of: str | int) -> int:
+        """Return the label of a class given by name or label.
+
+        Raises
+        ------
+        UserError
+            If there is no such class, with the nearest name.
+        """
+        if of in self._names:
+            return int(of)
+        for label, name in self._names.items():
+            if name == of:
+                return label
+        raise UserError(f"there is no class {of!r}{nearest(str(of), list(self._names.values()))}")
+
+    def _check_layer(self, layer: str) -> None:
+        if layer not in self.layers:
+            raise UserError(f"there is no layer {layer!r}{nearest(layer, self.layers)}")
+
+
+def _frame(path: Path) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(tables.read(path)))
+
+
+__all__ = ["CLASSES", "Run"]

@@ -1,0 +1,68 @@
+"""From coefficient tables to `gigraph.gig`, and from its results to the rows of an attribution table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from gigraph import tables
+from gigraph.gig import Attribution, Decomposition
+from gigraph.subject import as_device
+
+
+class Decompositions:
+    """The images of a coefficient table, made dense for a batch of them at a time.
+
+    Parameters
+    ----------
+    coefficients : Table
+        Its rows are `positions` consecutive ones per image.
+    positions : int
+        Of the layer.
+    device : torch.device
+        Where the decompositions lie.
+    """
+
+    def __init__(self, coefficients: pa.Table, positions: int, device: torch.device):
+        self.indptr, self.concepts = tables.csr(coefficients, "concepts")
+        self.values = tables.csr(coefficients, "values")[1]
+        self.positions, self.device = positions, device
+
+    def __call__(self, images: slice) -> list[Decomposition]:
+        """Return the images of a slice."""
+        return [self._one(image) for image in range(images.start, images.stop)]
+
+    def _one(self, image: int) -> Decomposition:
+        pointer = self.indptr[image * self.positions : (image + 1) * self.positions + 1]
+        inside = slice(pointer[0], pointer[-1])
+        parts = (pointer - pointer[0], self.concepts[inside], self.values[inside])
+        return Decomposition.from_csr(*(as_device(part, self.device) for part in parts))
+
+
+def rows(
+    image: int, label: int, targets: torch.Tensor, at_x: torch.Tensor, one: Attribution, top: int
+) -> list[dict[str, Any]]:
+    """Return the table rows of one image, with the strongest `top` sources of each target in falling |GIG|."""
+    values = one.values.cpu().numpy().astype(np.float64)
+    concepts = one.concepts.cpu().numpy()
+    order = np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]
+    numbers = zip(
+        targets.tolist(), at_x.tolist(), one.at_concepts.tolist(), one.at_baseline.tolist(),
+        one.completeness_error.tolist(), one.total_absolute.tolist(), one.steps.tolist(), strict=True,
+    )  # fmt: skip
+    found = []
+    for t, (target, x, at_concepts, at_baseline, error, total, steps) in enumerate(numbers):
+        kept = values[t, order[t]]
+        found.append(
+            {
+                "image_id": int(image), "label": int(label), "target": target,
+                "sources": concepts[order[t]].tolist(), "values": kept.tolist(),
+                "remainder": float(values[t].sum() - kept.sum()), "error": x - at_concepts,
+                "at_x": x, "at_concepts": at_concepts, "at_baseline": at_baseline,
+                "completeness_error": error, "total_absolute": total, "steps": steps,
+            }
+        )  # fmt: skip
+    return found

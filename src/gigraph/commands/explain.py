@@ -1,0 +1,44 @@
+"""Explain new images on a finished graph and add them to its explorer.
+
+The data set's concepts in each image, where they are, and how they lead to the prediction. Nothing is built again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "--configfile", nargs="*", type=Path, default=[], help="as given to snakemake when the graph was built"
+    )
+    parser.add_argument("--method", help="concept extractor; the first of the configuration if not given")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Explain the images, and say where each graph is."""
+    from urllib.parse import quote
+
+    import polars as pl
+
+    from gigraph import tables
+    from gigraph.explain import explain, opened
+    from gigraph.explorer.build import add_explained, shapes_of
+    from gigraph.explorer.graph import Graph
+
+    plan = opened(args.configfile)
+    method = args.method or plan.config.methods[0]
+    folders = explain(plan, method, args.images)
+    site = plan.root / "explorer"
+    shown = method == plan.config.methods[0] and (site / "data" / "faces.js").is_file()
+    names = {row["label"]: row["class"] for row in tables.read(plan.root / "classes.parquet").to_pylist()}
+    if shown:
+        empty = pl.DataFrame()
+        add_explained(site, Graph(plan.layers, empty, empty, empty), folders, shapes_of(plan.root / "layers.parquet"))
+    for folder in folders:
+        (image,) = tables.read(folder / "image.parquet").to_pylist()
+        where = f"{site / 'index.html'}#/image/{quote('~-1')}/{image['image_id']}" if shown else str(folder)
+        print(f"{image['path']}: {names.get(image['predicted'])} ({image['probability']:.3f})  {where}")

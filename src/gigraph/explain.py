@@ -1,0 +1,173 @@
+"""A new image on a finished graph: the data set's concepts in it, where they are, how they lead to the prediction.
+
+Nothing is built again. Of each layer the concepts, the centre and the calibrated penalty are read; the image runs
+through the same steps as those of the data set: lasso (Eq. 2), then GIG to classes and between layers (Eqs. 3 to 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gigraph import tables
+from gigraph.attributions import Decompositions, rows
+from gigraph.config import CLASSES, Compute
+from gigraph.errors import UserError
+from gigraph.explorer.images import thumbnail
+from gigraph.gig import attribute, class_score, concept_score
+from gigraph.hashing import text_key
+from gigraph.images import Unreadable, decode
+from gigraph.lasso import lambda_max, lasso
+from gigraph.plan import Plan
+from gigraph.subject import Subject, as_device
+from gigraph.targets import class_targets, concept_targets
+
+
+def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
+    """Explain images and write their tables.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the finished run.
+    method : str
+        The concept extractor.
+    paths : sequence of Path
+        Image files.
+
+    Returns
+    -------
+    list of Path
+        One folder per image, ``results/METHOD/explained/ID``: ``image.parquet``, ``coefficients/LAYER.parquet``,
+        ``attributions/SOURCE--TARGET.parquet`` (schemas as those of the run, label -1) and ``picture.webp``.
+
+    Raises
+    ------
+    UserError
+        If an image is missing or cannot be read, or the run is not finished.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"there is no image {path}; correct the path")
+        try:
+            decode(path, plan.config.images.max_pixels)
+        except Unreadable as error:
+            raise UserError(f"cannot read the image {path}: {error}; give another file") from None
+    settings = plan.settings("attribution", source=plan.layers[0], target=CLASSES)
+    subject = Subject(settings, plan.config.compute, plan.layers)
+    concepts = {layer: _Concepts(plan, method, layer, subject.device) for layer in plan.layers}
+    return [_explain(plan, method, subject, concepts, settings, path) for path in paths]
+
+
+class _Concepts:
+    """What the run knows of one layer."""
+
+    def __init__(self, plan: Plan, method: str, layer: str, device: torch.device):
+        root = plan.root / method
+        self.array = tables.numpy(tables.read(root / "concepts" / f"{layer}.parquet", ["vector"]), "vector")
+        self.beta = tables.beta(plan.root / "centres" / f"{layer}.parquet")
+        (self.calibration,) = tables.read(root / "calibration" / f"{layer}.parquet").to_pylist()
+        self.tolerance = plan.config.layer(layer).coefficients.tolerance
+        self.vectors, self.start = as_device(self.array, device), as_device(self.beta, device)
+
+    def codes(self, pfvs: np.ndarray) -> Any:
+        centred = pfvs - self.beta
+        relative = self.calibration["penalty"] == "relative"
+        penalty = self.calibration["value"] * (lambda_max(centred, self.array) if relative else 1)
+        return lasso(centred, self.array, penalty, tol=self.tolerance)
+
+
+def _explain(
+    plan: Plan, method: str, subject: Subject, concepts: dict[str, _Concepts], settings: dict[str, Any], path: Path
+) -> Path:
+    image = text_key(str(path.resolve())) >> 1
+    folder = plan.root / method / "explained" / str(image)
+    ((_, x),) = subject.images("", [image], [str(path)])
+    with torch.inference_mode():
+        found = subject.network.activations(x, list(subject.layers.values()))
+        logits = found[CLASSES]
+    predicted = int(logits[0].argmax())
+    probability = float(logits[0].softmax(0)[predicted])
+    images = {}
+    for name, layer in subject.layers.items():
+        codes = concepts[name].codes(layer.to_pfvs(found[name])[0].cpu().numpy())
+        where = np.arange(layer.positions)
+        columns = {
+            "image_id": np.full(layer.positions, image), "y": (where // layer.width).astype(np.int32),
+            "x": (where % layer.width).astype(np.int32),
+            "concepts": tables.ragged(codes.indptr, codes.indices.astype(np.int32)),
+            "values": tables.ragged(codes.indptr, codes.values.astype(np.float32)),
+            "rel_l2": codes.rel_l2.astype(np.float32), "gap": codes.gap.astype(np.float32),
+        }  # fmt: skip
+        written = folder / "coefficients" / f"{name}.parquet"
+        tables.write(written, "coefficients", columns)
+        images[name] = Decompositions(tables.read(written), layer.positions, subject.device)(slice(0, 1))
+    own: dict[str, list[int]] = {}
+    pairs = sorted(plan.pairs, key=lambda pair: pair[1] != CLASSES)  # the classes' choose the concept targets
+    for source, target in pairs:
+        start = concepts[source].start
+        if target == CLASSES:
+            score = class_score(settings["class_output"])
+            to = class_targets(logits.cpu().numpy(), np.array([predicted]), settings["top_classes"])
+            real = logits
+        else:
+            score = concept_score(concepts[target].vectors)
+            count = settings["class_targets"] + settings["top_targets"]
+            to = concept_targets([[]], [own[target]], count, len(concepts[target].array))
+            real = subject.layers[target].to_pfvs(found[target])
+        targets = as_device(to, subject.device)
+        (one,) = attribute(
+            subject.segment(source, target), score, concepts[source].vectors,
+            start * 0 if settings["baseline"] == "zero" else start, images[source], targets,
+            batch=subject.path_points(source),
+            smooth=subject.network.smooth(source, target),
+            **{key: settings[key] for key in ("steps", "max_steps", "tolerance")},
+        )  # fmt: skip
+        if target == CLASSES:
+            ranked = sorted(zip(one.values[0].tolist(), one.concepts.tolist(), strict=True), reverse=True)
+            own[source] = [concept for value, concept in ranked if value > 0]
+        table = rows(image, -1, targets[0], score(real, targets)[0], one, settings["top_sources"])
+        columns = {key: [row[key] for row in table] for key in tables.SCHEMAS["attributions"].names}
+        tables.write(folder / "attributions" / f"{source}--{target}.parquet", "attributions", columns)
+    picture = subject.preprocessing.display(decode(path, plan.config.images.max_pixels))
+    thumbnail(picture).save(folder / "picture.webp", quality=85, method=4)
+    row = {
+        "image_id": image, "path": path.name, "label": -1, "class": "", "width": picture.width,
+        "height": picture.height, "predicted": predicted, "probability": probability,
+    }  # fmt: skip
+    tables.write(folder / "image.parquet", "images", {key: [value] for key, value in row.items()})
+    return folder
+
+
+def opened(files: Sequence[Path], compute: Compute | None = None) -> Plan:
+    """Return the plan of a run from its configuration: ``config.yaml`` with `files` laid over it, as Snakemake does.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or is no valid configuration.
+    """
+    import yaml
+
+    from gigraph.config import load
+
+    raw: dict[str, Any] = {}
+    for path in [*([Path("config.yaml")] if Path("config.yaml").is_file() else []), *files]:
+        try:
+            _merge(raw, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"cannot read the configuration {path}: {error}; correct the path or the file") from None
+    config = load(raw)
+    return Plan(config if compute is None else config.model_copy(update={"compute": compute}), Path("workflow/scripts"))
+
+
+def _merge(raw: dict[str, Any], over: dict[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(raw.get(key), dict):
+            _merge(raw[key], value)
+        else:
+            raw[key] = value

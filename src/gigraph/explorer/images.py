@@ -1,0 +1,239 @@
+"""Single images in the data set's concepts (Fig. 3, left): an image is a scope of its own, with one image in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+from PIL import Image
+
+from gigraph import tables
+from gigraph.config import CLASSES
+from gigraph.errors import UserError
+from gigraph.explorer.chunks import numbers
+from gigraph.explorer.graph import Graph, with_shares
+from gigraph.explorer.inputs import Inputs
+from gigraph.pictures import coefficient_map, grid_of
+
+KEPT = 8
+"""Concepts of each layer in an image's graph."""
+SIDE = 128
+"""Side of an image's picture in pixels."""
+GRID = 8
+"""Pictures on a side of a sheet."""
+LEVELS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+Place = list[int] | str
+
+
+def encode_map(coefficients: np.ndarray, height: int, width: int) -> str:
+    """Return where a concept is as rows of base-36 digits, relative to its largest coefficient.
+
+    Parameters
+    ----------
+    coefficients : array [P]
+        Of one concept at all positions of one image; negative ones count as absent.
+    height, width : int
+        Of the layer.
+    """
+    grid = np.maximum(grid_of(np.asarray(coefficients, np.float64), height, width), 0)
+    level = np.rint(35 * grid / max(grid.max(initial=0), 1e-12)).astype(int)
+    return "/".join("".join(LEVELS[v] for v in row) for row in level)
+
+
+def write_pictures(inputs: Inputs, paths: Mapping[int, str], site: Path) -> dict[int, Place]:
+    """Write sheets of images, and return where each is as [sheet, row, column].
+
+    Parameters
+    ----------
+    inputs : Inputs
+        With `picture`, which opens an image as the network sees it.
+    paths : mapping of int to str
+        Image id to path.
+    site : Path
+        The folder of the site.
+    """
+    if inputs.picture is None:
+        return {}
+    (site / "sheets" / "images").mkdir(parents=True, exist_ok=True)
+    found: dict[int, Place] = {}
+    order = sorted(paths)
+    for number, first in enumerate(range(0, len(order), GRID**2)):
+        page = Image.new("RGB", (GRID * SIDE, GRID * SIDE))
+        for at, image in enumerate(order[first : first + GRID**2]):
+            try:
+                picture = inputs.picture(paths[image])
+            except (OSError, UserError):  # a moved image leaves a gap, not a failed site
+                continue
+            row, column = divmod(at, GRID)
+            page.paste(thumbnail(picture), (column * SIDE, row * SIDE))
+            found[image] = [number, row, column]
+        page.save(site / f"sheets/images/{number:03d}.webp", quality=80, method=4)
+    return found
+
+
+def thumbnail(picture: Image.Image) -> Image.Image:
+    """Return a picture as the site shows it."""
+    return picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def shown_images(inputs: Inputs) -> pl.DataFrame:
+    """Return image_id, path, label, predicted, probability of the images that get a graph, by label."""
+    columns = ["image_id", "path", "label", "predicted", "probability"]
+    images = pl.DataFrame(pl.from_arrow(tables.read(inputs.images, columns)))
+    if inputs.selection is None or not inputs.attributions:
+        return images.head(0)
+    chosen = pl.DataFrame(pl.from_arrow(tables.read(inputs.selection, ["image_id", "label"])))
+    images = images.drop("label").join(chosen, on="image_id").filter(pl.col("predicted").is_not_null())
+    return images.sort("label", "image_id").group_by("label", maintain_order=True).head(inputs.images_per_class)
+
+
+def image_chunks(
+    graph: Graph,
+    images: pl.DataFrame,
+    attributions: Mapping[tuple[str, str], Sequence[Path]],
+    coefficients: Mapping[str, Sequence[Path]],
+    shapes: Mapping[str, tuple[int, int]],
+    faces: Mapping[tuple[int, int], Any],
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each image's row and the chunk that holds its graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        The run's layers.
+    images : DataFrame
+        As `shown_images` returns.
+    attributions, coefficients : mapping
+        Tables of the layer pairs and layers, one path per shard.
+    shapes : mapping
+        Height and width of each layer.
+    faces : mapping
+        Tiles of each concept.
+
+    Yields
+    ------
+    row, chunk : dict
+        The chunk is that of a class (`contents.class_chunk`), the predicted one, with ``maps``: concept -> where
+        it is.
+    """
+    from gigraph.explorer.contents import class_chunk
+
+    if images.is_empty():
+        return
+    edges = _edges(graph, images, attributions)
+    kept = _kept(graph, edges, images)
+    by_image = edges.partition_by("scope", as_dict=True)
+    mine = kept.partition_by("scope", as_dict=True)
+    where = {layer: _maps(paths, kept.filter(pl.col("layer") == layer)) for layer, paths in coefficients.items()}
+    for row in images.iter_rows(named=True):
+        image = row["image_id"]
+        if (image,) not in mine:
+            continue
+        chunk = class_chunk(graph, mine[image,], by_image[image,], row["predicted"], faces)
+        maps = {
+            f"{graph.layers.index(layer)}:{concept}": encode_map(where[layer][image, concept], *shapes[layer])
+            for layer, concept in mine[image,].select("layer", "concept").iter_rows()
+            if (image, concept) in where.get(layer, {})
+        }
+        yield row, {**chunk, "maps": maps}
+
+
+def _edges(graph: Graph, images: pl.DataFrame, attributions: Mapping[tuple[str, str], Sequence[Path]]) -> pl.DataFrame:
+    """Return the attributions of single images as edges, the image's id as scope; of classes the predicted one."""
+    ids = images["image_id"].to_list()
+    predicted = images.select("image_id", "predicted")
+    parts = []
+    for (source, target), paths in attributions.items():
+        if target != CLASSES and graph.layers.index(target) != graph.layers.index(source) + 1:
+            continue
+        columns = ["image_id", "target", "sources", "values", "remainder", "error"]
+        rows = pl.concat([_read(path, columns, ids) for path in paths]).join(predicted, on="image_id")
+        if target == CLASSES:
+            rows = rows.filter(pl.col("target") == pl.col("predicted"))
+        ends = ["image_id", "target"]
+        concepts = rows.select(*ends, pl.col("sources").alias("source"), pl.col("values").alias("mean"))
+        some = [concepts.explode("source", "mean").drop_nulls("source").cast({"source": pl.Int32, "mean": pl.Float32})]
+        for name, node in (("error", tables.ERROR_NODE), ("remainder", tables.REMAINDER)):
+            extra = rows.select(*ends, pl.lit(node, pl.Int32).alias("source"), pl.col(name).alias("mean"))
+            some.append(extra.cast({"mean": pl.Float32}))
+        pair = pl.concat(some)
+        largest = pl.col("mean").filter(pl.col("source") >= 0).abs().max().over("image_id")
+        parts.append(
+            pair.select(
+                pl.col("image_id").alias("scope"),
+                pl.lit(source).alias("source_layer"),
+                "source",
+                pl.lit(target).alias("target_layer"),
+                "target",
+                "mean",
+                pl.lit(None, pl.Float32).alias("se"),
+                pl.lit(1).alias("support"),
+                (pl.col("mean").abs() / largest).fill_nan(0).clip(0, 1).fill_null(0).alias("weight"),
+                pl.lit(None, pl.Float32).alias("ablation"),
+                pl.lit(None, pl.Float32).alias("ablation_se"),
+            )
+        )
+    return with_shares(pl.concat(parts)) if parts else pl.DataFrame()
+
+
+def _kept(graph: Graph, edges: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
+    """Return the concepts of each layer most relevant to each image's prediction; above the first only targets."""
+    evaluated = edges.filter(pl.col("target_layer") != CLASSES).select("scope", "target_layer", "target").unique()
+    own = edges.filter((pl.col("target_layer") == CLASSES) & (pl.col("source") >= 0) & (pl.col("mean") > 0))
+    left, right = ["scope", "source_layer", "source"], ["scope", "target_layer", "target"]
+    first = own.filter(pl.col("source_layer") == graph.layers[0])
+    own = (
+        pl.concat([first, own.join(evaluated, left_on=left, right_on=right, how="semi")])
+        if len(graph.layers) > 1
+        else first
+    )
+    return (
+        own.sort(["scope", "mean", "source"], descending=[False, True, False])
+        .group_by("scope", "source_layer", maintain_order=True)
+        .head(KEPT)
+        .select(
+            "scope",
+            pl.col("source_layer").alias("layer"),
+            pl.col("source").alias("concept"),
+            pl.col("mean").alias("relevance"),
+            "se",
+            "support",
+            "weight",
+            "share",
+        )
+    )
+
+
+def _maps(paths: Sequence[Path], kept: pl.DataFrame) -> dict[tuple[int, int], np.ndarray]:
+    """Return the coefficients [P] of the kept concepts of one layer, by (image, concept)."""
+    wanted: dict[int, list[int]] = {}
+    for image, concept in kept.select("scope", "concept").iter_rows():
+        wanted.setdefault(image, []).append(concept)
+    found = {}
+    for path in paths:
+        rows = _read(path, ["image_id", "concepts", "values"], list(wanted))
+        for (image,), part in rows.partition_by("image_id", as_dict=True, maintain_order=True).items():
+            table = part.to_arrow()
+            indptr, active = tables.csr(table, "concepts")
+            values = tables.csr(table, "values")[1]
+            for concept in wanted[image]:  # type: ignore[index]
+                found[image, concept] = coefficient_map(indptr, active, values, concept)
+    return found  # type: ignore[return-value]
+
+
+def _read(path: Path, columns: list[str], ids: list[int]) -> pl.DataFrame:
+    try:
+        table = pq.read_table(path, columns=columns, filters=[("image_id", "in", ids)] if ids else None)
+    except OSError as error:
+        raise UserError(f"cannot read a table: {error}; delete the file and run again") from None
+    return pl.DataFrame(pl.from_arrow(table))
+
+
+def entry_of(row: Mapping[str, Any], place: Place | None, name: str = "") -> list[Any]:
+    """Return how the page lists an image: [id, picture, path, predicted, probability]."""
+    return [name or str(row["image_id"]), place, row["path"], row["predicted"], numbers([row["probability"]])[0]]

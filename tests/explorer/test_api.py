@@ -1,0 +1,81 @@
+"""The Python API on the fixture's results; the page that documents it is executed."""
+
+from __future__ import annotations
+
+import doctest
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gigraph
+from gigraph import tables
+from gigraph.errors import UserError
+from gigraph.explorer import Inputs
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
+
+
+@pytest.fixture(scope="module")
+def results(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fixture's tables laid out as a run's."""
+    source, root = inputs.images.parent, tmp_path_factory.mktemp("api") / "results"
+    (root / "bisecting" / "evaluation").mkdir(parents=True)
+    for name in ("images", "classes", "layers", "rejected", "selection"):
+        shutil.copy(source / f"{name}.parquet", root)
+    for name in ("nodes", "edges", "kept"):
+        (root / "bisecting" / "graph").mkdir(exist_ok=True)
+        shutil.copy(source / f"{name}.parquet", root / "bisecting" / "graph")
+    shutil.copy(source / "fidelity.parquet", root / "bisecting" / "evaluation")
+    for name in ("concepts", "exemplars"):
+        shutil.copytree(source / name, root / "bisecting" / name)
+    return root
+
+
+def test_the_documented_examples_run(results: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(results.parent)
+    flags = doctest.IGNORE_EXCEPTION_DETAIL
+    found = doctest.testfile(str(DOCUMENT), module_relative=False, optionflags=flags)
+    assert found.attempted > 10 and found.failed == 0
+
+
+def test_shared_concepts_are_the_intersection(results: Path):
+    run = gigraph.open(results)
+    kept = tables.read(results / "bisecting/graph/kept.parquet").to_pylist()
+    for labels in ([0, 1], [0, 1, 2], [3]):
+        sets = [{(r["layer"], r["concept"]) for r in kept if r["scope"] == label} for label in labels]
+        found = run.shared(labels)
+        assert set(found.select("layer", "concept").iter_rows()) == set.intersection(*sets)
+        for layer, concept, least in found.iter_rows():
+            mine = [
+                r["relevance"] for r in kept if (r["layer"], r["concept"]) == (layer, concept) and r["scope"] in labels
+            ]
+            assert least == min(mine)
+
+
+def test_the_networkx_graph_has_the_shown_edges(results: Path):
+    run = gigraph.open(results)
+    rows = [
+        r for r in tables.read(results / "bisecting/graph/edges.parquet").to_pylist() if r["scope"] == 2 and r["shown"]
+    ]
+    graph = run.to_networkx(2)
+    assert graph.number_of_edges() == len(rows)
+    for row in rows:
+        edge = graph.edges[(row["source_layer"], row["source"]), (row["target_layer"], row["target"])]
+        assert edge["mean"] == row["mean"]
+
+
+def test_mistakes_get_one_line(results: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="no finished graph"):
+        gigraph.open(tmp_path)
+    with pytest.raises(UserError, match="no method 'sae'"):
+        gigraph.open(results, "sae")
+    with pytest.raises(UserError, match=r"did you mean layer4\.0"):
+        gigraph.open(results).concepts("layer4.9")
+
+
+def test_importing_gigraph_stays_light():
+    code = "import sys, gigraph; sys.exit(bool({'polars', 'torch', 'pyarrow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

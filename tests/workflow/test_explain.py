@@ -1,0 +1,56 @@
+"""A new image on a finished graph: an image of the run must get the attributions that the run gave it."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gigraph.cli import main
+from gigraph.explorer.chunks import read_chunk
+from workflow.toy import configure, draw, snakemake
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    draw(folder, 30)
+    (folder / "labels.yaml").write_text('explorer:\n  labels:\n    "layer4.0:1": "kept by a rebuild"\n')
+    settings = configure(folder, images={"shards": 1}, layers=["layer4.0"])
+    run = snakemake(folder, "--configfile", str(settings), str(folder / "labels.yaml"))
+    assert run.returncode == 0, run.stderr[-4000:]
+    return folder
+
+
+def test_an_image_of_the_run_gets_the_runs_attributions(done, monkeypatch, capsys):
+    monkeypatch.chdir(done)
+    root = done / "results"
+    image = pl.read_parquet(root / "selection.parquet").row(0, named=True)
+    path = f"images/{image['path']}"
+    assert main(["explain", path, "--configfile", "config.yaml"]) == 0
+    assert "index.html#/image/~-1/" in capsys.readouterr().out
+    (folder,) = (root / "bisecting" / "explained").iterdir()
+    new = pl.read_parquet(folder / "attributions" / "layer4.0--classes.parquet")
+    old = pl.read_parquet(root / "bisecting/attributions/layer4.0--classes/0.parquet")
+    old = old.filter(pl.col("image_id") == image["image_id"])
+    predicted = pl.read_parquet(folder / "image.parquet")["predicted"][0]
+    one, two = (
+        dict(zip(*f.filter(pl.col("target") == predicted).select("sources", "values").row(0), strict=True))
+        for f in (new, old)
+    )
+    assert one.keys() == two.keys() and one
+    np.testing.assert_allclose([one[c] for c in two], list(two.values()), rtol=1e-2, atol=1e-6)
+    ((name, picture, shown, taken, _),) = read_chunk(root / "explorer" / "data", "explained")
+    assert (picture, shown, taken) == (name, image["path"].split("/")[-1], predicted)
+    chunk = read_chunk(root / "explorer" / "data", f"image/{name}")
+    shown = {node[0]: node[1] for node in chunk["layers"][0]["nodes"]}
+    assert shown and all(np.float32(value) == np.float32(one[concept]) for concept, value in shown.items())
+    assert (root / "explorer" / "sheets" / "images" / f"{name}.webp").is_file()
+
+
+def test_labels_of_the_configuration_are_in_the_explorer(done):
+    assert read_chunk(done / "results" / "explorer" / "data", "meta")["labels"] == {"0:1": "kept by a rebuild"}
+
+
+def test_a_missing_image_gets_one_line(done, monkeypatch, capsys):
+    monkeypatch.chdir(done)
+    assert main(["explain", "no-such.png", "--configfile", "config.yaml"]) == 1
+    assert "there is no image no-such.png" in capsys.readouterr().err
