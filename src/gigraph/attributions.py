@@ -62,7 +62,7 @@ def rows(
                 "sources": concepts[order[t]].tolist(), "values": kept.tolist(),
                 "remainder": float(values[t].sum() - kept.sum()), "error": x - at_concepts,
                 "at_x": x, "at_concepts": at_concepts, "at_baseline": at_baseline,
-                "completeness_error": error, "total_absolute": total, "steps": steps,
+                "completeness_error": error, "total_absolute": total, "steps": steps, "deviation": None,
             }
         )  # fmt: skip
     return found

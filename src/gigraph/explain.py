@@ -125,7 +125,7 @@ def _explain(
             start * 0 if settings["baseline"] == "zero" else start, images[source], targets,
             batch=subject.path_points(source),
             smooth=subject.network.smooth(source, target),
-            **{key: settings[key] for key in ("steps", "max_steps", "tolerance")},
+            **{key: settings[key] for key in ("steps", "max_steps", "tolerance", "precision")},
         )  # fmt: skip
         if target == CLASSES:
             ranked = sorted(zip(one.values[0].tolist(), one.concepts.tolist(), strict=True), reverse=True)
