@@ -3,7 +3,8 @@
     uv run --group bench python -m tests.benchmarks            a few minutes
     uv run --group bench python -m tests.benchmarks --full     the paper's sizes, about an hour
 
-Threads are those of OMP_NUM_THREADS, or all cores. Written: peers.parquet, growth.parquet, growth.svg.
+Threads are those of OMP_NUM_THREADS, or all cores; with one thread CPU seconds are taken.
+Written: peers.parquet, growth.parquet, growth.svg.
 """
 
 from __future__ import annotations

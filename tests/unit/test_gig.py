@@ -254,6 +254,7 @@ def test_a_smooth_segment_needs_four_steps(world):
     fine = run(world, segment, concept_score(world["targets"]), targets, steps=5000, max_steps=5000, tolerance=1)
     for one, other in zip(tight, fine, strict=True):
         assert one.steps.max() > 4
+        assert (one.completeness_error.abs() <= 1e-9 * one.total_absolute).all()
         torch.testing.assert_close(one.values, other.values, rtol=1e-5, atol=1e-6)
 
 
