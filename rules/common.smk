@@ -33,6 +33,8 @@ METHODS = PLAN.config.methods
 EVALUATED = PLAN.config.evaluation.methods
 LAYERS = PLAN.layers
 SHARDS = PLAN.shards
+# Rules that only name files: no job, no lineage.
+TARGETS = {"all", "evaluation"}
 FIGURES = ["fidelity", "completeness", "ablation"]
 # How the work is done changes no result: it reaches the jobs by the environment, so that changing it reruns nothing.
 # A script ends with the process that started it, which is this one, and reads no table but those of this plan.
@@ -178,14 +180,14 @@ onstart:
         )
     every = {}
     for job in workflow.dag.jobs:
-        if job.rule.name != "all":
+        if job.rule.name not in TARGETS:
             every |= lineages(job.rule.name, job.wildcards_dict)
     provenance.write_plan(PLAN.root / "plan.json", every)
     OVERALL.start(
         {
             job.jobid: job.rule.name
             for job in workflow.dag.needrun_jobs()
-            if job.rule.name != "all"
+            if job.rule.name not in TARGETS
         }
     )
 
