@@ -178,6 +178,10 @@ def test_a_full_disk(copy, undisturbed, tmp_path):
         run = shadow.run("results/selection.parquet")
         assert run.returncode == 0
         subprocess.run(["sh", "-c", fill], capture_output=True)
+        run = shadow.run()  # not even the plan can be written
+        assert run.returncode != 0 and "gigraph: error: results cannot be written" in run.stderr
+        assert "Traceback" not in run.stderr
+        (disk / "plan.json").unlink()
         run = shadow.run()
         assert run.returncode != 0
         assert "the disk is full" in run.stdout + run.stderr
