@@ -113,7 +113,15 @@ def test_two_at_once(copy, undisturbed):
     assert shadow.tables() == undisturbed.tables()
 
 
-@pytest.mark.parametrize("fault", ["deleted shard", "truncated table", "emptied figure", "records lost"])
+@pytest.mark.parametrize(
+    "fault",
+    # The planning of the last two is tested in the default run, too (`test_edits`).
+    [
+        "deleted shard",
+        "truncated table",
+        *(pytest.param(f, marks=pytest.mark.slow) for f in ("emptied figure", "records lost")),
+    ],
+)
 def test_damaged_results(copy, undisturbed, fault):
     shadow = copy()
     results = shadow.folder / "results"
