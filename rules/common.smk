@@ -182,7 +182,12 @@ onstart:
     for job in workflow.dag.jobs:
         if job.rule.name not in TARGETS:
             every |= lineages(job.rule.name, job.wildcards_dict)
-    provenance.write_plan(PLAN.root / "plan.json", every)
+    try:
+        provenance.write_plan(PLAN.root / "plan.json", every)
+    except OSError as error:
+        stop(
+            f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"
+        )
     OVERALL.start(
         {
             job.jobid: job.rule.name

@@ -112,7 +112,9 @@ def _now() -> str:
 
 def _disk_is_full(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and (
+            error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -120,6 +122,7 @@ def _disk_is_full(error: BaseException | None) -> bool:
 
 def _start_log(path: Path | None) -> None:
     log.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for tracebacks
     screen = logging.StreamHandler()
     screen.setFormatter(logging.Formatter("  %(message)s"))
     log.addHandler(screen)

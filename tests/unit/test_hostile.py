@@ -1,6 +1,7 @@
 """Names and files of people who mean no good: listed, refused or escaped, never followed or run."""
 
 import importlib.util
+import io
 import json
 import os
 import struct
@@ -17,6 +18,7 @@ from PIL import Image
 from gigraph import tables
 from gigraph.config import load
 from gigraph.errors import UserError, one_line
+from gigraph.graphml import write_graphml
 from gigraph.images import scan
 from gigraph.listing import labelled, members
 from gigraph.plan import Plan
@@ -81,20 +83,13 @@ def test_the_longest_names_can_be_written(tmp_path):
     assert tables.lineage_of(path) == "lineage" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_hostile_class_names_in_graphml(tmp_path):
-    columns = {name: [] for name in tables.SCHEMAS["nodes"].names}
+def test_hostile_class_names_in_graphml():
     names = [*NAMES, "\x00\x08\ud800\uffff"]
-    for index, name in enumerate(names):
-        row = {"layer": "classes", "concept": index, "kind": "class", "name": name, "shown": True}
-        for key, values in columns.items():
-            values.append(row.get(key))
-    edges = {name: [] for name in tables.SCHEMAS["edges"].names}
-    import numpy as np
-
-    edges["shown"] = np.zeros(0, bool)
-    script("graph")._graphml(tmp_path / "g.graphml", columns, edges)
+    nodes = [{"layer": "classes", "concept": i, "kind": "class", "name": name} for i, name in enumerate(names)]
+    out = io.StringIO()
+    write_graphml(out, nodes, [])
     space = "{http://graphml.graphdrawing.org/xmlns}"
-    found = [node.text for node in ElementTree.parse(tmp_path / "g.graphml").iterfind(f".//{space}data[@key='name']")]
+    found = [node.text for node in ElementTree.fromstring(out.getvalue()).iterfind(f".//{space}data[@key='node_name']")]
     assert found[0] == names[0] and found[1] == names[1] and len(found) == len(names)
     assert found[-1] == "\ufffd" * 4
 

@@ -113,7 +113,15 @@ def test_two_at_once(copy, undisturbed):
     assert shadow.tables() == undisturbed.tables()
 
 
-@pytest.mark.parametrize("fault", ["deleted shard", "truncated table", "emptied figure", "records lost"])
+@pytest.mark.parametrize(
+    "fault",
+    # The planning of the last two is tested in the default run, too (`test_edits`).
+    [
+        "deleted shard",
+        "truncated table",
+        *(pytest.param(f, marks=pytest.mark.slow) for f in ("emptied figure", "records lost")),
+    ],
+)
 def test_damaged_results(copy, undisturbed, fault):
     shadow = copy()
     results = shadow.folder / "results"
@@ -178,6 +186,10 @@ def test_a_full_disk(copy, undisturbed, tmp_path):
         run = shadow.run("results/selection.parquet")
         assert run.returncode == 0
         subprocess.run(["sh", "-c", fill], capture_output=True)
+        run = shadow.run()  # not even the plan can be written
+        assert run.returncode != 0 and "gigraph: error: results cannot be written" in run.stderr
+        assert "Traceback" not in run.stderr
+        (disk / "plan.json").unlink()
         run = shadow.run()
         assert run.returncode != 0
         assert "the disk is full" in run.stdout + run.stderr
