@@ -151,5 +151,5 @@ def _table(
 
 
 def _number(value: float, se: float | None) -> str:
-    text = f"{value:.0f}" if value == round(value) and abs(value) >= 2 else f"{value:.3f}"
+    text = f"{value:.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.3f}"
     return text if se is None or se != se else f"{text} ± {se:.3f}"

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from gigraph.measures import GRID, Measures, mean
-from gigraph.summary import summary
+from gigraph.summary import _number, summary
 
 
 def test_mean_and_standard_error_by_hand():
@@ -35,3 +35,11 @@ def test_rows_become_tables(tmp_path):
         "title": "t",
     }
     assert "| bisecting | 0.500 ± 0.250 |" in summary(topics, settings)
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "text"),
+    [(np.nan, np.nan, "nan"), (3.0, np.nan, "3"), (0.5, 0.25, "0.500 ± 0.250"), (1.0, None, "1.000")],
+)
+def test_a_cell_without_a_number_reads_nan(value, se, text):
+    assert _number(value, se) == text
