@@ -268,6 +268,8 @@ def truth(rows, settings):
         by_layer(axis, mean, metric, settings, label)
         if metric == "tag_rank":
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:.0f}")
+            axis.yaxis.set_minor_formatter("{x:.0f}")
             axis.invert_yaxis()
     below(figure, axes[0, 0])
     return figure
