@@ -15,13 +15,14 @@ import torch
 
 from gigraph import tables
 from gigraph.attributions import Decompositions, rows
+from gigraph.coding import code, read_encoder
 from gigraph.config import CLASSES, Compute
 from gigraph.errors import UserError
 from gigraph.explorer.images import thumbnail
-from gigraph.gig import attribute, class_score, concept_score
+from gigraph.gig import Batch, attribute, class_score, concept_score
 from gigraph.hashing import text_key
 from gigraph.images import Unreadable, decode
-from gigraph.lasso import lambda_max, lasso
+from gigraph.lasso import Codes
 from gigraph.plan import Plan
 from gigraph.subject import Subject, as_device
 from gigraph.targets import class_targets, concept_targets
@@ -72,13 +73,12 @@ class _Concepts:
         self.beta = tables.beta(plan.root / "centres" / f"{layer}.parquet")
         (self.calibration,) = tables.read(root / "calibration" / f"{layer}.parquet").to_pylist()
         self.tolerance = plan.config.layer(layer).coefficients.tolerance
+        self.encoder = read_encoder(root / "concepts" / f"{layer}.parquet")
         self.vectors, self.start = as_device(self.array, device), as_device(self.beta, device)
 
-    def codes(self, pfvs: np.ndarray) -> Any:
-        centred = pfvs - self.beta
-        relative = self.calibration["penalty"] == "relative"
-        penalty = self.calibration["value"] * (lambda_max(centred, self.array) if relative else 1)
-        return lasso(centred, self.array, penalty, tol=self.tolerance)
+    def codes(self, pfvs: np.ndarray) -> Codes:
+        """Return the coefficients of PFVs [P, C]."""
+        return code(pfvs - self.beta, self.array, self.calibration, self.tolerance, self.encoder)
 
 
 def _explain(
@@ -123,8 +123,7 @@ def _explain(
         (one,) = attribute(
             subject.segment(source, target), score, concepts[source].vectors,
             start * 0 if settings["baseline"] == "zero" else start, images[source], targets,
-            batch=subject.path_points(source),
-            smooth=subject.network.smooth(source, target),
+            batch=Batch(subject.path_points(source)), smooth=subject.network.smooth(source, target),
             **{key: settings[key] for key in ("steps", "max_steps", "tolerance", "precision")},
         )  # fmt: skip
         if target == CLASSES:
@@ -135,11 +134,13 @@ def _explain(
         tables.write(folder / "attributions" / f"{source}--{target}.parquet", "attributions", columns)
     picture = subject.preprocessing.display(decode(path, plan.config.images.max_pixels))
     thumbnail(picture).save(folder / "picture.webp", quality=85, method=4)
+    # The graph that this image was explained on: a later build of the explorer leaves it out if that is another one.
+    lineage = tables.lineage_of(plan.root / method / "graph" / "edges.parquet") or ""
     row = {
         "image_id": image, "path": path.name, "label": -1, "class": "", "width": picture.width,
         "height": picture.height, "predicted": predicted, "probability": probability,
     }  # fmt: skip
-    tables.write(folder / "image.parquet", "images", {key: [value] for key, value in row.items()})
+    tables.write(folder / "image.parquet", "images", {key: [value] for key, value in row.items()}, lineage)
     return folder
 
 

@@ -358,7 +358,6 @@ class Plan:
                     "model": c.model.source,
                     "class_output": c.attribution.class_output,
                     "drawn": self.drawn,
-                    "methods": c.methods,
                     "pairs": [pair for pair in self.pairs if pair[1] == CLASSES or pair in consecutive],
                     "shards": len(self.shards),
                     "images": images["source"],

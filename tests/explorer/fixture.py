@@ -166,6 +166,7 @@ def _attributions(t, folder, rng, layers, ids, truth, predicted) -> dict:
                         1e-3,
                         np.abs(values).sum(),
                         8,
+                        None,
                     )
                     for column, value in zip(columns.values(), row, strict=True):
                         column.append(value)

@@ -201,9 +201,7 @@ def app_size(site: Path) -> int:
     return sum(path.stat().st_size for path in [site / "index.html", *(site / "app").iterdir()])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="six views take 82 KB without comments and white space; the three before took 71 KB"
-)
+@pytest.mark.xfail(strict=True, reason="six views take 82 KB, without comments; three took 71")
 def test_the_app_is_within_its_budget(site: Path):
     assert app_size(site) <= 60_000
 

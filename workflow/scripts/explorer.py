@@ -48,7 +48,7 @@ def main(args: Namespace) -> None:
                 for layer in layers
             },
             trees={layer: root / method / "concepts" / f"{layer}.tree.parquet" for layer in layers},
-            evaluation=[(name, root / name / "evaluation") for name in settings["methods"]],
+            evaluation=[(path.parent.name, path) for path in sorted(root.glob("*/evaluation"))],
             picture=_opener(settings),
             images_per_class=settings["images_per_class"],
             explained=root / method / "explained",

@@ -105,7 +105,9 @@ def _write(inputs: Inputs, site: Path) -> None:
     write_chunk(data, "meta", contents.meta_chunk(graph, inputs, albums, face, list(cards), set(listed)))
     write_chunk(data, "explained", [])
     if inputs.explained is not None and inputs.explained.is_dir():
-        add_explained(site, graph, sorted(inputs.explained.iterdir()), shapes)
+        here = tables.lineage_of(inputs.edges)
+        folders = [f for f in sorted(inputs.explained.iterdir()) if tables.lineage_of(f / "image.parquet") == here]
+        add_explained(site, graph, folders, shapes)
 
 
 def write_app(site: Path, title: str) -> None:

@@ -15,6 +15,7 @@ import polars as pl
 
 from gigraph import tables
 from gigraph.config import CLASSES
+from gigraph.errors import UserError
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
@@ -53,7 +54,8 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
             "title": "Insertion and deletion",
             "note": "Concepts are inserted or deleted in the order of their relevance.",
             "file": "evaluation/layers/LAYER.curves.parquet",
-            "empty": "This run has no insertion and deletion curves; `uv run snakemake evaluation` computes them.",
+            "empty": "This run has no insertion and deletion curves; `uv run snakemake evaluation` computes them; then "
+            "`uv run snakemake --forcerun explorer`.",
         }
     ]
     parts += _measures(measures)
@@ -69,7 +71,10 @@ def _tables(evaluation: Sequence[tuple[str, Path]]) -> list[tuple[str, pl.DataFr
     found: dict[str, list[pl.DataFrame]] = {}
     for method, folder in evaluation:
         for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else []:
-            frame = pl.DataFrame(pl.from_arrow(tables.read(path)))
+            try:
+                frame = pl.DataFrame(pl.from_arrow(tables.read(path)))
+            except UserError:  # of another run: what does not belong to this graph is not shown
+                continue
             if "method" not in frame.columns and method:
                 frame = frame.with_columns(pl.lit(method).alias("method"))
             name = path.name
