@@ -37,9 +37,6 @@ rule alignment:
         layers=results("layers.parquet"),
         centres=expand(results("centres/{layer}.parquet"), layer=LAYERS),
         concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
-        calibrations=expand(
-            results("{{method}}/calibration/{layer}.parquet"), layer=LAYERS
-        ),
         pfvs=[
             path
             for layer in LAYERS

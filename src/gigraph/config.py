@@ -114,8 +114,8 @@ class Contribution(Section):
 class Sampling(Section):
     """How PFVs are drawn from each image (Sec. 3.2.1). May differ between layers."""
 
-    pfvs_per_image: PositiveInt = 1
-    """Positions drawn per image without replacement, in proportion to their positive contribution."""
+    pfvs_per_image: PositiveInt = 4
+    """Positions drawn per image without replacement, by positive contribution; the paper draws 1 in 50,000 images."""
 
 
 class Concepts(Section):
@@ -123,8 +123,8 @@ class Concepts(Section):
 
     center: Literal["batchnorm", "mean", "zero"] = "batchnorm"
     """The origin beta: the batch norms' net shift (Eq. 8; the data mean where there is none), the mean, or zero."""
-    expansion: PositiveFloat = 8
-    """Concepts per channel, K / C."""
+    expansion: PositiveFloat = 1
+    """Concepts per channel, K / C; the paper's 8 suits 50,000 images."""
     min_members: PositiveInt = 4
     """K is capped so that concepts have at least so many PFVs on average."""
     scale: Literal["mean", "unit"] = "mean"
@@ -138,7 +138,7 @@ class Coefficients(Section):
 
     penalty: Literal["nonzeros", "relative", "absolute"] = "nonzeros"
     """What `value` means: mean non-zeros per PFV (lambda is calibrated), lambda / lambda_max, or lambda."""
-    value: PositiveFloat = 16
+    value: PositiveFloat = 8
     """The target number of non-zeros, or lambda."""
     tolerance: Annotated[float, Field(ge=1e-6)] = 1e-4
     """Largest relative duality gap of any solution; coefficients are float32, so at least 1e-6."""
@@ -155,7 +155,7 @@ class Attribution(Section):
     """Layer pairs besides consecutive layers and layer -> classes."""
     class_targets: PositiveInt = 8
     """Concepts of each layer kept per class, by mean relevance to it: targets in all of the class's images."""
-    top_targets: PositiveInt = 4
+    top_targets: PositiveInt = 2
     """Further targets per image: its own most relevant concepts."""
     top_classes: PositiveInt = 3
     """Classes attributed per image besides its label: the most probable ones."""
@@ -165,9 +165,9 @@ class Attribution(Section):
     """What is attributed for classes; the paper takes the probability."""
     baseline: Literal["beta", "zero"] = "beta"
     """Where the path starts: the origin of the concept space, or zero (the literal Eq. 3)."""
-    steps: PositiveInt = 16
+    steps: PositiveInt = 8
     """Midpoint steps to start with."""
-    max_steps: PositiveInt = 144
+    max_steps: PositiveInt = 72
     """Steps triple up to here where the completeness error exceeds the tolerance."""
     tolerance: PositiveFloat = 0.01
     """Completeness error over sum |GIG| at which refinement stops."""
@@ -281,7 +281,7 @@ class Compute(Section):
     """`auto` takes a CUDA device where there is one."""
     batch_size: PositiveInt = 32
     """Images per forward pass."""
-    memory_mb: PositiveInt = 1024
+    memory_mb: PositiveInt = 256
     """Budget for the activations that one job holds at once."""
     workers: PositiveInt = 2
     """Decoding threads of a job."""

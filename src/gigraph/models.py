@@ -88,8 +88,9 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
         where the source has no preset (a weights file of torchvision, a user's module).
     """
     if source == MENAGERIE:
-        module = importlib.import_module("gigraph.menagerie.model")
-        return {"mean": module.MEAN, "std": module.STD}
+        from gigraph.menagerie.model import MEAN, STD
+
+        return {"mean": MEAN, "std": STD}
     kind, _, name = source.rpartition(":")
     if kind == "torchvision" and weights is not None and _weights_file(weights, Path()) is None:
         preset = _weights_enum(name, weights).transforms()
@@ -144,9 +145,10 @@ def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Pa
 
 
 def _menagerie(arguments: dict[str, Any], file: Path | None) -> nn.Module:
-    module = importlib.import_module("gigraph.menagerie.model")
+    from gigraph.menagerie import model
+
     try:
-        return module.load(**arguments) if file is None else module.build(**arguments)
+        return model.load(**arguments) if file is None else model.build(**arguments)
     except TypeError as error:
         raise UserError(f"model.arguments: the menagerie's model does not take them: {error}") from error
 

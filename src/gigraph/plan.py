@@ -17,13 +17,20 @@ from typing import Any
 from gigraph.config import CLASSES, PLUGGED, Coefficients, Config, LayerSettings
 from gigraph.errors import UserError
 from gigraph.extractors import source_of
-from gigraph.provenance import code_digest, digest, file_digest
+from gigraph.provenance import code_digest, digest, file_digest, imported_beside, module_file
 
 MENAGERIE = "menagerie"
 SHIPPED = Path(__file__).parent / "menagerie" / "checkpoint.safetensors"
 """The menagerie's own model; its module needs torch, which planning does not."""
+ASSETS = Path(__file__).parent / "explorer" / "assets"
+"""The explorer's program."""
 CHECKED_ONLY = {"network": {"counts"}}
 """Settings that a stage only checks: they may end a run early, but leave no trace in a table."""
+
+
+def _is_file(weights: str) -> bool:
+    """Whether weights are a file rather than a name."""
+    return "/" in weights or Path(weights).suffix in {".pth", ".pt", ".safetensors"}
 
 
 class Plan:
@@ -89,7 +96,7 @@ class Plan:
         """
         files = []
         weights = self.config.model.weights
-        if weights and ("/" in weights or Path(weights).suffix in {".pth", ".pt", ".safetensors"}):
+        if weights and _is_file(weights):
             files.append(("model.weights", weights))
         source = self.config.model.source
         if ".py:" in source:
@@ -128,12 +135,20 @@ class Plan:
 
         return limited(self._entries, self.config.images.limit_per_class)
 
+    @property
+    def crops(self) -> bool:
+        """Whether images are cropped to one size, by the configuration or by the preset of the model's weights."""
+        kind, _, _ = self.config.model.source.rpartition(":")
+        weights = self.config.model.weights
+        preset = kind == "timm" or (kind == "torchvision" and weights is not None and not _is_file(weights))
+        return preset or self.config.preprocessing.crop is not None
+
     @cached_property
     def image_size(self) -> list[int] | None:
         """Width and height of an image, from which the network's input follows; None where a crop fixes it."""
         if self.drawn:
             return [self.config.menagerie.size] * 2
-        if self.config.preprocessing.crop is not None:
+        if self.crops:
             return None
         from gigraph.images import Unreadable, decode
 
@@ -169,6 +184,8 @@ class Plan:
     def _model(self) -> list[Any]:
         trained = [self.lineage("train")] if self.trained else []
         files = [Path(file) for file in self.model_files]
+        for code in [*(file for file in files if file.suffix == ".py"), *module_file(self.config.model.source)]:
+            files += [file for file in imported_beside(code) if file not in files]
         if self.config.model.source == MENAGERIE and self.config.model.weights is None and not self.trained:
             files.append(SHIPPED)
         return [self.config.model.model_dump(), [file_digest(file) for file in files], trained]
@@ -215,7 +232,7 @@ class Plan:
                     "seed": c.seed,
                     "images_per_class": c.attribution.images_per_class,
                     "max_rejected": c.images.max_rejected,
-                    "uniform": c.preprocessing.resize is None and c.preprocessing.crop is None,
+                    "uniform": c.preprocessing.resize is None and not self.crops,
                 }
             case "sample":
                 sampling = {"layer": of["layer"], **layer.sampling.model_dump()} if layer else {}
@@ -253,7 +270,13 @@ class Plan:
                     "source": images["source"],
                 }
             case "attribution":
-                return {**network, **attribution, "layers": [of["source"], of["target"]], "images": images["source"]}
+                # Which targets an image has: classes are chosen by one key, concepts by two others.
+                unused = (
+                    {"class_targets", "top_targets"} if of["target"] == CLASSES else {"top_classes", "class_output"}
+                )
+                unused.add("images_per_class")
+                kept = {key: value for key, value in attribution.items() if key not in unused}
+                return {**network, **kept, "layers": [of["source"], of["target"]], "images": images["source"]}
             case "kept":
                 return {"layer": of["layer"], "class_targets": c.attribution.class_targets}
             case "ablation":
@@ -467,7 +490,7 @@ class Plan:
                     for shard in self.shards
                 ]
             case "alignment":
-                return [run("calibration", method=method, layer=layer) for layer in self.layers]
+                return [*self._model, *(run("concepts", method=method, layer=layer) for layer in self.layers)]
             case "heldout":
                 predicted = [run("sample", shard=shard) for shard in self.shards] if self.unlabelled else []
                 return [*(run("manifest", shard=shard) for shard in self.shards), *predicted]
@@ -494,9 +517,9 @@ class Plan:
                 return [*per_layer, *(run("edges", method=name) for name in graphs), *true]
             case "explorer":
                 method = self.config.methods[0]
-                return [run("graph", method=method)] + [
-                    run("exemplars", method=method, layer=layer) for layer in self.layers
-                ]
+                program = [file_digest(file) for file in sorted(ASSETS.iterdir()) if file.is_file()]
+                pictured = [run("exemplars", method=method, layer=layer) for layer in self.layers]
+                return [program, run("graph", method=method), *pictured]
         raise ValueError(f"no stage {stage!r}")
 
     def _sampled(self, layer: str) -> list[str]:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -72,6 +73,48 @@ def code_digest(script: Path) -> str:
     return digest(sorted((path.name, text) for path, text in seen.items()))
 
 
+def imported_beside(file: Path) -> list[Path]:
+    """Return a user's module and the modules beside it that it imports, directly or not."""
+    seen: list[Path] = []
+    queue = [file]
+    while queue:
+        path = queue.pop()
+        if path in seen:
+            continue
+        seen.append(path)
+        try:
+            tree = ast.parse(path.read_text())
+        except (SyntaxError, UnicodeDecodeError):
+            continue  # what loads the module says it better
+        stems = [path.parent.joinpath(*name.split(".")) for name in sorted(_names(tree))]
+        queue += [one for stem in stems for one in (stem.with_suffix(".py"), stem / "__init__.py") if one.is_file()]
+    return seen
+
+
+def module_file(source: str) -> list[Path]:
+    """Return the file of the module in a ``package.module:factory``; none for other sources, or if there is none."""
+    name, colon, factory = source.rpartition(":")
+    if not colon or not factory.isidentifier() or name in ("torchvision", "timm") or name.endswith(".py"):
+        return []
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return []
+    return [Path(spec.origin)] if spec and spec.origin and Path(spec.origin).is_file() else []
+
+
+def _names(tree: ast.Module) -> set[str]:
+    """Return the dotted names of all modules, or of what may be one, that a module imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.update(f"{node.module}.{alias.name}" if node.module else alias.name for alias in node.names)
+            names.update([node.module] if node.module else [])
+    return names
+
+
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -85,15 +128,8 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 def _imports(tree: ast.Module, path: Path) -> list[Path]:
     """Return the files of the gigraph modules that a module imports, wherever in it."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
     files = []
-    for name in sorted(names):
+    for name in sorted(_names(tree)):
         if name == "gigraph" or name.startswith("gigraph."):
             parts = name.split(".")[1:]
             if parts and parts[0] in PLUMBING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,39 @@ class Subject:
         for chunk, x in decoded:
             yield slice(done, done + len(chunk)), x.to(self.device, non_blocking=True)
             done += len(chunk)
+
+    def sweep_arrays(self, images: np.ndarray, batch: int = 50) -> dict[str, np.ndarray]:
+        """Run images that are in memory.
+
+        Parameters
+        ----------
+        images : array of uint8 [N, H, W, 3]
+        batch : int
+            Images per forward pass.
+
+        Returns
+        -------
+        dict of str to array
+            Layer name -> PFVs [N, P, C], and ``classes`` -> logits [N, classes].
+        """
+        from PIL import Image
+
+        layers = list(self.layers.values())
+        found: dict[str, list[Tensor]] = {}
+        for first in range(0, len(images), batch):
+            some = [self.preprocessing.apply(Image.fromarray(image)) for image in images[first : first + batch]]
+            with torch.inference_mode():
+                values = self.network.activations(torch.stack(some).to(self.device), layers)
+            for name, value in values.items():
+                found.setdefault(name, []).append(value if name == CLASSES else self.layers[name].to_pfvs(value))
+        return {name: torch.cat(parts).cpu().numpy() for name, parts in found.items()}
+
+    def seen_of(self, maps: np.ndarray) -> np.ndarray:
+        """Return maps of whole numbers [N, H, W], such as masks, as the network sees their images."""
+        from PIL import Image
+
+        nearest = replace(self.preprocessing, interpolation="nearest")
+        return np.stack([np.asarray(nearest.display(Image.fromarray(one))) for one in maps])
 
     def pfvs(self, x: Tensor, layer: str, ids: Sequence[int] = ()) -> Tensor:
         """Return one layer's PFVs [B, P, C] of a batch.

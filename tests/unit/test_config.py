@@ -156,3 +156,15 @@ def test_the_conda_environment_has_pyprojects_versions():
     (pip,) = (one["pip"] for one in environment["dependencies"] if isinstance(one, dict))
     given = dict(re.match(r"([\w-]+)(?:\[.*\])?==([\w.+]+)", one).groups() for one in pip)
     assert given == {name: pins[name] for name in names}
+
+
+DEMO_ONLY = {"title", "images_per_class"}
+"""The explorer's keys whose values are the demo's own: its page's title, and a limit that keeps its site small."""
+
+
+def test_the_default_config_spells_out_the_typed_defaults():
+    """So there is one set of defaults, whether a key is read from config.yaml, the schema, or `Config` itself."""
+    spelt = load(default()).model_dump()
+    typed = Config(layers=default()["layers"]).model_dump()
+    assert {key for key in spelt if spelt[key] != typed[key]} <= {"explorer"}
+    assert {key for key in spelt["explorer"] if spelt["explorer"][key] != typed["explorer"][key]} <= DEMO_ONLY

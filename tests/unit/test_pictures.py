@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from gigraph.pictures import CONTEXT, dim, exemplar_tile, field_weights, grid_of, localisation_tile, sheet, spread_box
+from gigraph.pictures import CONTEXT, dim, exemplar_tile, field_weights, grid_of, sheet, spread_box
 
 
 def test_the_box_holds_the_share_of_the_mass_and_lies_in_the_image():
@@ -40,14 +40,6 @@ def test_a_tile_is_cut_around_the_pfvs_own_pixels():
     assert tile.size == (48, 48)
     assert left <= 12 and right >= 20 and top <= 44 and bottom >= 52 and right - left < 64
     assert np.asarray(tile).mean() > pixels.mean()
-
-
-def test_localisation_lights_the_position_of_the_largest_coefficient():
-    image = Image.new("RGB", (48, 48), (180, 180, 180))
-    coefficients = np.zeros((3, 3))
-    coefficients[0, 2] = 2.0
-    lit = np.asarray(localisation_tile(image, coefficients, 2.0, 48)).astype(int).sum(2)
-    assert lit[4, 44] == lit.max() and lit[44, 4] < lit.max() / 2
 
 
 def test_tokens_become_a_square_with_or_without_a_class_token():

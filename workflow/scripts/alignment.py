@@ -8,13 +8,11 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from gigraph import tables
 from gigraph.hashing import mix
 from gigraph.menagerie.alignment import coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
-from gigraph.menagerie.model import normalise
 from gigraph.menagerie.scene import scenes
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject
@@ -30,28 +28,20 @@ def main(args: Namespace) -> None:
     drawn = [
         paint(one, settings["size"]) for one in progress(scenes(settings["seed"], "align", SCENES), SCENES, "scenes")
     ]
-    owners = np.stack([owner for _, owner in drawn])
-    with torch.inference_mode():
-        parts = [
-            subject.network.activations(
-                normalise(np.stack([image for image, _ in drawn[i : i + 50]])), list(subject.layers.values())
-            )
-            for i in range(0, SCENES, 50)
-        ]
+    owners = subject.seen_of(np.stack([owner for _, owner in drawn]))
+    found = subject.sweep_arrays(np.stack([image for image, _ in drawn]))
     rows = []
     half = SCENES // 2
     for name, layer in subject.layers.items():
-        pfvs = torch.cat([layer.to_pfvs(part[name]) for part in parts]).numpy() - tables.beta(
-            root / "centres" / f"{name}.parquet"
-        )
+        pfvs = found[name] - tables.beta(root / "centres" / f"{name}.parquet")
         present = positives(coverage(owners, [OWNERS.index(part) for part in PARTS], (layer.height, layer.width)))
         for vectors, directions in _directions(root, settings, name, layer.channels).items():
             unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-30)
             response = pfvs @ unit.T.astype(np.float32)
-            found = part_alignment(response[:half], present[:half], response[half:], present[half:])
+            best = part_alignment(response[:half], present[:half], response[half:], present[half:])
             for m, part in enumerate(PARTS):
-                rows.append((name, vectors, part, int(found.concept[m]), found.score[m], found.chance[m]))
-            log.info("%s, %s: mean average precision %.3f", name, vectors, np.nanmean(found.score))
+                rows.append((name, vectors, part, int(best.concept[m]), best.score[m], best.chance[m]))
+            log.info("%s, %s: mean average precision %.3f", name, vectors, np.nanmean(best.score))
     columns = dict(zip(tables.SCHEMAS["alignment"].names, map(list, zip(*rows, strict=True)), strict=True))
     tables.write(args.alignment, "alignment", columns, args.lineage)
 

@@ -4,7 +4,6 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from gigraph import tables
 from gigraph.config import CLASSES
@@ -14,7 +13,6 @@ from gigraph.gig import attribute, class_score
 from gigraph.measures import Measures
 from gigraph.menagerie.alignment import average_precision, coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
-from gigraph.menagerie.model import normalise
 from gigraph.menagerie.scene import CLASSES as NAMES
 from gigraph.menagerie.scene import VALUES, scenes
 from gigraph.menagerie.truth import (
@@ -35,7 +33,6 @@ CODED = 200
 """Scenes of either half that are decomposed into coefficients."""
 ATTRIBUTED = 60
 """Scenes whose classes are attributed, of the second half."""
-BATCH = 50
 
 
 def main(args: Namespace) -> None:
@@ -45,23 +42,16 @@ def main(args: Namespace) -> None:
     count = settings["scenes"]
     drawn = list(scenes(settings["drawn_seed"], "align", count))
     painted = [paint(one, settings["size"]) for one in progress(drawn, count, "scenes")]
-    owners = np.stack([owner for _, owner in painted])
+    owners = subject.seen_of(np.stack([owner for _, owner in painted]))
     labels = np.array([NAMES.index(one.name) for one in drawn])
-    images = np.stack([image for image, _ in painted])
-    with torch.inference_mode():
-        sweep = [
-            subject.network.activations(
-                normalise(images[i : i + BATCH]).to(subject.device), list(subject.layers.values())
-            )
-            for i in range(0, count, BATCH)
-        ]
-    logits = torch.cat([part[CLASSES] for part in sweep]).cpu().numpy()
+    sweep = subject.sweep_arrays(np.stack([image for image, _ in painted]))
+    logits = sweep[CLASSES]
     effects = _effects(args.effects)
     if settings["first"]:
         _model_facts(measures, logits, labels)
     for name, layer in subject.layers.items():
         vocabulary = Vocabulary(root, settings["method"], name, settings["tolerances"][name], subject.device)
-        pfvs = torch.cat([layer.to_pfvs(part[name]) for part in sweep]).cpu().numpy()
+        pfvs = sweep[name]
         covered = coverage(owners, [OWNERS.index(part) for part in ALL_PARTS], (layer.height, layer.width))
         _layer(measures, subject, vocabulary, pfvs, covered, labels, logits, effects, settings)
         log.info("%s is compared", name)
