@@ -5,8 +5,9 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph import tables
+from gigraph.attributions import Decompositions
 from gigraph.config import CLASSES
-from gigraph.gig import Batch, Decomposition, ablate, class_score, concept_score
+from gigraph.gig import Batch, ablate, class_score, concept_score
 from gigraph.graph import mean_and_error
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
@@ -16,9 +17,7 @@ def main(args: Namespace) -> None:
     settings = args.settings
     source, target = settings["layers"]
     subject = Subject(settings, args.compute, [source] if target == CLASSES else [source, target])
-    coefficients = tables.read(args.coefficients)
-    positions = subject.layers[source].height * subject.layers[source].width
-    ids = tables.numpy(coefficients, "image_id")[::positions]
+    positions = subject.layers[source].positions
     labels = {row["image_id"]: row["label"] for row in tables.read(args.selection, ["image_id", "label"]).to_pylist()}
     vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
     beta = as_device(tables.beta(args.centre), subject.device)
@@ -33,22 +32,14 @@ def main(args: Namespace) -> None:
         kept_targets = _kept(args.targets[1])
     segment = subject.segment(source, target)
     batch = Batch(subject.path_points(source))
-    indptr, concepts = tables.csr(coefficients, "concepts")
-    values = tables.csr(coefficients, "values")[1]
     drops: dict[tuple[int, int, int], list[float]] = {}
-    for index, image in enumerate(progress(ids.tolist(), len(ids), "images")):
-        label = labels[image]
+    for label, image in progress(_images(args.coefficients, labels, positions, subject.device), len(labels), "images"):
         delete = sources.get(label, [])
         towards = [label] if target == CLASSES else kept_targets.get(label, [])
         if not delete or not towards:
             continue
-        pointer = indptr[index * positions : (index + 1) * positions + 1]
-        inside = slice(pointer[0], pointer[-1])
-        decomposition = Decomposition.from_csr(
-            *(as_device(part, subject.device) for part in (pointer - pointer[0], concepts[inside], values[inside]))
-        )
         to = as_device(np.array(towards), subject.device)
-        drop = ablate(segment, score, vectors, start, decomposition, delete, to, batch).cpu().numpy()
+        drop = ablate(segment, score, vectors, start, image, delete, to, batch).cpu().numpy()
         for i, q in enumerate(delete):
             for j, t in enumerate(towards):
                 drops.setdefault((label, q, t), []).append(float(drop[i, j]))
@@ -68,6 +59,15 @@ def main(args: Namespace) -> None:
         args.lineage,
     )
     log.info("%d edges checked", len(keys))
+
+
+def _images(paths, labels, positions, device):
+    """Yield (label, decomposition) of each image, with one shard in memory at a time."""
+    for path in paths:
+        coefficients = tables.read(path)
+        decompositions = Decompositions(coefficients, positions, device)
+        for index, image in enumerate(tables.numpy(coefficients, "image_id")[::positions].tolist()):
+            yield labels[image], decompositions(slice(index, index + 1))[0]
 
 
 def _kept(path: str) -> dict[int, list[int]]:
