@@ -1,10 +1,12 @@
 """Build the explorer: a static site of the graph that opens by double click."""
 
+import json
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 from gigraph.explorer import Inputs, build
+from gigraph.provenance import receipts
 from gigraph.runtime import run
 
 
@@ -35,7 +37,7 @@ def main(args: Namespace) -> None:
             nearest=settings["nearest"],
             tile=settings["tile"],
             lineage=args.lineage,
-            notes=_notes(root / "logs"),
+            notes=_notes(root, method),
             selection=root / "selection.parquet",
             attributions={
                 (source, target): [
@@ -75,11 +77,20 @@ def _shortcut():
     return {"part": "tag", "class": "cheetah", "planted": TAGGED_CHEETAHS, "elsewhere": TAGGED_OTHERS}
 
 
-def _notes(logs: Path) -> list[str]:
-    """Return the notes that the run's scripts logged, in the order of their files."""
+def _notes(root: Path, method: str) -> list[str]:
+    """Return the notes that this run's jobs logged, in the order of their names.
+
+    Logs of former configurations and of other methods stay out.
+    """
+    plan, logs = root / "plan.json", root / "logs"
+    planned = set(json.loads(plan.read_text()).values()) if plan.is_file() else None
     found = []
-    for path in sorted(logs.rglob("*.log")):
-        found += [line.partition("note: ")[2].strip() for line in path.read_text().splitlines() if "note: " in line]
+    for name, receipt in receipts(logs).items():
+        folder = name.split("/")[0]
+        other = folder != method and (root / folder / "concepts").is_dir()
+        if not other and (planned is None or receipt["lineage"] in planned):
+            lines = (logs / f"{name}.log").read_text().splitlines()
+            found += [line.partition("note: ")[2].strip() for line in lines if "note: " in line]
     return list(dict.fromkeys(found))
 
 
