@@ -1,4 +1,4 @@
-"""App. B literally: one split after the other, rows as integers, sums and dot products in Python integers."""
+"""App. B twice: `plain` as the paper words it, in float64; `bisect` in Python integers, where nothing is rounded."""
 
 from __future__ import annotations
 
@@ -91,3 +91,29 @@ def bisect(x: np.ndarray, k: int, seed: int = 0, row_ids: list[int] | None = Non
             leaves[(*path, side)] = sides[side]
             keys[(*path, side)] = int(mix(keys[path], side))
     return [sorted(leaves[path]) for path in sorted(leaves)], splits
+
+
+def plain(x: np.ndarray, k: int, seed: int = 0, max_iter: int = 20) -> list[list[int]]:
+    """App. B as it is worded: unit vectors, spherical 2-means, always the largest cluster.
+
+    Two things it leaves open are taken from the project: which two rows a split starts from (those with the smallest
+    hashes), and which of two equally large clusters is split first.
+    """
+    unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)  # v'_i
+    clusters = [(list(range(len(x))), int(mix(seed)))]
+    while len(clusters) < k:
+        members, key = clusters.pop(min(range(len(clusters)), key=lambda c: (-len(clusters[c][0]), clusters[c][1])))
+        first, second = sorted(members, key=lambda i: int(mix(i, key)))[:2]
+        centroids = unit[[first, second]]
+        sides = None
+        for _ in range(max_iter):
+            nearest = (unit[members] @ centroids.T).argmax(1)
+            if sides is not None and (nearest == sides).all():
+                break
+            sides = nearest
+            sums = np.stack([unit[np.array(members)[sides == side]].sum(0) for side in (0, 1)])
+            centroids = sums / np.linalg.norm(sums, axis=1, keepdims=True)  # c = sum / |sum|
+        clusters += [
+            ([m for m, s in zip(members, sides, strict=True) if s == side], int(mix(key, side))) for side in (0, 1)
+        ]
+    return sorted(sorted(members) for members, _ in clusters)
