@@ -4,13 +4,16 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from gigraph import provenance
 from gigraph.config import load
+from gigraph.plan import Plan
 from gigraph.progress import Overall, duration
+from gigraph.provenance import imported_beside, module_file
 from gigraph.resources import Sizes, need
 from gigraph.tables import replacing, write
 
@@ -115,7 +118,7 @@ def test_the_record_of_a_run(tmp_path):
     provenance.write_run(tmp_path, config.model_dump(mode="json"), {"seed": 7})
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["stages"]["a"] == {"jobs": 2, "seconds": 6.0, "peak_memory_mb": 350.0}
-    assert run["config"]["concepts"]["expansion"] == 8 and run["seeds"] == {"seed": 7}
+    assert run["config"]["concepts"]["expansion"] == 1 and run["seeds"] == {"seed": 7}
     assert {"python", "gigraph", "torch", "snakemake", "pyarrow"} <= set(run["versions"])
     assert run["hosts"] == ["node1"] and run["seconds_of_work"] == 7.0
     assert {"host", "processor", "cores", "memory_gib", "gpus"} <= set(run["machine"])
@@ -156,3 +159,33 @@ def test_claims_grow_with_the_sizes(stage):
     larger = small._replace(channels=2048, concepts=16384, rows=50000, attributed=2000)
     assert all(a < b for a, b in zip(base, need(stage, larger, 256), strict=True))
     assert need(stage, small, 1256)[0] > base[0]
+
+
+def a_plan(folder, **model):
+    raw = {"images": {"source": str(folder)}, "model": model, "layers": ["layer1"]}
+    return Plan(load(raw), Path(__file__).parents[2] / "workflow" / "scripts")
+
+
+def test_a_presets_crop_fixes_the_input_whatever_the_first_image_is(tmp_path):
+    """The paper's configuration takes resize and crop from the weights' preset; its photographs differ in size."""
+    for weights, cropped in (("IMAGENET1K_V1", True), ("folder/my.pth", False), (None, False)):
+        plan = a_plan(tmp_path, source="torchvision:resnet50", weights=weights)
+        assert plan.crops is cropped
+    plan = a_plan(tmp_path, source="torchvision:resnet50", weights="IMAGENET1K_V1")
+    assert plan.image_size is None and plan.settings("selection")["uniform"] is False
+
+
+def test_what_a_users_module_imports_from_beside_it_is_part_of_the_model(tmp_path):
+    (tmp_path / "mine.py").write_text("from parts import block\nimport torch\n\ndef make():\n    return block.Net()\n")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "__init__.py").write_text("")
+    (tmp_path / "parts" / "block.py").write_text("Net = 1\n")
+    (tmp_path / "other.py").write_text("")
+    found = {path.relative_to(tmp_path).as_posix() for path in imported_beside(tmp_path / "mine.py")}
+    assert found == {"mine.py", "parts/__init__.py", "parts/block.py"}
+
+
+def test_the_file_of_a_module_is_found_and_other_sources_have_none():
+    assert [path.name for path in module_file("gigraph.errors:nearest")] == ["errors.py"]
+    for source in ("menagerie", "torchvision:resnet50", "timm:vit", "a/file.py:make", "no.such.module:make"):
+        assert module_file(source) == []
