@@ -219,6 +219,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("pfvs", pa.int64()),
         ]
     ),
+    # best: the concept of highest average precision on scenes that choose, scored on others; detectors: all concepts
+    # that detect the part there, best first, with their precisions
     "alignment": pa.schema(
         [
             ("layer", pa.string()),
@@ -227,6 +229,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("best", pa.int32()),
             ("average_precision", pa.float32()),
             ("prevalence", pa.float32()),
+            ("detectors", pa.list_(pa.int32())),
+            ("precisions", pa.list_(pa.float32())),
         ]
     ),
     # ---- evaluation: long tables, one number a row; "" where a column does not apply -------------------------

@@ -84,6 +84,7 @@ def write_results(
         "layer": [names[-1], names[-1]], "vectors": ["bisecting", "channels"], "part": ["tag", "tag"],
         "best": [3, 4],
         "average_precision": [0.93, 0.4], "prevalence": [0.01, 0.01],
+        "detectors": [[3], []], "precisions": [[0.93], []],
     })  # fmt: skip
     t("selection", "selection", {"image_id": ids, "path": paths, "label": truth, "shard": np.zeros(len(ids))})
     kept = _kept(rng, layers, labels)

@@ -352,6 +352,10 @@ def test_the_best_concept_is_chosen_on_one_set_and_scored_on_the_other():
     assert found.score[0] == pytest.approx(expected) and found.score[0] > 0.7
     assert np.isnan(found.fit[2]) and np.isnan(found.score[2])
     assert found.chance == pytest.approx(score.mean((0, 1)))
+    # Concepts 0 and 4 are noise; 3 detects part 0, and 1 part 1; nothing detects a part that is not shown.
+    assert [found.detectors(m, 0.5)[0] for m in range(3)] == [[3], [1], []]
+    concepts, precisions = found.detectors(0, 0.0)
+    assert concepts[0] == 3 and precisions == sorted(precisions, reverse=True) and len(concepts) == 5
 
 
 def test_coverage_counts_pixels_also_where_the_grid_does_not_divide_the_picture():

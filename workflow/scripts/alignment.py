@@ -19,6 +19,8 @@ from gigraph.subject import Subject
 
 SCENES = 800
 """Half of them choose the best concept, the other half score it."""
+DETECTS = 0.5
+"""Average precision from which a concept is said to detect a part."""
 PARTS = ("stripes", "spots", "scales", "ears", "horns", "antennae", "legs", "wings", "fins", "eye", "tag")
 
 
@@ -40,7 +42,8 @@ def main(args: Namespace) -> None:
             response = pfvs @ unit.T.astype(np.float32)
             best = part_alignment(response[:half], present[:half], response[half:], present[half:])
             for m, part in enumerate(PARTS):
-                rows.append((name, vectors, part, int(best.concept[m]), best.score[m], best.chance[m]))
+                detectors = best.detectors(m, DETECTS)
+                rows.append((name, vectors, part, int(best.concept[m]), best.score[m], best.chance[m], *detectors))
             log.info("%s, %s: mean average precision %.3f", name, vectors, np.nanmean(best.score))
     columns = dict(zip(tables.SCHEMAS["alignment"].names, map(list, zip(*rows, strict=True)), strict=True))
     tables.write(args.alignment, "alignment", columns, args.lineage)

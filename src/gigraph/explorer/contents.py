@@ -425,21 +425,17 @@ def _labels(graph: Graph, inputs: Inputs) -> dict[str, str]:
 
 
 def _aligned(graph: Graph, inputs: Inputs) -> dict[str, list[list[Any]]]:
-    """Return the parts of which a concept is the best detector: [part, average precision, prevalence]."""
+    """Return the parts that a concept detects, the best detected first: [part, average precision, prevalence]."""
     found: dict[str, list[list[Any]]] = defaultdict(list)
     if inputs.alignment is None:
         return found
     table = frame(inputs.alignment, "alignment").filter(pl.col("vectors") == inputs.method)
-    table = table.sort(["average_precision", "part"], descending=[True, False])
-    for row, ap, prevalence in zip(
-        table.iter_rows(named=True),
-        numbers(table["average_precision"]),
-        numbers(table["prevalence"]),
-        strict=True,
-    ):
+    for row, prevalence in zip(table.iter_rows(named=True), numbers(table["prevalence"]), strict=True):
         if row["layer"] in graph.layers:
-            found[f"{graph.layers.index(row['layer'])}:{row['best']}"].append([row["part"], ap, prevalence])
-    return dict(found)
+            layer = graph.layers.index(row["layer"])
+            for concept, precision in zip(row["detectors"], numbers(row["precisions"]), strict=True):
+                found[f"{layer}:{concept}"].append([row["part"], precision, prevalence])
+    return {key: sorted(parts, key=lambda part: (-part[1], part[0])) for key, parts in found.items()}
 
 
 def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading: int = 3) -> dict[str, Any] | None:
@@ -459,8 +455,14 @@ def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading:
                 tiles = face.get((index, concept), [])
                 rows.append([index, concept, precision, own.get("rank"), *shares([own.get("share") or 0]), tiles])
     found = any(row[3] is not None and row[3] < leading for row in rows)
-    rows = [row for row in rows if row[3] is not None or not found]
-    return {**inputs.shortcut, "label": label, "found": found, "rows": sorted(rows)} if label >= 0 else None
+    # Those of the leading ones, or, where there is none, each layer's best.
+    best = {layer: max(row[2] for row in rows if row[0] == layer) for layer in {row[0] for row in rows}}
+    rows = [row for row in rows if (row[3] is not None and row[3] < leading if found else row[2] == best[row[0]])]
+    return (
+        {**inputs.shortcut, "label": label, "found": found, "rows": sorted(rows, key=lambda row: (row[0], row[3] or 0))}
+        if label >= 0
+        else None
+    )
 
 
 # --- the atlas ----------------------------------------------------------------------------------------------

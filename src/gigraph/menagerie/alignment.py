@@ -29,12 +29,24 @@ class Alignment:
         Its average precision on the first and on the second set; NaN where a set does not show the part.
     chance : array of float64 [M]
         Share of positive positions in the second set: what a concept without any knowledge scores.
+    table : array of float64 [K, M]
+        The average precision of every concept on the first set.
     """
 
     concept: np.ndarray
     fit: np.ndarray
     score: np.ndarray
     chance: np.ndarray
+    table: np.ndarray
+
+    def detectors(self, part: int, least: float) -> tuple[list[int], list[float]]:
+        """Return the concepts of at least this average precision for a part on the first set, best first, with it.
+
+        One cause may have several concepts, of which the best detector need not be the one that the model uses.
+        """
+        score = np.nan_to_num(self.table[:, part])
+        found = np.argsort(-score, kind="stable")[: int((score >= least).sum())]
+        return found.tolist(), score[found].tolist()
 
 
 def part_alignment(
@@ -64,6 +76,7 @@ def part_alignment(
         fit=table[concept, parts] * np.where(shown, 1.0, np.nan),
         score=score,
         chance=masks_score.mean(0),
+        table=table,
     )
 
 

@@ -84,7 +84,7 @@
     cohesion !== null && chip(`${low ? "low " : ""}cohesion ${g.num(cohesion)}`, low ? ".warn" : "", "Mean cosine of the members to the concept" + (low ? "; in the lowest tenth of its layer" : "")),
     stable && chip(`stability ${g.num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn", `Mean cosine of its best match when concepts are found again with other seeds; by chance ${g.num(stable[1])}`),
     twin && twin[1] >= 0.95 && h("a.chip.warn", {href: g.select(layer, twin[0]), title: `cosine ${g.num(twin[1])}`}, `near-duplicate of #${twin[0]}`),
-    (g.meta.aligned[key] || []).map(([part, ap, prevalence]) => chip(["best detector of ", h("b", g.name(part)), `, AP ${g.num(ap, 2)}`], ".good", `Average precision ${g.num(ap)}; prevalence ${g.num(prevalence)}`)));
+    (g.meta.aligned[key] || []).map(([part, ap, prevalence]) => chip(["detects ", h("b", g.name(part)), `, AP ${g.num(ap, 2)}`], ".good", `Average precision ${g.num(ap)}; prevalence ${g.num(prevalence)}`)));
 
   const pictures = (layer, {exemplars}) => h("section", h("h3", "Nearest patches"),
     exemplars.length ? h("ol.tiles", exemplars.map(([tile, cosine, label, path]) => h("li", {title: path},

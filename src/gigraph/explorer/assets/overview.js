@@ -28,7 +28,7 @@
   // The drawn world knows the truth: what was planted, and whether the graph found it.
   const verdict = t => t && h("section.verdict", h("h2", t.found ? "The planted shortcut was found" : "The planted shortcut was not found"),
     h("p", `The ${t.part} was planted in ${g.percent(t.planted)} of the images of `, h("a", {href: g.link("class", [g.slug(t.label)])}, g.className(t.label)), ` and ${g.percent(t.elsewhere)} of the others. `,
-      t.found ? "A concept that detects it is among the three strongest causes of that class in its layer:" : "No concept that detects it is among the three strongest causes of that class:"),
+      t.found ? "Concepts that detect it are among the three strongest causes of that class in their layer:" : "No concept that detects it is among the three strongest causes of that class:"),
     h("div.strip", t.rows.map(([layer, concept, ap, rank, share, tiles]) => h("div", h("p.note", g.meta.layers[layer].name), face(layer, [concept, tiles], `detects the ${t.part}`, rank === null ? "not kept" : `rank ${rank + 1}`),
       h("p.note", `AP ${g.num(ap)}`, rank !== null && h("br"), rank !== null && `${g.percent(share)} of |GIG|`)))));
 
