@@ -210,3 +210,25 @@ def test_the_first_view_is_within_its_budget(site: Path):
     first = ["meta", "class/0"]
     data = sum((site / "data" / f"{name.replace('/', '-')}.js").stat().st_size for name in first)
     assert data < 60_000 and app_size(site) + data < 1_000_000
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_the_shortcut_is_found_if_any_concept_that_detects_it_leads(inputs: Inputs, tmp_path: Path, leads: bool):
+    """The best detector of a part need not be the concept that the model uses."""
+    layer = list(LAYERS)[-1]
+    names = dict(zip(*(tables.read(inputs.classes)[key].to_pylist() for key in ("class", "label")), strict=True))
+    kept = [
+        row for row in tables.read(inputs.kept).to_pylist() if (row["scope"], row["layer"]) == (names["cheetah"], layer)
+    ]
+    first = min(kept, key=lambda row: row["rank"])["concept"]
+    idle = next(concept for concept in range(LAYERS[layer]) if concept not in {row["concept"] for row in kept})
+    detectors = [idle, first] if leads else [idle]
+    columns = {
+        "layer": [layer], "vectors": ["bisecting"], "part": ["tag"], "best": [idle], "average_precision": [0.99],
+        "prevalence": [0.01], "detectors": [detectors], "precisions": [[0.99, 0.7][: len(detectors)]],
+    }  # fmt: skip
+    tables.write(tmp_path / "alignment.parquet", "alignment", columns, "abc")
+    build(dataclasses.replace(inputs, alignment=tmp_path / "alignment.parquet"), tmp_path / "site")
+    truth = chunk(tmp_path / "site", "meta")["truth"]
+    assert truth["found"] is leads
+    assert [row[1] for row in truth["rows"]] == ([first] if leads else [idle])
