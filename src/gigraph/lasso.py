@@ -60,6 +60,8 @@ FIRST_ATOMS = 10
 CANDIDATES = 128
 NEAR = 0.5
 MAX_INNER = 50
+# The Gram matrix is made once there is a sample for each so many atoms.
+WORTH = 8
 # Working sets after which correlations that the Gram matrix kept up to date are computed afresh.
 GRAM_ROUNDS = 8
 SWEEPS = 3
@@ -194,16 +196,56 @@ def lasso(
         coefficients leave no smaller gap: a tolerance near 1e-6, or a lambda below 1e-3 of lambda_max, the
         more so with large coefficients of coherent concept vectors that cancel.
     """
-    x, v, lams = _checked(x, v, lam, tol)
-    codes = _in_batches(_solver(v, len(x), backend, device, memory), x, lams, tol, max_rounds, batch)
-    missed = codes.gap > tol
-    if missed.any():
-        warnings.warn(
-            f"{missed.sum()} of {len(x)} samples miss the relative duality gap {tol:g} after "
-            f"{max_rounds} rounds (worst {codes.gap.max():.2g}); raise the tolerance or lambda",
-            stacklevel=2,
-        )
-    return codes
+    return Solver(v, backend=backend, device=device, memory=memory).solve(
+        x, lam, tol=tol, max_rounds=max_rounds, batch=batch
+    )
+
+
+class Solver:
+    """`lasso` on one set of concept vectors, for many calls: their Gram matrix is made once, when it pays.
+
+    Parameters
+    ----------
+    v, backend, device, memory
+        As in `lasso`.
+    """
+
+    def __init__(
+        self, v: np.ndarray, *, backend: Backend = "auto", device: str | None = None, memory: int = MEMORY
+    ) -> None:
+        self.v = np.ascontiguousarray(v, dtype=np.float32)
+        chosen, place = _choose(backend, device)
+        self._kernel = _Compiled(self.v, memory) if chosen == "numba" else _Torch(self.v, place, memory)
+
+    def solve(
+        self,
+        x: np.ndarray,
+        lam: float | np.ndarray,
+        *,
+        tol: float = 1e-4,
+        max_rounds: int = MAX_ROUNDS,
+        batch: int | None = None,
+    ) -> Codes:
+        """Return the coefficients of x [N, C]; parameters, errors and warnings as of `lasso`."""
+        x, _, lams = _checked(x, self.v, lam, tol)
+        codes = self._in_batches(x, lams, tol, max_rounds, batch)
+        missed = codes.gap > tol
+        if missed.any():
+            warnings.warn(
+                f"{missed.sum()} of {len(x)} samples miss the relative duality gap {tol:g} after "
+                f"{max_rounds} rounds (worst {codes.gap.max():.2g}); raise the tolerance or lambda",
+                stacklevel=3,
+            )
+        return codes
+
+    def _in_batches(
+        self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int = MAX_ROUNDS, batch: int | None = None
+    ) -> Codes:
+        kernel = self._kernel
+        kernel.expect(len(x))
+        parts = _parts(len(x), batch or kernel.batch)
+        solve = lambda part: kernel.solve(x[part], lam[part], tol, max_rounds)  # noqa: E731
+        return _joined(spread(solve, parts) if isinstance(kernel, _Compiled) else [solve(part) for part in parts])
 
 
 def calibrate(
@@ -258,10 +300,10 @@ def calibrate(
     if not largest.size or largest.max() <= 0:
         raise ValueError("no sample has a component along any concept vector: there is nothing to calibrate")
 
-    solver = _solver(v, len(x), backend, device, memory)
+    solver = Solver(v, backend=backend, device=device, memory=memory)
 
     def trial(log_lam: float) -> Calibration:
-        codes = _in_batches(solver, x, np.full(len(x), math.exp(log_lam)), tol)
+        codes = solver._in_batches(x, np.full(len(x), math.exp(log_lam)), tol)
         return Calibration(math.exp(log_lam), float(codes.nonzeros().mean()), float(codes.rel_l2.mean()))
 
     # `high` gives too few non-zeros, `low` too many; counts are compared as logarithms.
@@ -341,26 +383,6 @@ def _cuda_driver() -> bool:
     return True
 
 
-def _solver(
-    v: np.ndarray, samples: int, backend: Backend, device: str | None, memory: int = MEMORY
-) -> _Compiled | _Torch:
-    chosen, place = _choose(backend, device)
-    return _Compiled(v, samples, memory) if chosen == "numba" else _Torch(v, place, memory)
-
-
-def _in_batches(
-    solver: _Compiled | _Torch,
-    x: np.ndarray,
-    lam: np.ndarray,
-    tol: float,
-    max_rounds: int = MAX_ROUNDS,
-    batch: int | None = None,
-) -> Codes:
-    parts = _parts(len(x), batch or solver.batch)
-    solve = lambda part: solver.solve(x[part], lam[part], tol, max_rounds)  # noqa: E731
-    return _joined(spread(solve, parts) if isinstance(solver, _Compiled) else [solve(part) for part in parts])
-
-
 def _parts(rows: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
@@ -408,15 +430,24 @@ def _joined(parts: list[Codes]) -> Codes:
 class _Compiled:
     """Working sets sample by sample, compiled; batches are spread over threads."""
 
-    def __init__(self, v: np.ndarray, samples: int, memory: int) -> None:
-        self.v = v
+    def __init__(self, v: np.ndarray, memory: int) -> None:
+        self.v, self.memory = v, memory
         self.longest = _longest(v)
-        # Few samples look at few pairs of atoms: the whole Gram matrix would cost more than it saves.
-        worth_it = len(v) ** 2 * 4 <= min(GRAM_BYTES, memory // 2) and samples * 64 >= len(v)
-        self.gram = v @ v.T if worth_it else np.zeros((0, 0), dtype=np.float32)
-        left = max(0, memory - self.gram.nbytes) // threads_allowed()
-        # So few that their correlations stay in the caches, so many that the product runs at full speed.
-        self.batch = max(16, min(512, left // (4 * len(v) + 24 * v.shape[1] + 1)))
+        self.gram = np.zeros((0, 0), dtype=np.float32)
+        self.expected = 0
+
+    def expect(self, samples: int) -> None:
+        """Prepare for that many more samples: once there were enough, all products of atoms cost less than they save."""
+        self.expected += samples
+        fits = len(self.v) ** 2 * 4 <= min(GRAM_BYTES, self.memory // 2)
+        if fits and not self.gram.size and self.expected * WORTH >= len(self.v):
+            self.gram = self.v @ self.v.T
+
+    @property
+    def batch(self) -> int:
+        """So few samples that their correlations stay in the caches, so many that the product runs at full speed."""
+        left = max(0, self.memory - self.gram.nbytes) // threads_allowed()
+        return max(16, min(512, left // (4 * len(self.v) + 40 * self.v.shape[1] + 1)))
 
     def solve(self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int) -> Codes:
         """Solve one batch x [B, C] with lam [B]."""
@@ -455,6 +486,9 @@ class _Torch:
         # c, its copies and masks; the residuals in float64 and their copies.
         self.batch = max(16, min(8192, memory // (4 * (4 * len(v) + 12 * v.shape[1]) + 1)))
         self.block = max(1, min(2**25, memory // 64))
+
+    def expect(self, samples: int) -> None:
+        """Nothing to prepare: working sets' products are formed as they are needed."""
 
     def solve(self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int) -> Codes:
         """Solve one batch x [B, C] with lam [B]."""

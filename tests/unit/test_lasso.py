@@ -260,10 +260,23 @@ def test_of_equal_candidates_as_many_as_fit_are_taken():
     assert module._strongest(np.full(50, 2, dtype=np.float32), 1.0, 7, found, values) == 7
 
 
+def test_a_solver_makes_the_gram_matrix_when_it_pays():
+    x, v = problem(40, 24, 200)
+    lam = 0.1 * lambda_max(x, v)
+    solver = module.Solver(v, backend="numba")
+    expected = solve(x, v, lam, "numba", tol=1e-5).dense(200)
+    for part, made in ((slice(0, 20), False), (slice(20, 40), True)):
+        found = solver.solve(x[part], lam[part], tol=1e-5)
+        assert bool(solver._kernel.gram.size) == made
+        np.testing.assert_allclose(found.dense(200), expected[part], atol=2e-3)
+
+
 def test_memory_bounds_the_batch_and_changes_no_more_than_rounding():
     x, v = problem(300, 24, 200)
     lam = 0.1 * lambda_max(x, v)
-    small, large = (module._Compiled(v, 300, memory) for memory in (100_000, 2**30))
+    small, large = (module._Compiled(v, memory) for memory in (100_000, 2**30))
+    for kernel in (small, large):
+        kernel.expect(300)
     assert small.gram.size == 0 and large.gram.size == 200**2 and small.batch < large.batch == 512
     expected = solve(x, v, lam, "numba", tol=1e-5)
     for memory in (10_000, 100_000, 10**6):
