@@ -437,7 +437,7 @@ class _Compiled:
         self.expected = 0
 
     def expect(self, samples: int) -> None:
-        """Prepare for that many more samples: once there were enough, all products of atoms cost less than they save."""
+        """Prepare for so many more samples; once there are enough, the products of atoms save more than they cost."""
         self.expected += samples
         fits = len(self.v) ** 2 * 4 <= min(GRAM_BYTES, self.memory // 2)
         if fits and not self.gram.size and self.expected * WORTH >= len(self.v):

@@ -54,7 +54,7 @@ def relative_gap(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float) -> flo
 def decomposition(machine: Machine, cases: list[tuple[int, int, int]], slow_samples: int) -> list[Row]:
     """Compare with SPAMS, celer and scikit-learn; all but SPAMS solve `slow_samples` samples.
 
-    Times include the Gram matrix of the concepts for those that use one, gigraph and SPAMS among them, spread over all n.
+    Times include the Gram matrix of the concepts, spread over all n, for those that use one: gigraph and SPAMS do.
     """
     import celer
     import spams
