@@ -670,9 +670,9 @@ if njit is not None:
     @njit(cache=True, nogil=True)
     def _count(values: np.ndarray, bar: float) -> int:
         """Return how many |values| reach the bar."""
-        count, least = 0, np.float32(bar)
+        count = 0
         for j in range(values.size):
-            count += abs(values[j]) >= least
+            count += abs(values[j]) >= bar
         return count
 
     @njit(cache=True, nogil=True)
@@ -691,10 +691,9 @@ if njit is not None:
     ) -> float:
         """Return an upper bound on the duality gap; `exact` holds c on the support, at `place` [K]."""
         rounding = v.shape[1] * 2.0**-52 * longest * math.sqrt(rr)
-        near = np.float32(lam - error)
         top = lam
         for j in range(c.size):
-            if not abs(c[j]) < near:
+            if abs(np.float64(c[j])) >= lam - error:
                 value = exact[place[j]] if place[j] >= 0 else _dot(v[j], r)
                 top = max(top, abs(value) + rounding)
         s = 1.0 if top <= lam else lam / top
