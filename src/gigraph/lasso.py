@@ -61,7 +61,7 @@ CANDIDATES = 128
 NEAR = 0.5
 MAX_INNER = 50
 # The Gram matrix is made once there is a sample for each so many atoms.
-WORTH = 8
+WORTH = 12
 # Working sets after which correlations that the Gram matrix kept up to date are computed afresh.
 GRAM_ROUNDS = 8
 SWEEPS = 3
