@@ -8,6 +8,7 @@ rule attribution:
         selection=results("selection.parquet"),
         centre=results("centres/{source}.parquet"),
         concepts=results("{method}/concepts/{source}.parquet"),
+        encoder=results("{method}/concepts/{source}.encoder.parquet"),
         coefficients=results("{method}/coefficients/{source}/{shard}.parquet"),
     output:
         results("{method}/attributions/{source}--{target}/{shard}.parquet"),
@@ -64,6 +65,7 @@ rule ablation:
         selection=results("selection.parquet"),
         centre=results("centres/{source}.parquet"),
         concepts=results("{method}/concepts/{source}.parquet"),
+        encoder=results("{method}/concepts/{source}.encoder.parquet"),
         kept=results("{method}/kept/{source}.parquet"),
         coefficients=sharded("{method}/coefficients/{source}/{shard}.parquet"),
         attributions=sharded("{method}/attributions/{source}--{target}/{shard}.parquet"),

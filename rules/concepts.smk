@@ -61,6 +61,7 @@ rule calibration:
         due("calibration"),
         centre=results("centres/{layer}.parquet"),
         concepts=results("{method}/concepts/{layer}.parquet"),
+        encoder=results("{method}/concepts/{layer}.encoder.parquet"),
         pfvs=unless_current(PFVS, "calibration"),
     output:
         results("{method}/calibration/{layer}.parquet"),
@@ -89,6 +90,7 @@ rule coefficients:
         selection=results("selection.parquet"),
         centre=results("centres/{layer}.parquet"),
         concepts=results("{method}/concepts/{layer}.parquet"),
+        encoder=results("{method}/concepts/{layer}.encoder.parquet"),
         calibration=results("{method}/calibration/{layer}.parquet"),
     output:
         results("{method}/coefficients/{layer}/{shard}.parquet"),

@@ -171,6 +171,7 @@ rule validation:
             for path in (
                 results(f"centres/{layer}.parquet"),
                 results(f"{wildcards.method}/concepts/{layer}.parquet"),
+                results(f"{wildcards.method}/concepts/{layer}.encoder.parquet"),
                 results(f"{wildcards.method}/calibration/{layer}.parquet"),
             )
         ],
@@ -289,6 +290,7 @@ rule truth:
             for path in (
                 results(f"centres/{layer}.parquet"),
                 results(f"{{method}}/concepts/{layer}.parquet"),
+                results(f"{{method}}/concepts/{layer}.encoder.parquet"),
                 results(f"{{method}}/calibration/{layer}.parquet"),
             )
         ],

@@ -982,7 +982,7 @@ if njit is not None:
                 tried[i] += 1
                 kept = 0
                 for p in range(m):
-                    value = np.float32(found[p])
+                    value = np.float32(found[p]) if kept < work.shape[1] else np.float32(0)
                     before = u[i, p] if p < size[i] else np.float32(0)
                     change = np.float32(value - before)
                     if gram.size and change != 0:
@@ -990,7 +990,7 @@ if njit is not None:
                         mass += longest * abs(np.float64(value) - np.float64(before))
                         terms += 1
                     # An earlier place of u has been read already: kept <= p.
-                    if value != 0 and kept < work.shape[1]:
+                    if value != 0:
                         work[i, kept] = atoms[p]
                         u[i, kept] = value
                         kept += 1

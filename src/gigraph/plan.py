@@ -260,7 +260,12 @@ class Plan:
                 }
             case "calibration":
                 assert layer
-                return {"seed": c.seed, "layer": of["layer"], **layer.coefficients.model_dump()}
+                return {
+                    "seed": c.seed,
+                    "holdout": c.evaluation.holdout,
+                    "layer": of["layer"],
+                    **layer.coefficients.model_dump(),
+                }
             case "coefficients":
                 assert layer
                 return {

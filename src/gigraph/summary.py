@@ -56,7 +56,8 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     layers, methods = settings["layers"], settings["methods"]
     parts = [
         f"# Evaluation: {settings['title']}",
-        "Mean ± standard error over images or PFVs; held-out images throughout.",
+        "Mean ± standard error over images. Reconstruction, curves and the drawn truth are of images that no concept and no "
+        "lambda was found on; edges are those of the graph, and stability is of the concepts' own images.",
     ]
     parts += ["## Reconstruction"]
     for metric, title in RECONSTRUCTION.items():

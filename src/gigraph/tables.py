@@ -290,7 +290,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("ablation", pa.float32()),
         ]
     ),
-    # an extractor's own encoder, ReLU(weights (x - beta) + bias); no rows where the lasso gives the coefficients
+    # an extractor's own encoder, ReLU(weights (x - beta) + bias), and last, without a concept, the offset of its centre
+    # from beta; no rows where the lasso gives the coefficients
     "encoder": pa.schema([("concept", pa.int32()), ("bias", pa.float32())]),
     # the exact effect of redrawing a scene without a part, mean over the class's scenes that show it
     "effects": pa.schema(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from gigraph import tables
-from gigraph.coding import ENCODER, Coder, read_encoder
+from gigraph.coding import ENCODER, Coder, path_start, read_encoder
 from gigraph.gig import Decomposition
-from gigraph.lasso import Codes
+from gigraph.lasso import MEMORY, Codes
 from gigraph.subject import as_device
 
 
@@ -27,23 +27,28 @@ class Vocabulary:
         Largest relative duality gap of the lasso.
     device : torch.device
         Where tensors go.
+    memory : int
+        Bytes that the lasso may hold at once.
 
     Attributes
     ----------
     vectors : float32 array [K, C]
         Concept vectors; `directions` holds them on the device.
     beta : float32 array [C]
-        The layer's centre; `start` holds it on the device.
+        The layer's centre, from which PFVs are coded.
+    start : Tensor [C]
+        X~ without any concept: beta, or an autoencoder's own centre.
     """
 
-    def __init__(self, root: str | Path, method: str, layer: str, tolerance: float, device: Any):
+    def __init__(self, root: str | Path, method: str, layer: str, tolerance: float, device: Any, memory: int = MEMORY):
         path = Path(root) / method / "concepts" / f"{layer}.parquet"
         self.layer, self.device = layer, device
         self.vectors = tables.numpy(tables.read(path, ["vector"]), "vector")
         (self.calibration,) = tables.read(Path(root) / method / "calibration" / f"{layer}.parquet").to_pylist()
-        self._coder = Coder(self.vectors, self.calibration, tolerance, read_encoder(path))
-        self.beta = tables.beta(Path(root) / "centres" / f"{layer}.parquet")
-        self.directions, self.start = as_device(self.vectors, device), as_device(self.beta, device)
+        self._coder = Coder(self.vectors, self.calibration, tolerance, read_encoder(path), memory)
+        centre = Path(root) / "centres" / f"{layer}.parquet"
+        self.beta = tables.beta(centre)
+        self.directions, self.start = as_device(self.vectors, device), as_device(path_start(centre, path), device)
 
     @property
     def k(self) -> int:

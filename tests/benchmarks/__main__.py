@@ -1,9 +1,9 @@
-"""Run gigraph's kernels and their peers in turn, in one process with equal threads; print and write the table.
+"""Run gigraph's kernels and their peers in turn, in one process on one thread; print and write the table.
 
     uv run --group bench python -m tests.benchmarks            a few minutes
     uv run --group bench python -m tests.benchmarks --full     the paper's sizes, about an hour
 
-Threads are those of OMP_NUM_THREADS, or all cores; with one thread CPU seconds are taken.
+On one thread, since not every peer has more, and in CPU seconds; OMP_NUM_THREADS asks for another number.
 Written: peers.parquet, growth.parquet, growth.svg.
 """
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=KERNELS, default=KERNELS)
     parser.add_argument("--out", type=Path, default=Path("results/peers"))
     args = parser.parse_args()
-    threads = int(os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)))))
+    threads = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
     # After the number of threads is set.
     import polars as pl
     import torch

@@ -98,14 +98,14 @@ def test_lasso_lars_has_the_minimum_of_our_lasso():
 def test_the_autoencoders_concepts_are_the_autoencoder():
     x, _ = mixtures()
     found = extract("sae", x, 8, row_ids=np.arange(len(x)), seed=0, settings=SETTINGS)
-    assert found.vectors.shape == (9, x.shape[1]) and found.encoder is not None
+    assert found.vectors.shape == (8, x.shape[1]) and found.encoder is not None
     u = found.encoder.dense(x)
-    assert (u >= 0).all() and (u[:, -1] == 1).all()
-    np.testing.assert_allclose(np.linalg.norm(found.vectors[:-1], axis=1), 1, rtol=1e-5)
+    assert (u >= 0).all() and found.encoder.offset.any()
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, rtol=1e-5)
     scale = np.sqrt(x.shape[1]) / np.linalg.norm(x, axis=1).mean()
     # Train the found penalty's model again by hand and compare its reconstruction, unscaled.
-    assert np.linalg.norm(x - u @ found.vectors) < 0.6 * np.linalg.norm(x - x.mean(0)), scale
-    np.testing.assert_array_equal(found.size[:-1], (u[:, :-1] > 0).sum(0))
+    assert np.linalg.norm(x - found.encoder.offset - u @ found.vectors) < 0.6 * np.linalg.norm(x - x.mean(0)), scale
+    np.testing.assert_array_equal(found.size, (u > 0).sum(0))
     assert "dead" in found.notes[0]
 
 
@@ -115,9 +115,10 @@ def test_folding_scale_and_norms_leaves_reconstructions_alone():
     model = train(torch.from_numpy(x * scale), 6, 0.2, steps=50, batch_size=64, learning_rate=1e-2, seed=1)
     expected = model.reconstruct(model.features(torch.from_numpy(x * scale))).numpy() / scale
     norms = model.decoder.norm(dim=0)
-    encoder = Encoder((model.encoder * norms[:, None]).numpy(), (model.encoder_bias * norms / scale).numpy())
-    vectors = torch.cat([model.decoder / norms, model.decoder_bias[:, None] / scale], 1).T.numpy()
-    np.testing.assert_allclose(encoder.dense(x) @ vectors, expected, rtol=1e-3, atol=1e-5)
+    biases = (model.encoder_bias * norms / scale).numpy(), (model.decoder_bias / scale).numpy()
+    encoder = Encoder((model.encoder * norms[:, None]).numpy(), *biases)
+    vectors = (model.decoder / norms).T.numpy()
+    np.testing.assert_allclose(encoder.offset + encoder.dense(x) @ vectors, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_training_starts_as_the_recipe_says():

@@ -6,6 +6,7 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.attributions import Decompositions
+from gigraph.coding import path_start
 from gigraph.config import CLASSES
 from gigraph.gig import Batch, ablate, class_score, concept_score
 from gigraph.graph import mean_and_error
@@ -20,8 +21,7 @@ def main(args: Namespace) -> None:
     positions = subject.layers[source].positions
     labels = {row["image_id"]: row["label"] for row in tables.read(args.selection, ["image_id", "label"]).to_pylist()}
     vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
-    beta = as_device(tables.beta(args.centre), subject.device)
-    start = beta * 0 if settings["baseline"] == "zero" else beta
+    start = as_device(path_start(args.centre, args.concepts, settings["baseline"]), subject.device)
     sources = _kept(args.kept)
     if target == CLASSES:
         score = class_score(settings["class_output"])

@@ -7,6 +7,7 @@ import torch
 
 from gigraph import tables
 from gigraph.attributions import Decompositions, rows
+from gigraph.coding import path_start
 from gigraph.config import CLASSES
 from gigraph.gig import Batch, attribute, class_score, concept_score
 from gigraph.runtime import log, progress, run
@@ -28,8 +29,7 @@ def main(args: Namespace) -> None:
     labels = np.array([selection[i]["label"] for i in ids.tolist()], np.int64)
     decompositions = Decompositions(coefficients, positions, subject.device)
     vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
-    beta = as_device(tables.beta(args.centre), subject.device)
-    start = torch.zeros_like(beta) if settings["baseline"] == "zero" else beta
+    start = as_device(path_start(args.centre, args.concepts, settings["baseline"]), subject.device)
     if target == CLASSES:
         score, targets = class_score(settings["class_output"]), None
     else:

@@ -7,6 +7,7 @@ import numpy as np
 from gigraph import tables
 from gigraph.coding import ENCODER, Coder, read_encoder
 from gigraph.hashing import mix
+from gigraph.heldout import held_out
 from gigraph.lasso import calibrate
 from gigraph.runtime import log, run
 
@@ -16,6 +17,7 @@ def main(args: Namespace) -> None:
     memory = args.compute.memory_mb * 10**6
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
     pfvs = tables.read(args.pfvs, ["image_id", "y", "x", "pfv"])
+    pfvs = pfvs.filter(~held_out(tables.numpy(pfvs, "image_id"), settings["seed"], settings["holdout"]))
     key = mix(settings["seed"], *(tables.numpy(pfvs, name).astype(np.int64) for name in ("image_id", "y", "x")))
     some = np.sort(np.argsort(key, kind="stable")[: settings["calibration"]])
     x = tables.numpy(pfvs, "pfv")[some] - tables.beta(args.centre)

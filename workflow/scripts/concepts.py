@@ -9,6 +9,7 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.bisecting import capped_concepts
+from gigraph.coding import write_encoder
 from gigraph.config import check_concepts
 from gigraph.errors import UserError
 from gigraph.extractors import extract
@@ -52,11 +53,7 @@ def main(args: Namespace) -> None:
     tables.write(args.concepts, "concepts", {**columns, "vector": found.vectors}, args.lineage, vectors="vector")
     nullable = {name: _nullable(splits[name]) for name in ("parent", "concept")}
     tables.write(args.tree, "tree", {**splits, **nullable}, args.lineage)
-    own = found.encoder
-    weights = np.empty((0, x.shape[1]), np.float32) if own is None else own.weights
-    bias = np.empty(0, np.float32) if own is None else own.bias
-    encoder = {"concept": concepts[: len(weights)], "bias": bias, "weights": weights}
-    tables.write(args.encoder, "encoder", encoder, args.lineage, vectors="weights")
+    write_encoder(args.concepts, found.encoder, x.shape[1], args.lineage)
     log.info("%d concepts of %d PFVs", len(found.vectors), len(x))
 
 

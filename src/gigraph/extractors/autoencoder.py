@@ -29,6 +29,8 @@ LONGEST_GRADIENT = 1.0
 FIRST_PENALTY = 0.5
 TRIALS = 4
 """Short trainings, a quarter of the steps each, that look for the penalty."""
+LONG_TRIALS = 3
+"""Whole trainings that correct it."""
 CLOSE = 0.1
 """A count of active features within this share of the wanted one will do."""
 
@@ -129,7 +131,7 @@ def train(
 def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Extraction:
     """Train an autoencoder with k features (see `gigraph.extractors.extract`).
 
-    Concept vectors are the decoder's columns at length 1, and as a last one the decoder's bias, a constant concept.
+    Concept vectors are the decoder's columns at length 1; the decoder's bias moves the centre (`Encoder.offset`).
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scale = math.sqrt(x.shape[1]) / max(float(np.linalg.norm(x, axis=1).mean()), 1e-30)
@@ -141,24 +143,29 @@ def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: 
         return model, model.active(rows)
 
     steps, wanted = settings["steps"], settings["nonzeros"]
-    penalty = _search(lambda p: float(fit(p, max(1, steps // 4))[1].sum()) / len(x), wanted, FIRST_PENALTY, TRIALS)
-    model, active = fit(penalty, steps)
-    # A long training is sparser than a short one; one correction with the typical slope of -1.
+    tried: dict[float, tuple[SparseAutoencoder, Tensor]] = {}
+
+    def count(penalty: float, steps: int) -> float:
+        tried[penalty] = fit(penalty, steps)
+        return float(tried[penalty][1].sum()) / len(x)
+
+    penalty = _search(lambda p: count(p, max(1, steps // 4)), wanted, FIRST_PENALTY, TRIALS)
+    tried.clear()
+    # A long training is sparser than a short one.
+    model, active = tried[_search(lambda p: count(p, steps), wanted, penalty, LONG_TRIALS)]
     nonzeros = float(active.sum()) / len(x)
-    if nonzeros and abs(nonzeros / wanted - 1) > CLOSE:
-        model, active = fit(penalty * nonzeros / wanted, steps)
-        nonzeros = float(active.sum()) / len(x)
     norms = model.decoder.norm(dim=0)
     encoder = Encoder(
-        weights=(model.encoder * norms[:, None]).cpu().numpy(), bias=(model.encoder_bias * norms / scale).cpu().numpy()
+        weights=(model.encoder * norms[:, None]).cpu().numpy(),
+        bias=(model.encoder_bias * norms / scale).cpu().numpy(),
+        offset=(model.decoder_bias / scale).cpu().numpy(),
     )
-    vectors = torch.cat([model.decoder / norms.clamp_min(1e-30), model.decoder_bias[:, None] / scale], 1).T
+    vectors = (model.decoder / norms.clamp_min(1e-30)).T
     dead = int((active == 0).sum())
     notes = (f"{nonzeros:.1f} active features per PFV; {dead} of {k} features are dead: active in no PFV",)
     found = flat(x, vectors.cpu().numpy(), encoder, notes)
-    # A feature's members are the PFVs in which it is active; the constant is active in all.
-    sizes = np.append(active.cpu().numpy(), len(x)).astype(np.int32)
-    return Extraction(found.vectors, sizes, found.cohesion, None, encoder, notes)
+    # A feature's members are the PFVs in which it is active.
+    return Extraction(found.vectors, active.cpu().numpy().astype(np.int32), found.cohesion, None, encoder, notes)
 
 
 def _search(count: Any, wanted: float, first: float, trials: int) -> float:

@@ -11,7 +11,7 @@ from gigraph.bisecting import SplitTree, cohesion
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder of a sparse autoencoder, u = ReLU(W z + b) for a centred PFV z.
+    """How a sparse autoencoder codes a PFV z, centred at beta: u = ReLU(W z + b), and X~ = beta + offset + U V.
 
     Attributes
     ----------
@@ -19,18 +19,18 @@ class Encoder:
         W.
     bias : float32 array [m]
         b.
+    offset : float32 array [C]
+        The decoder's bias: what no concept explains, and what is there before the first one is inserted. With beta it
+        is this extractor's centre (Eq. 9).
     """
 
     weights: np.ndarray
     bias: np.ndarray
+    offset: np.ndarray
 
     def dense(self, x: np.ndarray) -> np.ndarray:
-        """Return U [N, m + 1] float32 of centred PFVs [N, C]; the last column is 1.
-
-        The last concept is the decoder's bias, a constant: with it X~ = beta + U V holds here as for the lasso.
-        """
-        features = np.maximum(x @ self.weights.T + self.bias, 0)
-        return np.concatenate([features, np.ones((len(x), 1), np.float32)], axis=1).astype(np.float32)
+        """Return U [N, m] float32 of PFVs [N, C], centred at beta."""
+        return np.maximum(x @ self.weights.T + self.bias, 0).astype(np.float32)
 
 
 @dataclass(frozen=True)
