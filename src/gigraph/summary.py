@@ -56,8 +56,8 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     layers, methods = settings["layers"], settings["methods"]
     parts = [
         f"# Evaluation: {settings['title']}",
-        "Mean ± standard error over images. Reconstruction, curves and the drawn truth are of images that no concept and no "
-        "lambda was found on; edges are those of the graph, and stability is of the concepts' own images.",
+        "Mean ± standard error over images. Reconstruction, curves and the drawn truth are of images on which no "
+        "concept and no lambda was found; edges are the graph's, and stability is that of the concepts' own images.",
     ]
     parts += ["## Reconstruction"]
     for metric, title in RECONSTRUCTION.items():
