@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rcssmin import cssmin
-from rjsmin import jsmin
 
 from gigraph import tables
 from gigraph.errors import UserError
@@ -25,7 +23,8 @@ from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import open_album, small_faces
 
 ASSETS = Path(__file__).parent / "assets"
-SHORTEN = {".js": jsmin, ".css": cssmin}
+PROGRAM = ("core", "state", "graph", "card", "overview", "graphs", "atlas", "evidence", "start")
+"""The scripts, in the order in which they need each other; they share one scope."""
 PARTS = {"index.html", "app", "data", "sheets"}
 """Everything that a site consists of."""
 
@@ -111,14 +110,28 @@ def _write(inputs: Inputs, site: Path) -> None:
 
 
 def write_app(site: Path, title: str) -> None:
-    """Write the page and its program, without the comments and white space of the sources."""
+    """Write the page, its style and its program, without comments and white space, local names shortened."""
+    page, style, *scripts = (
+        (ASSETS / name).read_text(encoding="utf-8")
+        for name in ("index.html", "app.css", *(f"{name}.js" for name in PROGRAM))
+    )
+    program = "(() => {\n" + "".join(['"use strict";\n', *scripts]) + "})();\n"
+    files = {
+        "index.html": _shortened("text/html", page).replace("{title}", html.escape(title)),
+        "app/app.css": _shortened("text/css", style),
+        "app/app.js": _shortened("application/javascript", program),
+    }
     (site / "app").mkdir()
-    for path in sorted(ASSETS.iterdir()):
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".html":
-            (site / path.name).write_text(text.replace("{title}", html.escape(title)), encoding="utf-8")
-        elif path.suffix in SHORTEN:
-            (site / "app" / path.name).write_text(SHORTEN[path.suffix](text), encoding="utf-8")
+    for name, text in files.items():
+        (site / name).write_text(text, encoding="utf-8")
+
+
+def _shortened(kind: str, text: str) -> str:
+    try:
+        import minify
+    except ImportError:  # there is no wheel of it for macOS; what is longer works as well
+        return text
+    return str(minify.string(kind, text))
 
 
 def shapes_of(layers: Path) -> dict[str, tuple[int, int]]:
