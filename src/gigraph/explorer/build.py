@@ -131,6 +131,7 @@ def _shortened(kind: str, text: str) -> str:
         import minify
     except ImportError:  # there is no wheel of it for macOS; what is longer works as well
         return text
+    minify.config({"html-keep-document-tags": True})  # `provenance.whole` looks for the end of a page
     return str(minify.string(kind, text))
 
 

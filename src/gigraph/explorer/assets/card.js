@@ -26,6 +26,7 @@ const importLabels = async file => {
   notice(`${plural(Object.keys(found).length, "label")} of ${file.name} read.`);
 };
 
+const goBack = () => { if (opener && opener.isConnected) opener.focus(); };
 const drawCard = async () => {
   const card = $("card"), found = parseId(state.params.sel), mine = ++cardTurn;
   document.body.classList.toggle("with-card", found);
@@ -34,11 +35,11 @@ const drawCard = async () => {
     card.hidden = true;
     card.key = "";
     $("frame").classList.remove("wide");
-    if (inside && opener && opener.isConnected) opener.focus();
+    if (inside) goBack();
     return;
   }
   if (fromKeyboard) opener = document.activeElement;
-  const [layer, concept] = found, scopes = views[state.view].scopes(state.found), group = Math.floor(concept / 32), key = found.join(":");
+  const [layer, concept] = found, {scopes: own} = views[state.view], scopes = own ? own(state.found) : [], group = Math.floor(concept / 32), key = found.join(":");
   card.hidden = false;
   try {
     const cards = meta.layers[layer].groups.includes(group) ? await load(`concepts/${layer}/${group}`) : {};
@@ -55,19 +56,18 @@ const drawCard = async () => {
 const closeCard = () => {
   opener = graph && graph.nodes.get(keyOf(state.params.sel)) || opener;
   go({params: {sel: null, on: null}});
-  if (opener && opener.isConnected) opener.focus();
+  goBack();
 };
 const maximise = () => { if (!$("card").hidden) $("frame").classList.toggle("wide"); };
 
-const button = (text, name, title, onclick, more) => h("button.plain", {"aria-label": name, title, onclick, ...more}, text);
 const head = (layer, concept, key) => h("header",
-  h("div", h("p.note", meta.layers[layer].name), h("h2", {tabindex: -1, id: "card-title"}, "Concept " + concept),
-    h("input.label", {type: "text", value: labelOf(key) || "", placeholder: guessOf(key) ? "≈ " + guessOf(key) : "Name it", "aria-label": "Label of this concept", onchange: event => setLabels({[key]: event.target.value.trim()})})),
-  h("div.actions", button("⚑", "Pin this concept", "Pin (P)", () => pin(key), {"aria-pressed": String(pinned().includes(keyId(key)))}),
-    button("⤢", "Maximise the card", "Maximise (F)", maximise), button("×", "Close the card", "Close (Esc)", closeCard)));
+  h("div", note(meta.layers[layer].name), h("h2", {tabindex: -1, id: "card-title"}, "Concept " + concept),
+    h("input.label", {value: labelOf(key) || "", placeholder: guessOf(key) ? "≈ " + guessOf(key) : "Name it", label: "Label of this concept", onchange: event => setLabels({[key]: event.target.value.trim()})})),
+  h("div.actions", plain("⚑", "Pin this concept (P)", () => pin(key), {pressed: pinned().includes(keyId(key))}),
+    plain("⤢", "Maximise the card (F)", maximise), plain("×", "Close the card (Esc)", closeCard)));
 
 const content = (layer, concept, key, data, scopes) => {
-  if (!data) return [head(layer, concept, key), empty("Nothing is stored about this concept: no class keeps it, and it is no neighbour of one that is kept.")];
+  if (!data) return [head(layer, concept, key), empty("Nothing is stored about this concept: no class keeps it or one of its neighbours.")];
   const here = state.params.on === "all" ? null : scopes.find(s => s.on === state.params.on) || scopes.find(s => s.near);
   return [
     head(layer, concept, key), flags(layer, key, data), pictures(layer, data), over(scopes, here), here && located(here),
@@ -79,41 +79,40 @@ const chip = (text, kind, title) => h("span.chip" + kind, {title}, text);
 const flags = (layer, key, {size, cohesion, low, twin, stable}) => h("p.flags",
   size === 1 ? chip("singleton", ".warn", "Only one PFV belongs to this concept") : chip(plural(size, "PFV"), "", "Members of the cluster"),
   cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "", "Mean cosine of the members to the concept" + (low ? "; in the lowest tenth of its layer" : "")),
-  stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn", `Mean cosine of its best match when concepts are found again with other seeds; by chance ${num(stable[1])}`),
+  stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn", `Mean cosine of its best match with other seeds; by chance ${num(stable[1])}`),
   twin && twin[1] >= 0.95 && h("a.chip.warn", {href: select(layer, twin[0]), title: `cosine ${num(twin[1])}`}, `near-duplicate of #${twin[0]}`),
   (meta.aligned[key] || []).map(([part, ap, prevalence]) => chip(["detects ", h("b", bdi(part)), `, AP ${num(ap, 2)}`], ".good", `Average precision ${num(ap)}; prevalence ${num(prevalence)}`)));
 
 const pictures = (layer, {exemplars}) => h("section", h("h3", "Nearest patches"),
   exemplars.length ? h("ol.tiles", exemplars.map(([at, cosine, label, path]) => h("li", {title: path},
-    tile(layer, at, `${className(label).textContent}, cosine ${cosine.toFixed(3)}`), h("span.value", cosine.toFixed(3)), h("span.note", className(label)))))
-    : h("p.note", "There are no pictures of this concept: it is kept for no class."));
+    tile(layer, at, `${className(label).textContent}, cosine ${cosine.toFixed(3)}`), number(cosine.toFixed(3)), h("span.note", className(label)))))
+    : note("There are no pictures of this concept: it is kept for no class."));
 
-const over = (scopes, here) => scopes.length ? h("fieldset.segmented", h("legend", "Over"), [...scopes, null].map(s => h("button", {
-  "aria-pressed": String(s === (here || null)), onclick: () => go({params: {on: s ? s.on : "all"}}, true),
-}, s ? [s.letter && h("span.letter", s.letter), s.name || className(s.label)] : "all classes")))
-  : h("p.note", "Numbers are means over all images; open a class to see its own.");
+const over = (scopes, here) => scopes.length
+  ? choice("Over", [...scopes.map(({on, letter, name, label}) => [on, [letter && h("span.letter", letter), name || className(label)]]), ["all", "all classes"]], here ? here.on : "all", on => go({params: {on}}, true))
+  : note("Means over all images; open a class for its own.");
 
 const located = ({near, name, label}) => h("section", h("h3", "Where it is in ", name || className(label)),
-  near && near.located.length ? h("ol.tiles.large", near.located.map(([at, path, coefficient, gig, map]) => h("li", {title: `${path}; largest coefficient ${num(coefficient)}`}, photo(at, `located in ${path}`, map), h("span.value", `GIG ${num(gig)}`))))
-    : h("p.note", near ? "It was not located on these images." : "It is not among the concepts kept for this class; what follows is over all images."));
+  near && near.located.length ? h("ol.tiles.large", near.located.map(([at, path, coefficient, gig, map]) => h("li", {title: `${path}; largest coefficient ${num(coefficient)}`}, photo(at, `located in ${path}`, map), number("GIG " + num(gig)))))
+    : note(near ? "It was not located on these images." : "It is not kept for this class; what follows is over all images."));
 
 const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "Relevance to classes"), list.length ? h("table.relevance", h("tbody", list.map(([label, mean, se, support, weight, share]) =>
   h("tr" + (mean < 0 ? ".neg" : ""), {title: `${pm(mean, se)}, ${plural(support, "image")}`},
-    h("th", {scope: "row"}, classOf(label).kept ? h("a", {href: linkTo("class", [slug(label)], {sel: idOf(layer, concept)})}, className(label)) : className(label)),
-    h("td", meter(Math.abs(mean) / largest(list.map(r => r[1])))), h("td.value", value(mean, weight, share)))))) : h("p.note", "It was not attributed to any class."));
+    h("th", {scope: "row"}, classOf(label).kept ? link(linkTo("class", [slug(label)], {sel: idOf(layer, concept)}), className(label)) : className(label)),
+    h("td", meter(Math.abs(mean) / largest(list.map(r => r[1])))), h("td.value", value(mean, weight, share)))))) : note("It was not attributed to any class."));
 
 const lists = (layer, near, here) => {
-  if (!near) return h("p.note", "Neighbours are listed for kept concepts only.");
+  if (!near) return note("Only kept concepts list neighbours.");
   const sums = Object.values(near.into), total = sum(sums, e => e[1]), most = largest([...near.in, ...near.out].flat().map(e => e[8]));
   const part = k => percent(sum(sums, e => Math.abs(e[k])) / total);
   return h("section.near", h("h3", "Neighbours, ", here ? ["over ", here.name ? "" : "images of ", here.name || className(here.label)] : "over all images"),
-    layer < meta.layers.length - 1 ? [list("Raises, above", near.out[0], most), list("Lowers, above", near.out[1], most)] : h("p.note", "Above this layer are the classes."),
-    layer ? [list("Raised by, below", near.in[0], most), list("Lowered by, below", near.in[1], most), total > 0 && h("p.note", `Of all |GIG| into it, ${part(2)} comes from the error node (unexplained) and ${part(4)} from the remainder (not kept).`)] : h("p.note", "This is the first layer: nothing lies below."));
+    layer < meta.layers.length - 1 ? [list("Raises, above", near.out[0], most), list("Lowers, above", near.out[1], most)] : note("Above this layer are the classes."),
+    layer ? [list("Raised by, below", near.in[0], most), list("Lowered by, below", near.in[1], most), total > 0 && note(`Of all |GIG| into it, ${part(2)} is unexplained (error node) and ${part(4)} not kept (remainder).`)] : note("Nothing lies below the first layer."));
 };
 const list = (title, entries, most) => h("div.list", h("h4", title), entries.length ? table(
-  [["Concept"], ["GIG", NORMS[norm()][1]], ["Ablation", "exact drop of the target when this source is deleted, in the same unit"], ["n", "images with a non-zero attribution"]],
+  [["Concept"], ["GIG", NORMS[norm()][1]], ["Ablation", "drop of the target when this source is deleted, in the same unit"], ["n", "images with a non-zero attribution"]],
   entries.map(([layer, concept, mean, se, support, ablation, ablationSe, weight, share]) => h("tr" + (mean < 0 ? ".neg" : ""),
-    h("th", {scope: "row"}, h("a", {href: select(layer, concept), "data-key": `near-${layer}:${concept}`}, "#" + concept), " ", captionOf(`${layer}:${concept}`), meter(sizeOf(weight, share, most))),
+    h("th", {scope: "row"}, conceptLink(layer, concept), meter(sizeOf(weight, share, most))),
     h("td.value", {title: pm(mean, se)}, value(mean, weight, share)),
     h("td.value", {title: ablation === null ? "not checked" : pm(ablation, ablationSe)}, ablation === null ? "–" : like(mean, weight, share, ablation)),
-    h("td.value.note", support)))) : h("p.note", "none"));
+    h("td.value", support)))) : note("none"));

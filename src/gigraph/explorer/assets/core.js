@@ -1,5 +1,5 @@
 // Chunks, elements, numbers, pictures. These files share one scope, in the order of build.py; data is only ever text.
-const SCHEMA = 2, views = {};
+const SCHEMA = 3, views = {};
 // What is read once, at the start; and what changes with each step of the reader.
 let meta, explained, classes, byLabel, byName, labels;
 let state = {view: "", args: [], params: {}}, graph = null, fromKeyboard = false;
@@ -7,53 +7,75 @@ let state = {view: "", args: [], params: {}}, graph = null, fromKeyboard = false
 // ---- chunks: data files call gigraph.chunk(id, data); scripts, because pages opened from disk may not fetch ----
 const waiting = {}, loaded = {};
 window.gigraph = {chunk: (id, data) => { loaded[id] = data; }};
-class Missing extends Error {}
 const load = id => waiting[id] ||= new Promise((resolve, reject) => {
   const file = `data/${id.replaceAll("/", "-")}.js`, script = document.createElement("script");
   const end = () => {
     script.remove();
     if (id in loaded) return resolve(loaded[id]);
     delete waiting[id];
-    reject(new Missing(file));
+    reject({file});
   };
   script.onload = script.onerror = end;
   script.src = file;
   document.head.append(script);
 });
 
-// ---- elements: h("p.note", {title: name}, "text", node); never markup ----
+// ---- elements: h("p.note", {title: name, onclick: work}, "text", node); never markup ----
+const WORDS = {label: "aria-label", key: "data-key", pressed: "aria-pressed", silent: "aria-hidden"};
 const $ = id => document.getElementById(id);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-const fill = (node, rest) => {
-  if (rest[0] && rest[0].constructor === Object) for (const [key, value] of Object.entries(rest.shift())) {
-    if (value === null || value === undefined || value === false) continue;
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (key === "style") for (const name in value) node.style.setProperty(name, value[name]);
+const fill = (node, first, ...rest) => {
+  const more = first && first.constructor === Object;
+  for (const [key, value] of Object.entries(more ? first : {})) {
+    if (key in WORDS) node.setAttribute(WORDS[key], value);
+    else if (value === null || value === undefined || value === false) continue;
+    else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (key === "style") Object.assign(node.style, value);
     else node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...children(rest));
+  node.append(...children(more ? rest : [first, rest]));
   return node;
 };
 const children = list => list.flat(9).filter(child => child || child === 0);
 const h = (kind, ...rest) => {
   const [tag, ...names] = kind.split("."), node = document.createElement(tag);
   if (names.length) node.className = names.join(" ");
-  return fill(node, rest);
+  return fill(node, ...rest);
 };
-const s = (tag, ...rest) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), rest);
+const s = (tag, ...rest) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), ...rest);
 const show = (node, ...rest) => { node.replaceChildren(...children(rest)); return node; };
 // A name is isolated, so that right-to-left text cannot disturb what stands beside it.
 const bdi = text => h("bdi", text === "" ? "(no name)" : text);
-const meter = value => h("span.meter", {"aria-hidden": true}, h("span", {style: {width: 100 * Math.min(1, Math.max(0, value || 0)) + "%"}}));
-const table = (head, rows, kind = "table") => h("div.table", h(kind, h("thead", h("tr", head.map(t => h("th", {scope: "col", title: t[1]}, t[0] || "")))), h("tbody", rows)));
+const link = (href, text, more) => h("a", {href, ...more}, text);
+const note = (...text) => h("p.note", text);
+// A button; what it does in words is its name for those who cannot see its sign, and its tooltip.
+const press = (sign, words, onclick, more) => h("button", {label: words, title: words, onclick, ...more}, sign);
+const plain = (sign, words, onclick, more) => press(sign, words, onclick, {class: "plain", ...more});
+// Buttons of which one is pressed: [[value, text, tooltip], ...].
+const choice = (name, options, now, set) => h("fieldset.segmented", h("legend", name), options.map(([value, text, title]) =>
+  h("button", {key: name + value, title, pressed: value === now, onclick: () => set(value)}, text)));
+const facts = list => h("dl", list.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
+const heading = (title, sub, ...actions) => h("div.heading", h("div", h("h1", title), note(sub)), h("div.actions", actions));
+const meter = value => h("span.meter", {silent: true}, h("span", {style: {width: 100 * Math.min(1, Math.max(0, value || 0)) + "%"}}));
+const table = (head, rows) => h("div.table", h("table", h("thead", h("tr", head.map(([name, title]) => h("th", {scope: "col", title}, name)))), h("tbody", rows)));
+const line = (head, ...cells) => h("tr", h("th", {scope: "row"}, head), cells.map(cell => h("td", cell)));
+const number = text => h("span.value", text);
+// The tooltip, at the pointer; without content it goes.
+const tip = (event, content) => {
+  const node = $("tip"), near = (at, size, room) => Math.min(room - size - 8, at + 14) + "px";
+  node.hidden = !content;
+  show(node, content);
+  Object.assign(node.style, {left: near(event.clientX, node.offsetWidth, innerWidth), top: near(event.clientY, node.offsetHeight, innerHeight)});
+};
 const notice = text => {
-  const node = h("p", text, h("button.plain", {"aria-label": "Dismiss", onclick: () => node.remove()}, "×"));
+  const node = h("p", text, plain("×", "Dismiss", () => node.remove()));
   $("notice").append(node);
 };
+const chorded = event => event.altKey || event.ctrlKey || event.metaKey;
 const empty = (...text) => h("p.state", {role: "status"}, text);
 const download = (name, type, text) => {
   const url = URL.createObjectURL(new Blob([text], {type}));
-  h("a", {href: url, download: name}).click();
+  Object.assign(link(url), {download: name}).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 };
 
@@ -61,9 +83,8 @@ const download = (name, type, text) => {
 const isNumber = value => typeof value === "number";
 const num = (value, digits = 3) => {
   if (!isNumber(value)) return "–";
-  const size = Math.abs(value);
-  const text = !size ? "0" : size >= 1e5 || size < 1e-4 ? size.toExponential(digits - 1) : size.toPrecision(digits);
-  return (value < 0 ? "−" : "") + (text.includes("e") && size >= 1e-4 && size < 1e5 ? Number(text) : text);
+  const size = Math.abs(value), far = size >= 1e5 || size < 1e-4;
+  return (value < 0 ? "−" : "") + (!size ? 0 : far ? size.toExponential(digits - 1) : size < 10 ** digits ? size.toPrecision(digits) : Math.round(size));
 };
 const percent = (value, digits = 0) => {
   if (!isNumber(value)) return "–";
@@ -109,7 +130,7 @@ const watching = new IntersectionObserver(entries => {
   for (const {isIntersecting, target} of entries) if (isIntersecting) { watching.unobserve(target); paint(target); }
 }, {rootMargin: "300px"});
 const pane = (place, alt, over) => {
-  const node = h("span.tile", alt ? {role: "img", "aria-label": alt} : {"aria-hidden": true}, over);
+  const node = h("span.tile", alt ? {role: "img", label: alt} : {silent: true}, over);
   node.tile = place;
   watching.observe(node);
   return node;
@@ -127,9 +148,7 @@ const shade = map => {
   pen.putImageData(pixels, 0, 0);
   return canvas;
 };
-const face = (layer, tiles) => tiles.length
-  ? h("span.face", {"data-n": tiles.length > 1 ? 4 : 1}, tiles.slice(0, 4).map(t => tile(layer, t)))
-  : h("span.face.none", "no picture");
+const face = (layer, tiles) => h("span.face" + (tiles[1] ? "" : ".one") + (tiles[0] ? "" : ".none"), tiles[0] ? tiles.slice(0, 4).map(t => tile(layer, t)) : "no picture");
 
 // ---- concepts and classes ----
 const idOf = (layer, concept) => `${meta.layers[layer].name}:${concept}`;
@@ -151,4 +170,5 @@ const say = (layer, concept) => {
   return `concept ${concept} of ${meta.layers[layer].name}` + (label ? `, ${label}` : "");
 };
 const classOf = label => byLabel.get(label);
+const conceptLink = (layer, concept) => [link(select(layer, concept), "#" + concept, {key: `to-${layer}:${concept}`}), " ", captionOf(`${layer}:${concept}`)];
 const className = label => bdi(classOf(label) ? classOf(label).name : "unlabelled");

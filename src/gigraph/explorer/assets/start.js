@@ -11,29 +11,30 @@ const hitsOf = text => {
   if (number) meta.layers.forEach((l, i) => { if (+number[1] <= l.last) add(`${i}:${+number[1]}`, "concept " + number[1]); });
   return wanted ? found.slice(0, 12) : [];
 };
-const search = () => {
+const find = () => {
   const field = $("search"), box = $("hits");
   let hits = [], at = -1;
-  const point = () => {
-    [...box.children].forEach((node, i) => node.setAttribute("aria-selected", String(i === at)));
-    field.setAttribute("aria-activedescendant", at < 0 ? "" : "hit-" + at);
-  };
-  const toggle = open => { box.hidden = !open; field.setAttribute("aria-expanded", String(open)); };
   const open = i => { if (hits[i]) { fromKeyboard = true; location.hash = hits[i][2]; leave(); } };
+  const point = () => {
+    show(box, hits.map(([name, kind], i) => h("div", {role: "option", id: "hit-" + i, "aria-selected": String(i === at), onpointerdown: event => { event.preventDefault(); open(i); }}, bdi(name), h("span", kind))), !hits.length && h("p", "Nothing found"));
+    fill(field, {"aria-activedescendant": at < 0 ? "" : "hit-" + at});
+  };
+  const toggle = open => { box.hidden = !open; fill(field, {"aria-expanded": String(open)}); };
   const leave = () => { field.value = ""; toggle(false); field.blur(); };
-  field.addEventListener("input", () => {
-    hits = hitsOf(field.value);
-    at = hits.length ? 0 : -1;
-    show(box, hits.map(([name, kind], i) => h("div", {role: "option", id: "hit-" + i, onpointerdown: event => { event.preventDefault(); open(i); }}, bdi(name), h("span", kind))), !hits.length && h("p", "Nothing found"));
-    toggle(Boolean(field.value.trim()));
-    point();
-  });
-  field.addEventListener("blur", () => toggle(false));
-  field.addEventListener("keydown", event => {
-    const way = {ArrowDown: 1, ArrowUp: -1}[event.key];
-    if (way) { event.preventDefault(); if (hits.length) at = (at + way + hits.length) % hits.length; point(); }
-    else if (event.key === "Enter") open(at);
-    else if (event.key === "Escape") { event.stopPropagation(); leave(); }
+  fill(field, {
+    oninput: () => {
+      hits = hitsOf(field.value);
+      at = hits.length ? 0 : -1;
+      toggle(Boolean(field.value.trim()));
+      point();
+    },
+    onblur: () => toggle(false),
+    onkeydown: event => {
+      const way = {ArrowDown: 1, ArrowUp: -1}[event.key];
+      if (way) { event.preventDefault(); if (hits.length) at = (at + way + hits.length) % hits.length; point(); }
+      else if (event.key === "Enter") open(at);
+      else if (event.key === "Escape") { event.stopPropagation(); leave(); }
+    },
   });
 };
 
@@ -44,40 +45,41 @@ const KEYS = [
 const help = () => {
   const box = $("keys");
   if (box.open) { box.close(); return; }
-  show(box, h("h2", {id: "keys-title"}, "Keyboard"), h("dl", KEYS.map(([key, what]) => h("div", h("dt", key.split(" ").map(k => h("kbd", k))), h("dd", what)))), h("form", {method: "dialog"}, h("button", "Close")));
+  show(box, h("h2", {id: "keys-title"}, "Keyboard"), facts(KEYS.map(([key, what]) => [key.split(" ").map(k => h("kbd", k)), what])), h("form", {method: "dialog"}, h("button", "Close")));
   box.showModal();
 };
 const keys = event => {
-  if (event.altKey || event.ctrlKey || event.metaKey || $("keys").open && event.key !== "?") return;
-  const node = event.target.closest(".node"), wide = $("frame").classList;
-  if (event.key === "Escape") {
+  if (chorded(event) || $("keys").open && event.key !== "?") return;
+  const node = event.target.closest(".node"), wide = $("frame").classList, key = event.key.toLowerCase();
+  if (key === "escape") {
     if (wide.contains("wide")) wide.remove("wide"); else if (state.params.sel) closeCard();
   } else if (event.target.matches("input:not([type=range]), select")) return;
-  else if (event.key === "/") { event.preventDefault(); $("search").focus(); }
-  else if (event.key === "?") help();
-  else if (event.key.toLowerCase() === "f") maximise();
-  else if (event.key.toLowerCase() === "p") pin(node && node.dataset.key || keyOf(state.params.sel));
+  else if (key === "/") { event.preventDefault(); $("search").focus(); }
+  else if (key === "?") help();
+  else if (key === "f") maximise();
+  else if (key === "p") pin(node && node.dataset.key || keyOf(state.params.sel));
 };
 
+const CLASS = "label name images right kept attributed near faces pictured".split(" ");
 const start = async () => {
   try {
     meta = await load("meta");
-    if (meta.schema !== SCHEMA) throw new Error(`The data is of layout ${meta.schema}, this page reads layout ${SCHEMA}: files of two builds are mixed. Build the explorer again.`);
+    if (meta.schema !== SCHEMA) throw new Error(`The data is of layout ${meta.schema}, the page of layout ${SCHEMA}: two builds are mixed. Build the explorer again.`);
     explained = await load("explained");
   } catch (error) {
     show($("main"), failed(error));
     return;
   }
-  classes = meta.classes.map(([label, name, images, right, kept, attributed, near, faces, pictured]) => ({label, name, images, right, kept, attributed, near: near[0] === undefined ? null : near, faces, pictured}));
+  classes = meta.classes.map(row => Object.fromEntries(CLASS.map((name, i) => [name, row[i]])));
   if (explained.length) meta.pictured = 1;
-  byLabel = new Map([...classes, {label: -1, name: "new images", near: null}].map(c => [c.label, c]));
+  byLabel = new Map([...classes, {label: -1, name: "new images"}].map(c => [c.label, c]));
   byName = new Map([...classes].reverse().map(c => [c.name, c.label]));
   readLabels();
   addEventListener("hashchange", route);
   addEventListener("keydown", keys);
-  $("help").addEventListener("click", help);
-  document.querySelector(".skip").addEventListener("click", event => { event.preventDefault(); $("main").focus(); });
-  search();
+  fill($("help"), {onclick: help});
+  fill(document.querySelector(".skip"), {onclick: event => { event.preventDefault(); $("main").focus(); }});
+  find();
   route();
 };
 start();

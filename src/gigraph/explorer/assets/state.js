@@ -2,10 +2,8 @@
 const encode = text => encodeURIComponent(text).replace(/%3A/g, ":").replace(/%2C/g, ",");
 const decode = text => { try { return decodeURIComponent(text); } catch { return text; } };
 const parse = hash => {
-  const [path, query = ""] = hash.replace(/^#\/?/, "").split("?"), [view, ...args] = path.split("/").map(decode);
-  const params = {};
-  for (const item of query.split("&")) if (item.indexOf("=") > 0) params[decode(item.split("=")[0])] = decode(item.slice(item.indexOf("=") + 1));
-  return {view, args, params};
+  const [path, query] = hash.replace(/^#\/?/, "").split("?"), [view, ...args] = path.split("/").map(decode);
+  return {view, args, params: Object.fromEntries(new URLSearchParams(query))};
 };
 const format = ({view, args = [], params = {}}) => {
   const query = Object.entries(params).filter(([, v]) => v || v === 0).map(([k, v]) => `${encode(k)}=${encode(v)}`);
@@ -17,13 +15,13 @@ const slug = label => {
   const {name} = classOf(label);
   return !name || name[0] === "~" || byName.get(name) !== label ? "~" + label : name;
 };
-const classFrom = slug => slug[0] === "~" ? (classOf(+slug.slice(1)) ? +slug.slice(1) : undefined) : byName.get(slug);
-const pairsOf = text => new Set([...text.toLowerCase()].map((_, i, all) => all[i] + all[i + 1]));
+const classFrom = slug => slug[0] === "~" ? (classOf(+slug.slice(1)) || {}).label : byName.get(slug);
+// By the pairs of letters that both names have.
 const nearestClass = slug => {
-  const wanted = pairsOf(slug);
-  const score = c => { const mine = pairsOf(c.name); return 2 * [...wanted].filter(p => mine.has(p)).length / (wanted.size + mine.size); };
-  const best = strongest(classes.filter(c => c.kept), score);
-  return best && score(best) > 0.3 ? best.label : undefined;
+  const pairs = text => [...text.toLowerCase()].map((_, i, all) => all[i] + all[i + 1]), wanted = pairs(slug);
+  const score = c => { const mine = pairs(c.name); return wanted.filter(p => mine.includes(p)).length / (wanted.length + mine.length); };
+  const best = strongest(kept(), score);
+  return best && score(best) > 0.15 ? best.label : undefined;
 };
 
 // Steps the reader may want to come back to make history; settings do not.
@@ -45,32 +43,34 @@ const whole = (key, otherwise, low, high) => {
 
 // Returns the nearest valid state and says what was wrong. A view's `takes` are the kinds of its arguments.
 const mend = ({view, args, params}) => {
-  const notes = [], home = note => [{view: "overview", args: [], params: {}, found: []}, note ? [note] : []];
-  if (!views[view]) return home(view && `There is no view “${view}”; this is the overview.`);
-  const takes = views[view].takes, found = [];
-  for (let i = 0; i < takes.length; i++) {
+  const notes = [], found = [], missing = (what, given, instead) => notes.push(`There is no ${what} “${given}”${instead || "; this is the overview"}.`);
+  const home = () => [{view: "overview", args: [], params: {}, found: []}, notes];
+  if (!views[view]) { if (view) missing("view", view); return home(); }
+  const {takes = [], fallback} = views[view];
+  for (const [i, kind] of takes.entries()) {
     const given = args[i];
-    if (takes[i] === "class") {
-      let label = given && classFrom(given);
-      if (given && label === undefined) {
-        label = nearestClass(given);
-        if (label === undefined) return home(`There is no class “${given}”; this is the overview.`);
-        notes.push(`There is no class “${given}”; this is the nearest name.`);
+    let here = given || "";
+    if (kind === "class") {
+      here = given && classFrom(given);
+      if (given && here === undefined) {
+        here = nearestClass(given);
+        missing("class", given, here !== undefined && "; this is the nearest name");
+        if (here === undefined) return home();
       }
-      if (label === undefined) label = views[view].fallback(i, found);
-      if (label === undefined) return home("There is no class with a graph.");
-      found.push(label);
-    } else if (takes[i] === "layer") {
-      const layer = meta.layers.findIndex(l => l.name === given);
-      if (given && layer < 0) notes.push(`There is no layer “${given}”; this is the last one.`);
-      found.push(layer < 0 ? meta.layers.length - 1 : layer);
-    } else found.push(given || "");
+      if (!given) here = fallback(i, found);
+      if (here === undefined) { notes.push("There is no class with a graph."); return home(); }
+    } else if (kind === "layer") {
+      here = meta.layers.findIndex(l => l.name === given);
+      if (here < 0) here += meta.layers.length;
+      if (given && meta.layers[here].name !== given) missing("layer", given, "; this is the last one");
+    }
+    found.push(here);
   }
-  const known = id => parseId(id) || !notes.push(`There is no concept “${id}” here; the link may be of another run.`);
+  const known = id => parseId(id) || !missing("concept", id, " here; the link may be of another run");
   const next = {...params};
   if (params.sel && !known(params.sel)) delete next.sel;
   if (params.pin) next.pin = params.pin.split(",").filter(known).join(",");
-  if (params.norm && !(params.norm in NORMS)) { notes.push(`There is no normalisation “${params.norm}”.`); delete next.norm; }
+  if (params.norm && !(params.norm in NORMS)) { missing("normalisation", params.norm, " "); delete next.norm; }
   const slugs = found.map((value, i) => takes[i] === "class" ? slug(value) : takes[i] === "layer" ? meta.layers[value].name : value);
   while (slugs.at(-1) === "") slugs.pop();
   return [{view, args: slugs, params: next, found}, notes];
@@ -104,7 +104,7 @@ const drawView = async fresh => {
   const patience = setTimeout(() => mine === turn && show(main, empty("Loading…")), 150);
   graph = null;
   try {
-    const data = await Promise.all(view.needs(...state.found).map(load));
+    const data = await Promise.all(view.needs ? view.needs(...state.found).map(load) : []);
     const page = await view.draw(state.found, data);
     if (mine !== turn) return;
     show(main, page);
@@ -125,10 +125,9 @@ const drawView = async fresh => {
 };
 
 const failed = error => {
-  const missing = error instanceof Missing;
-  if (!missing) console.error(error);
-  return h("div.state.bad", {role: "alert"}, h("h1", missing ? "A file is missing" : "This cannot be shown"),
-    missing ? h("p", "The file ", h("code", error.message), " is missing or damaged. It belongs beside index.html; copy the whole folder, or build the explorer again.")
-      : h("p", error.message),
+  const {file, message} = error;
+  if (!file) console.error(error);
+  return h("div.state.bad", {role: "alert"}, h("h1", file ? "A file is missing" : "This cannot be shown"),
+    h("p", file ? ["The file ", h("code", file), " is missing or damaged. Copy the whole folder, or build the explorer again."] : message),
     h("button", {onclick: redraw}, "Try again"));
 };
