@@ -20,7 +20,7 @@ from gigraph.explorer.evidence import evidence
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.images import entry_of, image_chunks, shown_images, write_pictures
 from gigraph.explorer.inputs import Inputs
-from gigraph.explorer.sheets import open_album, small_faces
+from gigraph.explorer.sheets import class_faces, open_album, small_faces
 
 ASSETS = Path(__file__).parent / "assets"
 PROGRAM = ("core", "state", "graph", "card", "overview", "graphs", "atlas", "evidence", "start")
@@ -73,6 +73,7 @@ def _write(inputs: Inputs, site: Path) -> None:
         for index, album in enumerate(albums)
         for concept, tiles in small_faces(album, index, inputs.tile, site).items()
     }
+    first = class_faces(albums[-1], contents.first_faces(graph, face), site)
     shapes = shapes_of(inputs.layers)
     images = shown_images(inputs)
     paths = dict(images.select("image_id", "path").iter_rows())
@@ -101,7 +102,7 @@ def _write(inputs: Inputs, site: Path) -> None:
         write_chunk(data, name, chunk)
     write_chunk(data, "evidence", evidence(graph, inputs))
     write_chunk(data, "faces", {f"{index}:{concept}": tiles for (index, concept), tiles in face.items()})
-    write_chunk(data, "meta", contents.meta_chunk(graph, inputs, albums, face, list(cards), set(listed)))
+    write_chunk(data, "meta", contents.meta_chunk(graph, inputs, albums, face, first, list(cards), set(listed)))
     write_chunk(data, "explained", [])
     if inputs.explained is not None and inputs.explained.is_dir():
         here = tables.lineage_of(inputs.edges)

@@ -310,6 +310,7 @@ def meta_chunk(
     inputs: Inputs,
     albums: list[Album],
     face: dict[Key, list[Tile]],
+    first: Mapping[int, list[Tile]],
     groups: list[str],
     pictured: set[int],
 ) -> Any:
@@ -325,7 +326,6 @@ def meta_chunk(
     }
     scopes = dict(graph.edges.group_by("scope").agg(pl.col("images").max()).iter_rows())
     with_graph = set(graph.kept["scope"].to_list())
-    first = _first_faces(graph, face)
     pairs, overlap = _overlaps(graph)
     return {
         "schema": SCHEMA,
@@ -365,7 +365,7 @@ def meta_chunk(
     }
 
 
-def _first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Tile]]:
+def first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Tile]]:
     """Return per class the first tile of its strongest concepts in the last layer."""
     last = len(graph.layers) - 1
     mine = graph.kept.filter((pl.col("layer") == graph.layers[last]) & (pl.col("scope") >= 0))
