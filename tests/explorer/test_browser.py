@@ -220,6 +220,12 @@ def test_card_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
     assert before and "Where it is" not in card.inner_text()
 
 
+def test_a_concept_no_steadier_than_chance_is_marked(reader: Reader):
+    reader.open("#/class/cheetah?sel=layer4.0:4")
+    chip = reader.page.locator("#card .chip", has_text="stability 0.750")
+    assert "warn" in chip.get_attribute("class") and "by chance 0.800" in chip.get_attribute("title")
+
+
 def test_a_journey_by_keyboard_alone(reader: Reader, inputs: Inputs):
     reader.open("#/overview")
     press = reader.page.keyboard.press

@@ -142,6 +142,7 @@ def test_flags(site: Path):
     assert cards["0"]["twin"][0] == 1 and cards["0"]["twin"][1] > 0.95
     assert any(card["low"] for card in cards.values())
     assert chunk(site, "meta")["aligned"]["3:3"][0][0] == "tag"
+    assert chunk(site, "concepts/3/0")["4"]["stable"] == pytest.approx([0.75, 0.8])
 
 
 def test_accuracy_is_counted(site: Path):

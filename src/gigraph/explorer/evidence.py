@@ -130,7 +130,8 @@ def _grid(title: str, topic: str, frame: pl.DataFrame, down: str, across: str) -
         frame[down], frame[across], _round(frame["value"]), _round(frame["se"]), strict=True
     ):
         rows.setdefault(name, {})[column] = [value, se]
-    cells = [[name, *(row.get(column) for column in columns)] for name, row in rows.items()]
+    known = {name: row for name, row in rows.items() if any(value is not None for value, _ in row.values())}
+    cells = [[name, *(row.get(column) for column in columns)] for name, row in known.items()]
     return _part(title, f"evaluation/{topic}.parquet", "table", head=[down, *columns], rows=cells)
 
 
@@ -169,7 +170,8 @@ def _lines(title: str, frame: pl.DataFrame, panel: str, series: str) -> Part:
             drawn.append([names.index(which), [list(point) for point in points if point[1] is not None]])
         panels.append([name, drawn])
     note = "Mean over held-out images, with its standard error. Across: the share of the image's concepts."
-    return _part(title, "evaluation/curves.parquet", "lines", note, series=names, panels=panels)
+    words = [name.replace("_", " ") for name in names]
+    return _part(title, "evaluation/curves.parquet", "lines", note, series=words, panels=panels)
 
 
 # ---- chapters -----------------------------------------------------------------------------------------------
