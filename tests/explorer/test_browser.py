@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from explorer.fixture import HOSTILE, LAYERS, NAMES, RIGHT_TO_LEFT, write_results
 from gigraph import tables
 from gigraph.explorer import Inputs, build
+from gigraph.explorer.build import write_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -582,6 +584,18 @@ def test_the_planted_shortcut_has_a_verdict(reader: Reader):
     reader.open()
     assert "The planted shortcut was" in reader.text(".verdict h2")
     assert "95%" in reader.text(".verdict p") and "cheetah" in reader.text(".verdict p")
+
+
+def test_the_program_runs_as_it_is_written_where_there_is_no_minifier(browser, site: Path, tmp_path: Path, monkeypatch):
+    plain = copy_of(site, tmp_path)
+    shutil.rmtree(plain / "app")
+    monkeypatch.setitem(sys.modules, "minify", None)
+    write_app(plain, "Plain")
+    assert "// Draws rows of concepts" in (plain / "app" / "app.js").read_text()
+    reader = Reader(browser, plain).open("#/class/leopard")
+    assert reader.page.locator(".stage .node").count() > 20
+    reader.context.close()
+    assert reader.errors == []
 
 
 def test_a_thousand_classes(browser, inputs: Inputs, tmp_path: Path):

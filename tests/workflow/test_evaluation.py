@@ -44,14 +44,15 @@ def test_the_target_is_planned_apart_from_the_default(tmp_path):
 
 def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path):
     """The target ends with the site built again; either target then leaves the other's results as they are."""
-    shadow = Shadow(tmp_path, layers=["layer3.1"], images={"shards": 1}, evaluation={"methods": ["bisecting"]})
+    small = {"layers": ["layer3.1"], "images": {"shards": 1}, "evaluation": {"methods": ["bisecting"]}}
+    shadow = Shadow(tmp_path, **small)
     assert shadow.run().returncode == 0
     assert "evidence" not in {stage for stage, *_ in shadow.jobs()}
     assert shadow.run("evaluation").returncode == 0
     stages = [stage for stage, *_ in shadow.jobs()]
     assert "explorer" not in stages and stages.index("evidence") > stages.index("evaluation_tables")
-    retitled = shadow.write("retitled", explorer={"title": "Another"})
-    looked = shadow.write("looked", evaluation={"methods": ["bisecting"], "points": 9})
+    retitled = shadow.write("retitled", **small, explorer={"title": "Another"})
+    looked = shadow.write("looked", **small | {"evaluation": {"methods": ["bisecting"], "points": 9}})
     for config, target, expected in (
         (None, "all", set()),
         (None, "evaluation", set()),
