@@ -10,7 +10,7 @@ const readLabels = () => {
 };
 const setLabels = changes => {
   Object.assign(labels, changes);
-  try { localStorage.setItem(store(), JSON.stringify(labels)); } catch { notice("This browser keeps no labels; export them before you leave."); }
+  try { localStorage.setItem(store(), JSON.stringify(labels)); } catch { notice("This browser keeps no labels; export them."); }
   redraw();
 };
 // A file that Snakemake takes beside the configuration: snakemake --configfile my.yaml labels.yaml

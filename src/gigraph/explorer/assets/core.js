@@ -115,7 +115,7 @@ const sheets = {};
 const sheet = file => sheets[file] ||= new Promise(resolve => {
   const image = new Image();
   image.onload = () => resolve(true);
-  image.onerror = () => { notice(`The pictures in ${file} cannot be loaded; is the file missing?`); resolve(false); };
+  image.onerror = () => { notice(`The pictures in ${file} cannot be loaded.`); resolve(false); };
   image.src = file;
 });
 const paint = async node => {
