@@ -9,25 +9,22 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.extractors.extraction import Encoder
-from gigraph.lasso import MEMORY, Codes, lambda_max, lasso
+from gigraph.lasso import MEMORY, Codes, Solver, lambda_max
 from gigraph.reconstruction import relative_l2
 
 ENCODER = "encoder"
 """The penalty of a calibration where an encoder gives the coefficients."""
+LOOSE = 1e-3
+"""Relative duality gap where a lambda is only tried."""
 
 
-def code(
-    x: np.ndarray,
-    vectors: np.ndarray,
-    calibration: dict[str, Any],
-    tolerance: float,
-    encoder: Encoder | None = None,
-    memory: int = MEMORY,
-) -> Codes:
-    """Return the coefficients of centred PFVs [N, C] on concept vectors [K, C].
+class Coder:
+    """The coefficients of centred PFVs on the concept vectors of one layer.
 
     Parameters
     ----------
+    vectors : float32 array [K, C]
+        Concept vectors.
     calibration : dict
         ``penalty`` (absolute, relative or encoder) and ``value``: a row of the table ``calibration``.
     tolerance : float
@@ -37,18 +34,37 @@ def code(
     memory : int
         Bytes that the lasso may hold at once.
     """
-    if encoder is None:
-        lam = calibration["value"] * (lambda_max(x, vectors) if calibration["penalty"] == "relative" else 1)
-        return lasso(x, vectors, lam, tol=tolerance, memory=memory)
-    u = encoder.dense(x)
-    rows, indices = np.nonzero(u)
-    return Codes(
-        indptr=np.append(0, np.cumsum(np.bincount(rows, minlength=len(x)))).astype(np.int64),
-        indices=indices.astype(np.int32),
-        values=u[rows, indices],
-        gap=np.full(len(x), np.nan, np.float32),
-        rel_l2=relative_l2(x, u @ vectors).astype(np.float32),
-    )
+
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        calibration: dict[str, Any],
+        tolerance: float,
+        encoder: Encoder | None = None,
+        memory: int = MEMORY,
+    ) -> None:
+        self.vectors, self.calibration, self.tolerance, self.encoder = vectors, calibration, tolerance, encoder
+        self.solver = Solver(vectors, memory=memory) if encoder is None else None
+
+    def __call__(self, x: np.ndarray, factor: float = 1.0) -> Codes:
+        """Return the codes of x [N, C] with `factor` times the layer's lambda.
+
+        Under another lambda than the layer's own, a duality gap of `LOOSE` is enough.
+        """
+        if self.solver is not None:
+            relative = self.calibration["penalty"] == "relative"
+            lam = factor * self.calibration["value"] * (lambda_max(x, self.vectors) if relative else 1)
+            return self.solver.solve(x, lam, tol=self.tolerance if factor == 1 else max(self.tolerance, LOOSE))
+        assert self.encoder is not None
+        u = self.encoder.dense(x)
+        rows, indices = np.nonzero(u)
+        return Codes(
+            indptr=np.append(0, np.cumsum(np.bincount(rows, minlength=len(x)))).astype(np.int64),
+            indices=indices.astype(np.int32),
+            values=u[rows, indices],
+            gap=np.full(len(x), np.nan, np.float32),
+            rel_l2=relative_l2(x, u @ self.vectors).astype(np.float32),
+        )
 
 
 def encoder_path(concepts: str | Path) -> Path:

@@ -283,7 +283,7 @@ class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a CUDA device where there is one."""
     batch_size: PositiveInt = 32
-    """Images per forward pass."""
+    """Images per forward pass; fewer where memory_mb does not hold as many."""
     memory_mb: PositiveInt = 256
     """Budget for the activations that one job holds at once."""
     workers: PositiveInt = 2

@@ -15,17 +15,16 @@ import torch
 
 from gigraph import tables
 from gigraph.attributions import Decompositions, rows
-from gigraph.coding import code, read_encoder
 from gigraph.config import CLASSES, PROJECT, Compute, load, read
 from gigraph.errors import UserError
 from gigraph.explorer.images import thumbnail
 from gigraph.gig import Batch, attribute, class_score, concept_score
 from gigraph.hashing import text_key
 from gigraph.images import Unreadable, decode
-from gigraph.lasso import Codes
 from gigraph.plan import Plan
 from gigraph.subject import Subject, as_device
 from gigraph.targets import class_targets, concept_targets
+from gigraph.vocabulary import Vocabulary
 
 
 def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
@@ -60,29 +59,15 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
     settings = plan.settings("attribution", source=plan.layers[0], target=CLASSES)
     subject = Subject(settings, plan.config.compute, plan.layers)
-    concepts = {layer: _Concepts(plan, method, layer, subject.device) for layer in plan.layers}
+    concepts = {
+        layer: Vocabulary(plan.root, method, layer, plan.config.layer(layer).coefficients.tolerance, subject.device)
+        for layer in plan.layers
+    }
     return [_explain(plan, method, subject, concepts, settings, path) for path in paths]
 
 
-class _Concepts:
-    """What the run knows of one layer."""
-
-    def __init__(self, plan: Plan, method: str, layer: str, device: torch.device):
-        root = plan.root / method
-        self.array = tables.numpy(tables.read(root / "concepts" / f"{layer}.parquet", ["vector"]), "vector")
-        self.beta = tables.beta(plan.root / "centres" / f"{layer}.parquet")
-        (self.calibration,) = tables.read(root / "calibration" / f"{layer}.parquet").to_pylist()
-        self.tolerance = plan.config.layer(layer).coefficients.tolerance
-        self.encoder = read_encoder(root / "concepts" / f"{layer}.parquet")
-        self.vectors, self.start = as_device(self.array, device), as_device(self.beta, device)
-
-    def codes(self, pfvs: np.ndarray) -> Codes:
-        """Return the coefficients of PFVs [P, C]."""
-        return code(pfvs - self.beta, self.array, self.calibration, self.tolerance, self.encoder)
-
-
 def _explain(
-    plan: Plan, method: str, subject: Subject, concepts: dict[str, _Concepts], settings: dict[str, Any], path: Path
+    plan: Plan, method: str, subject: Subject, concepts: dict[str, Vocabulary], settings: dict[str, Any], path: Path
 ) -> Path:
     image = text_key(str(path.resolve())) >> 1
     folder = plan.root / method / "explained" / str(image)
@@ -94,7 +79,7 @@ def _explain(
     probability = float(logits[0].softmax(0)[predicted])
     images = {}
     for name, layer in subject.layers.items():
-        codes = concepts[name].codes(layer.to_pfvs(found[name])[0].cpu().numpy())
+        codes = concepts[name].code(layer.to_pfvs(found[name])[0].cpu().numpy())
         where = np.arange(layer.positions)
         columns = {
             "image_id": np.full(layer.positions, image), "y": (where // layer.width).astype(np.int32),
@@ -115,13 +100,13 @@ def _explain(
             to = class_targets(logits.cpu().numpy(), np.array([predicted]), settings["top_classes"])
             real = logits
         else:
-            score = concept_score(concepts[target].vectors)
+            score = concept_score(concepts[target].directions)
             count = settings["class_targets"] + settings["top_targets"]
-            to = concept_targets([[]], [own[target]], count, len(concepts[target].array))
+            to = concept_targets([[]], [own[target]], count, concepts[target].k)
             real = subject.layers[target].to_pfvs(found[target])
         targets = as_device(to, subject.device)
         (one,) = attribute(
-            subject.segment(source, target), score, concepts[source].vectors,
+            subject.segment(source, target), score, concepts[source].directions,
             start * 0 if settings["baseline"] == "zero" else start, images[source], targets,
             batch=Batch(subject.path_points(source)), smooth=subject.network.smooth(source, target),
             **{key: settings[key] for key in ("steps", "max_steps", "tolerance", "precision")},

@@ -6,7 +6,8 @@ c = V r the correlations, lambda the penalty, P(u) = 1/2 |r|^2 + lambda |u|_1 th
 Per batch of samples, until each has its certificate:
 
 1. r from the stored (float32) u, summed directly in float64; c for all K atoms by one thin product in
-   float32.
+   float32, or, compiled and where the Gram matrix fits, kept up to date by its rows, with an error bound that
+   grows with each.
 2. Certified: relative duality gap <= tol. Else the working set is the support and the worst violators
    |c_j| > lambda.
 3. On the working set: coordinate descent finds the signed support, Newton's method solves it, and a
@@ -55,13 +56,14 @@ SMALLEST_TOL = 1e-6
 # A pivot below this fraction of its diagonal is noise: Gram blocks carry float32 rounding.
 SINGULAR = 3e-6
 FIRST_ATOMS = 10
-# Atoms per sample among which working sets are grown before all K are looked at again, and how close to lambda.
+# Fewest atoms among which working sets are grown before all K are looked at again, and how close to lambda.
 CANDIDATES = 128
 NEAR = 0.5
 MAX_INNER = 50
-# |c| is binned by its exponent and its five leading bits of mantissa.
-BIN_BITS = 18
-BINS = 256
+# The Gram matrix is made once there is a sample for each so many atoms.
+WORTH = 12
+# Working sets after which correlations that the Gram matrix kept up to date are computed afresh.
+GRAM_ROUNDS = 8
 SWEEPS = 3
 MAX_ROUNDS = 100
 
@@ -194,16 +196,56 @@ def lasso(
         coefficients leave no smaller gap: a tolerance near 1e-6, or a lambda below 1e-3 of lambda_max, the
         more so with large coefficients of coherent concept vectors that cancel.
     """
-    x, v, lams = _checked(x, v, lam, tol)
-    codes = _in_batches(_solver(v, len(x), backend, device, memory), x, lams, tol, max_rounds, batch)
-    missed = codes.gap > tol
-    if missed.any():
-        warnings.warn(
-            f"{missed.sum()} of {len(x)} samples miss the relative duality gap {tol:g} after "
-            f"{max_rounds} rounds (worst {codes.gap.max():.2g}); raise the tolerance or lambda",
-            stacklevel=2,
-        )
-    return codes
+    return Solver(v, backend=backend, device=device, memory=memory).solve(
+        x, lam, tol=tol, max_rounds=max_rounds, batch=batch
+    )
+
+
+class Solver:
+    """`lasso` on one set of concept vectors, for many calls: their Gram matrix is made once, when it pays.
+
+    Parameters
+    ----------
+    v, backend, device, memory
+        As in `lasso`.
+    """
+
+    def __init__(
+        self, v: np.ndarray, *, backend: Backend = "auto", device: str | None = None, memory: int = MEMORY
+    ) -> None:
+        self.v = np.ascontiguousarray(v, dtype=np.float32)
+        chosen, place = _choose(backend, device)
+        self._kernel = _Compiled(self.v, memory) if chosen == "numba" else _Torch(self.v, place, memory)
+
+    def solve(
+        self,
+        x: np.ndarray,
+        lam: float | np.ndarray,
+        *,
+        tol: float = 1e-4,
+        max_rounds: int = MAX_ROUNDS,
+        batch: int | None = None,
+    ) -> Codes:
+        """Return the coefficients of x [N, C]; parameters, errors and warnings as of `lasso`."""
+        x, _, lams = _checked(x, self.v, lam, tol)
+        codes = self._in_batches(x, lams, tol, max_rounds, batch)
+        missed = codes.gap > tol
+        if missed.any():
+            warnings.warn(
+                f"{missed.sum()} of {len(x)} samples miss the relative duality gap {tol:g} after "
+                f"{max_rounds} rounds (worst {codes.gap.max():.2g}); raise the tolerance or lambda",
+                stacklevel=3,
+            )
+        return codes
+
+    def _in_batches(
+        self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int = MAX_ROUNDS, batch: int | None = None
+    ) -> Codes:
+        kernel = self._kernel
+        kernel.expect(len(x))
+        parts = _parts(len(x), batch or kernel.batch)
+        solve = lambda part: kernel.solve(x[part], lam[part], tol, max_rounds)  # noqa: E731
+        return _joined(spread(solve, parts) if isinstance(kernel, _Compiled) else [solve(part) for part in parts])
 
 
 def calibrate(
@@ -258,10 +300,10 @@ def calibrate(
     if not largest.size or largest.max() <= 0:
         raise ValueError("no sample has a component along any concept vector: there is nothing to calibrate")
 
-    solver = _solver(v, len(x), backend, device, memory)
+    solver = Solver(v, backend=backend, device=device, memory=memory)
 
     def trial(log_lam: float) -> Calibration:
-        codes = _in_batches(solver, x, np.full(len(x), math.exp(log_lam)), tol)
+        codes = solver._in_batches(x, np.full(len(x), math.exp(log_lam)), tol)
         return Calibration(math.exp(log_lam), float(codes.nonzeros().mean()), float(codes.rel_l2.mean()))
 
     # `high` gives too few non-zeros, `low` too many; counts are compared as logarithms.
@@ -341,26 +383,6 @@ def _cuda_driver() -> bool:
     return True
 
 
-def _solver(
-    v: np.ndarray, samples: int, backend: Backend, device: str | None, memory: int = MEMORY
-) -> _Compiled | _Torch:
-    chosen, place = _choose(backend, device)
-    return _Compiled(v, samples, memory) if chosen == "numba" else _Torch(v, place, memory)
-
-
-def _in_batches(
-    solver: _Compiled | _Torch,
-    x: np.ndarray,
-    lam: np.ndarray,
-    tol: float,
-    max_rounds: int = MAX_ROUNDS,
-    batch: int | None = None,
-) -> Codes:
-    parts = _parts(len(x), batch or solver.batch)
-    solve = lambda part: solver.solve(x[part], lam[part], tol, max_rounds)  # noqa: E731
-    return _joined(spread(solve, parts) if isinstance(solver, _Compiled) else [solve(part) for part in parts])
-
-
 def _parts(rows: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
@@ -408,42 +430,42 @@ def _joined(parts: list[Codes]) -> Codes:
 class _Compiled:
     """Working sets sample by sample, compiled; batches are spread over threads."""
 
-    def __init__(self, v: np.ndarray, samples: int, memory: int) -> None:
-        self.v = v
+    def __init__(self, v: np.ndarray, memory: int) -> None:
+        self.v, self.memory = v, memory
         self.longest = _longest(v)
-        # Few samples look at few pairs of atoms: the whole Gram matrix would cost more than it saves.
-        worth_it = len(v) ** 2 * 4 <= min(GRAM_BYTES, memory // 2) and samples * 64 >= len(v)
-        self.gram = v @ v.T if worth_it else np.zeros((0, 0), dtype=np.float32)
-        left = max(0, memory - self.gram.nbytes) // threads_allowed()
-        # So few that their correlations stay in the caches, so many that the product runs at full speed.
-        self.batch = max(16, min(512, left // (4 * len(v) + 24 * v.shape[1] + 1)))
+        self.gram = np.zeros((0, 0), dtype=np.float32)
+        self.expected = 0
+
+    def expect(self, samples: int) -> None:
+        """Prepare for so many more samples; once there are enough, the products of atoms save more than they cost."""
+        self.expected += samples
+        fits = len(self.v) ** 2 * 4 <= min(GRAM_BYTES, self.memory // 2)
+        if fits and not self.gram.size and self.expected * WORTH >= len(self.v):
+            self.gram = self.v @ self.v.T
+
+    @property
+    def batch(self) -> int:
+        """So few samples that their correlations stay in the caches, so many that the product runs at full speed."""
+        left = max(0, self.memory - self.gram.nbytes) // threads_allowed()
+        return max(16, min(512, left // (4 * len(self.v) + 40 * self.v.shape[1] + 1)))
 
     def solve(self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int) -> Codes:
         """Solve one batch x [B, C] with lam [B]."""
         samples = len(x)
-        size = np.zeros(samples, dtype=np.int64)
-        work = np.zeros((samples, 1), dtype=np.int32)
-        u = np.zeros(work.shape, dtype=np.float32)
+        width = min(len(self.v), self.v.shape[1] + FIRST_ATOMS)
+        work, u = np.zeros((samples, width), dtype=np.int32), np.zeros((samples, width), dtype=np.float32)
+        size, tried = np.zeros(samples, dtype=np.int64), np.zeros(samples, dtype=np.int64)
         gap, rel_l2 = np.zeros(samples), np.zeros(samples)
         active = np.arange(samples)
+        r = x.astype(np.float64)
         correlations = np.empty((samples, len(self.v)), dtype=np.float32)
-        for step in range(max_rounds + 1):
-            r = _residuals(x, self.v, work, u, size, active)
+        while len(active):
             c = np.matmul(r.astype(np.float32), self.v.T, out=correlations[: len(active)])
-            last = step == max_rounds
-            done = _certify(x, self.v, c, r, lam, work, u, size, active, gap, rel_l2, tol, self.longest, last)
-            if last or done.all():
-                break
-            left = np.flatnonzero(~done)
-            room = max(CANDIDATES if self.gram.size else FIRST_ATOMS, int(size[active].max()))
-            wanted = min(int(size[active].max()) + room, len(self.v))
-            if wanted > work.shape[1]:
-                grow = ((0, 0), (0, wanted - work.shape[1]))
-                work, u = np.pad(work, grow), np.pad(u, grow)
-            # float32 correlations find the support, float64 ones refine it.
-            _improve(self.v, self.gram, c, r, lam, work, u, size, active, left, step >= 1)
-            active = active[left]
-        return _compressed(work, np.where(np.arange(u.shape[1]) < size[:, None], u, 0), gap, rel_l2)
+            state = (work, u, size, tried, active, gap, rel_l2)
+            done = _advance(x, self.v, self.gram, c, r, lam, *state, tol, self.longest, max_rounds)
+            active, r = active[~done], r[~done]
+        used = max(1, int(size.max(initial=0)))
+        return _compressed(work[:, :used], np.where(np.arange(used) < size[:, None], u[:, :used], 0), gap, rel_l2)
 
 
 class _Torch:
@@ -464,6 +486,9 @@ class _Torch:
         # c, its copies and masks; the residuals in float64 and their copies.
         self.batch = max(16, min(8192, memory // (4 * (4 * len(v) + 12 * v.shape[1]) + 1)))
         self.block = max(1, min(2**25, memory // 64))
+
+    def expect(self, samples: int) -> None:
+        """Nothing to prepare: working sets' products are formed as they are needed."""
 
     def solve(self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int) -> Codes:
         """Solve one batch x [B, C] with lam [B]."""
@@ -634,28 +659,28 @@ if njit is not None:
             total += np.float64(a[i]) * np.float64(b[i])
         return total
 
+    @njit(cache=True, nogil=True, fastmath=True)
+    def _largest(values: np.ndarray) -> float:
+        """Return max |values|, 0 for none; all are finite."""
+        top = values.dtype.type(0)
+        for j in range(values.size):
+            top = max(top, abs(values[j]))
+        return top
+
     @njit(cache=True, nogil=True)
-    def _residuals(
-        x: np.ndarray, v: np.ndarray, work: np.ndarray, u: np.ndarray, size: np.ndarray, active: np.ndarray
-    ) -> np.ndarray:
-        """Return r = x - u V [len(active), C] float64, summed directly."""
-        r = np.empty((active.size, x.shape[1]))
-        for n in range(active.size):
-            i = active[n]
-            for ch in range(x.shape[1]):
-                r[n, ch] = x[i, ch]
-            for p in range(size[i]):
-                value = np.float64(u[i, p])
-                atom = v[work[i, p]]
-                for ch in range(x.shape[1]):
-                    r[n, ch] -= value * atom[ch]
-        return r
+    def _count(values: np.ndarray, bar: float) -> int:
+        """Return how many |values| reach the bar."""
+        count = 0
+        for j in range(values.size):
+            count += abs(values[j]) >= bar
+        return count
 
     @njit(cache=True, nogil=True)
     def _certificate(
         v: np.ndarray,
         r: np.ndarray,
         c: np.ndarray,
+        error: float,
         lam: float,
         u: np.ndarray,
         exact: np.ndarray,
@@ -665,12 +690,10 @@ if njit is not None:
         longest: float,
     ) -> float:
         """Return an upper bound on the duality gap; `exact` holds c on the support, at `place` [K]."""
-        length = math.sqrt(rr)
-        error = 1.01 * (v.shape[1] + 2) * FLOAT32_UNIT * longest * length
-        rounding = v.shape[1] * 2.0**-52 * longest * length
+        rounding = v.shape[1] * 2.0**-52 * longest * math.sqrt(rr)
         top = lam
         for j in range(c.size):
-            if abs(c[j]) + error > lam:
+            if abs(np.float64(c[j])) >= lam - error:
                 value = exact[place[j]] if place[j] >= 0 else _dot(v[j], r)
                 top = max(top, abs(value) + rounding)
         s = 1.0 if top <= lam else lam / top
@@ -714,52 +737,74 @@ if njit is not None:
                 g[i] -= gram[j, i] * change
 
     @njit(cache=True, nogil=True)
+    def _by_size(u: np.ndarray, support: np.ndarray) -> int:
+        """Write the places where u is not zero, the largest first; return how many."""
+        n = 0
+        for j in range(u.size):
+            if u[j] != 0:
+                p = n
+                while p > 0 and abs(u[support[p - 1]]) < abs(u[j]):
+                    support[p] = support[p - 1]
+                    p -= 1
+                support[p] = j
+                n += 1
+        return n
+
+    @njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+    def _factorise(gram: np.ndarray, support: np.ndarray, n: int, first: int, factor: np.ndarray) -> int:
+        """Write the Cholesky factor's rows from `first` on; return the row that depends on those before, or n."""
+        for p in range(first, n):
+            j = support[p]
+            pivot = gram[j, j]
+            for q in range(p):
+                total = gram[j, support[q]]
+                for m in range(q):
+                    total -= factor[p, m] * factor[q, m]
+                total /= factor[q, q]
+                factor[p, q] = total
+                pivot -= total * total
+            if pivot <= SINGULAR * gram[j, j]:
+                return p
+            factor[p, p] = math.sqrt(pivot)
+        return n
+
+    @njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+    def _substitute(factor: np.ndarray, step: np.ndarray) -> None:
+        """Solve L L^T step = step in place."""
+        for p in range(step.size):
+            total = step[p]
+            for m in range(p):
+                total -= factor[p, m] * step[m]
+            step[p] = total / factor[p, p]
+        for p in range(step.size - 1, -1, -1):
+            step[p] /= factor[p, p]
+            for m in range(p):
+                step[m] -= factor[p, m] * step[p]
+
+    @njit(cache=True, nogil=True)
     def _newton(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
         """Solve for the coefficients that are not zero, keeping signs; one that would change becomes zero.
 
         Where the support's atoms are dependent, the objective is linear along the dependence: it is followed
-        downhill to the first zero.
+        downhill to the first zero. Small coefficients come last in the factor, since they are the first to go:
+        the rows before them stay.
         """
-        w = u.size
-        support = np.empty(w, dtype=np.int64)
-        factor = np.empty((w, w))
-        step = np.empty(w)
+        support = np.empty(u.size, dtype=np.int64)
+        n = _by_size(u, support)
+        factor = np.empty((n, n))
+        step = np.empty(n)
+        valid = 0
         while True:
-            n = 0
-            for j in range(w):
-                if u[j] != 0:
-                    support[n] = j
-                    n += 1
-            dependent = -1
-            for p in range(n):  # Cholesky, row by row, and forward substitution
-                j = support[p]
-                for q in range(p):
-                    total = gram[j, support[q]]
-                    for m in range(q):
-                        total -= factor[p, m] * factor[q, m]
-                    factor[p, q] = total / factor[q, q]
-                pivot = gram[j, j]
-                for m in range(p):
-                    pivot -= factor[p, m] * factor[p, m]
-                if pivot <= SINGULAR * gram[j, j]:
-                    dependent = p
-                    break
-                factor[p, p] = math.sqrt(pivot)
-            count = n if dependent < 0 else dependent
+            count = _factorise(gram, support, n, valid, factor)
+            dependent = count < n
             for p in range(count):
                 j = support[p]
-                total = g[j] - math.copysign(lam, u[j]) if dependent < 0 else gram[j, support[dependent]]
-                for m in range(p):
-                    total -= factor[p, m] * step[m]
-                step[p] = total / factor[p, p]
-            for p in range(count - 1, -1, -1):
-                total = step[p]
-                for m in range(p + 1, count):
-                    total -= factor[m, p] * step[m]
-                step[p] = total / factor[p, p]
+                step[p] = gram[j, support[count]] if dependent else g[j] - math.copysign(lam, u[j])
+            _substitute(factor, step[:count])
             longest = 1.0
-            if dependent >= 0:
-                slope = -g[support[dependent]] + math.copysign(lam, u[support[dependent]])
+            valid = count
+            if dependent:
+                slope = -g[support[count]] + math.copysign(lam, u[support[count]])
                 for p in range(count):
                     slope += step[p] * (g[support[p]] - math.copysign(lam, u[support[p]]))
                 sign = -1.0 if slope > 0 else 1.0
@@ -773,12 +818,16 @@ if njit is not None:
                 j = support[p]
                 if step[p] * u[j] < 0 and -u[j] / step[p] <= reach:
                     first, reach = p, -u[j] / step[p]
-            if first < 0 and dependent >= 0:
+            if first < 0 and dependent:
                 return
             _move(gram, g, u, support, step[:count], reach)
             if first < 0:
                 return
             u[support[first]] = 0.0
+            for p in range(first, n - 1):
+                support[p] = support[p + 1]
+            n -= 1
+            valid = min(valid, first)
 
     @njit(cache=True, nogil=True)
     def _solve_block(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
@@ -797,91 +846,51 @@ if njit is not None:
                 return
 
     @njit(cache=True, nogil=True)
-    def _certify(
-        x: np.ndarray,
-        v: np.ndarray,
-        c: np.ndarray,
-        r: np.ndarray,
-        lam: np.ndarray,
-        work: np.ndarray,
-        u: np.ndarray,
-        size: np.ndarray,
-        active: np.ndarray,
-        gap: np.ndarray,
-        rel_l2: np.ndarray,
-        tol: float,
-        longest: float,
-        last: bool,
-    ) -> np.ndarray:
-        """Certify each active sample that looks converged (all, if `last`); return which are done [n]."""
-        done = np.zeros(active.size, dtype=np.bool_)
-        place = np.full(v.shape[0], -1, dtype=np.int32)
-        exact = np.empty(work.shape[1])
-        for n in range(active.size):
-            i = active[n]
-            penalty = lam[i]
-            xx, xr, rr = _dot(x[i], x[i]), _dot(x[i], r[n]), _dot(r[n], r[n])
-            top = np.float32(0.0)
-            for j in range(c.shape[1]):
-                top = max(top, abs(c[n, j]))
-            # The same formula in float32 says whether the certificate is worth its while.
-            s = 1.0 if top <= penalty else penalty / top
-            rough = 0.5 * (1 - s) * (1 - s) * rr
-            primal = 0.5 * rr
-            for p in range(size[i]):
-                primal += abs(u[i, p]) * penalty
-                rough += abs(u[i, p]) * penalty - s * u[i, p] * c[n, work[i, p]]
-            rel_l2[i] = math.sqrt(rr / xx) if xx > 0 else 0.0
-            if last or rough <= tol * primal:
-                for p in range(size[i]):
-                    exact[p] = _dot(v[work[i, p]], r[n])
-                    place[work[i, p]] = p
-                bound = _certificate(v, r[n], c[n], penalty, u[i, : size[i]], exact, place, rr, xr, longest)
-                for p in range(size[i]):
-                    place[work[i, p]] = -1
-                gap[i] = bound / primal if primal > 0 else 0.0
-                done[n] = last or gap[i] <= tol
-        return done
+    def _strongest(magnitude: np.ndarray, floor: float, room: int, found: np.ndarray, values: np.ndarray) -> int:
+        """Write at most `room` places, about those of largest magnitude > floor; return how many.
 
-    @njit(cache=True, nogil=True)
-    def _strongest(c: np.ndarray, inside: np.ndarray, floor: float, room: int, found: np.ndarray) -> int:
-        """Write up to `room` atoms, about those of largest |c| > floor; return how many. Of them none is `inside`.
-
-        The bar is found from a histogram of the floats' leading bits: three passes over c, whatever `room` is.
+        `found` and `values` are scratch, longer by one than `magnitude`. Of the places above the floor, the interval
+        of the bar is halved until between half of and all the room is taken.
         """
-        magnitude = c.view(np.int32)  # of a float without its sign, integers have the same order
-        mask = np.int32(0x7FFFFFFF)
-        top = np.int32(0)
-        for j in range(c.size):
-            top = max(top, magnitude[j] & mask)
-        bar = np.array([floor], dtype=np.float32).view(np.int32)[0]
-        first = (top >> BIN_BITS) - (BINS - 1)
-        counts = np.zeros(BINS, dtype=np.int64)
-        for j in range(c.size):
-            if magnitude[j] & mask > bar and not inside[j]:
-                counts[max(0, ((magnitude[j] & mask) >> BIN_BITS) - first)] += 1
-        b, total = BINS - 1, 0
-        while b > 0 and total + counts[b] < room:
-            total += counts[b]
-            b -= 1
-        # All bins above this one are taken, and of this one what there is room for.
-        spare = room - total
-        above = max(bar, (np.int32(b + first + 1) << BIN_BITS) - 1)
-        if b > 0:
-            bar = max(bar, (np.int32(b + first) << BIN_BITS) - 1)
         n = 0
-        for j in range(c.size):
-            if magnitude[j] & mask > bar and n < room and not inside[j]:
-                if magnitude[j] & mask <= above:
-                    if spare == 0:
-                        continue
-                    spare -= 1
-                found[n] = j
-                n += 1
-        return n
+        for j in range(magnitude.size):
+            found[n], values[n] = j, magnitude[j]
+            n += magnitude[j] > floor
+        if n <= room:
+            return n
+        low, bar = np.float64(floor), np.float64(_largest(values[:n]))
+        for _ in range(16):
+            middle = magnitude.dtype.type(0.5 * (low + bar))
+            count = 0
+            for q in range(n):
+                count += values[q] >= middle
+            if count > room:
+                low = np.float64(middle)
+            else:
+                bar = np.float64(middle)
+                if 2 * count > room:
+                    break
+        taken = 0
+        for q in range(n):
+            if values[q] >= bar and taken < room:  # of equal ones, more than fit may reach it
+                found[taken] = found[q]
+                taken += 1
+        return taken
 
     @njit(cache=True, nogil=True)
-    def _improve(
+    def _residual(x: np.ndarray, v: np.ndarray, work: np.ndarray, u: np.ndarray, r: np.ndarray) -> None:
+        """Write r = x - u V [C] float64, summed directly."""
+        for ch in range(x.size):
+            r[ch] = x[ch]
+        for p in range(work.size):
+            value = np.float64(u[p])
+            atom = v[work[p]]
+            for ch in range(x.size):
+                r[ch] -= value * atom[ch]
+
+    @njit(cache=True, nogil=True)
+    def _advance(
+        x: np.ndarray,
         v: np.ndarray,
         gram: np.ndarray,
         c: np.ndarray,
@@ -890,56 +899,112 @@ if njit is not None:
         work: np.ndarray,
         u: np.ndarray,
         size: np.ndarray,
+        tried: np.ndarray,
         active: np.ndarray,
-        left: np.ndarray,
-        exact: bool,
-    ) -> None:
-        """Improve each sample's u on its support and the atoms that correlate most with its residual.
+        gap: np.ndarray,
+        rel_l2: np.ndarray,
+        tol: float,
+        longest: float,
+        max_rounds: int,
+    ) -> np.ndarray:
+        """Improve each active sample until it is certified or needs fresh correlations; return which are done [n].
 
-        With the Gram matrix at hand, working sets are grown until none of these candidates violates |c_j| <= lambda;
-        without it, the candidates are one working set. `exact` takes correlations on the support in float64.
+        c [n, K] are the correlations of r [n, C]. With the Gram matrix at hand they are kept up to date by its rows,
+        and their error bound with them; without it one working set is all that they are good for.
         """
-        inside = np.zeros(v.shape[0], dtype=np.bool_)
-        wild = np.empty(v.shape[0], dtype=np.int64)
-        for n in left:
+        done = np.zeros(active.size, dtype=np.bool_)
+        place = np.full(v.shape[0], -1, dtype=np.int32)
+        magnitude = np.empty(v.shape[0], dtype=np.float32)
+        wild, values = np.empty(v.shape[0] + 1, dtype=np.int64), np.empty(v.shape[0] + 1, dtype=np.float32)
+        exact = np.empty(work.shape[1])
+        for n in range(active.size):
             i = active[n]
             penalty = lam[i]
-            for p in range(size[i]):
-                inside[work[i, p]] = True
-            if gram.size:
-                room = min(max(CANDIDATES, size[i]), work.shape[1] - size[i])
-                more = _strongest(c[n], inside, NEAR * penalty, room, wild)
-            else:
-                room = min(max(FIRST_ATOMS, size[i]), work.shape[1] - size[i])
-                more = _strongest(c[n], inside, penalty, room, wild)
-            m = size[i] + more
-            atoms = np.empty(m, dtype=np.int64)
-            g, found = np.empty(m), np.zeros(m)
-            for p in range(size[i]):
-                atoms[p] = work[i, p]
-                inside[atoms[p]] = False
-                found[p] = u[i, p]
-                g[p] = _dot(v[atoms[p]], r[n]) if exact else np.float64(c[n, atoms[p]])
-            for p in range(more):
-                atoms[size[i] + p] = wild[p]
-                g[size[i] + p] = c[n, wild[p]]
-            if gram.size:
-                _grow(gram, atoms, g, found, size[i], penalty)
-            else:
-                block = np.empty((m, m))
+            xx = _dot(x[i], x[i])
+            rr = _dot(r[n], r[n])
+            # Whatever c is a sum of, in absolute value, and how many terms it has: these bound its rounding errors.
+            mass, terms = math.sqrt(rr), v.shape[1]
+            for step in range(GRAM_ROUNDS):
+                error = 1.01 * (terms + 5) * FLOAT32_UNIT * longest * mass
+                xr = _dot(x[i], r[n])
+                # The same formula in float32 says whether the certificate is worth its while.
+                top = np.float64(_largest(c[n]))
+                s = 1.0 if top <= penalty else penalty / top
+                rough = 0.5 * (1 - s) * (1 - s) * rr
+                primal = 0.5 * rr
+                for p in range(size[i]):
+                    exact[p] = _dot(v[work[i, p]], r[n])
+                    primal += abs(u[i, p]) * penalty
+                    rough += abs(u[i, p]) * penalty - s * u[i, p] * exact[p]
+                last = tried[i] == max_rounds
+                if last or rough <= tol * primal:
+                    if step > 0 and _count(c[n], penalty - error) * 8 > v.shape[0]:
+                        break  # fresh correlations cost less than so many exact ones
+                    for p in range(size[i]):
+                        place[work[i, p]] = p
+                    bound = _certificate(v, r[n], c[n], error, penalty, u[i, : size[i]], exact, place, rr, xr, longest)
+                    for p in range(size[i]):
+                        place[work[i, p]] = -1
+                    gap[i] = bound / primal if primal > 0 else 0.0
+                    rel_l2[i] = math.sqrt(rr / xx) if xx > 0 else 0.0
+                    done[n] = last or gap[i] <= tol
+                    if done[n]:
+                        break
+
+                # Candidates: the support, and the atoms that correlate most with the residual.
+                for j in range(magnitude.size):
+                    magnitude[j] = abs(c[n, j])
+                for p in range(size[i]):
+                    magnitude[work[i, p]] = 0
+                if gram.size:
+                    more = _strongest(magnitude, NEAR * penalty, max(CANDIDATES, size[i], len(v) // 32), wild, values)
+                else:
+                    more = _strongest(magnitude, penalty, max(FIRST_ATOMS, size[i]), wild, values)
+                m = size[i] + more
+                atoms = np.empty(m, dtype=np.int64)
+                g, found = np.empty(m), np.zeros(m)
+                for p in range(size[i]):
+                    atoms[p] = work[i, p]
+                    g[p], found[p] = exact[p], u[i, p]
+                for p in range(more):
+                    atoms[size[i] + p] = wild[p]
+                    g[size[i] + p] = c[n, wild[p]]
+                if gram.size:
+                    _grow(gram, atoms, g, found, size[i], penalty)
+                else:
+                    block = np.empty((m, m))
+                    for p in range(m):
+                        for q in range(p + 1):
+                            block[p, q] = _dot(v[atoms[p]], v[atoms[q]])
+                            block[q, p] = block[p, q]
+                    _solve_block(block, g, found, penalty)
+
+                tried[i] += 1
+                kept = 0
                 for p in range(m):
-                    for q in range(p + 1):
-                        block[p, q] = _dot(v[atoms[p]], v[atoms[q]])
-                        block[q, p] = block[p, q]
-                _solve_block(block, g, found, penalty)
-            kept = 0
-            for p in range(m):
-                value = np.float32(found[p])
-                if value != 0:
-                    work[i, kept] = atoms[p]
-                    u[i, kept] = value
-                    kept += 1
-            size[i] = kept
+                    value = np.float32(found[p])
+                    before = u[i, p] if p < size[i] else np.float32(0)
+                    change = np.float32(value - before)
+                    if gram.size and change != 0:
+                        _subtract(c[n], gram[atoms[p]], change)
+                        mass += longest * abs(np.float64(value) - np.float64(before))
+                        terms += 1
+                    # An earlier place of u has been read already: kept <= p.
+                    if value != 0 and kept < work.shape[1]:
+                        work[i, kept] = atoms[p]
+                        u[i, kept] = value
+                        kept += 1
+                size[i] = kept
+                _residual(x[i], v, work[i, :kept], u[i, :kept], r[n])
+                if not gram.size:
+                    break
+                rr = _dot(r[n], r[n])
+        return done
+
+    @njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+    def _subtract(c: np.ndarray, row: np.ndarray, change: np.float32) -> None:
+        for j in range(c.size):
+            c[j] -= change * row[j]
 
     @njit(cache=True, nogil=True)
     def _grow(gram: np.ndarray, atoms: np.ndarray, g: np.ndarray, u: np.ndarray, size: int, lam: float) -> None:
@@ -948,50 +1013,33 @@ if njit is not None:
         g [m], the correlations with the residual, and u [m] are updated in place.
         """
         m = atoms.size
-        chosen = np.empty(m, dtype=np.int64)
+        chosen, wild, values = np.empty(m, dtype=np.int64), np.empty(m + 1, dtype=np.int64), np.empty(m + 1)
         block_u, block_g = np.empty(m), np.empty(m)
-        inside, known = np.zeros(m, dtype=np.bool_), np.zeros(m, dtype=np.bool_)
+        known = np.zeros(m, dtype=np.bool_)
         rows = np.empty((m, m), dtype=np.float32)
+        magnitude = np.empty(m)
         w = size
         for p in range(size):
             chosen[p] = p
-            inside[p] = True
         for step in range(MAX_INNER):
-            violators, high = 0, 0.0
             for q in range(m):
-                if not inside[q] and abs(g[q]) > lam * (1 + INNER):
-                    violators += 1
-                    high = max(high, abs(g[q]))
-            if violators == 0 and step > 0:
+                magnitude[q] = abs(g[q])
+            for p in range(w):
+                magnitude[chosen[p]] = 0
+            taken = _strongest(magnitude, lam * (1 + INNER), max(FIRST_ATOMS, w), wild, values)
+            if taken == 0 and step > 0:
                 return
-            room = max(FIRST_ATOMS, w)
-            bar = lam * (1 + INNER)
-            if violators > room:  # halve the interval until between half of and all the room is taken
-                low, bar = bar, high
-                for _ in range(16):
-                    middle = 0.5 * (low + bar)
-                    count = 0
-                    for q in range(m):
-                        count += not inside[q] and abs(g[q]) >= middle
-                    if count > room:
-                        low = middle
-                    else:
-                        bar = middle
-                        if 2 * count > room:
-                            break
-            taken = 0
-            for q in range(m):
-                if not inside[q] and abs(g[q]) >= bar and taken < room:
-                    chosen[w] = q
-                    w += 1
-                    taken += 1
+            for p in range(taken):
+                chosen[w + p] = wild[p]
+            w += taken
             block = np.empty((w, w))
             for p in range(w):
                 j = chosen[p]
                 if not known[j]:
                     known[j] = True
+                    row = gram[atoms[j]]
                     for q in range(m):
-                        rows[j, q] = gram[atoms[j], atoms[q]]
+                        rows[j, q] = row[atoms[q]]
                 for q in range(p + 1):
                     block[p, q] = rows[j, chosen[q]]
                     block[q, p] = block[p, q]
@@ -1005,8 +1053,7 @@ if njit is not None:
                     u[j] = block_u[p]
                     for q in range(m):
                         g[q] -= change * rows[j, q]
-                inside[j] = u[j] != 0
-                if inside[j]:
+                if u[j] != 0:
                     chosen[kept] = j
                     kept += 1
             w = kept

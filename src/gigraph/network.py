@@ -8,6 +8,7 @@ ReLU, the layer is the ReLU's input: PFVs are pre-activation.
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -132,6 +133,12 @@ class Network:
     def input(self) -> str:
         """Name of the input's node."""
         return self._between[0].name
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in the outputs of all operations together, for one image: what a sweep holds."""
+        nodes = self.graph_module.graph.nodes
+        return sum(math.prod(shape[1:]) for node in nodes if len(shape := node.meta.get("shape", ())) > 1)
 
     def node(self, name: str) -> fx.Node:
         """Return the graph's node of this name (`classes`: the logits')."""

@@ -43,6 +43,8 @@ class Subject:
         The same with its batch norms folded: what every stage runs, for half the time of a sweep or a gradient.
     layers : dict of str to Layer
         Valid in both.
+    images_at_once : int
+        The configured batch size, or as many images as a sweep may hold within the memory budget.
     """
 
     def __init__(self, settings: dict[str, Any], compute: Compute, layers: Sequence[str]):
@@ -56,6 +58,9 @@ class Subject:
         self.traced = Network(module.to(self.device), (3, height, width), model["source"])
         self.layers: dict[str, Layer] = {layer.name: layer for layer in self.traced.check_order(layers)}
         self.network = self.traced.folded(self.layers.values())
+        # Its maps, and about as much again for what the operations need meanwhile.
+        room = int(compute.memory_mb * 1e6 / (2 * 4 * self.network.numbers))
+        self.images_at_once = max(1, min(compute.batch_size, room))
 
     def example(self) -> Tensor:
         """Return a batch of one grey image, for checks."""
@@ -66,9 +71,7 @@ class Subject:
         files = [(int(i), Path(folder) / path) for i, path in zip(ids, paths, strict=True)]
         done = 0
         # The manifest holds only images within images.max_pixels.
-        decoded = batches(
-            files, self.preprocessing, self.compute.batch_size, self.compute.workers, max_pixels=sys.maxsize
-        )
+        decoded = batches(files, self.preprocessing, self.images_at_once, self.compute.workers, max_pixels=sys.maxsize)
         for chunk, x in decoded:
             yield slice(done, done + len(chunk)), x.to(self.device, non_blocking=True)
             done += len(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ TRUTH = {
     "iou": "IoU of the coefficient maps, mean over parts",
     "purity": "Purity of the 10 nearest patches",
     "redraw_rank_correlation": "Rank correlation of relevance per part with redrawing without it",
-    "tag_rank": "Rank of the first tag concept toward cheetah (nan: there is none)",
+    "tag_rank": "Rank of the first tag concept toward cheetah (–: there is none)",
     "tag_concepts": "Number of tag concepts (average precision at least 0.5)",
     "tag_concepts_share": "Share of the positive relevance toward cheetah that tag concepts hold",
     "profile_likeness_vs_shared_parts": "Likeness of two classes' relevances against shared parts (rank correlation)",
@@ -148,16 +149,21 @@ def _table(
     """Return one Markdown table; rows and columns without a number are left out."""
     if metric is not None:
         rows = rows.filter(pl.col("metric") == metric)
-    cells = {(row[down], row["layer"]): _number(row["value"], row["se"]) for row in rows.iter_rows(named=True)}
-    names = [name for name in names if any((name, column) in cells for column in across)]
-    across = [column for column in across if any((name, column) in cells for name in names)]
+    numbers = {(row[down], row["layer"]): (row["value"], row["se"]) for row in rows.iter_rows(named=True)}
+    known = {place for place, (value, _) in numbers.items() if not math.isnan(value)}
+    names = [name for name in names if any((name, column) in known for column in across)]
+    across = [column for column in across if any((name, column) in numbers for name in names)]
     if not names:
         return ""
+    counts = all(float(numbers[place][0]).is_integer() for place in known)
+
+    def cell(place: tuple[str, str]) -> str:
+        if place not in known:
+            return "–" if place in numbers else ""
+        value, se = numbers[place]
+        text = f"{value:.0f}" if counts else f"{value:.3f}"
+        return text if se is None or math.isnan(se) else f"{text} ± {se:.3f}"
+
     lines = [f"**{title}**", "", f"| | {' | '.join(across)} |", f"|---|{'---|' * len(across)}"]
-    lines += [f"| {name} | {' | '.join(cells.get((name, column), '') for column in across)} |" for name in names]
+    lines += [f"| {name} | {' | '.join(cell((name, column)) for column in across)} |" for name in names]
     return "\n".join(lines)
-
-
-def _number(value: float, se: float | None) -> str:
-    text = f"{value:.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.3f}"
-    return text if se is None or se != se else f"{text} ± {se:.3f}"

@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 
 from gigraph import tables
-from gigraph.coding import ENCODER, code, read_encoder
+from gigraph.coding import ENCODER, Coder, read_encoder
 from gigraph.gig import Decomposition
 from gigraph.lasso import Codes
 from gigraph.subject import as_device
-
-LOOSE = 1e-3
-"""Relative duality gap where a lambda is only tried."""
 
 
 class Vocabulary:
@@ -41,10 +38,10 @@ class Vocabulary:
 
     def __init__(self, root: str | Path, method: str, layer: str, tolerance: float, device: Any):
         path = Path(root) / method / "concepts" / f"{layer}.parquet"
-        self.layer, self.tolerance, self.device = layer, tolerance, device
+        self.layer, self.device = layer, device
         self.vectors = tables.numpy(tables.read(path, ["vector"]), "vector")
-        self.encoder = read_encoder(path)
         (self.calibration,) = tables.read(Path(root) / method / "calibration" / f"{layer}.parquet").to_pylist()
+        self._coder = Coder(self.vectors, self.calibration, tolerance, read_encoder(path))
         self.beta = tables.beta(Path(root) / "centres" / f"{layer}.parquet")
         self.directions, self.start = as_device(self.vectors, device), as_device(self.beta, device)
 
@@ -59,13 +56,8 @@ class Vocabulary:
         return self.calibration["penalty"] == ENCODER
 
     def code(self, pfvs: np.ndarray, factor: float = 1.0) -> Codes:
-        """Return the coefficients of PFVs [N, C], with `factor` times the layer's lambda.
-
-        Under another lambda than the layer's own, a duality gap of `LOOSE` is enough.
-        """
-        calibration = {**self.calibration, "value": factor * self.calibration["value"]}
-        tolerance = self.tolerance if factor == 1 else max(self.tolerance, LOOSE)
-        return code(pfvs - self.beta, self.vectors, calibration, tolerance, self.encoder)
+        """Return the coefficients of PFVs [N, C], with `factor` times the layer's lambda (`Coder`)."""
+        return self._coder(pfvs - self.beta, factor)
 
     def decompose(self, pfvs: np.ndarray, factor: float = 1.0) -> tuple[list[Decomposition], Codes]:
         """Return the decomposition of each image, whose PFVs are [N, P, C], and the codes of all positions."""

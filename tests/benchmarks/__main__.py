@@ -44,7 +44,7 @@ def main() -> None:
         cases += [(50_000, 256, 2048), (30_000, 512, 4096), (50_000, 32, 16_384)] if args.full else [(10_000, 32, 2500)]
         rows += peers.clustering(limits, cases, 10**9)
     if "lasso" in args.only:
-        cases = [(8000, 256, 2048), (4000, 512, 4096)] + ([(2000, 2048, 16_384)] if args.full else [])
+        cases = [(8000, 256, 2048), (8000, 512, 4096)] + ([(8000, 2048, 16_384)] if args.full else [])
         rows += peers.decomposition(limits, cases, 16 if args.full else 8)
     if {"gig", "srd", "growth"} & set(args.only):
         traced = paths.network()

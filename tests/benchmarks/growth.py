@@ -66,6 +66,7 @@ def curves(traced: Network, full: bool) -> list[dict[str, Any]]:
             ), 1,
         )[1]  # fmt: skip
 
+    attributed(1, 1)  # warms up
     for images in (1, 2, 4 * scale):
         add("gig", "images", images, attributed(images, 4))
     for targets in (1, 2, 4, 8 * scale):

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from gigraph.measures import GRID, Measures, mean
-from gigraph.summary import _number, summary
+from gigraph.summary import _table, summary
 
 
 def test_mean_and_standard_error_by_hand():
@@ -37,9 +37,15 @@ def test_rows_become_tables(tmp_path):
     assert "| bisecting | 0.500 ± 0.250 |" in summary(topics, settings)
 
 
-@pytest.mark.parametrize(
-    ("value", "se", "text"),
-    [(np.nan, np.nan, "nan"), (3.0, np.nan, "3"), (0.5, 0.25, "0.500 ± 0.250"), (1.0, None, "1.000")],
-)
-def test_a_cell_without_a_number_reads_nan(value, se, text):
-    assert _number(value, se) == text
+def test_counts_read_as_counts_and_rows_without_a_number_are_left_out():
+    rows = pl.DataFrame(
+        [("a", "x", 3.0, np.nan), ("a", "y", 1.0, np.nan), ("b", "x", np.nan, np.nan), ("c", "y", 2.0, None)],
+        schema=["method", "layer", "value", "se"],
+        orient="row",
+    )
+    table = _table("t", rows, None, "method", ["a", "b", "c"], ["x", "y"])
+    assert table.splitlines()[2:] == ["| | x | y |", "|---|---|---|", "| a | 3 | 1 |", "| c |  | 2 |"]
+    mixed = rows.with_columns(value=pl.col("value") / 2, se=pl.lit(0.25))
+    assert "| a | 1.500 ± 0.250 | 0.500 ± 0.250 |" in _table("t", mixed, None, "method", ["a"], ["x", "y"])
+    partly = rows.with_columns(method=pl.lit("a")).head(3).tail(2)
+    assert "| a | – | 1 |" in _table("t", partly, None, "method", ["a"], ["x", "y"])

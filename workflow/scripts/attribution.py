@@ -40,7 +40,7 @@ def main(args: Namespace) -> None:
     smooth = subject.network.smooth(source, target)
     table: list[dict] = []
     sweep = subject.images(settings["images"], ids, [selection[i]["path"] for i in ids.tolist()])
-    for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
+    for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
         with torch.inference_mode():
             real = subject.network.activations(x, list(subject.layers.values()))[target]
             check_finite(real, target, ids[part])

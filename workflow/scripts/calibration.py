@@ -5,7 +5,7 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph import tables
-from gigraph.coding import ENCODER, code, read_encoder
+from gigraph.coding import ENCODER, Coder, read_encoder
 from gigraph.hashing import mix
 from gigraph.lasso import calibrate
 from gigraph.runtime import log, run
@@ -27,7 +27,7 @@ def main(args: Namespace) -> None:
             log.info("note: %.4g non-zeros per PFV were asked for, %.4g were reached", settings["value"], nonzeros)
     else:
         penalty, value = (settings["penalty"], settings["value"]) if encoder is None else (ENCODER, 0)
-        codes = code(x, vectors, {"penalty": penalty, "value": value}, settings["tolerance"], encoder, memory)
+        codes = Coder(vectors, {"penalty": penalty, "value": value}, settings["tolerance"], encoder, memory)(x)
         nonzeros, rel_l2 = codes.nonzeros().mean(), codes.rel_l2.mean()
     columns = {"layer": [settings["layer"]], "penalty": [penalty], "value": [float(value)],
                "nonzeros": [float(nonzeros)], "rel_l2": [float(rel_l2)]}  # fmt: skip

@@ -5,7 +5,7 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph import tables
-from gigraph.coding import code, read_encoder
+from gigraph.coding import Coder, read_encoder
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject
 
@@ -18,17 +18,17 @@ def main(args: Namespace) -> None:
     ids = tables.numpy(here, "image_id")
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
     beta = tables.beta(args.centre)
-    encoder = read_encoder(args.concepts)
     (calibration,) = tables.read(args.calibration).to_pylist()
+    memory = args.compute.memory_mb * 10**6
+    coder = Coder(vectors, calibration, settings["tolerance"], read_encoder(args.concepts), memory)
     subject = Subject(settings, args.compute, [name])
     layer = subject.layers[name]
     positions = layer.height * layer.width
-    memory = args.compute.memory_mb * 10**6
     indptr, indices, values, rel_l2, gap = [np.zeros(1, np.int64)], [], [], [], []
     sweep = subject.images(settings["source"], ids, here["path"].to_pylist())
-    for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
+    for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
         pfvs = subject.pfvs(x, name, ids[part]).flatten(0, 1).cpu().numpy() - beta
-        codes = code(pfvs, vectors, calibration, settings["tolerance"], encoder, memory)
+        codes = coder(pfvs)
         indptr.append(indptr[-1][-1] + codes.indptr[1:])
         for found, one in ((indices, codes.indices), (values, codes.values), (rel_l2, codes.rel_l2), (gap, codes.gap)):
             found.append(one)

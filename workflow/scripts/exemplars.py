@@ -57,7 +57,7 @@ def _exemplars(args, subject, concepts, sheets):
     flat = np.concatenate(chosen) if chosen else np.empty(0, np.int64)
     tiles, boxes = [], []
     sweep = subject.images(folder, ids[flat], [manifest[i]["path"] for i in ids[flat].tolist()])
-    for part, batch in progress(sweep, -(-len(flat) // args.compute.batch_size), "iERF batches"):
+    for part, batch in progress(sweep, -(-len(flat) // subject.images_at_once), "iERF batches"):
         rows = flat[part]
         positions = as_device(y[rows].astype(np.int64) * layer.width + x[rows], subject.device)
         fields = receptive_fields(subject.network, layer, batch, positions, settings["contribution"]).cpu().numpy()

@@ -24,7 +24,7 @@ def main(args: Namespace) -> None:
     rows = {name: {key: [] for key in ("image_id", "y", "x", "contribution", "fallback", "pfv")} for name in stale}
     predicted, probability, residual, logit = [], [], [], []
     sweep = subject.images(settings["source"], ids, manifest["path"].to_pylist())
-    for part, x in progress(sweep, -(-len(ids) // args.compute.batch_size), "batches"):
+    for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
         maps, pfvs, logits, score = contributions(
             subject.network, list(subject.layers.values()), x, settings["contribution"]["method"],
             labels[part] if settings["contribution"]["target"] == "label" else None,

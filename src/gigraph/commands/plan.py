@@ -133,7 +133,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,
         concept_targets=a.class_targets + a.top_targets, class_targets=min(classes, 1 + a.top_classes),
         kept=a.class_targets, top_sources=a.top_sources, nearest=config.exemplars.nearest,
-        localised=config.exemplars.localised, batch=config.compute.batch_size,
+        localised=config.exemplars.localised, batch=subject.images_at_once,
         memory=config.compute.memory_mb * 10**6,
     )  # fmt: skip
     return run, rate
