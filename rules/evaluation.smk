@@ -393,3 +393,4 @@ rule evaluation:
         results("evaluation/summary.md"),
         expand(results("evaluation/{topic}.parquet"), topic=TOPICS),
         expand(results("figures/{figure}.svg"), figure=EVALUATION_FIGURES),
+        results("evaluation/evidence.js"),

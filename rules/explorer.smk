@@ -39,6 +39,16 @@ rule exemplars:
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
+def evaluated(wildcards, input):
+    """Return the lineage of this configuration's evaluation.
+
+    The explorer shows an evaluation that is there, and does not wait for one: it is no input, and a change of it is no
+    reason to run (hence `input`, as in `settings`). The target `evaluation` ends with `evidence`, which builds the same
+    site again.
+    """
+    return PLAN.lineage("evaluation_tables")
+
+
 rule explorer:
     input:
         due("explorer"),
@@ -79,9 +89,38 @@ rule explorer:
     params:
         settings=settings("explorer"),
         lineage=lineage("explorer"),
+        evaluated=evaluated,
         root=lambda wildcards: str(PLAN.root),
     message:
         "Build the explorer"
     shell:
-        "python $GIGRAPH_SCRIPTS/explorer.py --root {params.root} --index {output}"
+        "python $GIGRAPH_SCRIPTS/explorer.py --root {params.root} --index {output} --evaluated {params.evaluated}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
+
+
+rule evidence:
+    input:
+        due("evidence"),
+        index=results("explorer/index.html"),
+        tables=expand(results("evaluation/{topic}.parquet"), topic=TOPICS),
+        stability=results(f"{METHODS[0]}/evaluation/stability.parquet"),
+    output:
+        results("evaluation/evidence.js"),
+    log:
+        results("logs/evidence.log"),
+    benchmark:
+        results("benchmarks/evidence.tsv")
+    conda:
+        "../envs/gigraph.yaml"
+    resources:
+        **claims("evidence"),
+    params:
+        settings=settings("evidence"),
+        lineage=lineage("evidence"),
+        evaluated=evaluated,
+        root=lambda wildcards: str(PLAN.root),
+    message:
+        "Show the evaluation in the explorer"
+    shell:
+        "python $GIGRAPH_SCRIPTS/evidence.py --root {params.root} --index {input.index} --evidence {output}"
+        " --evaluated {params.evaluated} --settings {params.settings:q} --lineage {params.lineage} --log {log}"

@@ -8,10 +8,11 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,6 +27,8 @@ from pydantic import (
 
 from gigraph.errors import UserError, nearest
 
+PROJECT = Path(__file__).resolve().parents[2]
+"""Where the Snakefile and its config.yaml lie."""
 CLASSES = "classes"
 LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 """Layers are parts of paths and of shell commands."""
@@ -420,6 +423,34 @@ def load(raw: Mapping[str, Any]) -> Config:
         return Config.model_validate(dict(raw))
     except ValidationError as error:
         raise UserError(_line(error, "", Config)) from None
+
+
+def read(files: Sequence[Path]) -> dict[str, Any]:
+    """Return ``config.yaml`` beside the Snakefile with files laid over it, section by section, as Snakemake does.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or holds no settings.
+    """
+    merged: Any = yaml.safe_load((PROJECT / "config.yaml").read_text(encoding="utf-8"))
+    for path in files:
+        if not path.is_file():
+            raise UserError(f"--configfile: there is no file {path}; correct the path")
+        try:
+            own = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise UserError(f"--configfile: {path} is no YAML: {str(error).splitlines()[0]}") from None
+        if not isinstance(own, Mapping):
+            raise UserError(f"--configfile: {path} holds no settings; it needs lines such as `output: results-own`")
+        merged = _laid_over(merged, own)
+    return merged
+
+
+def _laid_over(base: Any, own: Any) -> Any:
+    if isinstance(base, Mapping) and isinstance(own, Mapping):
+        return {**base, **{key: _laid_over(base.get(key), value) for key, value in own.items()}}
+    return own
 
 
 def schema() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 
 from gigraph import tables
 from gigraph.attributions import Decompositions, rows
-from gigraph.config import CLASSES, Compute
+from gigraph.config import CLASSES, PROJECT, Compute, load, read
 from gigraph.errors import UserError
 from gigraph.explorer.images import thumbnail
 from gigraph.gig import Batch, attribute, class_score, concept_score
@@ -130,30 +130,13 @@ def _explain(
 
 
 def opened(files: Sequence[Path], compute: Compute | None = None) -> Plan:
-    """Return the plan of a run from its configuration: ``config.yaml`` with `files` laid over it, as Snakemake does.
+    """Return the plan of a run from its configuration files, as Snakemake takes them.
 
     Raises
     ------
     UserError
         If a file is missing or is no valid configuration.
     """
-    import yaml
-
-    from gigraph.config import load
-
-    raw: dict[str, Any] = {}
-    for path in [*([Path("config.yaml")] if Path("config.yaml").is_file() else []), *files]:
-        try:
-            _merge(raw, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"cannot read the configuration {path}: {error}; correct the path or the file") from None
-    config = load(raw)
-    return Plan(config if compute is None else config.model_copy(update={"compute": compute}), Path("workflow/scripts"))
-
-
-def _merge(raw: dict[str, Any], over: dict[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, dict) and isinstance(raw.get(key), dict):
-            _merge(raw[key], value)
-        else:
-            raw[key] = value
+    config = load(read(files))
+    scripts = PROJECT / "workflow" / "scripts"
+    return Plan(config if compute is None else config.model_copy(update={"compute": compute}), scripts)

@@ -371,11 +371,10 @@ class Plan:
                     "methods": c.evaluation.methods,
                     "graphs": c.methods,
                     "drawn": self.drawn,
-                    "title": c.explorer.title,
                 }
             case "figures":
                 return {"pairs": self.pairs, "shards": len(self.shards)}
-            case "explorer":
+            case "explorer" | "evidence":
                 consecutive = list(itertools.pairwise(self.layers))
                 return {
                     **c.explorer.model_dump(),
@@ -520,6 +519,8 @@ class Plan:
                 per_layer = [run(stage, method=name, layer=layer) for stage, name in jobs for layer in self.layers]
                 true = [run("truth", method=name) for name in methods] if self.drawn else []
                 return [*per_layer, *(run("edges", method=name) for name in graphs), *true]
+            case "evidence":
+                return [run("explorer"), run("evaluation_tables")]
             case "explorer":
                 method = self.config.methods[0]
                 program = [file_digest(file) for file in sorted(ASSETS.iterdir()) if file.is_file()]

@@ -75,7 +75,7 @@ def need(stage: str, sizes: Sizes, memory_mb: int) -> tuple[float, float]:
         case "attribution" | "ablation":
             mb += 2 * dictionary + 4 * coded
             minutes += sizes.attributed / 2
-        case "graph" | "figures" | "kept" | "fidelity" | "explorer" | "alignment":
+        case "graph" | "figures" | "kept" | "fidelity" | "explorer" | "evidence" | "alignment":
             mb += 8 * coded + 4 * dictionary
         case "draw" | "manifest":
             minutes += sizes.images / 600

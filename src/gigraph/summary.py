@@ -29,6 +29,17 @@ TO_CLASSES = {
     "mu_fidelity": "C-muFidelity",
     "probability_at_concepts": "Probability of the class at X~",
 }
+BETWEEN = {
+    "difference_projection": "Insertion minus deletion, AUC of the projection score (Fig. 5)",
+    "gig_gain_projection": "GIG's lead over each order, paired by image",
+    "gig_gain_largest_projection": "The same, the projection maximised anew",
+}
+STABILITY = {
+    "stability": "Other seeds",
+    "stability_over_concepts": "Half and twice as many concepts",
+    "stability_over_pfvs": "Half as many PFVs per image",
+    "stability_chance": "As many PFVs at random",
+}
 TRUTH = {
     "average_precision": "Average precision of each part's best concept (projections), mean over parts",
     "average_precision_coefficients": "The same of the coefficient maps",
@@ -51,11 +62,11 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     topics : mapping of str to DataFrame
         The tables ``measures`` by topic.
     settings : mapping
-        ``layers``, ``pairs``, ``methods``, ``graphs``, ``title``.
+        ``layers``, ``pairs``, ``methods``, ``graphs``.
     """
     layers, methods = settings["layers"], settings["methods"]
     parts = [
-        f"# Evaluation: {settings['title']}",
+        "# Evaluation",
         "Mean ± standard error over images. Reconstruction, curves and the drawn truth are of images on which no "
         "concept and no lambda was found; edges are the graph's, and stability is that of the concepts' own images.",
     ]
@@ -93,10 +104,7 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
         )
     )
     parts += ["## Stability (mean cosine of each concept's best match)"]
-    for metric, title in {
-        "stability": "Other seeds", "stability_over_concepts": "Half and twice as many concepts",
-        "stability_over_pfvs": "Half as many PFVs per image", "stability_chance": "As many PFVs at random",
-    }.items():  # fmt: skip
+    for metric, title in STABILITY.items():
         parts.append(_table(title, topics["stability"], metric, "method", methods, layers))
     parts += ["## Edges: GIG against exact ablation"]
     checked = topics["edges"].with_columns(layer=pl.col("layer") + " → " + pl.col("target"))

@@ -61,7 +61,7 @@ def write_results(
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(columns), path)
 
-    write_evaluation(plain_table, rng, list(layers))
+    write_evaluation(t, plain_table, rng, list(layers))
     t("images", "images", {
         "image_id": ids, "path": paths, "label": truth, "class": [NAMES[k] for k in truth],
         "width": np.full(len(ids), 96),
@@ -133,7 +133,8 @@ def write_results(
         attributions=_attributions(t, folder, rng, layers, ids, truth, predicted),
         coefficients=_coefficients(t, folder, rng, layers, ids),
         trees={layer: folder / f"trees/{layer}.parquet" for layer in layers},
-        evaluation=[("bisecting", folder / "evaluation")],
+        evaluation=folder / "evaluation",
+        stability=folder / "stability.parquet",
         picture=lambda path: painter(*(int(part) for part in path.removesuffix(".png").split("/"))),
         images_per_class=3,
         explained=folder / "explained",
@@ -190,18 +191,27 @@ def _coefficients(t, folder, rng, layers, ids) -> dict:
     return {layer: [folder / f"coefficients/{layer}.parquet"] for layer in layers}
 
 
-def write_evaluation(t, rng, names) -> None:
-    """Write long tables as the evaluation does, by their columns alone."""
+def write_evaluation(t, plain, rng, names) -> None:
+    """Write tables as the evaluation does, and one that the page has never seen."""
     x = np.linspace(0, 1, 11)
-    for layer in names:
-        many = 2 * len(x)
-        t(f"evaluation/layers/{layer}.curves", {
-            "method": ["bisecting"] * many, "layer": [layer] * many, "metric": ["insertion"] * 11 + ["deletion"] * 11,
-            "x": np.tile(x, 2), "value": np.concatenate([x**0.5, 1 - x**0.5]), "se": np.full(many, 0.02),
-        })  # fmt: skip
-    t("evaluation/measures", {
-        "method": ["bisecting", "random"] * len(names), "layer": np.repeat(names, 2).tolist(),
-        "metric": ["purity"] * 2 * len(names), "value": rng.uniform(size=2 * len(names)), "se": [0.01] * 2 * len(names),
+    many = 2 * len(x) * len(names)
+    t("evaluation/curves", "curves", {
+        "method": ["bisecting"] * many, "layer": np.repeat(names, 2 * len(x)).tolist(), "target": [CLASSES] * many,
+        "order": ["gig"] * many, "metric": (["insertion"] * 11 + ["deletion"] * 11) * len(names),
+        "output": ["probability"] * many, "axis": ["active"] * many, "x": np.tile(x, 2 * len(names)),
+        "value": np.tile(np.concatenate([x**0.5, 1 - x**0.5]), len(names)), "se": np.full(many, 0.02),
+        "n": np.full(many, 9),
+    })  # fmt: skip
+    blank = dict.fromkeys(("target", "order", "part"), [""] * 2 * len(names))
+    t("evaluation/reconstruction", "measures", {
+        **blank, "method": ["bisecting", "random"] * len(names), "layer": np.repeat(names, 2).tolist(),
+        "metric": ["rel_l2"] * 2 * len(names), "value": rng.uniform(size=2 * len(names)),
+        "se": [0.01] * 2 * len(names), "n": [9] * 2 * len(names),
+    })  # fmt: skip
+    plain("evaluation/weather", {"day": ["Monday", "Tuesday"], "rain": [0.25, 0.5]})
+    t("stability", "stability", {
+        "layer": [names[-1]], "concept": [4], "stability": [0.75], "over_concepts": [0.7], "over_pfvs": [0.7],
+        "chance": [0.8],
     })  # fmt: skip
 
 

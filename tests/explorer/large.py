@@ -1,11 +1,16 @@
-"""A results folder of the paper's size and beyond: 16 layers, 121,000 concepts, 1,000 classes; without pictures."""
+"""A results folder of the paper's size and beyond: 16 layers, 121,000 concepts, 1,000 classes.
+
+Pictures take minutes to draw: only the concepts of a few classes have some, more than a reader sees at once.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from explorer.fixture import plain
 from gigraph import tables
 from gigraph.config import CLASSES
 from gigraph.explorer import Inputs
@@ -15,9 +20,9 @@ WIDTHS = [2048] * 3 + [4096] * 4 + [8192] * 6 + [16384] * 3
 
 
 def write_large(
-    folder: Path, widths: list[int] = WIDTHS, classes: int = 1000, kept: int = 8, sources: int = 24
+    folder: Path, widths: list[int] = WIDTHS, classes: int = 1000, kept: int = 8, sources: int = 24, pictured: int = 0
 ) -> Inputs:
-    """Write the tables, and return what the explorer is built from."""
+    """Write the tables and the pictures of so many classes' concepts; return what the explorer is built from."""
     rng = np.random.default_rng(0)
     names = [f"layer{i + 1:02d}" for i in range(len(widths))]
     labels = np.arange(classes)
@@ -96,12 +101,35 @@ def write_large(
         edges=t("edges", "edges", edges),
         kept=t("kept", "kept", rows),
         concepts=concepts,
-        exemplars={},
+        exemplars={
+            name: _pictures(folder / "exemplars" / name, np.unique(mine[index][:pictured]))
+            for index, name in enumerate(names[: len(names) * bool(pictured)])
+        },
         fidelity=t("fidelity", "fidelity", {
             "layer": names, "rel_l2": [0.3] * len(names), "l0_ratio": [0.9] * len(names),
             "nonzeros": [15.0] * len(names), "gap": [1e-5] * len(names), "pfvs": [50000] * len(names),
         }),
     )  # fmt: skip
+
+
+def _pictures(folder: Path, concepts: np.ndarray, per_sheet: int = 32, nearest: int = 4) -> Path:
+    """Write sheets of 96 pixels a tile; a few drawings stand for all."""
+    drawn = [plain(number % 9, number) for number in range(40)]
+    (folder / "sheets").mkdir(parents=True)
+    rows: dict[str, list] = {name: [] for name in tables.SCHEMAS["exemplars"].names}
+    for first in range(0, len(concepts), per_sheet):
+        group = concepts[first : first + per_sheet]
+        name = f"sheets/{first // per_sheet:03d}.webp"
+        page = Image.new("RGB", (96 * nearest, 96 * len(group)))
+        for y, concept in enumerate(group):
+            for x in range(nearest):
+                page.paste(drawn[(int(concept) * 7 + x * 11) % len(drawn)], (96 * x, 96 * y))
+                values = (concept, x, 0, 0, 0, 0.9, 0, "0.png", [0, 0, 96, 96], name, y, x)
+                for column, value in zip(rows.values(), values, strict=True):
+                    column.append(value)
+        page.save(folder / name, quality=80, method=0)
+    tables.write(folder / "exemplars.parquet", "exemplars", rows, "abc")
+    return folder
 
 
 __all__ = ["WIDTHS", "write_large"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from explorer.fixture import HOSTILE, LAYERS, NAMES, RIGHT_TO_LEFT, write_results
 from gigraph import tables
 from gigraph.explorer import Inputs, build
+from gigraph.explorer.build import write_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -90,7 +92,7 @@ def test_overview(reader: Reader):
     assert "97.5%" in reader.text(".numbers")
     assert reader.page.locator(".classes:not(.pairs) li").count() == len(NAMES)
     assert "K capped" in reader.text(".notes") and "1 image could not be read" in reader.text(".notes")
-    assert "0.420" in reader.text(".layers")
+    assert "0.420" in reader.text("table")
     reader.page.get_by_label("Filter classes").fill("LEOP")
     assert reader.page.locator(".classes:not(.pairs) li").count() == 1
     reader.page.get_by_label("Filter classes").fill("zzz")
@@ -220,7 +222,13 @@ def test_card_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
     assert before and "Where it is" not in card.inner_text()
 
 
-def test_a_journey_by_keyboard_alone(reader: Reader):
+def test_a_concept_no_steadier_than_chance_is_marked(reader: Reader):
+    reader.open("#/class/cheetah?sel=layer4.0:4")
+    chip = reader.page.locator("#card .chip", has_text="stability 0.750")
+    assert "warn" in chip.get_attribute("class") and "by chance 0.800" in chip.get_attribute("title")
+
+
+def test_a_journey_by_keyboard_alone(reader: Reader, inputs: Inputs):
     reader.open("#/overview")
     press = reader.page.keyboard.press
     press("/")
@@ -242,10 +250,7 @@ def test_a_journey_by_keyboard_alone(reader: Reader):
     assert reader.page.evaluate(key) == "class:1"
     press("ArrowDown")
     below = reader.page.evaluate(key)
-    strongest = reader.page.evaluate(
-        "gigraph.stage.model.nodes.get('class:1').edges.sort((a, b) => b.size - a.size)[0].from"
-    )
-    assert below == strongest
+    assert below == f"3:{kept_of(inputs, 1, 'layer4.0')[0]['concept']}"  # the strongest edge into the class
     press("p")
     reader.page.wait_for_function("location.hash.includes('pin=layer4.0:')")
     reader.page.locator(".node.pinned").wait_for()
@@ -264,6 +269,73 @@ def test_a_journey_by_keyboard_alone(reader: Reader):
     reader.page.wait_for_function("!document.activeElement.matches('.stage .node')")
     press("?")
     assert reader.page.locator("dialog").is_visible()
+
+
+def focus_by_tab(reader: Reader, selector: str, back: bool = False, most: int = 80) -> None:
+    """Press Tab until the element that has the focus matches."""
+    for _ in range(most):
+        reader.page.keyboard.press("Shift+Tab" if back else "Tab")
+        if reader.page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"Tab never reached {selector}")
+
+
+def test_a_first_visit_by_keyboard_alone(browser, reader: Reader, site: Path):
+    """Open, pick a class, see why, find the shortcut, compare two classes, mail the link: without a pointer."""
+    press, focused = reader.page.keyboard.press, "document.activeElement"
+    reader.open()
+    # the shortcut is on the first page; its concept opens from there, and the card names the class that it raises
+    focus_by_tab(reader, ".verdict .node")
+    press("Enter")
+    reader.page.wait_for_function("document.activeElement.id === 'card-title'")
+    assert "detects tag" in reader.text("#card .flags")
+    focus_by_tab(reader, "#card .relevance a")
+    assert reader.page.evaluate(f"{focused}.textContent") == "cheetah"
+    press("Enter")
+    reader.page.wait_for_function("location.hash.startsWith('#/class/cheetah')")
+    reader.settle()
+    assert "sel=layer4.0:3" in reader.hash()  # the same concept, now in the class's graph
+    press("Escape")
+    reader.page.locator("#card").wait_for(state="hidden")
+    # why this class: down the strongest edges
+    focus_by_tab(reader, ".stage .node")
+    press("ArrowUp")
+    assert reader.page.evaluate(f"{focused}.dataset.key") == "class:0"
+    press("ArrowDown")
+    press("Enter")
+    reader.page.wait_for_function("document.activeElement.id === 'card-title'")
+    press("Escape")
+    # compare with another class, by its first letters
+    focus_by_tab(reader, "select[data-key='Compare with']", back=True)
+    reader.page.keyboard.type("leop")
+    reader.page.wait_for_function("location.hash.startsWith('#/compare/cheetah/leopard')")
+    reader.settle()
+    focus_by_tab(reader, ".stage .node")
+    press("p")
+    reader.page.locator(".node.pinned").wait_for()
+    press("Enter")
+    reader.page.wait_for_function("document.activeElement.id === 'card-title'")
+    # whoever gets the link sees the same
+    link, shown = reader.hash(), (reader.text("#main"), reader.text("#card"))
+    other = Reader(browser, site).open(link)
+    other.page.locator("#card h3").first.wait_for()
+    assert (other.text("#main"), other.text("#card")) == shown
+    assert [other.page.locator(f".node{kind}").count() for kind in (".pinned", "[aria-pressed=true]")] == [1, 1]
+    other.context.close()
+    assert other.errors == []
+
+
+def test_the_printed_page_is_the_graph(reader: Reader, tmp_path: Path):
+    reader.open("#/class/leopard?sel=layer3.1:5")
+    reader.page.locator("#card h3").first.wait_for()
+    reader.page.emulate_media(media="print")
+    hidden = (".bar", ".tools", ".heading .actions", "#card")
+    assert [reader.page.locator(part).is_visible() for part in hidden] == [False] * len(hidden)
+    assert reader.page.locator("h1").is_visible() and reader.page.locator("#coverage").is_visible()
+    node = reader.page.locator(".stage .node").last
+    assert node.is_visible() and node.evaluate("node => getComputedStyle(node).printColorAdjust") == "exact"
+    stage, page = reader.page.locator(".stage").bounding_box(), reader.page.viewport_size
+    assert stage["x"] >= 0 and stage["x"] + stage["width"] <= page["width"]
 
 
 def test_back_and_forward(reader: Reader):
@@ -354,7 +426,7 @@ def test_a_missing_sheet_is_named(browser, site: Path, tmp_path: Path):
 def test_data_of_another_layout_is_refused(browser, site: Path, tmp_path: Path):
     other = copy_of(site, tmp_path)
     meta = other / "data" / "meta.js"
-    meta.write_text(meta.read_text().replace('"schema":2', '"schema":999'))
+    meta.write_text(meta.read_text().replace('"schema":3', '"schema":999'))
     reader = Reader(browser, other)
     reader.page.goto(f"file://{other}/index.html")
     reader.page.get_by_text("layout 999").wait_for()
@@ -438,7 +510,13 @@ def test_the_atlas_lists_every_concept(reader: Reader, inputs: Inputs):
     reader.page.get_by_role("button", name="split tree").click()
     reader.page.get_by_text("24 concepts of").wait_for()
     box = reader.page.locator("canvas.atlas").bounding_box()
-    reader.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 4)  # a leaf
+    click = lambda: reader.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 4)  # noqa: E731
+    click()  # more levels lie below than are drawn: this enters a branch
+    reader.page.get_by_role("button", name="Whole tree").wait_for()
+    for _ in range(len(rows)):
+        click()
+        if "sel=" in reader.hash():
+            break
     reader.page.wait_for_function("location.hash.includes('sel=layer2.1:')")
     reader.open("#/atlas/layer9")
     assert "no layer" in reader.text("#notice")
@@ -446,25 +524,25 @@ def test_the_atlas_lists_every_concept(reader: Reader, inputs: Inputs):
 
 def test_the_evidence_draws_tables_it_has_never_seen(reader: Reader, inputs: Inputs):
     reader.open("#/evidence")
-    section = reader.page.locator("section", has=reader.page.get_by_role("heading", name="Insertion", exact=True))
-    assert section.locator("figure").count() == len(LAYERS) and section.locator(".curve").count() == len(LAYERS)
-    purity = tables.read(inputs.evaluation[0][1] / "measures.parquet").to_pylist()
-    cells = reader.page.locator("section", has_text="Purity").locator("td").all_inner_texts()
-    assert [float(text.split(" ")[0]) for text in cells] == [pytest.approx(r["value"], rel=6e-3) for r in purity]
+    section = reader.page.locator("section", has_text="Do they carry the decision?")
+    assert section.locator("figure").count() == 2 * len(LAYERS) == section.locator(".curve").count()
+    errors = tables.read(inputs.evaluation / "reconstruction.parquet").to_pylist()
+    rows = reader.page.locator("section", has_text="reconstruct a layer?").locator("table").first.locator("tbody tr")
+    for method, row in zip(("bisecting", "random"), rows.all(), strict=True):
+        shown = [float(text.split(" ")[0]) for text in row.locator("td").all_inner_texts()]
+        assert shown == [pytest.approx(r["value"], rel=6e-3) for r in errors if r["method"] == method]
+    assert reader.page.locator("section", has_text="Weather").locator("td").all_inner_texts() == ["0.250", "0.500"]
     edges = [e for e in tables.read(inputs.edges).to_pylist() if e["shown"] and e["target_layer"] == "layer2.1"]
     same = sum((e["mean"] > 0) == (e["ablation"] > 0) for e in edges) / len(edges)
-    row = (
-        reader.page.locator("section", has_text="exact ablation")
-        .locator("tr", has_text="layer1.0 → layer2.1")
-        .locator("td")
-    )
+    causal = reader.page.locator("section", has_text="Are edges causal?")
+    row = causal.locator("tr", has_text="layer1.0 → layer2.1").first.locator("td")
     assert int(row.first.inner_text()) == len(edges) and float(row.nth(1).inner_text()) == pytest.approx(same, rel=6e-3)
 
 
 def test_without_evaluation_the_evidence_says_so(browser, inputs: Inputs, tmp_path: Path):
-    build(dataclasses.replace(inputs, evaluation=(), picture=None, attributions={}), tmp_path / "site")
+    build(dataclasses.replace(inputs, evaluation=None, picture=None, attributions={}), tmp_path / "site")
     reader = Reader(browser, tmp_path / "site").open("#/evidence")
-    assert "no insertion and deletion curves" in reader.text(".state")
+    assert "snakemake evaluation" in reader.text(".state")
     assert reader.page.locator("nav", has_text="Image").count() == 0
     reader.context.close()
     assert reader.errors == []
@@ -506,6 +584,18 @@ def test_the_planted_shortcut_has_a_verdict(reader: Reader):
     reader.open()
     assert "The planted shortcut was" in reader.text(".verdict h2")
     assert "95%" in reader.text(".verdict p") and "cheetah" in reader.text(".verdict p")
+
+
+def test_the_program_runs_as_it_is_written_where_there_is_no_minifier(browser, site: Path, tmp_path: Path, monkeypatch):
+    plain = copy_of(site, tmp_path)
+    shutil.rmtree(plain / "app")
+    monkeypatch.setitem(sys.modules, "minify", None)
+    write_app(plain, "Plain")
+    assert "// Draws rows of concepts" in (plain / "app" / "app.js").read_text()
+    reader = Reader(browser, plain).open("#/class/leopard")
+    assert reader.page.locator(".stage .node").count() > 20
+    reader.context.close()
+    assert reader.errors == []
 
 
 def test_a_thousand_classes(browser, inputs: Inputs, tmp_path: Path):

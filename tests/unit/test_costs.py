@@ -6,7 +6,7 @@ import pytest
 
 from gigraph import cli
 from gigraph.commands import plan as command
-from gigraph.config import load
+from gigraph.config import load, read
 from gigraph.costs import LayerSize, Run, Throughput, stages
 
 LAYERS = [LayerSize("a", 64, 3136, 512, 10, 1), LayerSize("b", 2048, 49, 16_384, 80, 1)]
@@ -84,5 +84,5 @@ def test_a_bad_file_is_answered_with_one_line(tmp_path, capsys, text, line):
 def test_a_file_is_laid_over_the_defaults(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("attribution: {steps: 5}\nlayers: [layer4.0]\n")
-    config = load(command._merged(path))
+    config = load(read([path]))
     assert config.attribution.steps == 5 and config.attribution.max_steps == 72 and config.names == ["layer4.0"]

@@ -13,6 +13,7 @@ from gigraph import tables
 from gigraph.config import CLASSES, load
 from gigraph.plan import Plan
 from gigraph.plots import ORDERS
+from workflow.shadow import Shadow
 from workflow.toy import ROOT, configure, draw, jobs, snakemake
 
 METHODS = ["bisecting", "sae", "random"]
@@ -30,14 +31,38 @@ def test_the_target_is_planned_apart_from_the_default(tmp_path):
     path = configure(tmp_path, **TINY)
     default = snakemake(tmp_path, "-n", "--configfile", str(path))
     assert default.returncode == 0, default.stderr[-3000:]
-    assert not {"validation", "stability", "edges", "evaluation_tables"} & set(jobs(default.stdout + default.stderr))
+    planned = set(jobs(default.stdout + default.stderr))
+    assert not {"validation", "stability", "edges", "evaluation_tables", "evidence"} & planned
     run = snakemake(tmp_path, "evaluation", "-n", "--configfile", str(path))
     assert run.returncode == 0, run.stderr[-3000:]
     found = jobs(run.stdout + run.stderr)
     expected = {"concepts": 6, "calibration": 6, "validation": 6, "stability": 6, "edges": 1, "heldout": 1,
-                "evaluation_tables": 1, "evaluation_figures": 1, "graph": 1}  # fmt: skip
+                "evaluation_tables": 1, "evaluation_figures": 1, "graph": 1, "explorer": 1, "evidence": 1}  # fmt: skip
     assert {rule: found.get(rule) for rule in expected} == expected
-    assert "truth" not in found and "explorer" not in found
+    assert "truth" not in found
+
+
+def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path):
+    """The target ends with the site built again; either target then leaves the other's results as they are."""
+    small = {"layers": ["layer3.1"], "images": {"shards": 1}, "evaluation": {"methods": ["bisecting"]}}
+    shadow = Shadow(tmp_path, **small)
+    assert shadow.run().returncode == 0
+    assert "evidence" not in {stage for stage, *_ in shadow.jobs()}
+    assert shadow.run("evaluation").returncode == 0
+    stages = [stage for stage, *_ in shadow.jobs()]
+    assert "explorer" not in stages and stages.index("evidence") > stages.index("evaluation_tables")
+    retitled = shadow.write("retitled", **small, explorer={"title": "Another"})
+    looked = shadow.write("looked", **small | {"evaluation": {"methods": ["bisecting"], "points": 9}})
+    for config, target, expected in (
+        (None, "all", set()),
+        (None, "evaluation", set()),
+        (retitled, "all", {"explorer"}),
+        (retitled, "evaluation", {"explorer", "evidence"}),
+        (looked, "all", set()),
+        (looked, "evaluation", {"validation", "evaluation_tables", "evaluation_figures", "evidence"}),
+    ):
+        run = shadow.run("-n", target, config=config)
+        assert run.returncode == 0 and set(jobs(run.stdout + run.stderr)) - {target} == expected, (target, config)
 
 
 def test_settings_of_one_extractor_touch_no_other():

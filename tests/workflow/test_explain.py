@@ -1,10 +1,13 @@
 """A new image on a finished graph: an image of the run must get the attributions that the run gave it."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
 from gigraph.cli import main
+from gigraph.explain import opened
 from gigraph.explorer.chunks import read_chunk
 from workflow.toy import configure, draw, snakemake
 
@@ -41,13 +44,22 @@ def test_an_image_of_the_run_gets_the_runs_attributions(done, monkeypatch, capsy
     ((name, picture, shown, taken, _),) = read_chunk(root / "explorer" / "data", "explained")
     assert (picture, shown, taken) == (name, image["path"].split("/")[-1], predicted)
     chunk = read_chunk(root / "explorer" / "data", f"image/{name}")
-    shown = {node[0]: node[1] for node in chunk["layers"][0]["nodes"]}
+    shown = {node[0]: node[1] for node in chunk["layers"][0]}
     assert shown and all(np.float32(value) == np.float32(one[concept]) for concept, value in shown.items())
     assert (root / "explorer" / "sheets" / "images" / f"{name}.webp").is_file()
 
 
 def test_labels_of_the_configuration_are_in_the_explorer(done):
     assert read_chunk(done / "results" / "explorer" / "data", "meta")["labels"] == {"0:1": "kept by a rebuild"}
+
+
+def test_the_configuration_is_the_snakefiles_not_one_that_happens_to_lie_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("output: decoy\n")
+    (tmp_path / "my.yaml").write_text("attribution: {steps: 5}\n")
+    plan = opened([tmp_path / "my.yaml"])
+    assert (plan.root, plan.config.attribution.steps) == (Path("results"), 5)
+    assert plan.config.attribution.max_steps == 72 and (plan.scripts / "explorer.py").is_file()
 
 
 def test_a_missing_image_gets_one_line(done, monkeypatch, capsys):

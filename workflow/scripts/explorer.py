@@ -5,58 +5,62 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from gigraph import tables
 from gigraph.explorer import Inputs, build
 from gigraph.provenance import receipts
 from gigraph.runtime import run
 
 
 def main(args: Namespace) -> None:
+    build(inputs_of(args), Path(args.index).parent)
+
+
+def inputs_of(args: Namespace) -> Inputs:
+    """Return what the site is built from; an evaluation that lies there is shown if it is this configuration's."""
     settings, root = args.settings, Path(args.root)
-    method = settings["method"]
+    method, evaluated = settings["method"], tables.lineage_of(root / "evaluation" / "stability.parquet")
+    evaluation = root / "evaluation" if evaluated == args.evaluated else None
     graph, layers = root / method / "graph", settings["layers"]
     alignment = root / method / "evaluation" / "alignment.parquet"
     shards = range(settings["shards"])
-    build(
-        Inputs(
-            images=root / "images.parquet",
-            classes=root / "classes.parquet",
-            layers=root / "layers.parquet",
-            rejected=root / "rejected.parquet",
-            nodes=graph / "nodes.parquet",
-            edges=graph / "edges.parquet",
-            kept=graph / "kept.parquet",
-            concepts={layer: root / method / "concepts" / f"{layer}.parquet" for layer in layers},
-            exemplars={layer: root / method / "exemplars" / layer for layer in layers},
-            fidelity=root / method / "evaluation" / "fidelity.parquet",
-            alignment=alignment if settings["drawn"] else None,
-            method=method,
-            title=settings["title"],
-            labels=settings["labels"],
-            top=settings["top"],
-            shared=settings["shared"],
-            nearest=settings["nearest"],
-            tile=settings["tile"],
-            lineage=args.lineage,
-            notes=_notes(root, method),
-            selection=root / "selection.parquet",
-            attributions={
-                (source, target): [
-                    root / method / "attributions" / f"{source}--{target}" / f"{shard}.parquet" for shard in shards
-                ]
-                for source, target in settings["pairs"]
-            },
-            coefficients={
-                layer: [root / method / "coefficients" / layer / f"{shard}.parquet" for shard in shards]
-                for layer in layers
-            },
-            trees={layer: root / method / "concepts" / f"{layer}.tree.parquet" for layer in layers},
-            evaluation=[(path.parent.name, path) for path in sorted(root.glob("*/evaluation"))],
-            picture=_opener(settings),
-            images_per_class=settings["images_per_class"],
-            explained=root / method / "explained",
-            shortcut=_shortcut() if settings["drawn"] else None,
-        ),
-        Path(args.index).parent,
+    return Inputs(
+        images=root / "images.parquet",
+        classes=root / "classes.parquet",
+        layers=root / "layers.parquet",
+        rejected=root / "rejected.parquet",
+        nodes=graph / "nodes.parquet",
+        edges=graph / "edges.parquet",
+        kept=graph / "kept.parquet",
+        concepts={layer: root / method / "concepts" / f"{layer}.parquet" for layer in layers},
+        exemplars={layer: root / method / "exemplars" / layer for layer in layers},
+        fidelity=root / method / "evaluation" / "fidelity.parquet",
+        alignment=alignment if settings["drawn"] else None,
+        method=method,
+        title=settings["title"],
+        labels=settings["labels"],
+        top=settings["top"],
+        shared=settings["shared"],
+        nearest=settings["nearest"],
+        tile=settings["tile"],
+        lineage=args.lineage,
+        notes=_notes(root, method),
+        selection=root / "selection.parquet",
+        attributions={
+            (source, target): [
+                root / method / "attributions" / f"{source}--{target}" / f"{shard}.parquet" for shard in shards
+            ]
+            for source, target in settings["pairs"]
+        },
+        coefficients={
+            layer: [root / method / "coefficients" / layer / f"{shard}.parquet" for shard in shards] for layer in layers
+        },
+        trees={layer: root / method / "concepts" / f"{layer}.tree.parquet" for layer in layers},
+        evaluation=evaluation,
+        stability=root / method / "evaluation" / "stability.parquet" if evaluation else None,
+        picture=_opener(settings),
+        images_per_class=settings["images_per_class"],
+        explained=root / method / "explained",
+        shortcut=_shortcut() if settings["drawn"] else None,
     )
 
 
@@ -95,4 +99,4 @@ def _notes(root: Path, method: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    run(main, "root", "index")
+    run(main, "root", "index", "evaluated")

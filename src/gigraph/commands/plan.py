@@ -11,18 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from gigraph.config import Config, load
+from gigraph.config import PROJECT, Config, load, read
 from gigraph.costs import LayerSize, Run, Stage, Throughput, stages
 from gigraph.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[3]
 UNIT_IMAGE_BYTES = 20_000
 """Of a drawn image of 96 pixels with its mask."""
 
@@ -35,35 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print the plan."""
-    config = load(_merged(args.configfile))
+    config = load(read([args.configfile] if args.configfile else []))
     from gigraph.threads import threads_allowed
 
     cores = args.cores or threads_allowed()
     print("measuring this machine ...", flush=True)
     run, rate = measured(config)
     print(describe(config, run, stages(run, rate), cores))
-
-
-def _merged(configfile: Path | None) -> dict[str, Any]:
-    """Return the default configuration with a file laid over it, as Snakemake does it."""
-    merged: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
-    if configfile is None:
-        return merged
-    if not configfile.is_file():
-        raise UserError(f"--configfile: there is no file {configfile}; correct the path")
-    try:
-        own = yaml.safe_load(configfile.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"--configfile: {configfile} is no YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(own, Mapping):
-        raise UserError(f"--configfile: {configfile} holds no settings; it needs lines such as `output: results-own`")
-    return _laid_over(merged, own)
-
-
-def _laid_over(base: Any, own: Any) -> Any:
-    if isinstance(base, Mapping) and isinstance(own, Mapping):
-        return {**base, **{key: _laid_over(base.get(key), value) for key, value in own.items()}}
-    return own
 
 
 def measured(config: Config) -> tuple[Run, Throughput]:
@@ -87,7 +62,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
 
     torch.set_num_threads(1)
     threadpool_limits(1)
-    plan = Plan(config, ROOT / "workflow" / "scripts")
+    plan = Plan(config, PROJECT / "workflow" / "scripts")
     plan.check()
     settings = {**plan.settings("sample"), "model": {**config.model.model_dump(), "weights": None}}
     if config.model.source != "menagerie":

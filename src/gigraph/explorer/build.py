@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rcssmin import cssmin
-from rjsmin import jsmin
 
 from gigraph import tables
 from gigraph.errors import UserError
@@ -22,10 +20,11 @@ from gigraph.explorer.evidence import evidence
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.images import entry_of, image_chunks, shown_images, write_pictures
 from gigraph.explorer.inputs import Inputs
-from gigraph.explorer.sheets import open_album, small_faces
+from gigraph.explorer.sheets import class_faces, open_album, small_faces
 
 ASSETS = Path(__file__).parent / "assets"
-SHORTEN = {".js": jsmin, ".css": cssmin}
+PROGRAM = ("core", "state", "graph", "card", "overview", "graphs", "atlas", "evidence", "start")
+"""The scripts, in the order in which they need each other; they share one scope."""
 PARTS = {"index.html", "app", "data", "sheets"}
 """Everything that a site consists of."""
 
@@ -74,6 +73,7 @@ def _write(inputs: Inputs, site: Path) -> None:
         for index, album in enumerate(albums)
         for concept, tiles in small_faces(album, index, inputs.tile, site).items()
     }
+    first = class_faces(albums[-1], contents.first_faces(graph, face), site)
     shapes = shapes_of(inputs.layers)
     images = shown_images(inputs)
     paths = dict(images.select("image_id", "path").iter_rows())
@@ -102,7 +102,7 @@ def _write(inputs: Inputs, site: Path) -> None:
         write_chunk(data, name, chunk)
     write_chunk(data, "evidence", evidence(graph, inputs))
     write_chunk(data, "faces", {f"{index}:{concept}": tiles for (index, concept), tiles in face.items()})
-    write_chunk(data, "meta", contents.meta_chunk(graph, inputs, albums, face, list(cards), set(listed)))
+    write_chunk(data, "meta", contents.meta_chunk(graph, inputs, albums, face, first, list(cards), set(listed)))
     write_chunk(data, "explained", [])
     if inputs.explained is not None and inputs.explained.is_dir():
         here = tables.lineage_of(inputs.edges)
@@ -111,14 +111,29 @@ def _write(inputs: Inputs, site: Path) -> None:
 
 
 def write_app(site: Path, title: str) -> None:
-    """Write the page and its program, without the comments and white space of the sources."""
+    """Write the page, its style and its program, without comments and white space, local names shortened."""
+    page, style, *scripts = (
+        (ASSETS / name).read_text(encoding="utf-8")
+        for name in ("index.html", "app.css", *(f"{name}.js" for name in PROGRAM))
+    )
+    program = "(() => {\n" + "".join(['"use strict";\n', *scripts]) + "})();\n"
+    files = {
+        "index.html": _shortened("text/html", page).replace("{title}", html.escape(title)),
+        "app/app.css": _shortened("text/css", style),
+        "app/app.js": _shortened("application/javascript", program),
+    }
     (site / "app").mkdir()
-    for path in sorted(ASSETS.iterdir()):
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".html":
-            (site / path.name).write_text(text.replace("{title}", html.escape(title)), encoding="utf-8")
-        elif path.suffix in SHORTEN:
-            (site / "app" / path.name).write_text(SHORTEN[path.suffix](text), encoding="utf-8")
+    for name, text in files.items():
+        (site / name).write_text(text, encoding="utf-8")
+
+
+def _shortened(kind: str, text: str) -> str:
+    try:
+        import minify
+    except ImportError:  # there is no wheel of it for macOS; what is longer works as well
+        return text
+    minify.config({"html-keep-document-tags": True})  # `provenance.whole` looks for the end of a page
+    return str(minify.string(kind, text))
 
 
 def shapes_of(layers: Path) -> dict[str, tuple[int, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the chunks' layout; the page refuses data of another one."""
 
 

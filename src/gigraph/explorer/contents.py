@@ -69,33 +69,27 @@ def class_chunk(
     Returns
     -------
     dict
-        ``layers``: per layer ``nodes`` [concept, relevance, se, support, weight, share, tiles] and ``into``,
-        the summary of all edges from the layer to the class, as below. ``pairs``: per layer but the last
-        ``edges`` [source, target, mean, se, support, ablation, ablation se, weight, share] between kept
-        concepts, and ``into``: target -> [number of concept edges, sum of |mean| over everything, error
-        node's mean, its se, remainder's mean, its se].
+        ``layers``: per layer its concepts [concept, relevance, se, support, weight, share, tiles]. ``pairs``: per
+        layer, towards the next one or, from the last, towards the class, ``edges`` [source, target, mean, se,
+        support, ablation, ablation se, weight, share] between kept concepts, and ``into``: target -> [number of
+        concept edges, sum of |mean| over everything, error node's mean, its se, remainder's mean, its se].
     """
     concepts = {layer: kept.filter(pl.col("layer") == layer) for layer in graph.layers}
     layers, pairs = [], []
     for index, layer in enumerate(graph.layers):
         mine = concepts[layer]
-        to_class = edges.filter(
-            (pl.col("source_layer") == layer) & (pl.col("target_layer") == CLASSES) & (pl.col("target") == label)
-        )
         nodes = rows(
             mine["concept"].to_list(), numbers(mine["relevance"]), numbers(mine["se"]),
             mine["support"].to_list(),
             numbers(mine["weight"].fill_null(0)), shares(mine["share"].fill_null(0)),
             [face.get((index, concept), []) for concept in mine["concept"]],
         )  # fmt: skip
-        layers.append({"nodes": nodes, "into": _into(to_class).get(label)})
-        if index + 1 == len(graph.layers):
-            continue
-        above = concepts[graph.layers[index + 1]]["concept"].to_list()
+        layers.append(nodes)
+        last = index + 1 == len(graph.layers)
+        target = CLASSES if last else graph.layers[index + 1]
+        above = [label] if last else concepts[target]["concept"].to_list()
         pair = edges.filter(
-            (pl.col("source_layer") == layer)
-            & (pl.col("target_layer") == graph.layers[index + 1])
-            & pl.col("target").is_in(above)
+            (pl.col("source_layer") == layer) & (pl.col("target_layer") == target) & pl.col("target").is_in(above)
         )
         drawn = pair.filter(pl.col("source").is_in(mine["concept"].to_list())).sort("target", "source")
         pairs.append(
@@ -250,15 +244,11 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[st
 
 def _stability(inputs: Inputs, layer: str) -> dict[int, list[float | None]]:
     """Return [stability, stability by chance] of each concept, where the evaluation measured it."""
-    for method, folder in inputs.evaluation:
-        path = folder / "layers" / f"{layer}.stability.parquet"
-        if method == inputs.method and path.is_file():
-            table = tables.read(path, ["concept", "stability", "chance"])
-            values = (numbers(tables.numpy(table, name)) for name in ("stability", "chance"))
-            return {
-                c: [s, z or 0] for c, s, z in zip(table["concept"].to_pylist(), *values, strict=True) if s is not None
-            }
-    return {}
+    if inputs.stability is None:
+        return {}
+    mine = frame(inputs.stability, "stability").filter(pl.col("layer") == layer)
+    values = mine["concept"], numbers(mine["stability"]), numbers(mine["chance"])
+    return {concept: [found, chance or 0] for concept, found, chance in zip(*values, strict=True) if found is not None}
 
 
 def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
@@ -320,6 +310,7 @@ def meta_chunk(
     inputs: Inputs,
     albums: list[Album],
     face: dict[Key, list[Tile]],
+    first: Mapping[int, list[Tile]],
     groups: list[str],
     pictured: set[int],
 ) -> Any:
@@ -335,7 +326,6 @@ def meta_chunk(
     }
     scopes = dict(graph.edges.group_by("scope").agg(pl.col("images").max()).iter_rows())
     with_graph = set(graph.kept["scope"].to_list())
-    first = _first_faces(graph, face)
     pairs, overlap = _overlaps(graph)
     return {
         "schema": SCHEMA,
@@ -360,7 +350,7 @@ def meta_chunk(
                 *per_class.get(label, [0, 0]),
                 int(label in with_graph),
                 scopes.get(label, 0),
-                overlap.get(label, []),
+                overlap.get(label),
                 first.get(label, []),
                 int(label in pictured),
             ]
@@ -375,7 +365,7 @@ def meta_chunk(
     }
 
 
-def _first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Tile]]:
+def first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Tile]]:
     """Return per class the first tile of its strongest concepts in the last layer."""
     last = len(graph.layers) - 1
     mine = graph.kept.filter((pl.col("layer") == graph.layers[last]) & (pl.col("scope") >= 0))

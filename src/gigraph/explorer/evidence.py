@@ -1,12 +1,11 @@
-"""The evidence: every evaluation table of the run, drawn by its columns, so that a new table needs no new code.
+"""The evidence: how far to trust the run, one chapter a question, each number a row of a table of the run.
 
-A table with the columns *x*, *metric* and *value* is curves, one with *metric* and *value* a table of measures (rows by
-layer, columns by method); tables of one row per concept or edge are summed up. `gigraph.tables` holds their schemas.
+The first part of a chapter is its answer; the others are folded away. A table that no chapter knows is shown as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,151 +14,237 @@ import polars as pl
 
 from gigraph import tables
 from gigraph.config import CLASSES
-from gigraph.errors import UserError
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
+from gigraph.summary import BETWEEN, RECONSTRUCTION, STABILITY, TO_CLASSES, TRUTH
 
-POINTS = 600
+POINTS = 400
 """Edges drawn per panel."""
-STEPS = 60
+STEPS = 40
 """Points drawn per curve."""
-FACETS = ("metric", "output", "axis", "target", "order", "part")
-"""Columns that tell the curves and measures of one table apart, besides method and layer."""
+ROWS = 500
+"""Rows of a table that is shown as it is."""
+PRIVATE = ("heldout",)
+"""Tables of the evaluation that are no evidence: which images it looked at."""
+
+Part = dict[str, Any]
 
 
 def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
-    """Return the parts of the evidence view, each with its title, a note and the file it comes from.
+    """Return the chapters of the evidence view.
 
     Parameters
     ----------
     graph : Graph
         The run's graph.
     inputs : Inputs
-        With `evaluation` and `attributions`.
+        With `evaluation`, `fidelity`, `alignment` and `attributions`.
 
     Returns
     -------
     list of dict
-        ``title``, ``note``, ``file``, and ``kinds``: dicts whose ``kind`` is ``lines`` (``series``, ``panels``
-        [title, [[series, [[x, value, se], ...]], ...]]), ``points`` (``panels`` [title, [[x, y], ...]]) or
-        ``table`` (``head``, ``rows``; a cell [value, se] is a number with its standard error). Without them,
-        ``empty`` says why.
+        ``title``, ``note`` and ``parts``, or ``empty``, which says what to do. A part has ``title``, ``note``, ``file``
+        and a ``kind``: ``lines`` (``series``, ``panels`` [title, [[series, [[x, value, se], ...]], ...]]), ``points``
+        (``panels`` alike) or ``table`` (``head``, ``rows``; a cell [value, se] is a number with its standard error).
     """
-    long = _tables(inputs.evaluation)
-    curves = [frame for _, frame in long if {"x", "metric", "value", "layer"} <= set(frame.columns)]
-    measures = [f for _, f in long if {"metric", "value", "layer"} <= set(f.columns) and "x" not in f.columns]
-    parts = [*_curves(curves)] or [
-        {
-            "title": "Insertion and deletion",
-            "note": "Concepts are inserted or deleted in the order of their relevance.",
-            "file": "evaluation/layers/LAYER.curves.parquet",
-            "empty": "This run has no insertion and deletion curves; `uv run snakemake evaluation` computes them; then "
-            "`uv run snakemake --forcerun explorer`.",
-        }
-    ]
-    parts += _measures(measures)
-    parts += [_ablation(graph), *_completeness(inputs)]
-    for name, frame in long:
-        if set(frame.columns).isdisjoint({"metric", "sheet", "vector"}) and len(frame) <= 5000:
-            parts.append(_plain(name, frame))
-    return parts
-
-
-def _tables(evaluation: Sequence[tuple[str, Path]]) -> list[tuple[str, pl.DataFrame]]:
-    """Return every evaluation table as (file, frame); files of one name under ``layers/`` are put together."""
-    found: dict[str, list[pl.DataFrame]] = {}
-    for method, folder in evaluation:
-        for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else []:
-            try:
-                frame = pl.DataFrame(pl.from_arrow(tables.read(path)))
-            except UserError:  # of another run: what does not belong to this graph is not shown
-                continue
-            if "method" not in frame.columns and method:
-                frame = frame.with_columns(pl.lit(method).alias("method"))
-            name = path.name
-            if path.parent != folder:
-                name = f"{path.parent.name}/LAYER.{path.name.split('.')[-2]}.parquet"
-            found.setdefault(name, []).append(frame)
-    return [(name, pl.concat(frames, how="diagonal_relaxed")) for name, frames in sorted(found.items())]
-
-
-def _facets(frame: pl.DataFrame) -> list[str]:
-    return [name for name in FACETS if name in frame.columns]
-
-
-def _words(*parts: Any) -> str:
-    return ", ".join(str(part).replace("_", " ") for part in parts if part not in ("", None))
-
-
-def _curves(frames: list[pl.DataFrame]) -> Iterator[dict[str, Any]]:
-    if not frames:
-        return
-    frame = pl.concat(frames, how="diagonal_relaxed")
-    facets = [name for name in _facets(frame) if name != "order"]
-    for key, part in frame.partition_by(facets, as_dict=True, maintain_order=True).items():
-        orders = [name for name in ("method", "order") if name in part.columns]
-        series: list[str] = []
-        panels = []
-        for (layer,), mine in part.partition_by("layer", as_dict=True, maintain_order=True).items():
-            drawn = []
-            for names, line in mine.partition_by(orders, as_dict=True, maintain_order=True).items():
-                name = _words(*names)
-                if name not in series:
-                    series.append(name)
-                line = line.sort("x")
-                line = line[np.unique(np.linspace(0, len(line) - 1, STEPS).round().astype(int)).tolist()]
-                se = line["se"] if "se" in line.columns else [None] * len(line)
-                points = zip(shares(line["x"]), numbers(line["value"]), numbers(se), strict=True)
-                drawn.append([series.index(name), [list(p) for p in points if p[1] is not None]])
-            panels.append([layer, drawn])
-        yield {
-            "title": _words(*key).capitalize(),
-            "note": "Mean over held-out images, with its standard error; x is the share of the concepts.",
-            "file": "METHOD/evaluation/layers/LAYER.curves.parquet",
-            "kinds": [{"kind": "lines", "series": series, "panels": panels}],
-        }
-
-
-def _measures(frames: list[pl.DataFrame]) -> Iterator[dict[str, Any]]:
-    if not frames:
-        return
-    frame = pl.concat(frames, how="diagonal_relaxed")
-    for (metric,), part in frame.partition_by("metric", as_dict=True, maintain_order=True).items():
-        extra = [n for n in _facets(part) if n != "metric" and part[n].n_unique() > 1]
-        methods = part["method"].unique(maintain_order=True).to_list()
-        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-        se = part["se"] if "se" in part.columns else [None] * len(part)
-        for row, value, error in zip(part.iter_rows(named=True), numbers(part["value"]), numbers(se), strict=True):
-            rows.setdefault((row["layer"], *(row[n] for n in extra)), {})[row["method"]] = [value, error]
-        yield {
-            "title": _words(metric).capitalize(),
-            "note": "",
-            "file": "METHOD/evaluation",
-            "kinds": [
-                {
-                    "kind": "table",
-                    "head": ["layer", *extra, *methods],
-                    "rows": [[*key, *(cells.get(method) for method in methods)] for key, cells in rows.items()],
-                }
-            ],
-        }
-
-
-def _plain(name: str, frame: pl.DataFrame) -> dict[str, Any]:
-    if "method" in frame.columns and frame["method"].n_unique() == 1:
-        frame = frame.drop("method")
-    frame = frame.select(pl.exclude(pl.List, pl.Array))
-    columns = [numbers(column) if column.dtype.is_float() else column.to_list() for column in frame.iter_columns()]
-    return {
-        "title": _words(Path(name).stem).capitalize(),
-        "note": "",
-        "file": f"METHOD/evaluation/{name}",
-        "kinds": [{"kind": "table", "head": frame.columns, "rows": [list(row) for row in zip(*columns, strict=True)]}],
+    topics = _topics(inputs.evaluation)
+    curves, effects = (topics.pop(topic, pl.DataFrame()) for topic in ("curves", "effects"))
+    of = {
+        topic: topics.pop(topic, pl.DataFrame())
+        for topic in ("reconstruction", "classes", "interlayer", "edges", "stability", "sensitivity", "truth")
     }
+    chapters = [
+        (
+            "Do few concepts reconstruct a layer?",
+            "From the sparse code back to the layer's vectors; what is missed stands in each error node.",
+            [*_metrics("reconstruction", of["reconstruction"], RECONSTRUCTION), _plain("fidelity", inputs.fidelity)],
+        ),
+        (
+            "Do they carry the decision?",
+            "Concepts are deleted or inserted in the order of their relevance to the class, on held-out images.",
+            [*_to_classes(curves), *_metrics("classes", _pick(of["classes"], order=("gig", "")), TO_CLASSES)],
+        ),
+        (
+            "Does GIG order them well between layers?",
+            "The same towards a concept of the next layer, beside other orders and a random one.",
+            [*_between(curves, inputs.method), *_orders(of["interlayer"], inputs.method)],
+        ),
+        (
+            "Are edges causal?",
+            "Each dot is a shown edge of one class: across, its mean GIG; up, the drop of the target when the source "
+            "is deleted. On the dotted line both agree; orange dots disagree in sign.",
+            [*_ablation(graph), *_edges(of["edges"], inputs.method), *_completeness(inputs)],
+        ),
+        (
+            "Are concepts found again?",
+            "Mean cosine of each concept's best match when all of them are found anew; 1 is the same direction.",
+            _metrics("stability", of["stability"], STABILITY),
+        ),
+        (
+            "Does lambda matter?",
+            "The same numbers with the penalty at a quarter to four times its value.",
+            _lambdas(of["sensitivity"], inputs.method),
+        ),
+        (
+            "Are they true?",
+            "The drawn world knows which part is where, and what the model does without it.",
+            [
+                *_truth(of["truth"], inputs.method),
+                *([_frame("effects", effects)] if len(effects) else []),
+                *([_plain("alignment", inputs.alignment)] if inputs.alignment else []),
+            ],
+        ),
+        ("Further tables", "", [_frame(name, frame) for name, frame in topics.items()]),
+    ]  # fmt: skip
+    found = [{"title": title, "note": note, "parts": parts} for title, note, parts in chapters if parts]
+    if inputs.evaluation is None:
+        empty = "This run was not evaluated yet. Run `uv run snakemake evaluation`; its curves and tables come here."
+        found.insert(0, {"title": "The evaluation", "note": "", "parts": [], "empty": empty})
+    return found
 
 
-def _ablation(graph: Graph) -> dict[str, Any]:
+def _topics(folder: Path | None) -> dict[str, pl.DataFrame]:
+    """Return the evaluation's tables by name."""
+    paths = sorted(folder.glob("*.parquet")) if folder else []
+    return {p.stem: pl.DataFrame(pl.from_arrow(tables.read(p))) for p in paths if p.stem not in PRIVATE}
+
+
+def _pick(frame: pl.DataFrame, **wanted: Sequence[str]) -> pl.DataFrame:
+    """Return the rows whose columns have one of the wanted values; a column that is missing decides nothing."""
+    return frame.filter(*(pl.col(name).is_in(list(values)) for name, values in wanted.items() if name in frame.columns))
+
+
+# ---- parts --------------------------------------------------------------------------------------------------
+
+
+def _part(title: str, file: str, kind: str, note: str = "", **data: Any) -> Part:
+    return {"title": title, "note": note, "file": file, "kind": kind, **data}
+
+
+def _grid(title: str, topic: str, frame: pl.DataFrame, down: str, across: str) -> Part:
+    """Return a table of measures: rows by one column, columns by another."""
+    columns = frame[across].unique(maintain_order=True).to_list()
+    rows: dict[str, dict[str, Any]] = {}
+    for name, column, value, se in zip(
+        frame[down], frame[across], _round(frame["value"]), _round(frame["se"]), strict=True
+    ):
+        rows.setdefault(name, {})[column] = [value, se]
+    known = {name: row for name, row in rows.items() if any(value is not None for value, _ in row.values())}
+    cells = [[name, *(row.get(column) for column in columns)] for name, row in known.items()]
+    return _part(title, f"evaluation/{topic}.parquet", "table", head=[down, *columns], rows=cells)
+
+
+def _round(values: Any) -> list[float | None]:
+    return [None if v is None else float(f"{v:.4g}") for v in numbers(values)]
+
+
+def _metrics(topic: str, frame: pl.DataFrame, titles: Mapping[str, str]) -> list[Part]:
+    """Return one table for each metric: methods down, layers across."""
+    parts = [(title, _pick(frame, metric=(metric,))) for metric, title in titles.items() if len(frame)]
+    return [_grid(title, topic, rows, "method", "layer") for title, rows in parts if len(rows)]
+
+
+def _frame(name: str, frame: pl.DataFrame, file: str = "evaluation") -> Part:
+    """Return any table as it is."""
+    frame = frame.select(pl.exclude(pl.List, pl.Array)).head(ROWS)
+    columns = [_round(column) if column.dtype.is_float() else column.to_list() for column in frame.iter_columns()]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return _part(name.capitalize(), f"{file}/{name}.parquet", "table", head=frame.columns, rows=rows)
+
+
+def _plain(name: str, path: Path) -> Part:
+    return _frame(name, pl.DataFrame(pl.from_arrow(tables.read(path))), "METHOD/evaluation")
+
+
+def _lines(title: str, frame: pl.DataFrame, panel: str, series: str) -> Part:
+    """Return curves: a panel for each value of one column, in it a line for each of another."""
+    names = frame[series].unique(maintain_order=True).to_list()
+    panels = []
+    for (name,), mine in frame.partition_by(panel, as_dict=True, maintain_order=True).items():
+        drawn = []
+        for (which,), line in mine.partition_by(series, as_dict=True, maintain_order=True).items():
+            line = line.sort("x")
+            line = line[np.unique(np.linspace(0, len(line) - 1, STEPS).round().astype(int)).tolist()]
+            points = zip(shares(line["x"]), _round(line["value"]), _round(line["se"]), strict=True)
+            drawn.append([names.index(which), [list(point) for point in points if point[1] is not None]])
+        panels.append([name, drawn])
+    note = "Mean over held-out images, with its standard error. Across: the share of the image's concepts."
+    words = [name.replace("_", " ") for name in names]
+    return _part(title, "evaluation/curves.parquet", "lines", note, series=words, panels=panels)
+
+
+# ---- chapters -----------------------------------------------------------------------------------------------
+
+
+def _arrows(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(pair=pl.col("layer") + " → " + pl.col("target"))
+
+
+def _to_classes(curves: pl.DataFrame) -> Iterator[Part]:
+    wanted = _pick(curves, target=(CLASSES,), output=("probability",), axis=("active",), order=("gig",))
+    for metric in ("insertion", "deletion"):
+        mine = _pick(wanted, metric=(metric,))
+        if len(mine):
+            yield _lines(f"{metric.capitalize()}: the probability of the class", mine, "layer", "method")
+
+
+def _between(curves: pl.DataFrame, method: str) -> Iterator[Part]:
+    wanted = _pick(curves, method=(method,), output=("projection",), axis=("active",))
+    for metric in ("insertion", "deletion"):
+        mine = _pick(wanted, metric=(metric,))
+        if len(mine):
+            yield _lines(f"{metric.capitalize()}: the projection on the target", _arrows(mine), "pair", "order")
+
+
+def _orders(frame: pl.DataFrame, method: str) -> list[Part]:
+    mine = [(title, _pick(frame, method=(method,), metric=(metric,))) for metric, title in BETWEEN.items()]
+    return [_grid(title, "interlayer", _arrows(rows), "pair", "order") for title, rows in mine if len(rows)]
+
+
+def _edges(frame: pl.DataFrame, method: str) -> Iterator[Part]:
+    for metric, title in {
+        "rank_correlation": "Rank correlation with exact ablation",
+        "same_sign": "Share of edges with the sign of their ablation",
+        "share": "What |GIG| into a target is made of",
+    }.items():
+        mine = _pick(frame, method=(method,))
+        if len(mine):
+            named = _arrows(mine.filter(pl.col("metric").str.starts_with(metric)))
+            named = named.with_columns(of=pl.col("metric").str.slice(len(metric) + 1))
+            yield _grid(title, "edges", named, "pair", "of")
+
+
+def _lambdas(frame: pl.DataFrame, method: str) -> list[Part]:
+    titles = {
+        "relevance_agreement": "Rank correlation of the relevances with those at lambda",
+        "rel_l2": "Relative l2 error",
+        "nonzeros": "Non-zero coefficients",
+    }
+    if not len(frame):
+        return []
+    split = frame.filter(pl.col("method") == method).with_columns(
+        base=pl.col("metric").str.replace("_lambda_x_.*", ""),
+        times=pl.lit("× ") + pl.col("metric").str.extract("_lambda_x_(.*)"),
+    )
+    parts = [(title, _pick(split, base=(base,))) for base, title in titles.items()]
+    return [_grid(title, "sensitivity", rows, "layer", "times") for title, rows in parts if len(rows)]
+
+
+def _truth(frame: pl.DataFrame, method: str) -> list[Part]:
+    if not len(frame):
+        return []
+    mean = frame.group_by("method", "layer", "metric", maintain_order=True).agg(
+        pl.col("value").fill_nan(None).mean(),
+        pl.when(pl.len() == 1).then(pl.col("se").first()).alias("se"),
+    )
+    named = _pick(frame, method=(method,), metric=("average_precision",))
+    title = "Average precision of each part's best concept"
+    parts = [_grid(title, "truth", named, "part", "layer")] if len(named) else []
+    return [*_metrics("truth", mean, TRUTH), *parts]
+
+
+def _ablation(graph: Graph) -> list[Part]:
     """Compare the shown edges with the exact ablation, pair by pair."""
     checked = graph.edges.filter(pl.col("shown") & pl.col("ablation").is_not_null() & pl.col("ablation").is_not_nan())
     panels, rows = [], []
@@ -172,43 +257,34 @@ def _ablation(graph: Graph) -> dict[str, Any]:
         title = f"{source} → {target}"
         rows.append([title, len(part), *shares([agree]), None if r is None else round(r, 4)])
         step = max(1, len(part) // POINTS)
-        panels.append([title, [list(p) for p in zip(numbers(gig[::step]), numbers(ablation[::step]), strict=True)]])
-    found: dict[str, Any] = {
-        "title": "GIG beside exact ablation",
-        "note": "Each dot is a shown edge of one class: across, its mean GIG; up, the drop of the target when the "
-        "source is deleted. On the dotted line both agree; orange dots disagree in sign.",
-        "file": "METHOD/graph/edges.parquet",
-    }
-    if rows:
-        table = {"kind": "table", "head": ["pair", "edges", "same sign", "correlation"], "rows": rows}
-        found["kinds"] = [{"kind": "points", "panels": panels}, table]
-    else:
-        found["empty"] = "No edge was ablated."
-    return found
+        dots = [list(pair) for pair in zip(_round(gig[::step]), _round(ablation[::step]), strict=True)]
+        panels.append([title, [[0, dots]]])
+    if not rows:
+        return []
+    file, title = "METHOD/graph/edges.parquet", "GIG beside exact ablation"
+    return [
+        _part(title, file, "points", panels=panels),
+        _part(f"{title}, summed up", file, "table", head=["pair", "edges", "same sign", "correlation"], rows=rows),
+    ]
 
 
-def _completeness(inputs: Inputs) -> Iterator[dict[str, Any]]:
+def _completeness(inputs: Inputs) -> Iterator[Part]:
     """Sum up how far attributions miss S(X~) - S(baseline)."""
     rows = []
     for (source, target), paths in inputs.attributions.items():
-        columns = ["completeness_error", "total_absolute", "steps", "error", "at_x", "at_baseline"]
+        columns = ["completeness_error", "total_absolute", "steps"]
         parts = [tables.read(path, columns) for path in paths]
         error, total, steps = (
-            np.concatenate([tables.numpy(part, name) for part in parts]).astype(float) for name in columns[:3]
+            np.concatenate([tables.numpy(part, name) for part in parts]).astype(float) for name in columns
         )
         if not len(error):
             continue
         ratio = np.abs(error) / np.maximum(total, 1e-30)
-        name = "classes" if target == CLASSES else target
         rows.append(
-            [f"{source} → {name}", len(ratio)]
+            [f"{source} → {target}", len(ratio)]
             + [float(f"{v:.4g}") for v in (np.median(ratio), np.quantile(ratio, 0.9), ratio.max(), steps.mean())]
         )
     if rows:
         head = ["pair", "images × targets", "median", "90%", "largest", "steps, mean"]
-        yield {
-            "title": "Completeness",
-            "note": "|sum of GIG − (S(X̃) − S(baseline))| over the sum of |GIG|; zero for an exact path integral.",
-            "file": "METHOD/attributions",
-            "kinds": [{"kind": "table", "head": head, "rows": rows}],
-        }
+        note = "|sum of GIG − (S(X̃) − S(baseline))| over the sum of |GIG|; zero for an exact path integral."
+        yield _part("Completeness", "METHOD/attributions", "table", note, head=head, rows=rows)

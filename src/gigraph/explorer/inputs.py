@@ -50,8 +50,10 @@ class Inputs:
         are no graphs of single images.
     trees : mapping of str to Path
         Layer to its split tree; a missing one leaves the layer without hierarchy.
-    evaluation : sequence of (str, Path)
-        Name and evaluation folder of each method; every table in it is shown.
+    evaluation : Path, optional
+        Folder of the gathered evaluation (`gigraph.summary`); every table in it is shown.
+    stability : Path, optional
+        Table of how well each concept was found again.
     picture : callable, optional
         Opens an image, given its path as in the tables, as a square picture; without it images are not shown.
     images_per_class : int
@@ -87,7 +89,8 @@ class Inputs:
     attributions: Mapping[tuple[str, str], Sequence[Path]] = field(default_factory=dict)
     coefficients: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     trees: Mapping[str, Path] = field(default_factory=dict)
-    evaluation: Sequence[tuple[str, Path]] = ()
+    evaluation: Path | None = None
+    stability: Path | None = None
     picture: Callable[[str], Any] | None = None
     images_per_class: int = 20
     explained: Path | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,11 @@ SIDE = 64
 """Side of these tiles in pixels: graphs show many, and show them small."""
 PER_SHEET = 32
 """Concepts on a sheet of faces."""
+
+CLASS_SIDE = 48
+"""Side of a class's tiles in pixels."""
+CLASSES_PER_SHEET = 64
+"""Classes on a sheet."""
 
 Tile = list[int]  # sheet (index into the layer's list), row, column
 
@@ -94,6 +100,45 @@ def small_faces(album: Album, layer: int, tile: int, site: Path) -> dict[int, li
                 crop = source[1].crop((left, top, left + tile, top + tile))
                 page.paste(crop.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x * SIDE, y * SIDE))
                 found.setdefault(row["concept"], []).append([len(album.sheets), y, x])
+        page.save(site / name, quality=80, method=4)
+        album.sheets.append([name, FACE, len(group)])
+    return found
+
+
+def class_faces(album: Album, faces: Mapping[int, list[Tile]], site: Path) -> dict[int, list[Tile]]:
+    """Write sheets of each class's faces, side by side, and return where they are.
+
+    The concepts of many classes lie on as many sheets; a list of classes needs one of these.
+
+    Parameters
+    ----------
+    album : Album
+        That the faces lie in; the new sheets are added to it.
+    faces : mapping of int to list of Tile
+        The tiles of each class, at most `FACE`.
+    site : Path
+        The folder of the site.
+    """
+    wanted: dict[int, set[tuple[int, int]]] = {}
+    for sheet, row, column in (tile for tiles in faces.values() for tile in tiles):
+        wanted.setdefault(sheet, set()).add((row, column))
+    small = {}
+    for sheet, places in wanted.items():
+        with Image.open(site / str(album.sheets[sheet][0])) as image:
+            whole = image.convert("RGB")
+        for row, column in places:
+            crop = whole.crop((column * SIDE, row * SIDE, (column + 1) * SIDE, (row + 1) * SIDE))
+            small[sheet, row, column] = crop.resize((CLASS_SIDE, CLASS_SIDE), Image.Resampling.LANCZOS)
+    found: dict[int, list[Tile]] = {}
+    labels = sorted(faces)
+    for first in range(0, len(labels), CLASSES_PER_SHEET):
+        group = labels[first : first + CLASSES_PER_SHEET]
+        page = Image.new("RGB", (FACE * CLASS_SIDE, len(group) * CLASS_SIDE))
+        for y, label in enumerate(group):
+            for x, (sheet, row, column) in enumerate(faces[label]):
+                page.paste(small[sheet, row, column], (x * CLASS_SIDE, y * CLASS_SIDE))
+                found.setdefault(label, []).append([len(album.sheets), y, x])
+        name = f"sheets/classes-{first // CLASSES_PER_SHEET:03d}.webp"
         page.save(site / name, quality=80, method=4)
         album.sheets.append([name, FACE, len(group)])
     return found

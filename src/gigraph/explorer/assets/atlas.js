@@ -1,124 +1,110 @@
-// Every concept of a layer: as a dot (importance x spread) or as a leaf of the split tree; and as a sortable list.
-"use strict";
-(g => {
-  const {h} = g, SORTS = {importance: 1, spread: 2, members: 3, cohesion: 4}, LIST = 60, HEIGHT = 430;
-  const colour = name => getComputedStyle(document.body).getPropertyValue(name);
-  const concept = (layer, id) => ({sel: g.idOf(layer, id)});
+// Every concept of a layer: as a dot (importance x spread) or in the split tree; and as a sortable list.
+const SORTS = {importance: 1, spread: 2, members: 3, cohesion: 4}, LIST = 60, HEIGHT = 430, LEVELS = 6;
+const measures = ([, importance, spread, members, cohesion]) => [["importance", num(importance)], ["spread", num(spread)], ["members", tally(members)], ["cohesion", num(cohesion)]];
 
-  g.views.atlas = {
-    title: "Atlas", takes: ["layer"], needs: layer => ["atlas/" + layer], scopes: () => [],
-    draw: ([layer], [{rows, tree}]) => {
-      const {params} = g.state, meta = g.meta.layers[layer], sort = SORTS[params.sort] ? params.sort : "importance", byTree = params.as === "tree" && tree;
-      const label = g.byName.get(params.of), of = r => label === undefined || r[5].includes(label), hits = rows.filter(of);
-      const set = (key, value) => g.go({params: {[key]: value}}, true);
-      const choice = (name, key, options, now) => h("fieldset.segmented", h("legend", name), options.map(([value, text]) => h("button", {"data-key": key + value, "aria-pressed": String(value === now), onclick: () => set(key, value)}, text)));
-      const canvas = h("canvas.atlas", {"aria-hidden": true, height: HEIGHT}), tip = g.$("tip"), crumbs = h("p.note");
-      const node = byTree ? plant(tree, rows) : null;
-      let spots = [], root = node;
-      const paint = () => {
-        const width = canvas.width = canvas.parentNode.clientWidth * devicePixelRatio | 0, pen = canvas.getContext("2d");
-        canvas.height = HEIGHT * devicePixelRatio;
-        pen.scale(devicePixelRatio, devicePixelRatio);
-        const ink = {fill: colour("--pos"), faint: colour("--line"), soft: colour("--soft"), sel: colour("--neg"), paper: colour("--paper")}, selected = (g.parseId(g.state.params.sel) || [])[1];
-        pen.font = "12px sans-serif";
-        spots = (byTree ? icicle : scatter)(pen, width / devicePixelRatio, root || rows, of, ink, g.parseId(g.state.params.sel) && g.keyOf(g.state.params.sel).startsWith(layer + ":") ? selected : -1);
-        g.show(crumbs, byTree ? root === node ? `${g.plural(root.leaves, "concept")} of ${g.plural(root.size, "PFV")}; width is members, depth of blue is importance. Click a branch to enter it.` : [h("button", {onclick: () => { root = node; paint(); }}, "Whole tree"), ` ${g.plural(root.leaves, "concept")} of ${g.plural(root.size, "PFV")}`]
-          : "To the right: more relevance over all images (log scale). Up: spread over more classes, exp of the entropy of its relevance. Area is members.");
-      };
-      const at = event => {
-        const r = canvas.getBoundingClientRect(), x = event.clientX - r.left, y = event.clientY - r.top;
-        return byTree ? spots.find(s => x >= s.x && x < s.x + s.w && y >= s.y && y < s.y + s.h) : spots.findLast(s => (s.x - x) ** 2 + (s.y - y) ** 2 <= (s.r + 2) ** 2);
-      };
-      canvas.addEventListener("pointermove", event => {
-        const spot = at(event);
-        tip.hidden = !spot;
-        canvas.style.cursor = spot ? "pointer" : "";
-        if (!spot) return;
-        const r = spot.row;
-        g.show(tip, r ? [h("b", "#" + r[0], " ", g.captionOf(`${layer}:${r[0]}`)), h("dl", facts(r).map(([k, v]) => h("div", h("dt", k), h("dd", v))))] : h("b", `${g.plural(spot.node.leaves, "concept")}, ${g.plural(spot.node.size, "PFV")}`));
-        tip.style.left = Math.min(innerWidth - tip.offsetWidth - 8, event.clientX + 14) + "px";
-        tip.style.top = Math.min(innerHeight - tip.offsetHeight - 8, event.clientY + 14) + "px";
-      });
-      canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
-      canvas.addEventListener("click", event => {
-        const spot = at(event);
-        if (spot && spot.row) g.go({params: concept(layer, spot.row[0])});
-        else if (spot) { root = spot.node; paint(); }
-      });
-      const sorted = hits.toSorted((a, b) => b[SORTS[sort]] - a[SORTS[sort]] || a[0] - b[0]), list = h("div"), count = g.whole("rows", LIST, 1, 9999);
-      const head = [["Concept"], ...Object.keys(SORTS).map(k => [h("button.plain", {"data-key": "sort" + k, "aria-pressed": String(k === sort), onclick: () => set("sort", k)}, k)]), ["Classes", "up to three, by relevance"]];
-      g.show(list, g.table(head, sorted.slice(0, count).map(r => h("tr", h("th", {scope: "row"}, h("a", {href: g.select(layer, r[0]), "data-key": "row-" + r[0]}, "#" + r[0]), " ", g.captionOf(`${layer}:${r[0]}`)), facts(r).map(([, v]) => h("td", v)),
-        h("td.aside", r[5].map((c, i) => [i > 0 && ", ", g.className(c)])))), "table.layers"),
-      hits.length > count && h("button", {"data-key": "more", onclick: () => set("rows", Math.min(9999, count * 4))}, `Show more of ${g.count(hits.length)}`));
-      const watch = new ResizeObserver(() => canvas.isConnected ? paint() : watch.disconnect());
-      const box = h("div", canvas);
-      watch.observe(box);
-      return [
-        h("div.heading", h("div", h("h1", g.name(meta.name)), h("p.note", `${g.plural(rows.length, "concept")}, ${g.count(meta.kept)} of them kept for some class`)),
-          h("div.actions", g.meta.layers.length > 1 && g.pick(layer, "Layer", i => g.go({args: [g.meta.layers[i].name], params: {sel: null}}), null, g.meta.layers.map((l, i) => ({label: i, name: l.name}))),
-            g.pick(label, "Of class", to => set("of", g.classOf(to).name), "Of any class"), label !== undefined && h("button", {onclick: () => set("of", null)}, "All"))),
-        h("div.tools", tree ? choice("Show", "as", [["map", "importance × spread"], ["tree", "split tree"]], byTree ? "tree" : "map") : null),
-        hits.length ? null : g.empty("No concept has this class among its three most relevant ones."),
-        box, crumbs, list,
-      ];
-    },
-  };
-  const facts = r => [["importance", g.num(r[1])], ["spread", g.num(r[2])], ["members", g.count(r[3])], ["cohesion", g.num(r[4])]];
-
-  const scatter = (pen, width, rows, of, ink, selected) => {
-    const seen = rows.filter(r => r[1] > 0), least = Math.log10(Math.max(seen.reduce((m, r) => Math.min(m, r[1]), 1), 1e-7)), most = Math.log10(seen.reduce((m, r) => Math.max(m, r[1]), 1e-6)), high = Math.max(2, ...[seen.reduce((m, r) => Math.max(m, r[2]), 1)]), large = rows.reduce((m, r) => Math.max(m, r[3]), 1);
-    const x = v => 46 + (width - 70) * (Math.log10(Math.max(v, 10 ** least)) - least) / (most - least || 1), y = v => HEIGHT - 34 - (HEIGHT - 60) * (v - 1) / (high - 1);
-    pen.strokeStyle = ink.faint; pen.fillStyle = ink.soft; pen.textAlign = "center";
-    for (let e = Math.ceil(least); e <= most; e++) { pen.strokeRect(x(10 ** e), 10, 0, HEIGHT - 40); pen.fillText(g.num(10 ** e, 1), x(10 ** e), HEIGHT - 14); }
-    pen.textAlign = "right";
-    const step = Math.max(1, Math.round(high / 5));
-    for (let s = 1; s <= high; s += step) { pen.strokeRect(46, y(s), width - 60, 0); pen.fillText(s, 38, y(s) + 4); }
-    const spots = seen.map(row => ({row, x: x(row[1]), y: y(Math.max(1, row[2])), r: 2 + 9 * Math.sqrt(row[3] / large)})).sort((a, b) => b.r - a.r);
-    for (const s of spots) {
-      pen.globalAlpha = of(s.row) ? 0.5 : 0.08;
-      pen.fillStyle = s.row[0] === selected ? ink.sel : ink.fill;
-      if (s.row[0] === selected) pen.globalAlpha = 1;
-      pen.beginPath(); pen.arc(s.x, s.y, s.r, 0, 7); pen.fill();
-    }
-    pen.globalAlpha = 1;
-    return spots;
-  };
-
-  // The tree comes as its nodes in preorder: a concept, or -1 for a split.
-  const plant = (tree, rows) => {
-    const byId = new Map(rows.map(r => [r[0], r])), open = [], top = {children: []};
-    open.push([top, 1]);
-    for (const id of tree) {
-      const [parent] = open.at(-1), row = byId.get(id), node = {row, children: [], size: row ? row[3] : 0, leaves: row ? 1 : 0};
-      parent.children.push(node);
-      open.at(-1)[1]--;
-      if (!row) { open.push([node, 2]); continue; }
-      while (open.length > 1 && !open.at(-1)[1]) {
-        const [done] = open.pop();
-        done.children.sort((a, b) => b.size - a.size);
-        done.size = g.sum(done.children, c => c.size);
-        done.leaves = g.sum(done.children, c => c.leaves);
-      }
-    }
-    return top.children[0];
-  };
-  const icicle = (pen, width, root, of, ink, selected) => {
-    const spots = [], depth = node => node.row ? 1 : 1 + Math.max(...node.children.map(depth)), deep = depth(root), row = HEIGHT / deep;
-    const most = (find => find(root, find))((n, find) => n.row ? n.row[1] || 0 : Math.max(...n.children.map(c => find(c, find))));
-    const place = (node, x, w, level) => {
-      if (w < 0.4) return;
-      const s = {node, row: node.row, x, w, y: level * row, h: node.row ? HEIGHT - level * row : row};
-      spots.push(s);
-      pen.globalAlpha = node.row ? (of(node.row) ? 0.12 + 0.88 * Math.sqrt(Math.max(0, node.row[1]) / (most || 1)) : 0.05) : 1;
-      pen.fillStyle = node.row ? node.row[0] === selected ? ink.sel : ink.fill : ink.faint;
-      if (node.row && node.row[0] === selected) pen.globalAlpha = 1;
-      const gap = w > 3 ? 1 : 0;
-      pen.fillRect(x, s.y, w - gap, s.h - 1);
-      if (node.row && w > 30) { pen.globalAlpha = 1; pen.fillStyle = ink.soft; pen.textAlign = "center"; pen.fillText("#" + node.row[0], x + w / 2, HEIGHT - 8); }
-      for (const child of node.children) { const part = w * child.size / node.size; place(child, x, part, level + 1); x += part; }
+views.atlas = {
+  title: "Atlas", takes: ["layer"], needs: layer => ["atlas/" + layer],
+  draw: ([layer], [{rows, tree}]) => {
+    const {params} = state, {name, kept} = meta.layers[layer], sort = params.sort in SORTS ? params.sort : "importance", byTree = params.as === "tree" && tree;
+    const label = byName.get(params.of), of = row => label === undefined || row[5].includes(label), hits = rows.filter(of);
+    const set = (key, value) => go({params: {[key]: value}}, true);
+    const canvas = h("canvas.atlas", {silent: true}), crumbs = h("div"), trunk = byTree && plant(tree, rows);
+    let spots = [], root = trunk;
+    const paint = () => {
+      const pen = canvas.getContext("2d"), width = canvas.parentNode.clientWidth, [chosen, concept] = parseId(params.sel) || [];
+      canvas.width = width * devicePixelRatio;
+      canvas.height = HEIGHT * devicePixelRatio;
+      canvas.style.height = HEIGHT + "px";
+      pen.scale(devicePixelRatio, devicePixelRatio);
+      pen.font = "12px sans-serif";
+      const ink = colour => { canvas.style.color = `var(--${colour})`; return getComputedStyle(canvas).color; };
+      spots = (byTree ? icicle : scatter)(pen, width, root || rows, of, ink, chosen === layer ? concept : -1);
+      const inside = byTree && `${plural(root.leaves, "concept")} of ${plural(root.size, "PFV")}`;
+      show(crumbs, note(!byTree ? "Right: more relevance over all images (log scale). Up: spread over more classes (exp of the entropy). Area: members."
+        : root === trunk ? inside + ". Width: members. Blue: importance of the strongest concept. A branch bears the class that most of its concepts serve; click it to enter."
+          : [h("button", {onclick: () => { root = trunk; paint(); }}, "Whole tree"), " " + inside]));
     };
-    place(root, 0, width, 0);
-    pen.globalAlpha = 1;
-    return spots;
+    const at = event => {
+      const {left, top} = canvas.getBoundingClientRect(), x = event.clientX - left, y = event.clientY - top;
+      return byTree ? spots.find(s => x >= s.x && x < s.x + s.w && y >= s.y && y < s.y + s.h) : spots.findLast(s => (s.x - x) ** 2 + (s.y - y) ** 2 <= (s.r + 2) ** 2);
+    };
+    const about = ({row, node}) => row ? [h("b", "#" + row[0], " ", captionOf(`${layer}:${row[0]}`)), facts(measures(row))] : h("b", `${plural(node.leaves, "concept")}, ${plural(node.size, "PFV")}`);
+    fill(canvas, {
+      onpointermove: event => { const spot = at(event); canvas.style.cursor = spot ? "pointer" : ""; tip(event, spot && about(spot)); },
+      onpointerleave: event => tip(event),
+      onclick: event => {
+        const spot = at(event);
+        if (spot && spot.row) go({params: {sel: idOf(layer, spot.row[0])}});
+        else if (spot) { root = spot.node; paint(); }
+      },
+    });
+    const sorted = hits.toSorted((a, b) => b[SORTS[sort]] - a[SORTS[sort]] || a[0] - b[0]), count = whole("rows", LIST, 1, 9999);
+    const head = [["Concept"], ...Object.keys(SORTS).map(key => [h("button.plain", {key: "sort" + key, pressed: key === sort, onclick: () => set("sort", key)}, key)]), ["Classes", "up to three, by relevance"]];
+    const watch = new ResizeObserver(() => canvas.isConnected ? paint() : watch.disconnect()), box = h("div", canvas);
+    watch.observe(box);
+    return [
+      heading(bdi(name), `${plural(rows.length, "concept")}, ${tally(kept)} of them kept for some class`,
+        pick(layer, "Layer", i => go({args: [meta.layers[i].name], params: {sel: null}}), null, meta.layers.map((l, i) => ({label: i, name: l.name}))),
+        pick(label, "Of class", to => set("of", classOf(to).name), "Of any class"), label !== undefined && h("button", {onclick: () => set("of", null)}, "All")),
+      h("div.tools", tree && choice("Show", [["map", "importance × spread"], ["tree", "split tree"]], byTree ? "tree" : "map", as => set("as", as))),
+      !hits.length && empty("No concept has this class among its three strongest."),
+      box, crumbs,
+      table(head, sorted.slice(0, count).map(row => line(conceptLink(layer, row[0]), ...measures(row).map(m => m[1]), h("span.aside", row[5].map((c, i) => [i > 0 && ", ", className(c)]))))),
+      hits.length > count && h("button", {key: "more", onclick: () => set("rows", Math.min(9999, count * 4))}, `Show more of ${tally(hits.length)}`),
+    ];
+  },
+};
+
+const scatter = (pen, width, rows, of, ink, selected) => {
+  const seen = rows.filter(r => r[1] > 0), logs = seen.map(r => Math.log10(r[1])), least = Math.max(-7, Math.min(0, ...logs)), most = Math.max(-6, ...logs), high = Math.max(2, largest(seen.map(r => r[2]))), large = largest(rows.map(r => r[3]));
+  const x = v => 46 + (width - 70) * (Math.max(Math.log10(v), least) - least) / (most - least || 1), y = v => HEIGHT - 34 - (HEIGHT - 60) * (Math.max(1, v) - 1) / (high - 1);
+  const grid = (text, at, up, wide, tall) => { pen.strokeRect(up ? 46 : at, up ? at : 10, wide, tall); pen.fillText(text, up ? 38 : at, up ? at + 4 : HEIGHT - 14); };
+  pen.strokeStyle = ink("line"); pen.fillStyle = ink("soft"); pen.textAlign = "center";
+  for (let e = Math.ceil(least); e <= most; e++) grid(num(10 ** e, 1), x(10 ** e), false, 0, HEIGHT - 40);
+  pen.textAlign = "right";
+  for (let v = 1; v <= high; v += Math.max(1, Math.round(high / 5))) grid(v, y(v), true, width - 60, 0);
+  const spots = seen.map(row => ({row, x: x(row[1]), y: y(row[2]), r: 2 + 9 * Math.sqrt(row[3] / large)})).sort((a, b) => b.r - a.r), [fill, lit] = [ink("pos"), ink("neg")];
+  for (const s of spots) {
+    const mine = s.row[0] === selected;
+    pen.globalAlpha = mine ? 1 : of(s.row) ? 0.5 : 0.08;
+    pen.fillStyle = mine ? lit : fill;
+    pen.beginPath(); pen.arc(s.x, s.y, s.r, 0, 7); pen.fill();
+  }
+  return spots;
+};
+
+// The tree comes as its nodes in preorder: a concept, or -1 for a split.
+const plant = (tree, rows) => {
+  const byId = new Map(rows.map(r => [r[0], r]));
+  let at = 0;
+  const grow = () => {
+    const row = byId.get(tree[at++]);
+    if (row) return {row, size: row[3], leaves: 1, peak: row[1] || 0, votes: {[row[5][0]]: 1}};
+    const children = [grow(), grow()].sort((a, b) => b.size - a.size), total = key => sum(children, c => c[key]), votes = {...children[0].votes};
+    for (const label in children[1].votes) votes[label] = (votes[label] || 0) + children[1].votes[label];
+    return {children, size: total("size"), leaves: total("leaves"), peak: Math.max(...children.map(c => c.peak)), votes};
   };
-})(gigraph);
+  return grow();
+};
+// So many levels as can be read; what lies below is entered by a click.
+const icicle = (pen, width, root, of, ink, selected) => {
+  const spots = [], tall = HEIGHT / LEVELS, [fill, lit, text, paper] = ["pos", "neg", "ink", "paper"].map(ink);
+  const shown = node => node.row ? of(node.row) : node.children.some(shown);
+  const place = (node, x, w, level) => {
+    const {row, children, leaves, peak, votes} = node, end = row || level === LEVELS - 1, y = level * tall, tone = shown(node) ? 0.08 + 0.8 * Math.sqrt(Math.max(0, peak) / (root.peak || 1)) : 0.03;
+    if (w < 0.5) return;
+    spots.push({node, row, x, w, y, h: end ? HEIGHT - y : tall});
+    pen.globalAlpha = row && row[0] === selected ? 1 : tone;
+    pen.fillStyle = row && row[0] === selected ? lit : fill;
+    pen.fillRect(x, y, w - Math.min(1, w / 4), (end ? HEIGHT - y : tall) - 1);
+    pen.globalAlpha = 1;
+    pen.fillStyle = tone > 0.7 ? paper : text;
+    const best = classOf(+strongest(Object.keys(votes), label => votes[label]));
+    [row ? "#" + row[0] : best ? best.name : "", row ? best && best.name : plural(leaves, "concept")].forEach((words, line) => {
+      if (words && pen.measureText(words).width < w - 8) pen.fillText(words, x + 5, y + 18 + 15 * line);
+    });
+    if (!end) for (const child of children) { const part = w * child.size / node.size; place(child, x, part, level + 1); x += part; }
+  };
+  place(root, 0, width, 0);
+  return spots;
+};

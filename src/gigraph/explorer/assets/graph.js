@@ -1,287 +1,263 @@
 // Draws rows of concepts and the edges between them: of one class, of two side by side, or of one image.
-"use strict";
-(g => {
-  const {h, s} = g, CAP = 600; // drawn edges; beyond it the weakest are counted as hidden
-  const toClass = label => "class:" + label;
+const CAP = 600; // drawn edges; beyond it the weakest are counted as hidden
+const toClass = label => "class:" + label;
 
-  // scopes: [{label, letter, data}], data as in the chunk class/C; rows: deepest layer first, [{layer, groups: [[title, concepts]]}].
-  g.model = (scopes, rows, min, picture) => {
-    const nodes = new Map(), edges = [], cover = [], last = g.meta.layers.length - 1;
-    const ofScope = scopes.map(({data}) => data.layers.map(l => new Map(l.nodes.map(n => [n[0], n]))));
-    for (const {label} of scopes) nodes.set(toClass(label), {key: toClass(label), edges: []});
-    for (const {layer, groups} of rows) for (const [, concepts] of groups) for (const concept of concepts) {
-      const key = `${layer}:${concept}`;
-      nodes.set(key, {key, layer, concept, edges: [], of: ofScope.map(layers => layers[layer].get(concept))});
-    }
-    scopes.forEach(({label, data}, scope) => {
-      for (const {layer} of rows) {
-        const inRow = l => [...nodes.values()].filter(n => n.layer === l && n.of[scope]).map(n => n.concept), sources = new Set(inRow(layer));
-        const targets = layer === last ? [label] : inRow(layer + 1), keyOf = t => layer === last ? toClass(t) : `${layer + 1}:${t}`;
-        const into = layer === last ? {[label]: data.layers[layer].into} : data.pairs[layer].into;
-        const found = layer === last
-          ? [...sources].map(c => { const [, mean, se, support, weight, share] = ofScope[scope][layer].get(c); return [c, label, mean, se, support, null, null, weight, share]; })
-          : data.pairs[layer].edges.filter(([a, b]) => sources.has(a) && targets.includes(b));
-        const sum = {layer, total: 0, drawn: 0, error: 0, rest: 0, hidden: 0, errors: []};
-        for (const target of targets) if (into[target]) {
-          const [count, total, error, , rest] = into[target];
-          sum.hidden += count; sum.total += total; sum.error += Math.abs(error); sum.rest += Math.abs(rest);
-          sum.errors.push({to: keyOf(target), mean: error, share: total ? error / total : 0});
-        }
-        for (const [a, b, mean, se, support, ablation, ablationSe, weight, share] of found)
-          edges.push({scope, sum, from: `${layer}:${a}`, to: keyOf(b), mean, se, support, ablation, ablationSe, weight, share});
-        cover.push(sum);
+// scopes: [{label, letter, data}], data as in the chunk class/C; rows: deepest layer first, [{layer, groups: [[title, concepts]]}].
+const modelOf = (scopes, rows, min, picture) => {
+  const nodes = new Map(), edges = [], cover = [], last = meta.layers.length - 1;
+  const ofScope = scopes.map(({data}) => data.layers.map(list => new Map(list.map(n => [n[0], n]))));
+  for (const {label} of scopes) nodes.set(toClass(label), {key: toClass(label), edges: []});
+  for (const {layer, groups} of rows) for (const [, concepts] of groups) for (const concept of concepts) {
+    const key = `${layer}:${concept}`;
+    nodes.set(key, {key, layer, concept, edges: [], of: ofScope.map(layers => layers[layer].get(concept))});
+  }
+  scopes.forEach(({label, data}, scope) => {
+    for (const {layer} of rows) {
+      const inRow = l => [...nodes.values()].filter(n => n.layer === l && n.of[scope]).map(n => n.concept), sources = new Set(inRow(layer));
+      const targets = layer === last ? [label] : inRow(layer + 1), keyOf = t => layer === last ? toClass(t) : `${layer + 1}:${t}`, {edges: all, into} = data.pairs[layer];
+      const sum = {layer, total: 0, drawn: 0, error: 0, rest: 0, hidden: 0, errors: []};
+      for (const target of targets) if (into[target]) {
+        const [count, total, error, , rest] = into[target];
+        sum.hidden += count; sum.total += total; sum.error += Math.abs(error); sum.rest += Math.abs(rest);
+        sum.errors.push({to: keyOf(target), mean: error, share: total ? error / total : 0});
       }
-    });
-    const shown = edges.filter(e => e.mean && e.weight >= min / 100 || e.to[0] === "c").sort((a, b) => b.weight - a.weight).slice(0, CAP);
-    const most = g.most(shown.map(e => e.share)), twice = new Map();
-    for (const e of shown) {
-      const id = e.from + e.to;
-      twice.set(id, (twice.get(id) || 0) + 1);
-      e.sum.drawn += Math.abs(e.mean); e.sum.hidden--; e.size = g.size(e.weight, e.share, most);
-      nodes.get(e.from).edges.push(e); nodes.get(e.to).edges.push(e);
+      for (const row of all) {
+        const [a, b, mean, , , , , weight, share] = row;
+        if (sources.has(a) && targets.includes(b)) edges.push({scope, sum, row, from: `${layer}:${a}`, to: keyOf(b), mean, weight, share});
+      }
+      cover.push(sum);
     }
-    for (const e of shown) e.shift = twice.get(e.from + e.to) > 1 ? 8 * e.scope - 4 : 0;
-    const relevance = g.most([...nodes.values()].flatMap(n => (n.of || []).map(v => v && v[5])));
-    return {scopes, rows, nodes, edges: shown, cover, most, relevance, picture};
-  };
-
-  g.coverage = ({nodes, cover}) => {
-    const parts = cover.filter(c => c.total).map(c => c.drawn / c.total);
-    return h("p.coverage", {
-      id: "coverage",
-      title: "For each layer: |GIG| of the drawn edges over all |GIG| that reaches the concepts of the row above, with what is unexplained and not kept. The number here is the mean over layers.",
-    }, h("b", `${[...nodes.values()].filter(n => n.of).length} of ${g.plural(g.sum(g.meta.layers, l => l.concepts), "concept")}`), ", ",
-    h("b", `${g.percent(parts.length ? g.sum(parts) / parts.length : null)} of |GIG|`), "; ", g.plural(g.sum(cover, c => c.hidden), "edge") + " hidden");
-  };
-
-  // ---- nodes ----
-  const gauge = size => h("span.gauge", h("span", {style: {width: Math.min(100, 100 * size) + "%"}}));
-  const conceptNode = (node, {scopes, relevance, picture}) => {
-    const {layer, concept, key} = node, mine = node.of.find(Boolean);
-    const values = node.of.map((v, i) => v && [scopes[i], g.value(v[1], v[4], v[5]), g.size(v[4], v[5], relevance)]).filter(Boolean);
-    const [[{label}, text, size]] = values, caption = g.captionOf(key), map = picture && picture.maps[key];
-    return h("button.node" + (values[1] ? ".shared" : ""), {
-      tabindex: -1, "data-key": key, "aria-label": `${g.say(layer, concept)}; ` + values.map(v => `GIG to ${g.classOf(v[0].label).name} ${v[1]}`).join(", "),
-    }, map ? h("span.face", {"data-n": 1}, g.picture(picture.at, "", map)) : g.face(layer, mine[6]),
-    map && h("span.strip", mine[6].slice(0, 3).map(t => g.tile(layer, t))),
-    caption && h("span.caption", caption), h("span.line", h("span.id", "#" + concept), !values[1] && h("span.value", text)),
-    values[1] ? values.map(([{letter}, shown, part]) => h("span.line.two", h("b", letter), gauge(part), h("span.value", shown))) : gauge(size));
-  };
-  const errorNode = (layer, share) => h("button.node.error", {
-    tabindex: -1, "data-key": "error:" + layer,
-    "aria-label": `Error node of ${g.meta.layers[layer].name}: what its concepts leave unexplained, ${g.percent(share)} of |GIG| into the row above`,
-  }, h("span.hatch"), h("span.caption", "unexplained"), h("span.value", g.percent(share)));
-  const gutter = (layer, count, part, more) => {
-    const parts = {drawn: part("drawn"), hidden: 0, rest: part("rest"), error: part("error")}, {name, concepts} = g.meta.layers[layer];
-    parts.hidden = Math.max(0, 1 - g.sum(Object.values(parts)));
-    const text = `Of the |GIG| into the row above: ${g.percent(parts.drawn)} drawn, ${g.percent(parts.hidden)} hidden, ${g.percent(parts.rest)} not kept (remainder), ${g.percent(parts.error)} unexplained (error node)`;
-    return h("div.gutter", h("h2", h("a", {href: g.link("atlas", [name])}, name)), h("p", `${count} of ${g.count(concepts)}`, more > 0 && `, ${more} more shared`),
-      h("span.stack", {role: "img", "aria-label": text, title: text}, Object.keys(parts).map(kind => h("span." + kind, {style: {width: 100 * parts[kind] + "%"}}))),
-      h("p", `${g.percent(parts.drawn)} drawn`));
-  };
-  const pill = ({label, letter, note}) => h("button.node.pill", {tabindex: -1, "data-key": toClass(label), "aria-label": "class " + g.classOf(label).name},
-    letter && h("span.letter", letter), g.className(label), note && h("span.id", note));
-
-  // ---- the drawing ----
-  g.draw = model => {
-    const svg = s("svg", {class: "edges", "aria-hidden": true}), {scopes, rows, cover} = model, two = scopes[1];
-    const stage = h("div.stage" + (two ? ".pair" : ""), svg,
-      h("div.row.tops", {role: "group", "aria-label": "Classes"}, h("div.gutter"),
-        h("div.nodes", two ? ["A only", "shared", "B only"].map((title, i) => h("div.group", h("span.id", title), i !== 1 && pill(scopes[i / 2]))) : pill(scopes[0])), h("div.chips")),
-      rows.map(({layer, groups, more}) => {
-        const sums = cover.filter(c => c.layer === layer), total = g.sum(sums, c => c.total), part = key => g.sum(sums, c => c[key]) / (total || 1);
-        return h("div.row", {role: "group", "aria-label": g.meta.layers[layer].name, "data-layer": layer}, gutter(layer, g.sum(groups, x => x[1].length), part, more),
-          h("div.nodes", groups.map(([title, concepts]) => h("div.group", title ? {"aria-label": title, role: "group"} : {},
-            concepts.length ? concepts.map(c => conceptNode(model.nodes.get(`${layer}:${c}`), model)) : h("p.id", two ? "none" : "no concept kept")))),
-          h("div.chips", total > 0 && errorNode(layer, part("error"))));
-      }));
-    const scroller = h("div.scroller", stage), base = s("g", {class: "base"}), lit = s("g", {class: "lit"}), hits = s("g", {class: "hits"});
-    svg.append(base, lit, hits);
-    const view = g.stage = {stage, scroller, svg, model, base, lit, hits, held: [], nodes: new Map(g.all(".node", stage).map(n => [n.dataset.key, n]))};
-    let width = 0;
-    view.place = () => {
-      const room = scroller.clientWidth, narrow = room < 736;
-      if (!room) return; // not on the page, or behind the maximised card
-      if (!width || narrow || width < 736) measure(view);
-      width = room;
-      const k = view.k = view.zoom || Math.max(narrow ? 0.9 : 0.62, Math.min(1, (room - 4) / stage.offsetWidth));
-      stage.style.transform = `scale(${k})`;
-      stage.style.marginBottom = `${(k - 1) * stage.offsetHeight}px`;
-      stage.style.marginLeft = `${Math.max(0, (room - k * stage.offsetWidth) / 2)}px`;
-    };
-    new ResizeObserver(() => scroller.clientWidth !== width && view.place()).observe(scroller);
-    interact(view);
-    return scroller;
-  };
-  g.zoom = factor => {
-    g.stage.zoom = factor && Math.min(1.6, Math.max(0.4, g.stage.k * factor));
-    g.stage.place();
-  };
-
-  const along = (t, [x1, y1, x2, y2]) => {
-    const u = 1 - t, mix = (a, b, c, d) => u * u * u * a + 3 * u * u * t * b + 3 * u * t * t * c + t * t * t * d, m = (y1 + y2) / 2;
-    return {x: mix(x1, x1, x2, x2), y: mix(y1, m, m, y2) + 4};
-  };
-  const curve = ([x1, y1, x2, y2]) => { const m = (y1 + y2) / 2; return `M${x1} ${y1}C${x1} ${m} ${x2} ${m} ${x2} ${y2}`; };
-  const pathOf = (e, opacity = 0.28 + 0.55 * Math.sqrt(e.size)) => s("path", {
-    d: curve(e.line), class: e.mean < 0 ? "neg" : "pos", "stroke-width": (0.8 + 7.2 * e.size).toFixed(2), "stroke-opacity": opacity.toFixed(2),
-    "stroke-dasharray": e.mean < 0 && `${(3 + 4 * e.size).toFixed(1)} ${(2.5 + 3 * e.size).toFixed(1)}`,
   });
-  const minus = e => s("text", {...along(0.5, e.line), class: "minus"}, "−");
-  const between = (a, b, shift = 0) => [a.x + shift, a.top - 1, b.x + shift, b.bottom + 1];
+  const shown = edges.filter(e => e.mean && e.weight >= min / 100 || e.to[0] === "c").sort((a, b) => b.weight - a.weight).slice(0, CAP);
+  const most = largest(shown.map(e => e.share)), twice = new Map();
+  for (const e of shown) {
+    const id = e.from + e.to;
+    twice.set(id, (twice.get(id) || 0) + 1);
+    e.sum.drawn += Math.abs(e.mean); e.sum.hidden--; e.size = sizeOf(e.weight, e.share, most);
+    nodes.get(e.from).edges.push(e); nodes.get(e.to).edges.push(e);
+  }
+  for (const e of shown) e.shift = twice.get(e.from + e.to) > 1 ? 8 * e.scope - 4 : 0;
+  const relevance = largest([...nodes.values()].flatMap(n => (n.of || []).map(v => v && v[5])));
+  return {scopes, rows, nodes, edges: shown, cover, most, relevance, picture};
+};
 
-  const measure = view => {
-    const {stage, svg, model, base, hits} = view, box = stage.getBoundingClientRect(), k = box.width / stage.offsetWidth, paths = [], targets = [];
-    view.spots = new Map();
-    for (const [key, node] of view.nodes) {
-      const r = node.getBoundingClientRect();
-      view.spots.set(key, {x: Math.round((r.left + r.width / 2 - box.left) / k), top: (r.top - box.top) / k, bottom: (r.bottom - box.top) / k});
-    }
-    for (const e of [...model.edges].reverse()) {
-      e.line = between(view.spots.get(e.from), view.spots.get(e.to), e.shift);
-      paths.push(pathOf(e), ...e.mean < 0 && e.size > 0.12 ? [minus(e)] : []);
-      targets.push(Object.assign(s("path", {d: curve(e.line)}), {edge: e}));
-    }
-    svg.setAttribute("width", stage.offsetWidth);
-    svg.setAttribute("height", stage.offsetHeight);
-    base.replaceChildren(...paths);
-    hits.replaceChildren(...targets);
-    light(view, view.key);
+const coverage = ({nodes, cover}) => {
+  const parts = cover.filter(c => c.total).map(c => c.drawn / c.total);
+  return h("p.coverage", {
+    id: "coverage",
+    title: "|GIG| of the drawn edges over all |GIG| into the row above, unexplained and not kept included; mean over layers",
+  }, h("b", `${[...nodes.values()].filter(n => n.of).length} of ${plural(sum(meta.layers, l => l.concepts), "concept")}`), ", ",
+  h("b", `${percent(parts.length ? sum(parts) / parts.length : null)} of |GIG|`), "; ", plural(sum(cover, c => c.hidden), "edge") + " hidden");
+};
+
+// ---- nodes ----
+const conceptNode = (node, {scopes, relevance, picture}) => {
+  const {layer, concept, key} = node, mine = node.of.find(Boolean);
+  const values = node.of.map((v, i) => v && [scopes[i], value(v[1], v[4], v[5]), sizeOf(v[4], v[5], relevance)]).filter(Boolean);
+  const [[, text, size]] = values, caption = captionOf(key), map = picture && picture.maps[key];
+  return h("button.node" + (values[1] ? ".shared" : ""), {
+    tabindex: -1, key, label: `${say(layer, concept)}; ` + values.map(v => `GIG to ${classOf(v[0].label).name} ${v[1]}`).join(", "),
+  }, map ? h("span.face.one", photo(picture.at, "", map)) : face(layer, mine[6]),
+  map && h("span.strip", mine[6].slice(0, 3).map(t => tile(layer, t))),
+  caption && h("span.caption", caption), h("span.line", h("span.id", "#" + concept), !values[1] && number(text)),
+  values[1] ? values.map(([{letter}, shown, part]) => h("span.line", h("b", letter), meter(part), number(shown))) : meter(size));
+};
+const errorNode = (layer, share) => h("button.node.error", {
+  tabindex: -1, key: "error:" + layer,
+  label: `Error node of ${meta.layers[layer].name}: unexplained by its concepts, ${percent(share)} of |GIG| into the row above`,
+}, h("span.hatch"), h("span.caption", "unexplained"), number(percent(share)));
+const gutter = (layer, count, part, more) => {
+  const [drawn, rest, error] = ["drawn", "rest", "error"].map(part), concealed = Math.max(0, 1 - drawn - rest - error), {name, concepts} = meta.layers[layer];
+  const text = `Of the |GIG| into the row above: ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${percent(rest)} not kept (remainder), ${percent(error)} unexplained (error node)`;
+  return h("div.gutter", h("h2", link(linkTo("atlas", [name]), name)), h("p", `${count} of ${tally(concepts)}`, more > 0 && `, ${more} more shared`),
+    h("span.stack", {role: "img", label: text, title: text}, Object.entries({drawn, concealed, rest, error}).map(([kind, size]) => h("span." + kind, {style: {width: 100 * size + "%"}}))),
+    h("p", percent(drawn) + " drawn"));
+};
+const pill = ({label, letter, note}) => h("button.node.pill", {tabindex: -1, key: toClass(label), label: "class " + classOf(label).name},
+  letter && h("span.letter", letter), className(label), note && h("span.id", note));
+
+// ---- the drawing ----
+const drawGraph = model => {
+  const svg = s("svg", {class: "edges", silent: true}), {scopes, rows, cover} = model, two = scopes[1];
+  const stage = h("div.stage" + (two ? ".pair" : ""), svg,
+    h("div.row.tops", {role: "group", label: "Classes"}, h("div.gutter"),
+      h("div.nodes", two ? ["A only", "shared", "B only"].map((title, i) => h("div.group", h("span.id", title), i !== 1 && pill(scopes[i / 2]))) : pill(scopes[0])), h("div.chips")),
+    rows.map(({layer, groups, more}) => {
+      const sums = cover.filter(c => c.layer === layer), total = sum(sums, c => c.total), part = key => sum(sums, c => c[key]) / (total || 1);
+      return h("div.row", {role: "group", label: meta.layers[layer].name, "data-layer": layer}, gutter(layer, sum(groups, x => x[1].length), part, more),
+        h("div.nodes", groups.map(([title, concepts]) => h("div.group", title ? {label: title, role: "group"} : {},
+          concepts.length ? concepts.map(c => conceptNode(model.nodes.get(`${layer}:${c}`), model)) : h("p.id", two ? "none" : "no concept kept")))),
+        h("div.chips", total > 0 && errorNode(layer, part("error"))));
+    }));
+  const scroller = h("div.scroller", stage), base = s("g", {class: "base"}), lit = s("g", {class: "lit"}), hits = s("g", {class: "hits"});
+  svg.append(base, lit, hits);
+  const view = graph = {stage, scroller, svg, model, base, lit, hits, held: [], nodes: new Map($$(".node", stage).map(n => [n.dataset.key, n]))};
+  let width = 0;
+  view.place = () => {
+    const room = scroller.clientWidth, narrow = room < 736;
+    if (!room) return; // not on the page, or behind the maximised card
+    stage.classList.toggle("narrow", narrow);
+    if (!width || narrow || width < 736) measure(view);
+    width = room;
+    const k = view.k = view.zoom || Math.max(narrow ? 0.9 : 0.62, Math.min(1, (room - 4) / stage.offsetWidth));
+    Object.assign(stage.style, {transform: `scale(${k})`, marginBottom: `${(k - 1) * stage.offsetHeight}px`, marginLeft: `${Math.max(0, (room - k * stage.offsetWidth) / 2)}px`});
   };
+  new ResizeObserver(() => scroller.clientWidth !== width && view.place()).observe(scroller);
+  interact(view);
+  return scroller;
+};
+const zoom = factor => {
+  graph.zoom = factor && Math.min(1.6, Math.max(0.4, graph.k * factor));
+  graph.place();
+};
 
-  const strongest = (node, end) => node && g.strongest(node.edges.filter(e => e[end] === node.key), e => e.size);
-  // The edges of a node, and from there the strongest way up to a class and down to the first layer.
-  const pathsOf = (model, key) => {
-    const found = new Map(), node = model.nodes.get(key);
-    if (node) for (const e of node.edges) found.set(e, true);
-    for (const [near, far] of [["from", "to"], ["to", "from"]]) {
-      for (let e = strongest(node, near); e; e = strongest(model.nodes.get(e[far]), near)) if (!found.has(e)) found.set(e, false);
-    }
-    return found;
+// An edge is a cubic that leaves and arrives upright; here its point at t, and its path.
+const along = (t, [x1, y1, x2, y2]) => ({x: x1 + (x2 - x1) * t * t * (3 - 2 * t), y: y1 + (y2 - y1) * (1.5 * t * (1 - t) + t ** 3) + 4});
+const curve = ([x1, y1, x2, y2]) => { const m = (y1 + y2) / 2; return `M${x1} ${y1}C${x1} ${m} ${x2} ${m} ${x2} ${y2}`; };
+const pathOf = (e, opacity = 0.28 + 0.55 * Math.sqrt(e.size)) => s("path", {
+  d: curve(e.line), class: e.mean < 0 ? "neg" : "pos", "stroke-width": (0.8 + 7.2 * e.size).toFixed(2), "stroke-opacity": opacity.toFixed(2),
+  "stroke-dasharray": e.mean < 0 && `${(3 + 4 * e.size).toFixed(1)} ${(2.5 + 3 * e.size).toFixed(1)}`,
+});
+const minus = e => s("text", {...along(0.5, e.line), class: "minus"}, "−");
+const between = (a, b, shift = 0) => [a.x + shift, a.top - 1, b.x + shift, b.bottom + 1];
+
+const measure = view => {
+  const {stage, svg, model, base, hits} = view, box = stage.getBoundingClientRect(), k = box.width / stage.offsetWidth, paths = [], targets = [];
+  view.spots = new Map();
+  for (const [key, node] of view.nodes) {
+    const r = node.getBoundingClientRect();
+    view.spots.set(key, {x: Math.round((r.left + r.width / 2 - box.left) / k), top: (r.top - box.top) / k, bottom: (r.bottom - box.top) / k});
+  }
+  for (const e of [...model.edges].reverse()) {
+    e.line = between(view.spots.get(e.from), view.spots.get(e.to), e.shift);
+    paths.push(pathOf(e), ...e.mean < 0 && e.size > 0.12 ? [minus(e)] : []);
+    targets.push(Object.assign(s("path", {d: curve(e.line)}), {edge: e}));
+  }
+  fill(svg, {width: stage.offsetWidth, height: stage.offsetHeight});
+  base.replaceChildren(...paths);
+  hits.replaceChildren(...targets);
+  light(view, view.key);
+};
+
+const strongestEdge = (node, end) => node && strongest(node.edges.filter(e => e[end] === node.key), e => e.size);
+// The edges of a node, and from there the strongest way up to a class and down to the first layer.
+const pathsOf = (model, key) => {
+  const found = new Map(), node = model.nodes.get(key);
+  if (node) for (const e of node.edges) found.set(e, true);
+  for (const [near, far] of [["from", "to"], ["to", "from"]]) {
+    for (let e = strongestEdge(node, near); e; e = strongestEdge(model.nodes.get(e[far]), near)) if (!found.has(e)) found.set(e, false);
+  }
+  return found;
+};
+
+// Groups are dimmed, never single paths; what is lit is drawn once more above them.
+const light = (view, key) => {
+  const {stage, model, lit} = view, edges = new Map(), on = new Set(), drawn = [], main = key || view.selected;
+  view.key = key;
+  for (const one of new Set([...key ? [key] : [], ...view.held])) {
+    on.add(one);
+    for (const [e, direct] of pathsOf(model, one)) edges.set(e, edges.get(e) || direct && one === main);
+  }
+  for (const [e, direct] of [...edges].sort((a, b) => a[0].size - b[0].size)) {
+    on.add(e.from).add(e.to);
+    drawn.push(pathOf(e, 0.95));
+    if (e.mean < 0) drawn.push(minus(e));
+    if (direct) drawn.push(s("text", {...along(e.to === main ? 0.22 : 0.76, e.line), class: "number"}, value(e.mean, e.weight, e.share)));
+  }
+  if (key && key[0] === "e") for (const e of model.cover.filter(c => c.layer === +key.slice(6)).flatMap(c => c.errors)) if (e.mean) {
+    const line = between(view.spots.get(key), view.spots.get(e.to));
+    on.add(e.to);
+    drawn.push(s("path", {d: curve(line), class: "err", "stroke-width": 1 + 7 * Math.min(1, Math.abs(e.share) / (model.most || 1))}),
+      s("text", {...along(0.8, line), class: "number"}, norm() === "raw" ? num(e.mean) : percent(e.share)));
+  }
+  lit.replaceChildren(...drawn);
+  stage.classList.toggle("lighting", on.size > 0);
+  for (const [k, node] of view.nodes) node.classList.toggle("on", on.has(k));
+};
+
+// ---- pointer and keys ----
+const interact = view => {
+  const {stage, scroller, svg, model} = view, two = model.scopes[1], nodeAt = event => event.target.closest(".node");
+  const roam = node => { for (const other of view.nodes.values()) other.tabIndex = other === node ? 0 : -1; };
+  roam(stage.querySelector(".row:not(.tops) .node") || stage.querySelector(".node"));
+  const focused = () => { const node = document.activeElement; return stage.contains(node) && node.matches(":focus-visible") ? node.dataset.key : ""; };
+  const open = key => {
+    if (key[0] !== "c") go({params: {sel: state.params.sel === keyId(key) ? null : keyId(key), on: null}});
+    else if (state.view === "class") go({params: {sel: null}});
+    else location.hash = linkTo("class", [slug(+key.slice(6))]);
   };
-
-  // Groups are dimmed, never single paths; what is lit is drawn once more above them.
-  const light = (view, key) => {
-    const {stage, model, lit} = view, edges = new Map(), on = new Set(), drawn = [], main = key || view.selected;
-    view.key = key;
-    for (const one of new Set([...key ? [key] : [], ...view.held])) {
-      on.add(one);
-      for (const [e, direct] of pathsOf(model, one)) edges.set(e, edges.get(e) || direct && one === main);
-    }
-    for (const [e, direct] of [...edges].sort((a, b) => a[0].size - b[0].size)) {
-      on.add(e.from).add(e.to);
-      drawn.push(pathOf(e, 0.95));
-      if (e.mean < 0) drawn.push(minus(e));
-      if (direct) drawn.push(s("text", {...along(e.to === main ? 0.22 : 0.76, e.line), class: "number"}, g.value(e.mean, e.weight, e.share)));
-    }
-    if (key && key[0] === "e") for (const e of model.cover.filter(c => c.layer === +key.slice(6)).flatMap(c => c.errors)) if (e.mean) {
-      const line = between(view.spots.get(key), view.spots.get(e.to));
-      on.add(e.to);
-      drawn.push(s("path", {d: curve(line), class: "err", "stroke-width": 1 + 7 * Math.min(1, Math.abs(e.share) / (model.most || 1))}),
-        s("text", {...along(0.8, line), class: "number"}, g.norm() === "raw" ? g.num(e.mean) : g.percent(e.share)));
-    }
-    lit.replaceChildren(...drawn);
-    stage.classList.toggle("lighting", on.size > 0);
-    for (const [k, node] of view.nodes) node.classList.toggle("on", on.has(k));
-  };
-
-  // ---- pointer and keys ----
-  const interact = view => {
-    const {stage, scroller, svg, model} = view, nodeAt = event => event.target.closest(".node");
-    const roam = node => { for (const other of view.nodes.values()) other.tabIndex = other === node ? 0 : -1; };
-    roam(stage.querySelector(".row:not(.tops) .node") || stage.querySelector(".node"));
-    const focused = () => { const node = document.activeElement; return stage.contains(node) && node.matches(":focus-visible") ? node.dataset.key : ""; };
-    stage.addEventListener("pointerover", event => { const node = nodeAt(event); if (node) light(view, node.dataset.key); });
-    stage.addEventListener("pointerout", event => { if (nodeAt(event)) light(view, focused()); });
-    stage.addEventListener("focusin", event => { const node = nodeAt(event); if (node) { roam(node); if (focused()) light(view, node.dataset.key); } });
-    stage.addEventListener("focusout", () => light(view, ""));
-    stage.addEventListener("click", event => {
-      const node = nodeAt(event), key = node ? node.dataset.key : "e";
-      if (key[0] === "e") return;
-      g.fromKeyboard = !event.detail;
-      if (key[0] !== "c") g.go({params: {sel: g.state.params.sel === g.keyId(key) ? null : g.keyId(key), on: null}});
-      else if (g.state.view === "class") g.go({params: {sel: null}});
-      else location.hash = g.link("class", [g.slug(+key.slice(6))]);
-    });
-    stage.addEventListener("keydown", event => {
-      const node = nodeAt(event), to = node && !event.altKey && !event.ctrlKey && !event.metaKey && step(view, node, event.key);
+  // Handlers of the stage that concern the node at hand.
+  const forNode = work => event => { const node = nodeAt(event); if (node) work(node.dataset.key, node, event); };
+  fill(stage, {
+    onpointerover: forNode(key => light(view, key)),
+    onpointerout: forNode(() => light(view, focused())),
+    onfocusin: forNode((key, node) => { roam(node); if (focused()) light(view, key); }),
+    onfocusout: () => light(view, ""),
+    onclick: forNode((key, _, event) => { fromKeyboard = !event.detail; if (key[0] !== "e") open(key); }),
+    onkeydown: forNode((_, node, event) => {
+      const to = !chorded(event) && step(view, node, event.key);
       if (to) { event.preventDefault(); to.focus(); to.scrollIntoView({block: "nearest", inline: "nearest"}); }
-    });
-    const tip = g.$("tip"), words = key => key[0] === "c" ? g.className(key.slice(6) | 0) : "#" + key.split(":")[1];
-    svg.addEventListener("pointermove", event => {
-      const e = event.target.edge;
-      tip.hidden = !e;
-      if (!e) return;
-      const letter = model.scopes[e.scope].letter;
-      g.show(tip, h("b", letter && letter + ": ", words(e.from), " → ", words(e.to)), h("dl", [
-        ["GIG", g.pm(e.mean, e.se)], ["ablation", e.ablation === null ? "not checked" : g.pm(e.ablation, e.ablationSe)],
-        ["share of target", g.percent(e.share, 1)], ["[0, 1] in the pair", g.num(e.weight)], ["support", g.plural(e.support, "image")],
-      ].map(([k, v]) => h("div", h("dt", k), h("dd", v)))));
-      tip.style.left = Math.min(innerWidth - tip.offsetWidth - 8, event.clientX + 14) + "px";
-      tip.style.top = Math.min(innerHeight - tip.offsetHeight - 8, event.clientY + 14) + "px";
-    });
-    svg.addEventListener("pointerleave", () => { tip.hidden = true; });
-    scroller.addEventListener("pointermove", event => {
-      if (event.buttons & 1 && event.pointerType === "mouse") scroller.scrollLeft -= event.movementX;
-    });
-  };
+    }),
+  });
+  const words = key => key[0] === "c" ? className(+key.slice(6)) : "#" + key.split(":")[1];
+  const about = ({scope, from, to, row: [, , mean, se, support, ablation, ablationSe, weight, share]}) => [
+    h("b", two && model.scopes[scope].letter + ": ", words(from), " → ", words(to)),
+    facts([["GIG", pm(mean, se)], ["ablation", ablation === null ? "not checked" : pm(ablation, ablationSe)], ["share of target", percent(share, 1)], ["[0, 1] in the pair", num(weight)], ["support", plural(support, "image")]]),
+  ];
+  fill(svg, {onpointermove: event => tip(event, event.target.edge && about(event.target.edge)), onpointerleave: event => tip(event)});
+  fill(scroller, {onpointermove: event => { if (event.buttons & 1 && event.pointerType === "mouse") scroller.scrollLeft -= event.movementX; }});
+};
 
-  const step = ({stage, model, spots, nodes}, node, key) => {
-    const rows = g.all(".row", stage).map(row => g.all(".node", row)).filter(row => row.length), r = rows.findIndex(row => row.includes(node));
-    const row = rows[r], i = row.indexOf(node), x = n => spots.get(n.dataset.key).x;
-    if (key === "ArrowLeft") return row[i - 1];
-    if (key === "ArrowRight") return row[i + 1];
-    if (key === "Home") return row[0];
-    if (key === "End") return row.at(-1);
-    if (key !== "ArrowUp" && key !== "ArrowDown") return null;
-    const up = key === "ArrowUp", best = strongest(model.nodes.get(node.dataset.key), up ? "from" : "to");
-    return best ? nodes.get(up ? best.to : best.from) : g.strongest(rows[r + (up ? -1 : 1)] || [], n => -Math.abs(x(n) - x(node)));
-  };
+const step = ({stage, model, spots, nodes}, node, key) => {
+  const rows = $$(".row", stage).map(row => $$(".node", row)).filter(row => row.length), r = rows.findIndex(row => row.includes(node));
+  const row = rows[r], i = row.indexOf(node), x = n => spots.get(n.dataset.key).x;
+  if (key === "ArrowLeft") return row[i - 1];
+  if (key === "ArrowRight") return row[i + 1];
+  if (key === "Home") return row[0];
+  if (key === "End") return row.at(-1);
+  if (key !== "ArrowUp" && key !== "ArrowDown") return null;
+  const up = key === "ArrowUp", best = strongestEdge(model.nodes.get(node.dataset.key), up ? "from" : "to");
+  return best ? nodes.get(up ? best.to : best.from) : strongest(rows[r + (up ? -1 : 1)] || [], n => -Math.abs(x(n) - x(node)));
+};
 
-  g.pin = key => {
-    if (!/^\d+:\d+$/.test(key)) return;
-    const id = g.keyId(key), pins = g.pins();
-    g.go({params: {pin: (pins.includes(id) ? pins.filter(p => p !== id) : [...pins, id]).join(",")}});
-  };
-  // What is selected and pinned stays lit; called after each change of the hash.
-  g.mark = () => {
-    const pins = g.pins().map(g.keyOf), selected = g.keyOf(g.state.params.sel), view = g.stage;
-    for (const node of g.all(".node[data-key]", g.$("main"))) {
-      const key = node.dataset.key;
-      node.classList.toggle("pinned", pins.includes(key));
-      if (/^\d/.test(key)) node.setAttribute("aria-pressed", key === selected);
-    }
-    if (!view) return;
-    view.selected = selected;
-    view.held = [...pins, selected].filter(key => view.nodes.has(key));
-    light(view, "");
-  };
+const pin = key => {
+  if (!/^\d+:\d+$/.test(key)) return;
+  const id = keyId(key), pins = pinned();
+  go({params: {pin: (pins.includes(id) ? pins.filter(p => p !== id) : [...pins, id]).join(",")}});
+};
+// What is selected and pinned stays lit; called after each change of the hash.
+const mark = () => {
+  const pins = pinned().map(keyOf), selected = keyOf(state.params.sel), view = graph;
+  for (const node of $$(".node[data-key]", $("main"))) {
+    const key = node.dataset.key;
+    node.classList.toggle("pinned", pins.includes(key));
+    if (/^\d/.test(key)) fill(node, {pressed: key === selected});
+  }
+  if (!view) return;
+  view.selected = selected;
+  view.held = [...pins, selected].filter(key => view.nodes.has(key));
+  light(view, "");
+};
 
-  // ---- export: the graph in view as SVG, its pictures by their addresses ----
-  g.exportGraph = () => {
-    const {stage, svg, k} = g.stage, box = stage.getBoundingClientRect(), look = (node, name) => getComputedStyle(node).getPropertyValue(name);
-    const at = node => { const r = node.getBoundingClientRect(); return {x: (r.x - box.x) / k, y: (r.y - box.y) / k, width: r.width / k, height: r.height / k}; };
-    const edges = svg.cloneNode(true), parts = [], shown = g.all("path, text", svg);
-    g.all("path, text", edges).forEach((node, i) => {
-      if (node.closest(".hits")) return;
-      for (const name of ["stroke", "fill"]) node.setAttribute(name, look(shown[i], name));
-      if (node.matches("text")) node.setAttribute("style", "font:600 12px sans-serif;text-anchor:middle;paint-order:stroke;stroke-width:4px");
-    });
-    edges.querySelector(".hits").remove();
-    for (const node of view(stage, ".node")) parts.push(s("rect", {...at(node), rx: node.matches(".pill") ? 18 : 10, fill: look(node, "background-color"), stroke: look(node, "border-top-color")}));
-    for (const node of view(stage, ".tile")) {
-      if (!node.tile) continue;
-      const [file, columns, rows, row, column] = node.tile;
-      parts.push(s("svg", {...at(node), viewBox: `${column} ${row} 1 1`, preserveAspectRatio: "none"},
-        s("image", {href: new URL(file, location), width: columns, height: rows, preserveAspectRatio: "none"})));
-    }
-    for (const node of view(stage, ".id, .value, .caption, .pill, .gutter h2, .gutter p")) {
-      const r = at(node), right = node.matches(".value, .pill");
-      parts.push(s("text", {x: right ? r.x + r.width / (node.matches(".pill") ? 2 : 1) : r.x, y: r.y + r.height / 2 + 4, "text-anchor": node.matches(".pill") ? "middle" : right ? "end" : null, "font-size": parseFloat(look(node, "font-size")), "font-family": "sans-serif", fill: look(node, "color")}, node.textContent));
-    }
-    const all = s("svg", {xmlns: "http://www.w3.org/2000/svg", viewBox: `0 0 ${stage.offsetWidth} ${stage.offsetHeight}`, width: stage.offsetWidth, height: stage.offsetHeight},
-      s("rect", {width: "100%", height: "100%", fill: look(document.body, "background-color")}), edges, parts);
-    g.download(document.title.replace(/\W+/g, "-") + ".svg", "image/svg+xml", new XMLSerializer().serializeToString(all));
-  };
-  const view = (stage, selector) => g.all(selector, stage).filter(node => node.offsetParent);
-})(gigraph);
+// ---- export: the graph in view as SVG, its pictures by their addresses ----
+const exportGraph = () => {
+  const {stage, svg, k} = graph, box = stage.getBoundingClientRect(), look = (node, name) => getComputedStyle(node)[name], seen = selector => $$(selector, stage).filter(node => node.offsetParent);
+  const at = node => { const r = node.getBoundingClientRect(); return {x: (r.x - box.x) / k, y: (r.y - box.y) / k, width: r.width / k, height: r.height / k}; };
+  const edges = svg.cloneNode(true), drawn = $$(".base > *, .lit > *", svg);
+  edges.querySelector(".hits").remove();
+  $$("path, text", edges).forEach((node, i) => { for (const name of ["fill", "stroke"]) node.setAttribute(name, look(drawn[i], name)); });
+  const boxes = seen(".node").map(node => s("rect", {...at(node), rx: 10, fill: look(node, "backgroundColor"), stroke: look(node, "borderTopColor")}));
+  const tiles = seen(".tile").filter(node => node.tile).map(node => {
+    const [file, columns, rows, row, column] = node.tile;
+    return s("svg", {...at(node), viewBox: `${column} ${row} 1 1`, preserveAspectRatio: "none"}, s("image", {href: new URL(file, location), width: columns, height: rows, preserveAspectRatio: "none"}));
+  });
+  const words = seen(".id, .value, .caption, .pill bdi, .gutter h2, .gutter p").map(node => {
+    const {x, y, height} = at(node);
+    return s("text", {x, y: y + height / 2 + 4, "font-size": look(node, "fontSize"), fill: look(node, "color")}, node.textContent);
+  });
+  const {offsetWidth: width, offsetHeight: height} = stage;
+  const all = s("svg", {xmlns: "http://www.w3.org/2000/svg", viewBox: `0 0 ${width} ${height}`, width, height, "font-family": "sans-serif"},
+    s("style", ".edges text { font: 600 12px sans-serif; text-anchor: middle; paint-order: stroke; stroke-width: 4px }"),
+    s("rect", {width, height, fill: look(document.body, "backgroundColor")}), edges, boxes, tiles, words);
+  download(document.title.replace(/\W+/g, "-") + ".svg", "image/svg+xml", new XMLSerializer().serializeToString(all));
+};

@@ -1,87 +1,85 @@
 // The search field, the keys that work everywhere, and the start.
-"use strict";
-(g => {
-  const {h} = g;
 
-  // Classes by name, concepts by label, part, or layer:number.
-  g.hits = text => {
-    const wanted = text.trim().toLowerCase(), found = g.classes.filter(c => c.name.toLowerCase().includes(wanted)).slice(0, 8).map(c => [c.name, "class", g.link("class", [g.slug(c.label)])]);
-    const add = (key, name) => found.push([name, g.keyId(key), g.select(...key.split(":").map(Number))]);
-    for (const [key, name] of Object.entries(g.labels)) if (name.toLowerCase().includes(wanted)) add(key, name);
-    for (const [key, parts] of Object.entries(g.meta.aligned)) for (const [part] of parts) if (part.toLowerCase().includes(wanted)) add(key, "aligns with " + part);
-    const exact = g.parseId(text.trim()), number = /^#?(\d{1,9})$/.exec(wanted);
-    if (exact) add(exact.join(":"), "concept " + exact[1]);
-    if (number) g.meta.layers.forEach((l, i) => { if (+number[1] <= l.last) add(`${i}:${+number[1]}`, "concept " + number[1]); });
-    return wanted ? found.slice(0, 12) : [];
+// Classes by name, concepts by label, part, or layer:number.
+const hitsOf = text => {
+  const wanted = text.trim().toLowerCase(), found = classes.filter(c => c.name.toLowerCase().includes(wanted)).slice(0, 8).map(c => [c.name, "class", linkTo("class", [slug(c.label)])]);
+  const add = (key, name) => found.push([name, keyId(key), select(...key.split(":").map(Number))]);
+  for (const [key, name] of Object.entries(labels)) if (name.toLowerCase().includes(wanted)) add(key, name);
+  for (const [key, parts] of Object.entries(meta.aligned)) for (const [part] of parts) if (part.toLowerCase().includes(wanted)) add(key, "aligns with " + part);
+  const exact = parseId(text.trim()), number = /^#?(\d{1,9})$/.exec(wanted);
+  if (exact) add(exact.join(":"), "concept " + exact[1]);
+  if (number) meta.layers.forEach((l, i) => { if (+number[1] <= l.last) add(`${i}:${+number[1]}`, "concept " + number[1]); });
+  return wanted ? found.slice(0, 12) : [];
+};
+const find = () => {
+  const field = $("search"), box = $("hits");
+  let hits = [], at = -1;
+  const open = i => { if (hits[i]) { fromKeyboard = true; location.hash = hits[i][2]; leave(); } };
+  const point = () => {
+    show(box, hits.map(([name, kind], i) => h("div", {role: "option", id: "hit-" + i, "aria-selected": String(i === at), onpointerdown: event => { event.preventDefault(); open(i); }}, bdi(name), h("span", kind))), !hits.length && h("p", "Nothing found"));
+    fill(field, {"aria-activedescendant": at < 0 ? "" : "hit-" + at});
   };
-  const search = () => {
-    const field = g.$("search"), box = g.$("hits");
-    let hits = [], at = -1;
-    const point = () => {
-      [...box.children].forEach((node, i) => node.setAttribute("aria-selected", String(i === at)));
-      field.setAttribute("aria-activedescendant", at < 0 ? "" : "hit-" + at);
-    };
-    const toggle = open => { box.hidden = !open; field.setAttribute("aria-expanded", String(open)); };
-    const open = i => { if (hits[i]) { g.fromKeyboard = true; location.hash = hits[i][2]; leave(); } };
-    const leave = () => { field.value = ""; toggle(false); field.blur(); };
-    field.addEventListener("input", () => {
-      hits = g.hits(field.value);
+  const toggle = open => { box.hidden = !open; fill(field, {"aria-expanded": String(open)}); };
+  const leave = () => { field.value = ""; toggle(false); field.blur(); };
+  fill(field, {
+    oninput: () => {
+      hits = hitsOf(field.value);
       at = hits.length ? 0 : -1;
-      g.show(box, hits.map(([name, kind], i) => h("div", {role: "option", id: "hit-" + i, onpointerdown: event => { event.preventDefault(); open(i); }}, g.name(name), h("span", kind))), !hits.length && h("p", "Nothing found"));
       toggle(Boolean(field.value.trim()));
       point();
-    });
-    field.addEventListener("blur", () => toggle(false));
-    field.addEventListener("keydown", event => {
+    },
+    onblur: () => toggle(false),
+    onkeydown: event => {
       const way = {ArrowDown: 1, ArrowUp: -1}[event.key];
       if (way) { event.preventDefault(); if (hits.length) at = (at + way + hits.length) % hits.length; point(); }
       else if (event.key === "Enter") open(at);
       else if (event.key === "Escape") { event.stopPropagation(); leave(); }
-    });
-  };
+    },
+  });
+};
 
-  const KEYS = [
-    ["← →", "previous, next concept of a layer"], ["↑ ↓", "along the strongest edge"], ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
-    ["P", "pin the concept’s paths"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
-  ];
-  const help = () => {
-    const box = g.$("keys");
-    if (box.open) { box.close(); return; }
-    g.show(box, h("h2", {id: "keys-title"}, "Keyboard"), h("dl", KEYS.map(([key, what]) => h("div", h("dt", key.split(" ").map(k => h("kbd", k))), h("dd", what)))), h("form", {method: "dialog"}, h("button", "Close")));
-    box.showModal();
-  };
-  const keys = event => {
-    if (event.altKey || event.ctrlKey || event.metaKey || g.$("keys").open && event.key !== "?") return;
-    const node = event.target.closest(".node"), wide = g.$("frame").classList;
-    if (event.key === "Escape") {
-      if (wide.contains("wide")) wide.remove("wide"); else if (g.state.params.sel) g.close();
-    } else if (event.target.matches("input:not([type=range]), select")) return;
-    else if (event.key === "/") { event.preventDefault(); g.$("search").focus(); }
-    else if (event.key === "?") help();
-    else if (event.key.toLowerCase() === "f") g.maximise();
-    else if (event.key.toLowerCase() === "p") g.pin(node && node.dataset.key || g.keyOf(g.state.params.sel));
-  };
+const KEYS = [
+  ["← →", "previous, next concept of a layer"], ["↑ ↓", "along the strongest edge"], ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
+  ["P", "pin the concept’s paths"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
+];
+const help = () => {
+  const box = $("keys");
+  if (box.open) { box.close(); return; }
+  show(box, h("h2", {id: "keys-title"}, "Keyboard"), facts(KEYS.map(([key, what]) => [key.split(" ").map(k => h("kbd", k)), what])), h("form", {method: "dialog"}, h("button", "Close")));
+  box.showModal();
+};
+const keys = event => {
+  if (chorded(event) || $("keys").open && event.key !== "?") return;
+  const node = event.target.closest(".node"), wide = $("frame").classList, key = event.key.toLowerCase();
+  if (key === "escape") {
+    if (wide.contains("wide")) wide.remove("wide"); else if (state.params.sel) closeCard();
+  } else if (event.target.matches("input:not([type=range]), select")) return;
+  else if (key === "/") { event.preventDefault(); $("search").focus(); }
+  else if (key === "?") help();
+  else if (key === "f") maximise();
+  else if (key === "p") pin(node && node.dataset.key || keyOf(state.params.sel));
+};
 
-  const start = async () => {
-    try {
-      g.meta = await g.load("meta");
-      if (g.meta.schema !== g.SCHEMA) throw new Error(`The data is of layout ${g.meta.schema}, this page reads layout ${g.SCHEMA}: files of two builds are mixed. Build the explorer again.`);
-      g.explained = await g.load("explained");
-    } catch (error) {
-      g.show(g.$("main"), g.failed(error));
-      return;
-    }
-    g.classes = g.meta.classes.map(([label, name, images, right, kept, attributed, near, faces, pictured]) => ({label, name, images, right, kept, attributed, near: near[0] === undefined ? null : near, faces, pictured}));
-    if (g.explained.length) g.meta.pictured = 1;
-    g.byLabel = new Map([...g.classes, {label: -1, name: "new images", near: null}].map(c => [c.label, c]));
-    g.byName = new Map([...g.classes].reverse().map(c => [c.name, c.label]));
-    g.readLabels();
-    addEventListener("hashchange", g.route);
-    addEventListener("keydown", keys);
-    g.$("help").addEventListener("click", help);
-    document.querySelector(".skip").addEventListener("click", event => { event.preventDefault(); g.$("main").focus(); });
-    search();
-    g.route();
-  };
-  start();
-})(gigraph);
+const CLASS = "label name images right kept attributed near faces pictured".split(" ");
+const start = async () => {
+  try {
+    meta = await load("meta");
+    if (meta.schema !== SCHEMA) throw new Error(`The data is of layout ${meta.schema}, the page of layout ${SCHEMA}: two builds are mixed. Build the explorer again.`);
+    explained = await load("explained");
+  } catch (error) {
+    show($("main"), failed(error));
+    return;
+  }
+  classes = meta.classes.map(row => Object.fromEntries(CLASS.map((name, i) => [name, row[i]])));
+  if (explained.length) meta.pictured = 1;
+  byLabel = new Map([...classes, {label: -1, name: "new images"}].map(c => [c.label, c]));
+  byName = new Map([...classes].reverse().map(c => [c.name, c.label]));
+  readLabels();
+  addEventListener("hashchange", route);
+  addEventListener("keydown", keys);
+  fill($("help"), {onclick: help});
+  fill(document.querySelector(".skip"), {onclick: event => { event.preventDefault(); $("main").focus(); }});
+  find();
+  route();
+};
+start();
