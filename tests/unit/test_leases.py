@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from gigraph import leases
+from gigraph import leases, runtime
+from gigraph.config import Compute
 from gigraph.errors import UserError
 from gigraph.leases import devices, take
 
@@ -96,3 +97,12 @@ def test_the_lease_is_what_cuda_sees(monkeypatch, tmp_path):
     assert take(["nvidia0", "nvidia3"], folder=tmp_path) == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0" and os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     os.close(leases._held.pop())
+
+
+def test_only_stages_that_use_a_gpu_lease_one_for_as_many_jobs_as_configured(monkeypatch):
+    asked = []
+    monkeypatch.setattr(leases, "take", lambda jobs_per_gpu: asked.append(jobs_per_gpu))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert runtime._device("attribution", Compute(jobs_per_gpu=2)) == "cuda:1" and asked == [2]
+    assert runtime._device("graph", Compute()) == "cpu"
+    assert runtime._device("attribution", Compute(device="cpu")) == "cpu" and asked == [2]
