@@ -73,7 +73,7 @@ def test_a_scheduler_s_choice_stands(monkeypatch, tmp_path):
 
 def test_a_machine_without_gpus_is_left_alone(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert take([], folder=tmp_path / "leases") is None
+    assert take([], folder=tmp_path / "leases", timeout=1) is None
     assert not (tmp_path / "leases").exists() and "CUDA_VISIBLE_DEVICES" not in os.environ
 
 

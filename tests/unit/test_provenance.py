@@ -17,7 +17,7 @@ from gigraph.plan import Plan
 from gigraph.progress import Overall, duration
 from gigraph.provenance import imported_beside, module_file
 from gigraph.resources import Sizes, claim, need
-from gigraph.tables import read, replacing, write
+from gigraph.tables import lineage_of, read, replacing, write
 
 
 def test_whole(tmp_path):
@@ -88,6 +88,7 @@ def test_a_table_cut_short_is_never_read(tmp_path):
         (tmp_path / "t.parquet").write_bytes(whole[:size])
         with pytest.raises(UserError, match="run snakemake again"):
             read(tmp_path / "t.parquet")
+        assert lineage_of(tmp_path / "t.parquet") is None
 
 
 def test_a_receipt_speaks_for_the_last_attempt_only(tmp_path):

@@ -262,7 +262,7 @@ def test_random_kills(tmp_path):
     kills = KILLS[:3] + dice.sample(KILLS[3:], len(KILLS) - 3)  # only the first job of a run has children
     run, began, finished = start(disturbed), time.monotonic(), {}
     while kills:
-        time.sleep(dice.uniform(0, 1 if kills[0] == "child" else 15))
+        time.sleep(dice.uniform(0, 1 if kills[0] == "child" else 40))
         if run.poll() is not None:
             assert run.returncode == 0 or hit, (disturbed / "out.txt").read_text()[-4000:]
             if run.returncode == 0:
