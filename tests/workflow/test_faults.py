@@ -4,6 +4,7 @@ The jobs pretend (`workflow.shadow`): what they write is a hash of what they rea
 and planning. `test_random_kills` does the same to the demo, with real jobs.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -143,6 +144,9 @@ def test_damaged_results(copy, undisturbed, fault):
             (results / "pfvs/layer3.1/0.parquet").unlink()
         case "truncated table":
             coefficients.write_bytes(coefficients.read_bytes()[:-30])
+            # And a job that had ended when its Snakemake was killed, unnoted.
+            mark = base64.b64encode(b"results/images.parquet").decode()
+            (shadow.folder / ".snakemake/incomplete" / mark).write_text('{"external_jobid": null}')
         case "emptied figure":
             (results / "bisecting/figures/fidelity.svg").write_text("<svg")
         case "records lost":
