@@ -164,7 +164,7 @@ def test_images(shadow):
 
 
 def test_code(shadow):
-    """A script touched or commented reruns nothing; a module reruns the stages that import it, and what follows."""
+    """A script touched or commented reruns nothing; a module reruns the stages that import it; weights rerun all."""
     scripts, modules = shadow.site / "workflow/scripts", shadow.site / "src/gigraph"
     for script in scripts.glob("*.py"):
         script.touch()
@@ -186,6 +186,13 @@ def test_code(shadow):
         (found,) = shadow.planned(shadow.config)
         path.write_text(before)
         assert show(found) == show(expected), module
+    # The weights count by their content.
+    weights = modules / "menagerie/checkpoint.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content + b"more")
+    (found,) = shadow.planned(shadow.config)
+    weights.write_bytes(content)
+    assert show(found) == show({"network"} | sampled() | whole_sample())
 
 
 def test_what_is_gone_or_cut_short_is_made_again(shadow):
