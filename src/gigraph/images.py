@@ -219,11 +219,13 @@ def decode(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image:
     Raises
     ------
     Unreadable
-        With the reason: missing, empty, truncated, no image, too large, pixels without a meaning as colour.
+        With the reason: missing, no file, empty, truncated, no image, too large, pixels without a meaning as colour.
     """
     import PIL.Image
 
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise Unreadable("no file, but a device or a pipe")
         # Pillow's own limit stands at twice this number, and its warning says nothing beyond the check below.
         PIL.Image.MAX_IMAGE_PIXELS = max(PIL.Image.MAX_IMAGE_PIXELS or 0, max_pixels)
         with PIL.Image.open(path) as opened:

@@ -153,7 +153,7 @@ def test_classes_are_names_and_no_paths(tmp_path, classes):
 
 
 def test_a_bomb_is_listed_as_rejected(tmp_path):
-    """A PNG of a few bytes that claims 2.5 gigapixels, one of whose text would take a gigabyte, and an endless one."""
+    """Small PNGs that claim 2.5 gigapixels, or only 2 megapixels, or whose text would fill 200 MB; an endless pipe."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -162,9 +162,10 @@ def test_a_bomb_is_listed_as_rejected(tmp_path):
     folder.mkdir(parents=True)
     start = b"\x89PNG\r\n\x1a\n"
     header = lambda side: chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))  # noqa: E731
-    (folder / "pixels.png").write_bytes(
-        start + header(50000) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
-    )
+    for name, side in (("pixels", 50000), ("more", 1500)):
+        pixels = chunk(b"IDAT", zlib.compress(bytes(side * (3 * side + 1) if side < 9999 else 9)))
+        (folder / f"{name}.png").write_bytes(start + header(side) + pixels + chunk(b"IEND", b""))
+    os.mkfifo(folder / "pipe.png")
     text = chunk(b"zTXt", b"x\x00\x00" + zlib.compress(bytes(200 * 2**20), 9))
     pixels = chunk(b"IDAT", zlib.compress(bytes(8 * 25)))
     (folder / "text.png").write_bytes(start + header(8) + text + pixels + chunk(b"IEND", b""))
@@ -178,8 +179,9 @@ def test_a_bomb_is_listed_as_rejected(tmp_path):
     )  # fmt: skip
     script("manifest").main(arguments)
     rejected = {row["path"]: row["reason"] for row in tables.read(arguments.rejected).to_pylist()}
-    assert set(rejected) == {"a/pixels.png", "a/text.png"}
-    assert "images.max_pixels" in rejected["a/pixels.png"]
+    assert set(rejected) == {"a/pixels.png", "a/more.png", "a/text.png", "a/pipe.png"}
+    assert "images.max_pixels" in rejected["a/pixels.png"] and "1500x1500 pixels" in rejected["a/more.png"]
+    assert rejected["a/pipe.png"] == "no file, but a device or a pipe"
 
 
 def test_links_that_lead_round_end(tmp_path):

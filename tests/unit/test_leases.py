@@ -1,14 +1,15 @@
 """One GPU for each job: leases on stand-in devices, taken by real processes."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from gigraph import leases
+from gigraph import leases, runtime
+from gigraph.config import Compute
 from gigraph.errors import UserError
 from gigraph.leases import devices, take
 
@@ -44,8 +45,7 @@ def test_each_process_has_its_own_device_and_a_third_one_waits(machine):
     _, two = machine()
     assert {one, two} == {"0", "1"}
     third, _ = machine(wait=False)
-    time.sleep(1)
-    assert third.poll() is None
+    assert not select.select([third.stdout], [], [], 1)[0]
     # The kernel frees the lease of a process that is killed.
     first.send_signal(signal.SIGKILL)
     assert third.stdout.readline().strip() == one
@@ -72,7 +72,7 @@ def test_a_scheduler_s_choice_stands(monkeypatch, tmp_path):
 
 def test_a_machine_without_gpus_is_left_alone(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert take([], folder=tmp_path / "leases") is None
+    assert take([], folder=tmp_path / "leases", timeout=1) is None
     assert not (tmp_path / "leases").exists() and "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
@@ -96,3 +96,12 @@ def test_the_lease_is_what_cuda_sees(monkeypatch, tmp_path):
     assert take(["nvidia0", "nvidia3"], folder=tmp_path) == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0" and os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     os.close(leases._held.pop())
+
+
+def test_only_stages_that_use_a_gpu_lease_one_for_as_many_jobs_as_configured(monkeypatch):
+    asked = []
+    monkeypatch.setattr(leases, "take", lambda jobs_per_gpu: asked.append(jobs_per_gpu))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert runtime._device("attribution", Compute(jobs_per_gpu=2)) == "cuda:1" and asked == [2]
+    assert runtime._device("graph", Compute()) == "cpu"
+    assert runtime._device("attribution", Compute(device="cpu")) == "cpu" and asked == [2]

@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from gigraph import provenance
+from gigraph.cluster import cancel_orphans
 from gigraph.config import load
+from gigraph.errors import UserError
 from gigraph.plan import Plan
 from gigraph.progress import Overall, duration
 from gigraph.provenance import imported_beside, module_file
-from gigraph.resources import Sizes, need
-from gigraph.tables import replacing, write
+from gigraph.resources import Sizes, claim, need
+from gigraph.tables import lineage_of, read, replacing, write
 
 
 def test_whole(tmp_path):
@@ -37,6 +39,12 @@ def test_whole(tmp_path):
             assert not provenance.whole(path) and not provenance.whole(tmp_path), (path, size)
         path.write_bytes(content)
     assert provenance.whole(tmp_path) and not provenance.whole(tmp_path / "none.svg")
+    # A drawn folder has a picture for each of its scenes.
+    (tmp_path / "bee").mkdir()
+    (tmp_path / "bee/1.png").write_bytes((tmp_path / "a.png").read_bytes())
+    for scenes, expected in ((["bee/1.png"], True), (["bee/1.png", "bee/2.png"], False)):
+        write(tmp_path / "factors.parquet", "rejected", {"path": scenes, "reason": scenes})
+        assert provenance.whole(tmp_path) is expected
 
 
 def test_current(tmp_path):
@@ -71,6 +79,30 @@ def test_writing_is_all_or_nothing(tmp_path):
     with replacing(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_cut_short_is_never_read(tmp_path):
+    write(tmp_path / "t.parquet", "rejected", {"path": ["a"] * 99, "reason": ["b"] * 99})
+    whole = (tmp_path / "t.parquet").read_bytes()
+    for size in (0, 4, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "t.parquet").write_bytes(whole[:size])
+        with pytest.raises(UserError, match="run snakemake again"):
+            read(tmp_path / "t.parquet")
+        assert lineage_of(tmp_path / "t.parquet") is None
+
+
+def test_a_receipt_speaks_for_the_last_attempt_only(tmp_path):
+    """A job that is tried again and dies leaves none: what it wrote may be half of the old and half of the new."""
+    script = tmp_path / "stage.py"
+    script.write_text(
+        "import os\nfrom gigraph.runtime import run\n"
+        "def main(args):\n    if args.lineage == 'dies':\n        os._exit(9)\n"
+        "run(main)\n"
+    )
+    for lineage, expected in (("one", {"lineage": "one"}), ("dies", {})):
+        subprocess.run([sys.executable, script, "--lineage", lineage, "--log", tmp_path / "a.log"], capture_output=True)
+        found = provenance.read_receipt(tmp_path / "a.json")
+        assert {key: found[key] for key in found if key == "lineage"} == expected
 
 
 def test_stale_locks(tmp_path):
@@ -159,6 +191,32 @@ def test_claims_grow_with_the_sizes(stage):
     larger = small._replace(channels=2048, concepts=16384, rows=50000, attributed=2000)
     assert all(a < b for a, b in zip(base, need(stage, larger, 256), strict=True))
     assert need(stage, small, 1256)[0] > base[0]
+
+
+def test_each_attempt_asks_for_twice_as_much(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a/1.png")
+    one, two, three = (claim(a_plan(tmp_path), "concepts", attempt, layer="layer1") for attempt in (1, 2, 3))
+    assert two == {key: 2 * value for key, value in one.items()} and three["runtime"] == 4 * one["runtime"] > 0
+
+
+SQUEUE = """#!/bin/sh
+test -e cancelled && exit
+printf '%s\\n' '1|{here}|rule_sample_wildcards_0' '2|/elsewhere|rule_sample' '3|{here}|by hand' '4|{here}|rule_all'
+"""
+
+
+def test_only_what_lost_its_controller_is_cancelled(tmp_path, monkeypatch):
+    """Jobs of other folders, those that somebody else submitted, and the one that this process runs in stay."""
+    for name, text in (("squeue", SQUEUE.format(here=tmp_path)), ("scancel", '#!/bin/sh\necho "$@" > cancelled\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "4")
+    assert cancel_orphans(tmp_path) == ["1"]
+    assert (tmp_path / "cancelled").read_text() == "1\n"
+    assert cancel_orphans(tmp_path) == []
 
 
 def a_plan(folder, **model):

@@ -6,12 +6,14 @@ only (`workflow.shadow`), since planning looks at nothing else.
 
 import itertools
 import os
+import re
 import shutil
 
 import pytest
 
 from gigraph.hashing import image_id
 from workflow.shadow import Shadow
+from workflow.toy import ROOT
 
 LAYERS = ["layer1.0", "layer2.1", "layer3.1"]
 SHARDS = ["0", "1"]
@@ -162,11 +164,13 @@ def test_images(shadow):
 
 
 def test_code(shadow):
-    """A script touched or commented reruns nothing; a module reruns the stages that import it, and what follows."""
+    """A script touched or commented reruns nothing; a module reruns the stages that import it; weights rerun all."""
     scripts, modules = shadow.site / "workflow/scripts", shadow.site / "src/gigraph"
     for script in scripts.glob("*.py"):
         script.touch()
-    (scripts / "graph.py").write_text((scripts / "graph.py").read_text() + "\n# a remark\n")
+    (scripts / "graph.py").write_text(
+        '"""Another docstring."""\n' + (scripts / "graph.py").read_text() + "\n# a remark\n"
+    )
     with (modules / "runtime.py").open("a") as stream:
         stream.write("\n\nMORE = 1\n")
     assert shadow.planned(shadow.config) == [set()]
@@ -182,6 +186,13 @@ def test_code(shadow):
         (found,) = shadow.planned(shadow.config)
         path.write_text(before)
         assert show(found) == show(expected), module
+    # The weights count by their content.
+    weights = modules / "menagerie/checkpoint.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content + b"more")
+    (found,) = shadow.planned(shadow.config)
+    weights.write_bytes(content)
+    assert show(found) == show({"network"} | sampled() | whole_sample())
 
 
 def test_what_is_gone_or_cut_short_is_made_again(shadow):
@@ -203,3 +214,22 @@ def test_what_is_gone_or_cut_short_is_made_again(shadow):
     shutil.rmtree(shadow.folder / ".snakemake")
     changed = shadow.write("lost", explorer={"title": "Another"})
     assert shadow.planned(shadow.config, changed) == [{"figures bisecting"}, {"figures bisecting", "explorer"}]
+
+
+def test_every_rule_is_planned_recorded_and_claimed_as_itself():
+    """A rule that forgets one of these would miss a change or a loss, have no log, or ask for too little."""
+    for text in (path.read_text() for path in (ROOT / "rules").glob("*.smk")):
+        _, *parts = re.split(r"^rule (\w+):$", text, flags=re.MULTILINE)
+        for name, body in zip(parts[::2], parts[1::2], strict=True):
+            if "shell:" not in body:
+                continue
+            for section, word in {
+                "input": f'due("{name}")',
+                "params": f'lineage("{name}")',
+                "resources": f'**claims("{name}")',
+                "shell": f"$GIGRAPH_SCRIPTS/{name}.py",
+                "log": 'results("logs/',
+                "benchmark": 'results("benchmarks/',
+            }.items():
+                (found,) = re.findall(rf"^    {section}:\n((?:        .*\n|\n)+)", body, flags=re.MULTILINE)
+                assert word in found, f"rule {name}: {section} lacks {word}"

@@ -1,21 +1,31 @@
 """The run in a real Slurm: the same tables, GPUs handed out by it, cancelled jobs and killed controllers made good."""
 
+import json
+import os
 import re
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from gigraph.leases import GPU_STAGES
 from workflow.cluster import cluster, missing, queue
 from workflow.shadow import Shadow
+from workflow.toy import ROOT, same_tables
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(missing()), reason=f"Slurm: {missing()}"),
     pytest.mark.timeout(3000),
 ]
-QUICK = ["--workflow-profile", "slurm", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15"]
+# The profile, with less patience than a cluster's user has.
+QUICK = [
+    "--workflow-profile", "slurm", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15",
+    "--seconds-between-status-checks", "3",
+]  # fmt: skip
 TARGETS = ["results/selection.parquet", "results/centres/layer3.1.parquet", "results/images.parquet"]
 
 
@@ -33,11 +43,6 @@ def settle(shadow, *, seconds=90):
     assert not queue()
 
 
-def arguments(shadow):
-    # The profile lies beside the copy's Snakefile; a test waits less long than a cluster's user.
-    return [*TARGETS, *QUICK, "--seconds-between-status-checks", "3"]
-
-
 def test_a_cancelled_job_and_a_killed_controller(slurm, tmp_path):
     """The same tables as a local run's, after a job is cancelled, and after the controller is killed."""
     shadow = Shadow(tmp_path / "cluster", layers=["layer3.1"], compute={"memory_mb": 100})
@@ -48,7 +53,7 @@ def test_a_cancelled_job_and_a_killed_controller(slurm, tmp_path):
     def start():
         with (shadow.folder / "started.txt").open("a") as out:
             return subprocess.Popen(
-                shadow.command(*arguments(shadow)), cwd=shadow.folder, stdout=out, stderr=out,
+                shadow.command(*TARGETS, *QUICK), cwd=shadow.folder, stdout=out, stderr=out,
                 env=shadow.environment(SHADOW_SECONDS="8"),
             )  # fmt: skip
 
@@ -73,6 +78,24 @@ def test_a_cancelled_job_and_a_killed_controller(slurm, tmp_path):
     devices = [re.search(r'"device": "([^"]*)"', path.read_text())[1]
                for path in (shadow.folder / "results/logs/sample").glob("*.json")]  # fmt: skip
     assert set(devices) <= {"cuda:0", "cuda:1"} and devices
+
+
+def test_the_whole_demo(slurm, tmp_path):
+    """The embedded default through Slurm: every job is one of the cluster's, every table is the local run's."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for place, arguments in (("local", ["--cores", str(os.cpu_count())]), ("slurm", QUICK)):
+        (tmp_path / place).mkdir()
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
+        began = time.monotonic()
+        run = subprocess.run(command, cwd=tmp_path / place, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr[-4000:]
+        print(f"{place}: {time.monotonic() - began:.0f} s", flush=True)
+    assert same_tables(tmp_path / "local/results", tmp_path / "slurm/results") > 50
+    jobs = [json.loads(path.read_text()) for path in (tmp_path / "slurm/results/logs").rglob("*.json")]
+    assert len({job["cluster_job"] for job in jobs} - {None}) == len(jobs)
+    assert {job["device"] for job in jobs if job["stage"] in GPU_STAGES} == {"cuda:0", "cuda:1"}
+    assert {job["device"] for job in jobs if job["stage"] not in GPU_STAGES} == {"cpu"}
+    print(f"{len(jobs)} jobs, {sum(job['seconds'] for job in jobs):.0f} s of work", flush=True)
 
 
 def wait_for(condition, process, shadow, seconds=240):
