@@ -120,12 +120,11 @@ def test_how_the_work_is_done_reruns_nothing(done):
 
 
 def test_one_layers_setting_reruns_that_layer_and_its_pairs(done):
-    layers = ["layer3.1", {"name": "layer4.0", "concepts": {"expansion": 0.25}}]
-    found = planned(done, "K", layers=layers)
-    # Of layer4.0: all from its concepts on, its pair with the classes, and the pair that ends in it. Not the network,
-    # though that has looked whether there are PFVs enough: its settings, as Snakemake noted them, are others now.
+    layers = ["layer3.1", {"name": "layer4.0", "coefficients": {"value": 5}}]
+    found = planned(done, "lambda", layers=layers)
+    # Of layer4.0: its calibration, its coefficients, its pair with the classes, and the pair that ends in it.
     assert found == {
-        "concepts": 1, "calibration": 1, "coefficients": 2, "attribution": 4, "kept": 1, "ablation": 2, "exemplars": 1,
+        "calibration": 1, "coefficients": 2, "attribution": 4, "kept": 1, "ablation": 2, "exemplars": 1,
         "fidelity": 1, "graph": 1, "figures": 1, "explorer": 1,
     }  # fmt: skip
 
