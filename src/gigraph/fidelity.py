@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.gig import Decomposition, Segment
+from gigraph.gig import Batch, Decomposition, Score, Segment, mean_gradients
 
 Reading = Callable[[Tensor], Tensor]
 """Output of a segment for B inputs to the M numbers that are followed, [B, M]."""
@@ -49,7 +49,7 @@ def curve(
     vectors: Tensor,
     order: Tensor,
     at: np.ndarray,
-    batch: int = 256,
+    batch: int | Batch = 256,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Delete and insert an image's concepts in an order.
 
@@ -69,7 +69,7 @@ def curve(
         Positions in ``image.concepts``, the first is deleted and inserted first.
     at : int array [S]
         After how many concepts the curve is read, ascending.
-    batch : int
+    batch : int or Batch
         Variants held at once.
 
     Returns
@@ -78,18 +78,64 @@ def curve(
     """
     full = image.offset(vectors)
     chosen = image.concepts[order]
-    partial, reached, sums = torch.zeros_like(full), 0, []
-    for count in at.tolist():
-        rows = slice(reached, count)
-        partial = partial + image.u[:, order[rows]] @ vectors[chosen[rows]]
-        reached = count
-        sums.append(partial)
-    inserted = torch.stack(sums)
-    variants = torch.cat([start + full - inserted, start + inserted])
+
+    def readings(points: int) -> Tensor:
+        """Return what is read off after deleting and after inserting [2, S, M]."""
+        few = max(1, points // 2)  # every count makes two variants
+        partial, reached, read = torch.zeros_like(full), 0, []
+        for first in range(0, len(at), few):
+            sums = []
+            for count in at[first : first + few].tolist():
+                rows = slice(reached, count)
+                partial = partial + image.u[:, order[rows]] @ vectors[chosen[rows]]
+                reached = count
+                sums.append(partial)
+            inserted = torch.stack(sums)
+            variants = torch.cat([start + full - inserted, start + inserted])
+            parts = [reading(segment(part)) for part in variants.split(max(1, points))]
+            read.append(torch.cat(parts).unflatten(0, (2, len(sums))))
+        return torch.cat(read, 1)
+
     with torch.no_grad():
-        read = torch.cat([reading(segment(part)) for part in variants.split(batch)])
-    values = read.double().cpu().numpy()
-    return values[: len(at)], values[len(at) :]
+        values = _room(batch).run(readings).double().cpu().numpy()
+    return values[0], values[1]
+
+
+def gradient_times_input(
+    segment: Segment,
+    score: Score,
+    vectors: Tensor,
+    start: Tensor,
+    images: list[Decomposition],
+    targets: Tensor,
+    batch: int | Batch = 256,
+) -> list[Tensor]:
+    """Return dS_t/dx at X~ times what each active concept adds to X~, [T, Q] of each image.
+
+    Parameters
+    ----------
+    segment, score, vectors, start, images, targets : as in `gigraph.gig.attribute`
+    batch : int or Batch
+        Images held at once.
+    """
+    room = _room(batch)
+
+    def some(points: int, first: int) -> list[Tensor]:
+        part = images[first : first + max(1, points)]
+        offset = torch.stack([image.offset(vectors) for image in part])
+        to = targets[first : first + len(part)]
+        # The gradient at the end of the path, alpha = 1.
+        gradients = mean_gradients(segment, score, start, offset, to, np.ones(1), points)
+        return [image.gather(gradient, vectors) for image, gradient in zip(part, gradients, strict=True)]
+
+    found: list[Tensor] = []
+    while len(found) < len(images):
+        found += room.run(some, len(found))
+    return found
+
+
+def _room(batch: int | Batch) -> Batch:
+    return batch if isinstance(batch, Batch) else Batch(batch)
 
 
 def over_all(at: np.ndarray, positive: int, active: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +212,45 @@ def subsets(generator: np.random.Generator, active: int, count: int, share: floa
     size = max(1, round(share * active))
     ranks = generator.random((count, active)).argsort(1).argsort(1)
     return ranks < size
+
+
+def drops_without(
+    segment: Segment,
+    score: Score,
+    vectors: Tensor,
+    start: Tensor,
+    image: Decomposition,
+    sets: np.ndarray,
+    target: Tensor,
+    batch: int | Batch = 256,
+) -> np.ndarray:
+    """Return how far the score falls from X~ without each set of active concepts, float64 [S].
+
+    Parameters
+    ----------
+    segment, score, vectors, start : as in `gigraph.gig.attribute`
+    image : Decomposition
+        One image.
+    sets : bool array [S, Q]
+        Which active concepts each set deletes.
+    target : Tensor of int64 [1]
+        The target.
+    batch : int or Batch
+        Variants held at once.
+    """
+    chosen = vectors[image.concepts]
+    keep = torch.as_tensor(np.vstack([np.zeros(sets.shape[1], bool), sets]), device=image.u.device).logical_not()
+
+    def scores(points: int) -> Tensor:
+        found = []
+        for part in keep.split(max(1, points)):
+            variants = torch.stack([start + (image.u * kept) @ chosen for kept in part])
+            found.append(score(segment(variants), target.expand(len(part), -1)))
+        return torch.cat(found)
+
+    with torch.no_grad():
+        found = _room(batch).run(scores)[:, 0].double().cpu().numpy()
+    return found[0] - found[1:]
 
 
 def mu_fidelity(values: np.ndarray, sets: np.ndarray, drops: np.ndarray) -> float:

@@ -14,13 +14,15 @@ from gigraph.fidelity import (
     class_reading,
     counts,
     curve,
+    drops_without,
+    gradient_times_input,
     mu_fidelity,
     over_all,
     projection_reading,
     rank_correlation,
     subsets,
 )
-from gigraph.gig import ablate, attribute, class_score, concept_score, mean_gradients
+from gigraph.gig import Batch, ablate, attribute, class_score, concept_score
 from gigraph.hashing import mix
 from gigraph.heldout import held_out
 from gigraph.measures import GRID, Measures
@@ -33,7 +35,6 @@ TERMS = (1, 8)
 LAMBDAS = (0.25, 0.5, 2.0, 4.0)
 SENSITIVE = 20
 """Images on which the relevances under another lambda are compared."""
-CACHE_MB = 96
 
 
 def main(args: Namespace) -> None:
@@ -78,9 +79,7 @@ class Job:
             }
             self.logits = torch.cat([part[CLASSES] for part in sweep])
         self.images, self.codes = self.layer.decompose(self.pfvs[settings["layer"]])
-        shape = self.subject.layers[settings["layer"]]
-        budget = args.compute.memory_mb if self.device.type == "cuda" else min(args.compute.memory_mb, CACHE_MB)
-        self.batch = max(1, int(budget * 1e6 / (4 * 24 * shape.height * shape.width * shape.channels)))
+        self.room = {name: Batch(self.subject.path_points(name)) for name in wanted}
 
     def generator(self, index: int, *what: int) -> np.random.Generator:
         """Return a random stream of an image."""
@@ -89,14 +88,14 @@ class Job:
     def attribute(self, segment, score, vocabulary, images, targets):
         """Return GIG of images to their targets [N, T]."""
         steps = {key: self.settings[key] for key in ("steps", "max_steps", "tolerance")}
-        return attribute(
-            segment, score, vocabulary.directions, vocabulary.start, images, targets, batch=self.batch, **steps
-        )
+        room = self.room[vocabulary.layer]
+        return attribute(segment, score, vocabulary.directions, vocabulary.start, images, targets, batch=room, **steps)
 
     def curve(self, segment, reading, image, order, at):
         """Return deletion and insertion [S, M] of an image's concepts in an order."""
         where = as_device(np.ascontiguousarray(order), self.device)
-        return curve(segment, reading, self.layer.start, image, self.layer.directions, where, at, self.batch)
+        room = self.room[self.layer.layer]
+        return curve(segment, reading, self.layer.start, image, self.layer.directions, where, at, room)
 
 
 def reconstruct(job: Job) -> None:
@@ -177,13 +176,9 @@ def _at_ends(job: Job, curves, to) -> None:
 
 def _mu_fidelity(job: Job, segment, score, image, values, to, generator) -> float:
     sets = subsets(generator, len(values), job.settings["subsets"])
-    keep = as_device(1 - sets.astype(np.float32), job.device)
-    rest = torch.einsum("sq,pq,qc->spc", keep, image.u, job.layer.directions[image.concepts])
-    variants = job.layer.start + torch.cat([image.offset(job.layer.directions)[None], rest])
-    with torch.no_grad():
-        parts = [score(segment(part), to.expand(len(part), -1)) for part in variants.split(job.batch)]
-    scores = torch.cat(parts)[:, 0].double().cpu().numpy()
-    return mu_fidelity(values, sets, scores[0] - scores[1:])
+    layer, room = job.layer, job.room[job.layer.layer]
+    drops = drops_without(segment, score, layer.directions, layer.start, image, sets, to, room)
+    return mu_fidelity(values, sets, drops)
 
 
 def sensitivity(job: Job, relevance: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -210,23 +205,20 @@ def between(job: Job, target: str) -> None:
     images, labels = job.images[:count], np.array(job.labels)[:count]
     to = as_device(_most_relevant(job, there, target, count, labels), job.device)
     segment, score = job.subject.segment(job.layer.layer, target), concept_score(there.directions)
+    room, path = job.room[job.layer.layer], (job.layer.directions, job.layer.start)
     found = job.attribute(segment, score, job.layer, images, to)
-    offset = torch.stack([image.offset(job.layer.directions) for image in images])
-    # The gradient at the end of the path, alpha = 1.
-    gradient = mean_gradients(segment, score, job.layer.start, offset, to, np.ones(1), job.batch)
+    gradients = gradient_times_input(segment, score, *path, images, to, room)
     curves, areas = defaultdict(list), defaultdict(list)
     for i, image in enumerate(progress(images, count, f"curves to {target}")):
         with torch.no_grad():
-            original = segment(job.layer.start + offset[i : i + 1])[0]
+            original = segment(job.layer.start + image.offset(job.layer.directions)[None])[0]
         active = len(image.concepts)
-        drops = ablate(
-            segment, score, job.layer.directions, job.layer.start, image, image.concepts.tolist(), to[i], job.batch
-        )
+        drops = ablate(segment, score, *path, image, image.concepts.tolist(), to[i], room)
         at = counts(active, settings["points"])
         x = at / max(1, active)
         scores = {
             "gig": found[i].values,
-            "gradient_x_input": image.gather(gradient[i], job.layer.directions),
+            "gradient_x_input": gradients[i],
             "ablation": drops.T,
             "random": torch.from_numpy(job.generator(i, 1).random((to.shape[1], active))),
         }
