@@ -228,7 +228,7 @@ def between(job: Job, target: str) -> None:
         }
         there_are = chosen[i] >= 0
         readings = [
-            projection_reading(there.directions[concept], there.start, originals[i]) for concept in to[i, there_are]
+            projection_reading(there.directions[concept], there.start, originals[i]) for concept in chosen[i, there_are]
         ]
         values = {order: some.cpu().numpy()[there_are] for order, some in scores.items()}
         at = counts(len(image.concepts), settings["points"])
