@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.gig import Decomposition, Segment
+from gigraph.gig import Batch, Decomposition, Score, Segment, mean_gradients
 
 Reading = Callable[[Tensor], Tensor]
 """Output of a segment for B inputs to the M numbers that are followed, [B, M]."""
@@ -49,7 +49,7 @@ def curve(
     vectors: Tensor,
     order: Tensor,
     at: np.ndarray,
-    batch: int = 256,
+    batch: int | Batch = 256,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Delete and insert an image's concepts in an order.
 
@@ -69,7 +69,7 @@ def curve(
         Positions in ``image.concepts``, the first is deleted and inserted first.
     at : int array [S]
         After how many concepts the curve is read, ascending.
-    batch : int
+    batch : int or Batch
         Variants held at once.
 
     Returns
@@ -78,18 +78,74 @@ def curve(
     """
     full = image.offset(vectors)
     chosen = image.concepts[order]
-    partial, reached, sums = torch.zeros_like(full), 0, []
-    for count in at.tolist():
-        rows = slice(reached, count)
-        partial = partial + image.u[:, order[rows]] @ vectors[chosen[rows]]
-        reached = count
-        sums.append(partial)
-    inserted = torch.stack(sums)
-    variants = torch.cat([start + full - inserted, start + inserted])
+
+    def readings(points: int) -> Tensor:
+        """Return what is read off after deleting and after inserting [2, S, M]."""
+        few = max(1, points // 2)  # every count makes two variants
+        partial, reached, read = torch.zeros_like(full), 0, []
+        for first in range(0, len(at), few):
+            sums = []
+            for count in at[first : first + few].tolist():
+                rows = slice(reached, count)
+                partial = partial + image.u[:, order[rows]] @ vectors[chosen[rows]]
+                reached = count
+                sums.append(partial)
+            inserted = torch.stack(sums)
+            variants = torch.cat([start + full - inserted, start + inserted])
+            parts = [reading(segment(part)) for part in variants.split(max(1, points))]
+            read.append(torch.cat(parts).unflatten(0, (2, len(sums))))
+        return torch.cat(read, 1)
+
     with torch.no_grad():
-        read = torch.cat([reading(segment(part)) for part in variants.split(batch)])
-    values = read.double().cpu().numpy()
-    return values[: len(at)], values[len(at) :]
+        values = _room(batch).run(readings).double().cpu().numpy()
+    return values[0], values[1]
+
+
+def gradient_times_input(
+    segment: Segment,
+    score: Score,
+    vectors: Tensor,
+    start: Tensor,
+    images: list[Decomposition],
+    targets: Tensor,
+    batch: int | Batch = 256,
+) -> list[Tensor]:
+    """Return dS_t/dx at X~ times what each active concept adds to X~, [T, Q] of each image.
+
+    Parameters
+    ----------
+    segment, score, vectors, start, images, targets : as in `gigraph.gig.attribute`
+    batch : int or Batch
+        Images held at once.
+    """
+    room = _room(batch)
+
+    def some(points: int, first: int) -> list[Tensor]:
+        part = images[first : first + max(1, points)]
+        offset = torch.stack([image.offset(vectors) for image in part])
+        to = targets[first : first + len(part)]
+        # The gradient at the end of the path, alpha = 1.
+        gradients = mean_gradients(segment, score, start, offset, to, np.ones(1), points)
+        return [image.gather(gradient, vectors) for image, gradient in zip(part, gradients, strict=True)]
+
+    found: list[Tensor] = []
+    while len(found) < len(images):
+        found += room.run(some, len(found))
+    return found
+
+
+def _room(batch: int | Batch) -> Batch:
+    return batch if isinstance(batch, Batch) else Batch(batch)
+
+
+def over_active(at: np.ndarray, active: int) -> tuple[np.ndarray, np.ndarray]:
+    """Place a curve over an image's active concepts: x from 0 to 1, and the position in `at` of each value.
+
+    Without any the curve is one value, which holds everywhere, as it does in `over_all`.
+    """
+    if not active:
+        return np.array([0.0, 1.0]), np.zeros(2, np.int64)
+    return at / active, np.arange(len(at))
 
 
 def over_all(at: np.ndarray, positive: int, active: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,6 +176,58 @@ def over_all(at: np.ndarray, positive: int, active: int, k: int) -> tuple[np.nda
 def area(x: np.ndarray, y: np.ndarray) -> float:
     """Return the area under a curve (trapezoids)."""
     return float(np.trapezoid(y, x))
+
+
+def over_targets(
+    curves: Callable[[Reading, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    readings: list[Reading],
+    scores: dict[str, np.ndarray],
+    x: np.ndarray,
+    which: np.ndarray,
+    grid: np.ndarray,
+) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """Average one image's curves over its targets, which are no independent looks: standard errors are over images.
+
+    Parameters
+    ----------
+    curves : callable
+        A reading and an order of the active concepts to deletion and insertion [S, M] each.
+    readings : list of callables
+        One a target, T of them.
+    scores : dict of str to array [T, Q]
+        By name of the order: the concept of the largest score is deleted and inserted first.
+    x, which : arrays
+        Where values lie (`over_active`).
+    grid : array [G]
+        Where mean curves are read.
+
+    Returns
+    -------
+    dict of (order, "deletion" or "insertion") to (curves [M, G], areas [M])
+    """
+    found: dict[tuple[str, str], list[list[np.ndarray]]] = {}
+    for t, reading in enumerate(readings):
+        for order, values in scores.items():
+            both = curves(reading, np.argsort(-values[t], kind="stable"))
+            for metric, read in zip(("deletion", "insertion"), both, strict=True):
+                rows = [np.append(np.interp(grid, x, y), area(x, y)) for y in read[which].T]
+                found.setdefault((order, metric), []).append(rows)
+    means = {key: np.mean(rows, 0) for key, rows in found.items()}
+    return {key: (rows[:, :-1], rows[:, -1]) for key, rows in means.items()}
+
+
+def differences(areas: dict[tuple[str, str, str], list[float]]) -> dict[tuple[str, str], np.ndarray]:
+    """Return insertion minus deletion of each image by (order, output), of areas by (order, metric, output)."""
+    return {
+        (order, output): np.array(many) - areas[order, "deletion", output]
+        for (order, metric, output), many in areas.items()
+        if metric == "insertion"
+    }
+
+
+def gains(found: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """Return by how much GIG's `differences` exceed those of each other order, image by image."""
+    return {(order, output): found["gig", output] - many for (order, output), many in found.items() if order != "gig"}
 
 
 # ---- what is read off ----------------------------------------------------------------------------------------
@@ -158,6 +266,43 @@ def projection_reading(direction: Tensor, centre: Tensor, original: Tensor) -> R
     return read
 
 
+CLEAR = 0.1
+"""Cosine from which a projection is clearly positive: scores divided by a smaller one would blow up or turn round."""
+
+
+def largest_projections(original: Tensor, centre: Tensor, vectors: Tensor) -> Tensor:
+    """Return each concept's largest projection at F(X~) over the length of the PFV that has it, a cosine [K].
+
+    Parameters
+    ----------
+    original : Tensor [P_b, C_b]
+        The target layer's PFVs at F(X~).
+    centre : Tensor [C_b]
+        Centre of the target layer; lengths are from there, too.
+    vectors : Tensor [K, C_b]
+        Concept vectors; normalised here.
+    """
+    pfvs = original - centre
+    largest, place = (pfvs @ torch.nn.functional.normalize(vectors, dim=1).T).max(0)
+    return largest / pfvs.norm(dim=1)[place].clamp_min(1e-30)
+
+
+def clear_targets(relevance: np.ndarray, cosines: np.ndarray, count: int) -> tuple[np.ndarray, int]:
+    """Return the most relevant concepts whose projection is clear (`CLEAR`), and how many more relevant were not.
+
+    Parameters
+    ----------
+    relevance, cosines : arrays [K]
+        Of one image (`largest_projections`).
+    count : int
+        Concepts to choose, if there are as many.
+    """
+    order = np.argsort(-relevance, kind="stable")
+    places = np.flatnonzero(cosines[order] >= CLEAR)[:count]
+    seen = places[-1] + 1 if len(places) == count else len(order)
+    return order[places], int(seen - len(places))
+
+
 # ---- C-muFidelity --------------------------------------------------------------------------------------------
 
 
@@ -166,6 +311,45 @@ def subsets(generator: np.random.Generator, active: int, count: int, share: floa
     size = max(1, round(share * active))
     ranks = generator.random((count, active)).argsort(1).argsort(1)
     return ranks < size
+
+
+def drops_without(
+    segment: Segment,
+    score: Score,
+    vectors: Tensor,
+    start: Tensor,
+    image: Decomposition,
+    sets: np.ndarray,
+    target: Tensor,
+    batch: int | Batch = 256,
+) -> np.ndarray:
+    """Return how far the score falls from X~ without each set of active concepts, float64 [S].
+
+    Parameters
+    ----------
+    segment, score, vectors, start : as in `gigraph.gig.attribute`
+    image : Decomposition
+        One image.
+    sets : bool array [S, Q]
+        Which active concepts each set deletes.
+    target : Tensor of int64 [1]
+        The target.
+    batch : int or Batch
+        Variants held at once.
+    """
+    chosen = vectors[image.concepts]
+    keep = torch.as_tensor(np.vstack([np.zeros(sets.shape[1], bool), sets]), device=image.u.device).logical_not()
+
+    def scores(points: int) -> Tensor:
+        found = []
+        for part in keep.split(max(1, points)):
+            variants = torch.stack([start + (image.u * kept) @ chosen for kept in part])
+            found.append(score(segment(variants), target.expand(len(part), -1)))
+        return torch.cat(found)
+
+    with torch.no_grad():
+        found = _room(batch).run(scores)[:, 0].double().cpu().numpy()
+    return found[0] - found[1:]
 
 
 def mu_fidelity(values: np.ndarray, sets: np.ndarray, drops: np.ndarray) -> float:
@@ -205,3 +389,55 @@ def ranks(values: np.ndarray) -> np.ndarray:
     """Return ranks from 0, ties sharing the mean of theirs, float64 [n]."""
     _, inverse, sizes = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(sizes) - (sizes + 1) / 2)[inverse]
+
+
+# ---- edges beside their exact ablation -----------------------------------------------------------------------
+
+
+def agreement(gig: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+    """Return how GIG of edges agrees with their ablation: rank correlation, correlation, share of the same sign."""
+    same = np.sign(gig) == np.sign(exact)
+    return {
+        "rank_correlation": rank_correlation(gig, exact),
+        "correlation": correlation(gig, exact),
+        "same_sign": float(same.mean()) if len(same) else float("nan"),
+    }
+
+
+def shares(indptr: np.ndarray, values: np.ndarray, total: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what kept concepts, the remainder and the error node hold of sum |GIG|, the error node's included.
+
+    Parameters
+    ----------
+    indptr, values : arrays [N + 1], [kept]
+        GIG of the kept sources of each (image, target), in CSR form.
+    total : array [N]
+        Sum of |GIG| over all concepts.
+    error : array [N]
+        The error node's.
+
+    Returns
+    -------
+    dict of str to float64 array [N]
+    """
+    sizes = np.abs(np.append(values, 0).astype(np.float64))
+    kept = np.add.reduceat(sizes, indptr[:-1]) * (np.diff(indptr) > 0)
+    total, error = np.asarray(total, np.float64), np.abs(np.asarray(error, np.float64))
+    parts = {"concepts": kept, "remainder": np.maximum(total - kept, 0), "error": error}
+    return {name: part / np.maximum(total + error, 1e-30) for name, part in parts.items()}
+
+
+def checkable(scope: np.ndarray, target: np.ndarray, shown: np.ndarray, classes: bool) -> np.ndarray:
+    """Return which edges [E] may be sampled beside the shown ones, bool [E]: those that are attributed in all images.
+
+    Parameters
+    ----------
+    scope, target, shown : arrays [E]
+        Class whose images the edge is over, its target, and whether it is shown.
+    classes : bool
+        Whether targets are classes: then the scope's own; else those that a shown edge of the scope has.
+    """
+    if classes:
+        return ~shown & (scope == target)
+    _, pair = np.unique(np.stack([scope, target], 1), axis=0, return_inverse=True)
+    return ~shown & np.isin(pair, pair[shown])

@@ -33,6 +33,12 @@ def mean(values: Any) -> Mean:
     return Mean(float(kept.mean()), se, len(kept))
 
 
+def per_image(values: Any, ids: np.ndarray) -> np.ndarray:
+    """Return the mean of each image's values, by ascending id: rows of one image are no independent looks."""
+    _, which, sizes = np.unique(ids, return_inverse=True, return_counts=True)
+    return np.bincount(which, np.asarray(values, np.float64), len(sizes)) / sizes
+
+
 class Measures:
     """Rows of the tables ``measures`` and ``curves``.
 

@@ -3,19 +3,30 @@ import pytest
 import torch
 
 from gigraph.fidelity import (
+    agreement,
     area,
+    checkable,
     class_reading,
+    clear_targets,
     correlation,
     counts,
     curve,
+    differences,
+    drops_without,
+    gains,
+    gradient_times_input,
+    largest_projections,
     mu_fidelity,
+    over_active,
     over_all,
+    over_targets,
     projection_reading,
     rank_correlation,
     ranks,
+    shares,
     subsets,
 )
-from gigraph.gig import Decomposition, ablate, attribute, class_score
+from gigraph.gig import Batch, Decomposition, ablate, attribute, class_score
 from reference import fidelity
 
 
@@ -167,3 +178,101 @@ def test_rank_correlation_is_scipys():
     random = np.random.default_rng(2)
     a, b = random.integers(0, 6, 40).astype(float), random.normal(size=40)
     assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic)
+
+
+def test_without_active_concepts_both_axes_have_the_same_area():
+    at, y = counts(0, 8), np.array([0.7])
+    for x, which in (over_active(at, 0), over_all(at, 0, 0, 12)):
+        assert area(x, y[which]) == pytest.approx(0.7)
+    x, which = over_active(np.array([0, 1, 4]), 4)
+    assert x.tolist() == [0, 0.25, 1] and which.tolist() == [0, 1, 2]
+
+
+def test_targets_without_a_clear_projection_are_passed_over():
+    # Both PFVs lie along the first axis from the centre.
+    original, centre = tensor([[11.0, 1.0], [6.0, 1.0]]), tensor([1.0, 1.0])
+    near = [0.05, -np.sqrt(1 - 0.05**2)]
+    cosines = largest_projections(original, centre, tensor([[2.0, 0.0], [0.6, -0.8], near, [-1.0, -0.9]])).numpy()
+    np.testing.assert_allclose(cosines[:3], [1, 0.6, 0.05])
+    assert cosines[3] < 0
+    relevance = np.array([0.1, 0.2, 0.4, 0.3])
+    chosen, passed = clear_targets(relevance, cosines, 1)
+    assert chosen.tolist() == [1] and passed == 2
+    chosen, passed = clear_targets(relevance, cosines, 3)
+    assert chosen.tolist() == [1, 0] and passed == 2
+
+
+def test_curves_drops_and_gradients_go_on_with_half_the_batch_where_memory_runs_out(world):
+    u, v, start, logits = world
+    sets = subsets(np.random.default_rng(0), 5, 20, share=0.4)
+    images, to, score = [image(u), image(2 * u), image(-u)], torch.tensor([[0], [1], [2]]), class_score()
+
+    def everything(segment, batch):
+        yield from curve(segment, class_reading(1), start, images[0], tensor(v), torch.arange(5), np.arange(6), batch())
+        yield drops_without(segment, score, tensor(v), start, images[0], sets, to[0], batch())
+        yield from gradient_times_input(segment, score, tensor(v), start, images, to, batch())
+
+    def small(x):
+        if len(x) > 1:
+            raise torch.cuda.OutOfMemoryError("stand-in for a full device")
+        return logits(x)
+
+    for mine, whole in zip(everything(small, lambda: Batch(20)), everything(logits, lambda: 999), strict=True):
+        np.testing.assert_allclose(mine, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_drops_and_gradients_of_an_additive_score_are_its_effects():
+    u, v, start, segment = linear([3.0, 2.0, 1.0])
+    score, to = (lambda y, _: y), torch.tensor([[0]])
+    sets = np.array([[1, 0, 0], [0, 1, 1]], bool)
+    assert drops_without(segment, score, tensor(v), start, image(u), sets, to[0]).tolist() == [3, 3]
+    (found,) = gradient_times_input(segment, score, tensor(v), start, [image(u)], to)
+    assert found.tolist() == [[3, 2, 1]]
+
+
+def test_orders_are_averaged_over_targets_and_compared_by_hand():
+    u, v, start, segment = linear([3.0, 2.0, 1.0])
+    readings = [lambda y: y, lambda y: 3 * y]
+    at = np.arange(4)
+    x, which = over_active(at, 3)
+
+    def curves(reading, order):
+        return curve(segment, reading, start, image(u), tensor(v), torch.from_numpy(order), at)
+
+    perfect = np.array([[3.0, 2.0, 1.0]] * 2)
+    found = over_targets(curves, readings, {"gig": perfect, "random": -perfect}, x, which, np.array([0, 1 / 3, 1]))
+    lines, sizes = found["gig", "insertion"]
+    # The mean of once and three times the score: 0, 3, 5, 6.
+    np.testing.assert_allclose(lines, [[0, 6, 12]])
+    np.testing.assert_allclose(sizes, [2 * 11 / 3])
+    areas = {(order, metric, "y"): [float(size[0])] for (order, metric), (_, size) in found.items()}
+    difference = differences(areas)
+    np.testing.assert_allclose(difference["gig", "y"], [8 / 3])
+    np.testing.assert_allclose(difference["random", "y"], [-8 / 3])
+    (gain,) = gains(difference).items()
+    assert gain[0] == ("random", "y") and gain[1] == pytest.approx([16 / 3])
+
+
+def test_agreement_of_the_same_and_of_opposite_signs():
+    gig = np.array([3.0, 1.0, 2.0])
+    assert agreement(gig, 2 * gig) == pytest.approx({"rank_correlation": 1, "correlation": 1, "same_sign": 1})
+    assert agreement(gig, -gig) == pytest.approx({"rank_correlation": -1, "correlation": -1, "same_sign": 0})
+    assert np.isnan(list(agreement(gig[:0], gig[:0]).values())).all()
+
+
+def test_shares_sum_to_one():
+    # Nothing kept of 4; kept 1 and -2 of 5 with an error of -5; nothing kept, and all in the error node.
+    found = shares(np.array([0, 0, 2, 2]), np.array([1.0, -2.0]), np.array([4.0, 5.0, 0.0]), np.array([0, -5.0, 1]))
+    np.testing.assert_allclose(found["concepts"], [0, 0.3, 0])
+    np.testing.assert_allclose(found["remainder"], [1, 0.2, 0])
+    np.testing.assert_allclose(found["error"], [0, 0.5, 1])
+
+
+def test_edges_are_sampled_towards_targets_that_all_images_attribute():
+    scope, target = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 0, 1])
+    shown = np.array([True, False, False, False, False])
+    # Classes: the scope's own. Concepts: (0, 0) is a shown edge's, (1, 0) is of another scope.
+    assert checkable(scope, target, shown, classes=True).tolist() == [False, True, False, False, True]
+    assert checkable(scope, target, shown, classes=False).tolist() == [False, True, False, False, False]
+    nothing = np.zeros(0, np.int64)
+    assert not len(checkable(nothing, nothing, nothing.astype(bool), classes=False))

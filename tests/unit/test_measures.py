@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gigraph.measures import GRID, Measures, mean
+from gigraph.measures import GRID, Measures, mean, per_image
 from gigraph.summary import _table, summary
 
 
@@ -10,6 +10,11 @@ def test_mean_and_standard_error_by_hand():
     found = mean([1.0, 2.0, np.nan, 6.0])
     assert (found.value, found.n) == (3.0, 3) and found.se == pytest.approx(np.sqrt(7 / 3))
     assert np.isnan(mean([5.0]).se) and mean([]).n == 0
+
+
+def test_rows_of_one_image_count_once():
+    found = mean(per_image([1.0, 3.0, 1.0, 5.0, 9.0], np.array([7, 7, 2, 7, 2])))
+    assert (found.value, found.se, found.n) == (4, 1, 2)  # of 5 and 3
 
 
 def test_rows_become_tables(tmp_path):

@@ -100,3 +100,32 @@ def test_passes_through_the_network_keep_to_their_budget(work, least):
     budget = 96
     found = growth(NETWORK.format(budget=budget), work)
     assert least * budget * 10**6 < found < 1.25 * budget * 10**6
+
+
+CURVES = """
+import torch
+from gigraph.fidelity import curve, drops_without, gradient_times_input
+from gigraph.gig import Decomposition, class_score
+torch.set_num_threads(1)
+ctypes.CDLL("libc.so.6").mallopt(-3, 2**16)  # maps are given back at once: a scattered heap would count as held
+vectors, start = torch.randn(300, 64), torch.zeros(64)
+images = [Decomposition(torch.arange(300), torch.rand(400, 300)) for _ in range(64)]  # 0.1 MB a map
+segment, score, to = lambda x: x.mean(1), class_score("logit"), torch.zeros(64, 1, dtype=torch.int64)
+
+def curves(count, batch=8):
+    return curve(segment, lambda y: y, start, images[0], vectors, torch.arange(300), np.arange(count), batch)
+
+def drops(count, batch=8):
+    return drops_without(segment, score, vectors, start, images[0], rng.random((count, 300)) < 0.2, to[0], batch)
+
+def gradients(count, batch=8):
+    return gradient_times_input(segment, score, vectors, start, images[:count], to[:count], batch)
+
+curves(10), drops(10), gradients(8)
+"""
+
+
+@pytest.mark.parametrize("work", ["curves(301)", "drops(300)", "gradients(64)"])
+def test_curves_hold_no_more_variants_than_their_batch(work):
+    # All at once they take 200 MB, 63 and 40.
+    assert growth(CURVES, work) < 20e6

@@ -8,10 +8,10 @@ import polars as pl
 
 from gigraph import tables
 from gigraph.config import CLASSES
-from gigraph.fidelity import correlation, rank_correlation
-from gigraph.gig import ablate, class_score, concept_score
+from gigraph.fidelity import agreement, checkable, shares
+from gigraph.gig import Batch, ablate, class_score, concept_score
 from gigraph.hashing import mix
-from gigraph.measures import Measures
+from gigraph.measures import Measures, per_image
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
 from gigraph.vocabulary import Vocabulary
@@ -21,18 +21,23 @@ def main(args: Namespace) -> None:
     settings, root = args.settings, Path(args.root)
     folder = root / settings["method"]
     subject = Subject(settings, args.compute, settings["layers"])
-    vocabularies = {
-        layer: Vocabulary(root, settings["method"], layer, settings["tolerances"][layer], subject.device)
-        for layer in settings["layers"]
-    }
+
+    def vocabulary(layer: str) -> Vocabulary:
+        return Vocabulary(root, settings["method"], layer, settings["tolerances"][layer], subject.device)
+
     edges = pl.read_parquet(folder / "graph" / "edges.parquet").filter((pl.col("scope") >= 0) & (pl.col("source") >= 0))
     selection = tables.read(args.selection).to_pylist()
     checked, measures = [], Measures(method=settings["method"])
     for source, target in progress(settings["pairs"], len(settings["pairs"]), "layer pairs"):
         pair = edges.filter((pl.col("source_layer") == source) & (pl.col("target_layer") == target))
         shown = pair.filter("shown")
-        others = _sample(_candidates(pair, shown, target), settings["edges"], settings["seed"])
-        ablations = _ablations(subject, vocabularies, others, source, target, selection, settings, args.compute)
+        columns = (pair[name].to_numpy() for name in ("scope", "target", "shown"))
+        candidates = pair.filter(pl.Series(checkable(*columns, classes=target == CLASSES)))
+        others = _sample(candidates, settings["edges"], settings["seed"])
+        # Opened a pair at a time: all layers' vocabularies at once would not fit.
+        here, there = vocabulary(source), None if target == CLASSES else vocabulary(target)
+        ablations = _ablations(subject, here, there, others, selection, settings)
+        del here, there
         others = others.with_columns(pl.Series("ablation", ablations, pl.Float32))
         both = pl.concat([shown, others]).select(tables.SCHEMAS["checks"].names)
         checked.append(both)
@@ -46,26 +51,16 @@ def main(args: Namespace) -> None:
     measures.write("measures", args.measures, args.lineage)
 
 
-def _candidates(pair: pl.DataFrame, shown: pl.DataFrame, target: str) -> pl.DataFrame:
-    """Return the edges that are not shown, towards targets that were attributed in all images of the class."""
-    hidden = pair.filter(~pl.col("shown"))
-    if target == CLASSES:
-        return hidden.filter(pl.col("scope") == pl.col("target"))
-    return hidden.join(shown.select("scope", "target").unique(), on=["scope", "target"], how="semi")
-
-
 def _sample(edges: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
     keys = mix(seed, *(edges[name].to_numpy().astype(np.int64) for name in ("scope", "source", "target")))
     return edges[np.sort(np.argsort(keys, kind="stable")[:count])]
 
 
-def _ablations(subject, vocabularies, edges, source: str, target: str, selection, settings, compute) -> list[float]:
+def _ablations(subject, here, there, edges, selection, settings) -> list[float]:
     """Return each edge's exact effect: the mean drop of the target over the class's images without the source."""
-    segment = subject.segment(source, target)
-    here = vocabularies[source]
-    score = (
-        class_score(settings["class_output"]) if target == CLASSES else concept_score(vocabularies[target].directions)
-    )
+    segment = subject.segment(here.layer, there.layer if there else CLASSES)
+    score = concept_score(there.directions) if there else class_score(settings["class_output"])
+    room = Batch(subject.path_points(here.layer))
     start = here.start * 0 if settings["baseline"] == "zero" else here.start
     found: dict[tuple[int, int, int], float] = {}
     for scope, part in edges.group_by("scope", maintain_order=True):
@@ -75,9 +70,9 @@ def _ablations(subject, vocabularies, edges, source: str, target: str, selection
         total = np.zeros((len(sources), len(targets)))
         sweep = subject.images(settings["images"], [row["image_id"] for row in rows], [row["path"] for row in rows])
         for _, x in sweep:
-            images, _ = here.decompose(subject.pfvs(x, source).cpu().numpy())
+            images, _ = here.decompose(subject.pfvs(x, here.layer).cpu().numpy())
             for image in images:
-                total += ablate(segment, score, here.directions, start, image, sources, to).cpu().numpy()
+                total += ablate(segment, score, here.directions, start, image, sources, to, room).cpu().numpy()
         for i, q in enumerate(sources):
             for j, t in enumerate(targets):
                 found[scope[0], q, t] = float(total[i, j]) / len(rows)
@@ -87,27 +82,17 @@ def _ablations(subject, vocabularies, edges, source: str, target: str, selection
 def _agreement(measures: Measures, edges: pl.DataFrame, which: str, names: dict[str, str]) -> None:
     edges = edges.filter(pl.col("ablation").is_finite())
     gig, exact = edges["mean"].to_numpy().astype(np.float64), edges["ablation"].to_numpy().astype(np.float64)
-    size = len(gig)
-    same = np.sign(gig) == np.sign(exact)
-    for metric, value in (
-        ("rank_correlation", rank_correlation(gig, exact)),
-        ("correlation", correlation(gig, exact)),
-        ("same_sign", float(same.mean()) if size else float("nan")),
-    ):
-        measures.add(f"{metric}_{which}", value, **names, order="gig", n=size)
+    for metric, value in agreement(gig, exact).items():
+        measures.add(f"{metric}_{which}", value, **names, order="gig", n=len(gig))
 
 
 def _shares(measures: Measures, pair: Path, shards: int, names: dict[str, str]) -> None:
-    """Add what kept concepts, the remainder and the error node hold of sum |GIG|, the error node's |value| included."""
+    """Add the `shares` of sum |GIG|, each image's mean over its targets."""
     table = tables.read([pair / f"{shard}.parquet" for shard in range(shards)])
-    indptr, _ = tables.csr(table, "sources")
-    values = np.abs(tables.csr(table, "values")[1].astype(np.float64))
-    kept = np.add.reduceat(np.append(values, 0), indptr[:-1]) * (np.diff(indptr) > 0)
-    concepts = tables.numpy(table, "total_absolute").astype(np.float64)
-    error = np.abs(tables.numpy(table, "error").astype(np.float64))
-    whole = np.maximum(concepts + error, 1e-30)
-    for metric, part in (("concepts", kept), ("remainder", np.maximum(concepts - kept, 0)), ("error", error)):
-        measures.add(f"share_{metric}", part / whole, **names, order="gig")
+    numbers = (tables.numpy(table, name) for name in ("total_absolute", "error"))
+    found = shares(tables.csr(table, "sources")[0], tables.csr(table, "values")[1], *numbers)
+    for name, share in found.items():
+        measures.add(f"share_{name}", per_image(share, tables.numpy(table, "image_id")), **names, order="gig")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from gigraph import tables
 from gigraph.config import CLASSES
 from gigraph.extractors.extraction import unit
 from gigraph.fidelity import rank_correlation
-from gigraph.gig import attribute, class_score
+from gigraph.gig import Batch, attribute, class_score
 from gigraph.measures import Measures
 from gigraph.menagerie.alignment import average_precision, coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
@@ -102,8 +102,7 @@ def _relevance(measures, subject, vocabulary, pfvs, labels, logits, effects, sha
     images, _ = vocabulary.decompose(pfvs[rows])
     # The logit on both sides: every class's probability rises from about the same to about 1, whatever its parts do.
     segment, score = subject.segment(name, CLASSES), class_score("logit")
-    layer = subject.layers[name]
-    batch = max(1, int(96e6 / (4 * 24 * layer.height * layer.width * layer.channels)))
+    batch = Batch(subject.path_points(name))
     steps = {key: settings[key] for key in ("steps", "max_steps", "tolerance")}
     to = as_device(labels[rows, None], subject.device)
     found = attribute(segment, score, vocabulary.directions, vocabulary.start, images, to, batch=batch, **steps)

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,26 @@ from gigraph.config import CLASSES
 from gigraph.fidelity import (
     area,
     class_reading,
+    clear_targets,
     counts,
     curve,
+    differences,
+    drops_without,
+    gains,
+    gradient_times_input,
+    largest_projections,
     mu_fidelity,
+    over_active,
     over_all,
+    over_targets,
     projection_reading,
     rank_correlation,
     subsets,
 )
-from gigraph.gig import ablate, attribute, class_score, concept_score, mean_gradients
+from gigraph.gig import Batch, ablate, attribute, class_score, concept_score
 from gigraph.hashing import mix
 from gigraph.heldout import held_out
-from gigraph.measures import GRID, Measures
+from gigraph.measures import GRID, Measures, per_image
 from gigraph.reconstruction import explained, l0_ratio
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
@@ -33,7 +42,6 @@ TERMS = (1, 8)
 LAMBDAS = (0.25, 0.5, 2.0, 4.0)
 SENSITIVE = 20
 """Images on which the relevances under another lambda are compared."""
-CACHE_MB = 96
 
 
 def main(args: Namespace) -> None:
@@ -78,9 +86,7 @@ class Job:
             }
             self.logits = torch.cat([part[CLASSES] for part in sweep])
         self.images, self.codes = self.layer.decompose(self.pfvs[settings["layer"]])
-        shape = self.subject.layers[settings["layer"]]
-        budget = args.compute.memory_mb if self.device.type == "cuda" else min(args.compute.memory_mb, CACHE_MB)
-        self.batch = max(1, int(budget * 1e6 / (4 * 24 * shape.height * shape.width * shape.channels)))
+        self.room = {name: Batch(self.subject.path_points(name)) for name in wanted}
 
     def generator(self, index: int, *what: int) -> np.random.Generator:
         """Return a random stream of an image."""
@@ -89,14 +95,14 @@ class Job:
     def attribute(self, segment, score, vocabulary, images, targets):
         """Return GIG of images to their targets [N, T]."""
         steps = {key: self.settings[key] for key in ("steps", "max_steps", "tolerance")}
-        return attribute(
-            segment, score, vocabulary.directions, vocabulary.start, images, targets, batch=self.batch, **steps
-        )
+        room = self.room[vocabulary.layer]
+        return attribute(segment, score, vocabulary.directions, vocabulary.start, images, targets, batch=room, **steps)
 
-    def curve(self, segment, reading, image, order, at):
+    def curve(self, segment, reading, order, image, at):
         """Return deletion and insertion [S, M] of an image's concepts in an order."""
         where = as_device(np.ascontiguousarray(order), self.device)
-        return curve(segment, reading, self.layer.start, image, self.layer.directions, where, at, self.batch)
+        room = self.room[self.layer.layer]
+        return curve(segment, reading, self.layer.start, image, self.layer.directions, where, at, room)
 
 
 def reconstruct(job: Job) -> None:
@@ -105,19 +111,20 @@ def reconstruct(job: Job) -> None:
     shards = [job.root / "pfvs" / layer.layer / f"{shard}.parquet" for shard in range(settings["shards"])]
     table = tables.read(shards, ["image_id", "pfv"])
     held = held_out(tables.numpy(table, "image_id"), settings["seed"], settings["holdout"])
-    pfvs = tables.numpy(table, "pfv")[held if held.any() else slice(None)]
+    chosen = held if held.any() else slice(None)
+    pfvs, ids = tables.numpy(table, "pfv")[chosen], tables.numpy(table, "image_id")[chosen]
     for factor in (1.0, *(() if layer.has_encoder else LAMBDAS)):
         codes = layer.code(pfvs, factor)
         suffix = "" if factor == 1 else f"_lambda_x_{factor:g}"
-        measures.add("rel_l2" + suffix, codes.rel_l2)
-        measures.add("nonzeros" + suffix, codes.nonzeros())
-        measures.add("l0_ratio" + suffix, l0_ratio(codes.nonzeros(), layer.k))
+        measures.add("rel_l2" + suffix, per_image(codes.rel_l2, ids))
+        measures.add("nonzeros" + suffix, per_image(codes.nonzeros(), ids))
+        measures.add("l0_ratio" + suffix, per_image(l0_ratio(codes.nonzeros(), layer.k), ids))
     measures.add("concepts", layer.k)
     for terms in TERMS:
         measures.add(f"r2_{terms}_terms", explained(pfvs - layer.beta, layer.vectors, terms))
-    per_image = (len(job.images), -1)
-    measures.add("rel_l2_map", job.codes.rel_l2.reshape(per_image).mean(1))
-    measures.add("nonzeros_map", job.codes.nonzeros().reshape(per_image).mean(1))
+    maps = (len(job.images), -1)
+    measures.add("rel_l2_map", job.codes.rel_l2.reshape(maps).mean(1))
+    measures.add("nonzeros_map", job.codes.nonzeros().reshape(maps).mean(1))
     measures.add("unused_map", 1 - len(np.unique(job.codes.indices)) / layer.k)
 
 
@@ -139,13 +146,12 @@ def to_class(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:
         values, generator = relevance[i][1], job.generator(i)
         active, positive = len(values), int((values > 0).sum())
         at = counts(active, settings["points"], positive)
-        everywhere = np.arange(len(at))
-        share = at / max(1, active)
+        evenly = over_active(at, active)
         for order, places in (("gig", np.argsort(-values, kind="stable")), ("random", generator.permutation(active))):
-            both = job.curve(segment, class_reading(job.labels[i]), image, places, at)
+            both = job.curve(segment, class_reading(job.labels[i]), places, image, at)
             # In a random order the inactive concepts lie anywhere: the two axes coincide.
-            ranked = over_all(at, positive, active, k) if order == "gig" else (share, everywhere)
-            for axis, x, which in (("active", share, everywhere), ("all", *ranked)):
+            ranked = over_all(at, positive, active, k) if order == "gig" else evenly
+            for axis, x, which in (("active", *evenly), ("all", *ranked)):
                 for metric, read in zip(("deletion", "insertion"), both, strict=True):
                     for output, y in zip(("probability", "accuracy"), read.T, strict=True):
                         curves[order, metric, output, axis].append(np.interp(GRID, x, y[which]))
@@ -177,13 +183,9 @@ def _at_ends(job: Job, curves, to) -> None:
 
 def _mu_fidelity(job: Job, segment, score, image, values, to, generator) -> float:
     sets = subsets(generator, len(values), job.settings["subsets"])
-    keep = as_device(1 - sets.astype(np.float32), job.device)
-    rest = torch.einsum("sq,pq,qc->spc", keep, image.u, job.layer.directions[image.concepts])
-    variants = job.layer.start + torch.cat([image.offset(job.layer.directions)[None], rest])
-    with torch.no_grad():
-        parts = [score(segment(part), to.expand(len(part), -1)) for part in variants.split(job.batch)]
-    scores = torch.cat(parts)[:, 0].double().cpu().numpy()
-    return mu_fidelity(values, sets, scores[0] - scores[1:])
+    layer, room = job.layer, job.room[job.layer.layer]
+    drops = drops_without(segment, score, layer.directions, layer.start, image, sets, to, room)
+    return mu_fidelity(values, sets, drops)
 
 
 def sensitivity(job: Job, relevance: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -208,67 +210,64 @@ def between(job: Job, target: str) -> None:
     settings, there = job.settings, job.vocabularies[target]
     count = min(settings["interlayer_images"], len(job.images))
     images, labels = job.images[:count], np.array(job.labels)[:count]
-    to = as_device(_most_relevant(job, there, target, count, labels), job.device)
     segment, score = job.subject.segment(job.layer.layer, target), concept_score(there.directions)
+    room, path = job.room[job.layer.layer], (job.layer.directions, job.layer.start)
+    with torch.no_grad():
+        originals = [segment(job.layer.start + image.offset(job.layer.directions)[None])[0] for image in images]
+    chosen = _most_relevant(job, there, originals, labels)
+    to = as_device(np.maximum(chosen, 0), job.device)
     found = job.attribute(segment, score, job.layer, images, to)
-    offset = torch.stack([image.offset(job.layer.directions) for image in images])
-    # The gradient at the end of the path, alpha = 1.
-    gradient = mean_gradients(segment, score, job.layer.start, offset, to, np.ones(1), job.batch)
+    gradients = gradient_times_input(segment, score, *path, images, to, room)
     curves, areas = defaultdict(list), defaultdict(list)
     for i, image in enumerate(progress(images, count, f"curves to {target}")):
-        with torch.no_grad():
-            original = segment(job.layer.start + offset[i : i + 1])[0]
-        active = len(image.concepts)
-        drops = ablate(
-            segment, score, job.layer.directions, job.layer.start, image, image.concepts.tolist(), to[i], job.batch
-        )
-        at = counts(active, settings["points"])
-        x = at / max(1, active)
         scores = {
             "gig": found[i].values,
-            "gradient_x_input": image.gather(gradient[i], job.layer.directions),
-            "ablation": drops.T,
-            "random": torch.from_numpy(job.generator(i, 1).random((to.shape[1], active))),
+            "gradient_x_input": gradients[i],
+            "ablation": ablate(segment, score, *path, image, image.concepts.tolist(), to[i], room).T,
+            "random": torch.from_numpy(job.generator(i, 1).random((to.shape[1], len(image.concepts)))),
         }
-        mine = defaultdict(list)
-        for t, concept in enumerate(to[i].tolist()):
-            reading = projection_reading(there.directions[concept], there.start, original)
-            for order, values in scores.items():
-                places = np.argsort(-values[t].cpu().numpy(), kind="stable")
-                for metric, read in zip(
-                    ("deletion", "insertion"), job.curve(segment, reading, image, places, at), strict=True
-                ):
-                    for output, y in zip(("projection", "largest_projection"), read.T, strict=True):
-                        mine[order, metric, output].append(np.append(np.interp(GRID, x, y), area(x, y)))
-        # Targets of one image are no independent looks: standard errors are over images.
-        for key, rows in mine.items():
-            per_image = np.mean(rows, 0)
-            curves[key].append(per_image[:-1])
-            areas[key].append(per_image[-1])
-    differences = {}
+        there_are = chosen[i] >= 0
+        readings = [
+            projection_reading(there.directions[concept], there.start, originals[i]) for concept in chosen[i, there_are]
+        ]
+        values = {order: some.cpu().numpy()[there_are] for order, some in scores.items()}
+        at = counts(len(image.concepts), settings["points"])
+        x, which = over_active(at, len(image.concepts))
+        read = partial(job.curve, segment, image=image, at=at)
+        for (order, metric), both in over_targets(read, readings, values, x, which, GRID).items():
+            for output, line, size in zip(("projection", "largest_projection"), *both, strict=True):
+                curves[order, metric, output].append(line)
+                areas[order, metric, output].append(size)
     for (order, metric, output), many in curves.items():
         names = {"target": target, "order": order}
         job.measures.add_curves(np.array(many), **names, metric=metric, output=output, axis="active")
         job.measures.add(f"{metric}_{output}", areas[order, metric, output], **names)
-        if metric == "insertion":
-            found_here = np.array(areas[order, metric, output]) - areas[order, "deletion", output]
-            differences[order, output] = found_here
-            job.measures.add(f"difference_{output}", found_here, **names)
-    for (order, output), values in differences.items():
-        if order != "gig":
-            gain = differences["gig", output] - values
-            job.measures.add(f"gig_gain_{output}", gain, target=target, order=order)
+    difference = differences(areas)
+    for metric, rows in (("difference", difference), ("gig_gain", gains(difference))):
+        for (order, output), many in rows.items():
+            job.measures.add(f"{metric}_{output}", many, target=target, order=order)
 
 
-def _most_relevant(job: Job, there: Vocabulary, target: str, count: int, labels: np.ndarray) -> np.ndarray:
-    """Return the target layer's concepts with the largest relevance to each image's class, int64 [N, targets]."""
+def _most_relevant(job: Job, there: Vocabulary, originals: list[torch.Tensor], labels: np.ndarray) -> np.ndarray:
+    """Return the target layer's concepts of the largest relevance to each image's class, int64 [N, targets].
+
+    Those without a clear projection at F(X~) (`originals`) are passed over; -1 where too few are left.
+    """
+    target, count = there.layer, len(originals)
     images, _ = there.decompose(job.pfvs[target][:count])
     segment, score = job.subject.segment(target, CLASSES), class_score(job.settings["class_output"])
     found = job.attribute(segment, score, there, images, as_device(labels[:, None], job.device))
-    rows = np.zeros((count, there.k))
-    for i, one in enumerate(found):
-        rows[i, one.concepts.cpu().numpy()] = one.values[0].cpu().numpy()
-    return np.argsort(-rows, axis=1, kind="stable")[:, : min(job.settings["targets"], there.k)]
+    chosen, passed = np.full((count, min(job.settings["targets"], there.k)), -1), []
+    for row, one, original in zip(chosen, found, originals, strict=True):
+        relevance = np.zeros(there.k)
+        relevance[one.concepts.cpu().numpy()] = one.values[0].cpu().numpy()
+        cosines = largest_projections(original, there.start, there.directions).cpu().numpy()
+        clear, more = clear_targets(relevance, cosines, len(row))
+        row[: len(clear)] = clear
+        passed.append(more)
+    log.info("%s: %d more relevant concepts are passed over, %d images", target, sum(passed), count)
+    job.measures.add("targets_passed_over", passed, target=target)
+    return chosen
 
 
 if __name__ == "__main__":
