@@ -60,7 +60,7 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
     settings = plan.settings("attribution", source=plan.layers[0], target=CLASSES)
     subject = Subject(settings, plan.config.compute, plan.layers)
     concepts = {
-        layer: Vocabulary(plan.root, method, layer, plan.config.layer(layer).coefficients.tolerance, subject.device)
+        layer: Vocabulary(plan.root, method, layer, plan.config.layer(layer).coefficients.tolerance, subject)
         for layer in plan.layers
     }
     return [_explain(plan, method, subject, concepts, settings, path) for path in paths]

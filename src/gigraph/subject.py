@@ -59,8 +59,13 @@ class Subject:
         self.layers: dict[str, Layer] = {layer.name: layer for layer in self.traced.check_order(layers)}
         self.network = self.traced.folded(self.layers.values())
         # Its maps, and about as much again for what the operations need meanwhile.
-        room = int(compute.memory_mb * 1e6 / (2 * 4 * self.network.numbers))
+        room = int(self.memory / (2 * 4 * self.network.numbers))
         self.images_at_once = max(1, min(compute.batch_size, room))
+
+    @property
+    def memory(self) -> int:
+        """Bytes that one job may hold at once."""
+        return self.compute.memory_mb * 10**6
 
     def example(self) -> Tensor:
         """Return a batch of one grey image, for checks."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gigraph import tables
 from gigraph.coding import ENCODER, Coder, path_start, read_encoder
 from gigraph.gig import Decomposition
-from gigraph.lasso import MEMORY, Codes
-from gigraph.subject import as_device
+from gigraph.lasso import Codes
+from gigraph.subject import Subject, as_device
 
 
 class Vocabulary:
@@ -25,10 +24,8 @@ class Vocabulary:
         Which concepts.
     tolerance : float
         Largest relative duality gap of the lasso.
-    device : torch.device
-        Where tensors go.
-    memory : int
-        Bytes that the lasso may hold at once.
+    subject : Subject
+        Its device is where tensors go, its memory budget is the lasso's.
 
     Attributes
     ----------
@@ -40,15 +37,17 @@ class Vocabulary:
         X~ without any concept: beta, or an autoencoder's own centre.
     """
 
-    def __init__(self, root: str | Path, method: str, layer: str, tolerance: float, device: Any, memory: int = MEMORY):
+    def __init__(self, root: str | Path, method: str, layer: str, tolerance: float, subject: Subject):
         path = Path(root) / method / "concepts" / f"{layer}.parquet"
-        self.layer, self.device = layer, device
+        self.layer, self.device = layer, subject.device
         self.vectors = tables.numpy(tables.read(path, ["vector"]), "vector")
         (self.calibration,) = tables.read(Path(root) / method / "calibration" / f"{layer}.parquet").to_pylist()
-        self._coder = Coder(self.vectors, self.calibration, tolerance, read_encoder(path), memory)
+        self._coder = Coder(self.vectors, self.calibration, tolerance, read_encoder(path), subject.memory)
         centre = Path(root) / "centres" / f"{layer}.parquet"
         self.beta = tables.beta(centre)
-        self.directions, self.start = as_device(self.vectors, device), as_device(path_start(centre, path), device)
+        self.directions, self.start = (
+            as_device(array, self.device) for array in (self.vectors, path_start(centre, path))
+        )
 
     @property
     def k(self) -> int:

@@ -19,9 +19,8 @@ def main(args: Namespace) -> None:
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
     beta = tables.beta(args.centre)
     (calibration,) = tables.read(args.calibration).to_pylist()
-    memory = args.compute.memory_mb * 10**6
-    coder = Coder(vectors, calibration, settings["tolerance"], read_encoder(args.concepts), memory)
     subject = Subject(settings, args.compute, [name])
+    coder = Coder(vectors, calibration, settings["tolerance"], read_encoder(args.concepts), subject.memory)
     layer = subject.layers[name]
     positions = layer.height * layer.width
     indptr, indices, values, rel_l2, gap = [np.zeros(1, np.int64)], [], [], [], []

@@ -23,7 +23,7 @@ def main(args: Namespace) -> None:
     subject = Subject(settings, args.compute, settings["layers"])
 
     def vocabulary(layer: str) -> Vocabulary:
-        return Vocabulary(root, settings["method"], layer, settings["tolerances"][layer], subject.device)
+        return Vocabulary(root, settings["method"], layer, settings["tolerances"][layer], subject)
 
     edges = pl.read_parquet(folder / "graph" / "edges.parquet").filter((pl.col("scope") >= 0) & (pl.col("source") >= 0))
     selection = tables.read(args.selection).to_pylist()

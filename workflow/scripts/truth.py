@@ -50,7 +50,7 @@ def main(args: Namespace) -> None:
     if settings["first"]:
         _model_facts(measures, logits, labels)
     for name, layer in subject.layers.items():
-        vocabulary = Vocabulary(root, settings["method"], name, settings["tolerances"][name], subject.device)
+        vocabulary = Vocabulary(root, settings["method"], name, settings["tolerances"][name], subject)
         pfvs = sweep[name]
         covered = coverage(owners, [OWNERS.index(part) for part in ALL_PARTS], (layer.height, layer.width))
         _layer(measures, subject, vocabulary, pfvs, covered, labels, logits, effects, settings)

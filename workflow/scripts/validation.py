@@ -67,7 +67,7 @@ class Job:
         self.subject = Subject(settings, args.compute, wanted)
         self.device = self.subject.device
         self.vocabularies = {
-            name: Vocabulary(self.root, settings["method"], name, settings["tolerances"][name], self.device)
+            name: Vocabulary(self.root, settings["method"], name, settings["tolerances"][name], self.subject)
             for name in wanted
         }
         self.layer = self.vocabularies[settings["layer"]]
