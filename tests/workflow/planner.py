@@ -17,7 +17,7 @@ from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings
 
 
 @contextlib.contextmanager
-def executed(folder, config, executor):
+def executed(folder, config, executor, **dag):
     """Yield the workflow after an execution by `executor`."""
     logging.disable(logging.CRITICAL)
     with (
@@ -31,7 +31,7 @@ def executed(folder, config, executor):
             snakefile=Path(__file__).resolve().with_name("Snakefile"),
             workdir=Path(folder),
         )
-        workflow.dag(dag_settings=DAGSettings()).execute_workflow(executor=executor)
+        workflow.dag(dag_settings=DAGSettings(**dag)).execute_workflow(executor=executor)
         yield workflow._workflow
 
 
@@ -69,8 +69,8 @@ def write(folder: str, config: str) -> None:
 
 
 def touch(folder: str, config: str) -> None:
-    """Have Snakemake take what lies there for its own work."""
-    with executed(folder, config, "touch"):
+    """Have Snakemake take what lies there for its own work, all of it, and record the params that it compares."""
+    with executed(folder, config, "touch", forceall=True):
         pass
 
 
