@@ -30,7 +30,7 @@ except UserError as error:
     stop(error)
 
 METHODS = PLAN.config.methods
-EVALUATED = PLAN.config.evaluation.methods
+EVALUATED = PLAN.config.evaluated
 LAYERS = PLAN.layers
 SHARDS = PLAN.shards
 # Rules that only name files: no job, no lineage.

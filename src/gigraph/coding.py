@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.extractors.extraction import Encoder
+from gigraph.encoder import Encoder
 from gigraph.lasso import MEMORY, Codes, Solver, lambda_max
 from gigraph.reconstruction import relative_l2
 
@@ -65,39 +63,3 @@ class Coder:
             gap=np.full(len(x), np.nan, np.float32),
             rel_l2=relative_l2(x, self.encoder.offset + u @ self.vectors).astype(np.float32),
         )
-
-
-def encoder_path(concepts: str | Path) -> Path:
-    """Return where the encoder lies that belongs to a table of concepts."""
-    return Path(concepts).with_suffix(".encoder.parquet")
-
-
-def read_encoder(concepts: str | Path) -> Encoder | None:
-    """Return the encoder that belongs to a table of concepts, or None where the lasso gives the coefficients."""
-    table = tables.read(encoder_path(concepts))
-    if not len(table):
-        return None
-    weights = tables.numpy(table, "weights")
-    return Encoder(weights[:-1], tables.numpy(table, "bias")[:-1], weights[-1])
-
-
-def write_encoder(concepts: str | Path, encoder: Encoder | None, channels: int, lineage: str) -> None:
-    """Write the encoder that belongs to a table of concepts, its offset last; a table without rows for None."""
-    own = encoder or Encoder(np.empty((0, channels)), np.empty(0), np.zeros(channels))
-    rows = len(own.weights) + (encoder is not None)
-    columns = {
-        "concept": [*range(len(own.weights)), None][:rows],
-        "bias": np.append(own.bias, 0)[:rows].astype(np.float32),
-        "weights": np.concatenate([own.weights, own.offset[None]])[:rows].astype(np.float32),
-    }
-    tables.write(encoder_path(concepts), "encoder", columns, lineage, vectors="weights")
-
-
-def path_start(centre: str | Path, concepts: str | Path, baseline: str = "beta") -> np.ndarray:
-    """Return what X~ is without any concept [C]: the layer's centre, moved by the offset of an encoder [Eq. 9].
-
-    With the baseline "zero", Eq. 3 to the letter, it is zero.
-    """
-    encoder = read_encoder(concepts)
-    start = tables.beta(centre) + (0 if encoder is None else encoder.offset)
-    return start if baseline != "zero" else np.zeros_like(start)

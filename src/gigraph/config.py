@@ -378,6 +378,11 @@ class Config(Section):
         return self
 
     @property
+    def evaluated(self) -> list[str]:
+        """The methods that the evaluation compares, with the graph's own."""
+        return list(dict.fromkeys([*self.evaluation.methods, *self.methods]))
+
+    @property
     def names(self) -> list[str]:
         """The layers' names, from input to output."""
         return [entry.name for entry in self.layers]

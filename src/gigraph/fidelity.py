@@ -4,7 +4,7 @@ Notation
 --------
 ``V``      [K, C]   concept vectors, one per row
 ``Q``               active concepts of an image, in the order in which they are deleted or inserted
-``start``  [C]      the centre beta
+``start``  [C]      the centre beta, for an autoencoder its own
 ``X~``     [P, C]   start + U V, the image's reconstruction                                            [Eq. 9]
 
 C-Deletion starts at X~ and deletes concepts, the most relevant first; C-Insertion starts at the centre and inserts

@@ -4,7 +4,7 @@ Notation (one image)
 --------------------
 ``U``      [P, Q]   coefficients of the image's Q active concepts at the layer's P positions
 ``V``      [K, C]   concept vectors of the source layer, one per row
-``beta``   [C]      centre of the source layer; X~ = beta + U V                                        [Eq. 9]
+``beta``   [C]      centre of the source layer, for an autoencoder its own; X~ = beta + U V             [Eq. 9]
 ``F_ab``            the network from layer a to layer b, or on to the output
 ``vbar_t`` [C_b]    unit concept vector of the target layer
 

@@ -356,7 +356,7 @@ class Plan:
                 return {
                     **network,
                     "method": of["method"],
-                    "first": of["method"] == c.evaluation.methods[0],
+                    "first": of["method"] == c.evaluated[0],
                     "layers": self.layers,
                     "tolerances": self._tolerances(self.layers),
                     "scenes": c.evaluation.scenes,
@@ -368,7 +368,7 @@ class Plan:
                 return {
                     "layers": self.layers,
                     "pairs": self.pairs,
-                    "methods": c.evaluation.methods,
+                    "methods": c.evaluated,
                     "graphs": c.methods,
                     "drawn": self.drawn,
                 }
@@ -514,7 +514,7 @@ class Plan:
             case "evaluation_figures":
                 return [run("evaluation_tables")]
             case "evaluation_tables":
-                methods, graphs = self.config.evaluation.methods, self.config.methods
+                methods, graphs = self.config.evaluated, self.config.methods
                 jobs = [(stage, name) for stage in ("validation", "stability") for name in methods]
                 per_layer = [run(stage, method=name, layer=layer) for stage, name in jobs for layer in self.layers]
                 true = [run("truth", method=name) for name in methods] if self.drawn else []

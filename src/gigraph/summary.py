@@ -10,6 +10,8 @@ import polars as pl
 
 from gigraph.config import CLASSES
 
+TOPICS = ("reconstruction", "sensitivity", "classes", "interlayer", "stability", "edges")
+"""Tables of numbers that every evaluation has; on the drawn world there is ``truth``, too."""
 RECONSTRUCTION = {
     "rel_l2": "Relative l2 error of held-out PFVs (Table 1; lower is better)",
     "l0_ratio": "l0 ratio, the share of zero coefficients (Table 1)",
@@ -67,8 +69,9 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     layers, methods = settings["layers"], settings["methods"]
     parts = [
         "# Evaluation",
-        "Mean ± standard error over images. Reconstruction, curves and the drawn truth are of images on which no "
-        "concept and no lambda was found; edges are the graph's, and stability is that of the concepts' own images.",
+        "Mean ± standard error over images. Reconstruction, curves and the drawn truth are of held-out images, on "
+        "which no concept and no lambda was found (of all, with `evaluation.holdout: 0`); edges are the graph's, and "
+        "stability is that of the concepts' own images.",
     ]
     parts += ["## Reconstruction"]
     for metric, title in RECONSTRUCTION.items():

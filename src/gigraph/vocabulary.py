@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from gigraph import tables
-from gigraph.coding import ENCODER, Coder, path_start, read_encoder
+from gigraph.coding import ENCODER, Coder
+from gigraph.encoder import path_start, read_encoder
 from gigraph.gig import Decomposition
 from gigraph.lasso import Codes
 from gigraph.subject import Subject, as_device

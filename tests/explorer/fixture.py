@@ -133,7 +133,7 @@ def write_results(
         attributions=_attributions(t, folder, rng, layers, ids, truth, predicted),
         coefficients=_coefficients(t, folder, rng, layers, ids),
         trees={layer: folder / f"trees/{layer}.parquet" for layer in layers},
-        evaluation=folder / "evaluation",
+        evaluation={path.stem: path for path in sorted((folder / "evaluation").glob("*.parquet"))},
         stability=folder / "stability.parquet",
         picture=lambda path: painter(*(int(part) for part in path.removesuffix(".png").split("/"))),
         images_per_class=3,

@@ -359,6 +359,7 @@ def test_back_and_forward(reader: Reader):
     ("hash", "lands", "says"),
     [
         ("#/nonsense/x", "#/overview", "no view"),
+        ("#/constructor", "#/overview", "no view"),
         ("#/class/leoparrd", "#/class/leopard", "nearest name"),
         ("#/class/q", "#/overview", "no class"),
         ("#/class/leopard?sel=layer3.1:99999", "#/class/leopard", "no concept"),

@@ -168,3 +168,8 @@ def test_the_default_config_spells_out_the_typed_defaults():
     typed = Config(layers=default()["layers"]).model_dump()
     assert {key for key in spelt if spelt[key] != typed[key]} <= {"explorer"}
     assert {key for key in spelt["explorer"] if spelt["explorer"][key] != typed["explorer"][key]} <= DEMO_ONLY
+
+
+def test_the_methods_of_the_graph_are_evaluated_too():
+    config = load(default(methods=["polished"], evaluation={"methods": ["bisecting", "random"]}))
+    assert config.evaluated == ["bisecting", "random", "polished"]

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from gigraph.encoder import Encoder
 from gigraph.errors import UserError
 from gigraph.extractors import MODULES, extract
 from gigraph.extractors.autoencoder import FIRST_NORM, train
 from gigraph.extractors.autoencoder import schedule as factors
-from gigraph.extractors.extraction import Encoder, nearest, unit
+from gigraph.extractors.extraction import nearest, unit
 from gigraph.extractors.plugged import extract as plug
 from gigraph.lasso import lasso
 from gigraph.stability import best_match

@@ -6,8 +6,8 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.attributions import Decompositions
-from gigraph.coding import path_start
 from gigraph.config import CLASSES
+from gigraph.encoder import path_start
 from gigraph.gig import Batch, ablate, class_score, concept_score
 from gigraph.graph import mean_and_error
 from gigraph.runtime import log, progress, run

@@ -7,8 +7,8 @@ import torch
 
 from gigraph import tables
 from gigraph.attributions import Decompositions, rows
-from gigraph.coding import path_start
 from gigraph.config import CLASSES
+from gigraph.encoder import path_start
 from gigraph.gig import Batch, attribute, class_score, concept_score
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device, check_finite

@@ -5,7 +5,8 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph import tables
-from gigraph.coding import ENCODER, Coder, read_encoder
+from gigraph.coding import ENCODER, Coder
+from gigraph.encoder import read_encoder
 from gigraph.hashing import mix
 from gigraph.heldout import held_out
 from gigraph.lasso import calibrate

@@ -5,7 +5,8 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph import tables
-from gigraph.coding import Coder, read_encoder
+from gigraph.coding import Coder
+from gigraph.encoder import read_encoder
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.bisecting import capped_concepts
-from gigraph.coding import write_encoder
 from gigraph.config import check_concepts
+from gigraph.encoder import write_encoder
 from gigraph.errors import UserError
 from gigraph.extractors import extract
 from gigraph.hashing import mix
@@ -53,7 +53,7 @@ def main(args: Namespace) -> None:
     tables.write(args.concepts, "concepts", {**columns, "vector": found.vectors}, args.lineage, vectors="vector")
     nullable = {name: _nullable(splits[name]) for name in ("parent", "concept")}
     tables.write(args.tree, "tree", {**splits, **nullable}, args.lineage)
-    write_encoder(args.concepts, found.encoder, x.shape[1], args.lineage)
+    write_encoder(args.encoder, found.encoder, x.shape[1], args.lineage)
     log.info("%d concepts of %d PFVs", len(found.vectors), len(x))
 
 

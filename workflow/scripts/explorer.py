@@ -9,6 +9,7 @@ from gigraph import tables
 from gigraph.explorer import Inputs, build
 from gigraph.provenance import receipts
 from gigraph.runtime import run
+from gigraph.summary import TOPICS
 
 
 def main(args: Namespace) -> None:
@@ -18,8 +19,8 @@ def main(args: Namespace) -> None:
 def inputs_of(args: Namespace) -> Inputs:
     """Return what the site is built from; an evaluation that lies there is shown if it is this configuration's."""
     settings, root = args.settings, Path(args.root)
-    method, evaluated = settings["method"], tables.lineage_of(root / "evaluation" / "stability.parquet")
-    evaluation = root / "evaluation" if evaluated == args.evaluated else None
+    method = settings["method"]
+    evaluation = evaluation_of(root, settings, args.evaluated)
     graph, layers = root / method / "graph", settings["layers"]
     alignment = root / method / "evaluation" / "alignment.parquet"
     shards = range(settings["shards"])
@@ -62,6 +63,17 @@ def inputs_of(args: Namespace) -> Inputs:
         explained=root / method / "explained",
         shortcut=_shortcut() if settings["drawn"] else None,
     )
+
+
+def evaluation_of(root: Path, settings: dict, lineage: str) -> dict[str, Path]:
+    """Return the gathered tables of this configuration's evaluation by topic; none if one is missing or of another."""
+    folder = root / "evaluation"
+    found = {topic: folder / f"{topic}.parquet" for topic in (*TOPICS, "curves", *["truth"] * settings["drawn"])}
+    needed = [*found.values(), root / settings["method"] / "evaluation" / "stability.parquet"]
+    if any(tables.lineage_of(path) != lineage for path in needed):
+        return {}
+    effects = folder / "effects.parquet"
+    return found | ({"effects": effects} if settings["drawn"] and tables.lineage_of(effects) else {})
 
 
 def _opener(settings):

@@ -25,8 +25,6 @@ STEPS = 40
 """Points drawn per curve."""
 ROWS = 500
 """Rows of a table that is shown as it is."""
-PRIVATE = ("heldout",)
-"""Tables of the evaluation that are no evidence: which images it looked at."""
 
 Part = dict[str, Any]
 
@@ -48,7 +46,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         and a ``kind``: ``lines`` (``series``, ``panels`` [title, [[series, [[x, value, se], ...]], ...]]), ``points``
         (``panels`` alike) or ``table`` (``head``, ``rows``; a cell [value, se] is a number with its standard error).
     """
-    topics = _topics(inputs.evaluation)
+    topics = {topic: pl.DataFrame(pl.from_arrow(tables.read(path))) for topic, path in inputs.evaluation.items()}
     curves, effects = (topics.pop(topic, pl.DataFrame()) for topic in ("curves", "effects"))
     of = {
         topic: topics.pop(topic, pl.DataFrame())
@@ -98,16 +96,10 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         ("Further tables", "", [_frame(name, frame) for name, frame in topics.items()]),
     ]  # fmt: skip
     found = [{"title": title, "note": note, "parts": parts} for title, note, parts in chapters if parts]
-    if inputs.evaluation is None:
+    if not inputs.evaluation:
         empty = "This run was not evaluated yet. Run `uv run snakemake evaluation`; its curves and tables come here."
         found.insert(0, {"title": "The evaluation", "note": "", "parts": [], "empty": empty})
     return found
-
-
-def _topics(folder: Path | None) -> dict[str, pl.DataFrame]:
-    """Return the evaluation's tables by name."""
-    paths = sorted(folder.glob("*.parquet")) if folder else []
-    return {p.stem: pl.DataFrame(pl.from_arrow(tables.read(p))) for p in paths if p.stem not in PRIVATE}
 
 
 def _pick(frame: pl.DataFrame, **wanted: Sequence[str]) -> pl.DataFrame:

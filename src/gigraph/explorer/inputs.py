@@ -50,8 +50,8 @@ class Inputs:
         are no graphs of single images.
     trees : mapping of str to Path
         Layer to its split tree; a missing one leaves the layer without hierarchy.
-    evaluation : Path, optional
-        Folder of the gathered evaluation (`gigraph.summary`); every table in it is shown.
+    evaluation : mapping of str to Path
+        Topic to its table of the gathered evaluation (`gigraph.summary`); all are shown.
     stability : Path, optional
         Table of how well each concept was found again.
     picture : callable, optional
@@ -89,7 +89,7 @@ class Inputs:
     attributions: Mapping[tuple[str, str], Sequence[Path]] = field(default_factory=dict)
     coefficients: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     trees: Mapping[str, Path] = field(default_factory=dict)
-    evaluation: Path | None = None
+    evaluation: Mapping[str, Path] = field(default_factory=dict)
     stability: Path | None = None
     picture: Callable[[str], Any] | None = None
     images_per_class: int = 20

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.extractors.extraction import Encoder, Extraction, flat
+from gigraph.encoder import Encoder
+from gigraph.extractors.extraction import Extraction, flat
 
 DECAY, WARM_UP = 0.2, 0.05
 FIRST_NORM = 0.1

@@ -1,4 +1,4 @@
-"""What an extractor returns, and how it codes PFVs where it does not leave that to the lasso."""
+"""What an extractor returns."""
 
 from __future__ import annotations
 
@@ -7,30 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gigraph.bisecting import SplitTree, cohesion
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """How a sparse autoencoder codes a PFV z, centred at beta: u = ReLU(W z + b), and X~ = beta + offset + U V.
-
-    Attributes
-    ----------
-    weights : float32 array [m, C]
-        W.
-    bias : float32 array [m]
-        b.
-    offset : float32 array [C]
-        The decoder's bias: what no concept explains, and what is there before the first one is inserted. With beta it
-        is this extractor's centre (Eq. 9).
-    """
-
-    weights: np.ndarray
-    bias: np.ndarray
-    offset: np.ndarray
-
-    def dense(self, x: np.ndarray) -> np.ndarray:
-        """Return U [N, m] float32 of PFVs [N, C], centred at beta."""
-        return np.maximum(x @ self.weights.T + self.bias, 0).astype(np.float32)
+from gigraph.encoder import Encoder
 
 
 @dataclass(frozen=True)
