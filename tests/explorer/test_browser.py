@@ -527,7 +527,7 @@ def test_the_evidence_draws_tables_it_has_never_seen(reader: Reader, inputs: Inp
     reader.open("#/evidence")
     section = reader.page.locator("section", has_text="Do they carry the decision?")
     assert section.locator("figure").count() == 2 * len(LAYERS) == section.locator(".curve").count()
-    errors = tables.read(inputs.evaluation / "reconstruction.parquet").to_pylist()
+    errors = tables.read(inputs.evaluation["reconstruction"]).to_pylist()
     rows = reader.page.locator("section", has_text="reconstruct a layer?").locator("table").first.locator("tbody tr")
     for method, row in zip(("bisecting", "random"), rows.all(), strict=True):
         shown = [float(text.split(" ")[0]) for text in row.locator("td").all_inner_texts()]
@@ -541,7 +541,7 @@ def test_the_evidence_draws_tables_it_has_never_seen(reader: Reader, inputs: Inp
 
 
 def test_without_evaluation_the_evidence_says_so(browser, inputs: Inputs, tmp_path: Path):
-    build(dataclasses.replace(inputs, evaluation=None, picture=None, attributions={}), tmp_path / "site")
+    build(dataclasses.replace(inputs, evaluation={}, picture=None, attributions={}), tmp_path / "site")
     reader = Reader(browser, tmp_path / "site").open("#/evidence")
     assert "snakemake evaluation" in reader.text(".state")
     assert reader.page.locator("nav", has_text="Image").count() == 0
