@@ -39,16 +39,6 @@ rule exemplars:
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
-def evaluated(wildcards, input):
-    """Return the lineage of this configuration's evaluation.
-
-    The explorer shows an evaluation that is there, and does not wait for one: it is no input, and a change of it is no
-    reason to run (hence `input`, as in `settings`). The target `evaluation` ends with `evidence`, which builds the same
-    site again.
-    """
-    return PLAN.lineage("evaluation_tables")
-
-
 rule explorer:
     input:
         due("explorer"),
