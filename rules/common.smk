@@ -71,6 +71,16 @@ def settings(stage):
     return lambda wildcards, input: PLAN.settings_json(stage, **wildcards)
 
 
+def evaluated(wildcards, input):
+    """Return the lineage of this configuration's evaluation.
+
+    The explorer shows an evaluation that is there, and does not wait for one: it is no input, and a change of it is no
+    reason to run (hence `input`, as in `settings`). The target `evaluation` ends with `evidence`, which builds the same
+    site again.
+    """
+    return PLAN.lineage("evaluation_tables")
+
+
 def lineage(stage):
     """Return a params function: the hash of the stage's settings, code and inputs; a change of it reruns the job."""
     return lambda wildcards: PLAN.lineage(stage, **wildcards)
@@ -206,13 +216,3 @@ onerror:
         "gigraph: the run is not complete; nothing of it is lost: mend what is named above and run the same command again",
         file=sys.stderr,
     )
-
-
-def evaluated(wildcards, input):
-    """Return the lineage of this configuration's evaluation.
-
-    The explorer shows an evaluation that is there, and does not wait for one: it is no input, and a change of it is no
-    reason to run (hence `input`, as in `settings`). The target `evaluation` ends with `evidence`, which builds the same
-    site again.
-    """
-    return PLAN.lineage("evaluation_tables")
