@@ -42,6 +42,7 @@ def test_the_target_is_planned_apart_from_the_default(tmp_path):
     assert "truth" not in found
 
 
+@pytest.mark.slow
 def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path):
     """The target ends with the site built again; either target then leaves the other's results as they are."""
     small = {"layers": ["layer3.1"], "images": {"shards": 1}, "evaluation": {"methods": ["bisecting"]}}

@@ -129,6 +129,7 @@ def test_one_layers_setting_reruns_that_layer_and_its_pairs(done):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_shards_and_batches(done, tmp_path):
     shutil.copytree(done / "images", tmp_path / "images")
     path = configure(tmp_path, images={"shards": 1}, compute={"batch_size": 5, "memory_mb": 40})
