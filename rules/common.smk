@@ -99,7 +99,14 @@ def lineages(stage, wildcards):
 
 @cache
 def is_current(stage, **wildcards):
-    """Whether all outputs of a job are there, whole, and made from what is planned."""
+    """Whether all outputs of a job are there, whole, and made from what is planned.
+
+    An explorer that shows an evaluation of another configuration is not.
+    """
+    if stage == "explorer":
+        shown = provenance.shown_evaluation(PLAN.root / "explorer")
+        if shown and shown != PLAN.lineage("evaluation_tables"):
+            return False
     (log,) = expand(getattr(rules, stage).log, **wildcards)
     return provenance.current(
         lineages(stage, wildcards), Path(log).with_suffix(".json")

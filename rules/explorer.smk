@@ -107,10 +107,12 @@ rule evidence:
     params:
         settings=settings("evidence"),
         lineage=lineage("evidence"),
+        site=lineage("explorer"),
         evaluated=evaluated,
         root=lambda wildcards: str(PLAN.root),
     message:
         "Show the evaluation in the explorer"
     shell:
         "python $GIGRAPH_SCRIPTS/evidence.py --root {params.root} --index {input.index} --evidence {output}"
-        " --evaluated {params.evaluated} --settings {params.settings:q} --lineage {params.lineage} --log {log}"
+        " --site {params.site} --evaluated {params.evaluated} --settings {params.settings:q}"
+        " --lineage {params.lineage} --log {log}"

@@ -345,9 +345,9 @@ def attribute(
         return mean_slopes(reduced, score, vectors, start, images[row], targets[row, some], nodes, points, weights)
 
     def gradients(points: int, rows: Tensor, columns: Tensor, nodes: np.ndarray, weights: np.ndarray) -> Tensor:
-        """Return D of the first few rows and their columns [n, T, P, C]."""
+        """Return D of the first few rows and their open columns [n, T, P, C]."""
         few = max(1, points // len(nodes))
-        to = targets[rows[:few]].gather(1, columns[:few])
+        to = targets[rows[:few]].gather(1, columns[:few, : wanted[rows[0]]])
         return mean_gradients(reduced, score, start, offset[rows[:few]], to, nodes, points, weights)
 
     at_concepts, at_baseline = room.run(scores)
@@ -370,9 +370,9 @@ def attribute(
             values[row][refined] += share * (new - values[row][refined])
             used[row, refined] = steps
         rows = ((wanted > 0) & ~forward).nonzero()[:, 0]
-        # Open targets of each row first; rows with fewer fill up with closed ones.
-        width = int(wanted[rows].max()) if len(rows) else 0
-        columns = open_pairs[rows].int().argsort(dim=1, descending=True, stable=True)[:, :width]
+        # Rows with the most open targets first; in each row the open ones first, and closed ones fill the batch up.
+        rows = rows[wanted[rows].argsort(descending=True, stable=True)]
+        columns = open_pairs[rows].int().argsort(dim=1, descending=True, stable=True)
         done = 0
         while done < len(rows):
             for mean in room.run(gradients, rows[done:], columns[done:], nodes, weights):

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -202,6 +203,15 @@ def _complete(folder: Path) -> bool:
     import pyarrow.parquet as pq
 
     return pq.read_metadata(factors).num_rows == sum(1 for _ in folder.glob("*/*.png"))
+
+
+def shown_evaluation(site: Path) -> str:
+    """Return the lineage of the evaluation that an explorer shows; nothing if it shows none."""
+    try:
+        found = re.search(r'"evaluation":"(\w+)"', (site / "data" / "meta.js").read_text(errors="replace"))
+    except OSError:
+        return ""
+    return found[1] if found else ""
 
 
 def write_plan(path: Path, lineages: Mapping[str, str]) -> None:

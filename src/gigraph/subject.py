@@ -20,6 +20,7 @@ from gigraph.network import Layer, Network
 from gigraph.runtime import torch_device
 
 CACHE_MB = 96
+"""Of path points at once on a CPU."""
 
 
 class Subject:

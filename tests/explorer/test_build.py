@@ -17,6 +17,7 @@ from gigraph.config import CLASSES
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.chunks import numbers, script_json
+from gigraph.provenance import shown_evaluation
 
 
 def chunk(site: Path, name: str):
@@ -158,6 +159,11 @@ def test_same_input_same_bytes(inputs: Inputs, site: Path, tmp_path: Path):
         for root in (site, tmp_path / "again")
     ]
     assert digests[0] == digests[1]
+
+
+def test_the_site_says_which_evaluation_it_shows(inputs: Inputs, site: Path, tmp_path: Path):
+    build(dataclasses.replace(inputs, evaluation={}), tmp_path / "none")
+    assert [shown_evaluation(folder) for folder in (site, tmp_path / "none", tmp_path)] == ["abc", "", ""]
 
 
 def test_a_failed_build_leaves_the_old_site(inputs: Inputs, tmp_path: Path):

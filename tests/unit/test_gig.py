@@ -216,6 +216,22 @@ def test_no_point_of_the_path_is_computed_twice(world):
     assert sum(points) == N + 1 + sum(int(one.steps[0]) for one in found)
 
 
+def test_no_target_is_refined_for_the_sake_of_another_image(world, monkeypatch):
+    """One backward pass for each point and each target that needs it, where the batch holds one image at a time."""
+    passes = []
+
+    def counted(segment, score, start, offset, targets, nodes, *more):
+        passes.append(targets.numel() * len(nodes))
+        return mean_gradients(segment, score, start, offset, targets, nodes, *more)
+
+    monkeypatch.setattr(gig, "mean_gradients", counted)
+    found = run(world, world["segment"], concept_score(world["targets"]), torch.arange(K_B).repeat(N, 1), steps=2,
+                max_steps=54, tolerance=1e-2, batch=1)  # fmt: skip
+    steps = torch.stack([one.steps for one in found])
+    assert len((steps == 54).sum(1).unique()) > 1  # the images differ in what they need
+    assert sum(passes) == steps.sum()
+
+
 def test_the_midpoint_rule_is_exact_for_straight_lines():
     nodes, weights = midpoint(6)
     assert np.isclose(weights.sum(), 1) and (nodes > 0).all() and (nodes < 1).all()

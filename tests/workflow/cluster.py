@@ -11,10 +11,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from gigraph.orphans import die_with_parent
+
 ETC = Path("/etc/slurm")
 """Where the daemons look: a job's step loses any other choice."""
 
+PORT = 16817
+OURS = "# of gigraph's tests"
+"""The first line of what they leave there when they are killed."""
+
 SLURM = """\
+{ours}
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
@@ -27,7 +34,7 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldLogFile={folder}/ctld.log
 SlurmdLogFile={folder}/d.log
-SlurmctldPort=16817
+SlurmctldPort={port}
 SlurmdPort=16818
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -70,18 +77,25 @@ def cluster(folder: Path) -> Iterator[None]:
         (folder / name).mkdir(parents=True)
     ETC.mkdir(exist_ok=True)
     files = {name: ETC / name for name in ("slurm.conf", "gres.conf")}
-    if any(file.exists() for file in files.values()):
-        raise RuntimeError(f"{ETC} belongs to a cluster; this test would break it")
+    foreign = [str(file) for file in files.values() if file.exists() and not file.read_text().startswith(OURS)]
+    if foreign:
+        raise RuntimeError(f"{', '.join(foreign)}: a cluster's; this test would break it")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", PORT)) == 0:
+            raise RuntimeError("another run of this test has its cluster up; wait for its end")
     gpus = [folder / f"gpu{index}" for index in range(2)]
     for gpu in gpus:
         os.mknod(gpu, 0o20666, os.makedev(1, 3))
     daemons = []
     try:
-        files["slurm.conf"].write_text(SLURM.format(host=host, folder=folder, cpus=os.cpu_count(), memory=memory))
-        files["gres.conf"].write_text("".join(f"NodeName={host} Name=gpu File={gpu}\n" for gpu in gpus))
+        files["slurm.conf"].write_text(
+            SLURM.format(ours=OURS, host=host, port=PORT, folder=folder, cpus=os.cpu_count(), memory=memory)
+        )
+        devices = "".join(f"NodeName={host} Name=gpu File={gpu}\n" for gpu in gpus)
+        files["gres.conf"].write_text(f"{OURS}\n{devices}")
         for command in (["slurmctld", "-D"], ["slurmd", "-D", "-N", host]):
             with (folder / f"{command[0]}.out").open("w") as out:
-                daemons.append(subprocess.Popen(command, stdout=out, stderr=out))
+                daemons.append(subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=die_with_parent))
         _wait_until_idle(folder, daemons)
         yield
     finally:

@@ -11,9 +11,9 @@ from gigraph.runtime import run
 
 def main(args: Namespace) -> None:
     site = Path(args.index).parent
-    build(inputs_of(args), site)
+    build(inputs_of(args, args.site), site)
     shutil.copyfile(site / "data" / "evidence.js", args.evidence)
 
 
 if __name__ == "__main__":
-    run(main, "root", "index", "evaluated", "evidence")
+    run(main, "root", "index", "evaluated", "site", "evidence")

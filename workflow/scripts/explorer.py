@@ -13,10 +13,10 @@ from gigraph.summary import TOPICS
 
 
 def main(args: Namespace) -> None:
-    build(inputs_of(args), Path(args.index).parent)
+    build(inputs_of(args, args.lineage), Path(args.index).parent)
 
 
-def inputs_of(args: Namespace) -> Inputs:
+def inputs_of(args: Namespace, lineage: str) -> Inputs:
     """Return what the site is built from; an evaluation that lies there is shown if it is this configuration's."""
     settings, root = args.settings, Path(args.root)
     method = settings["method"]
@@ -43,7 +43,7 @@ def inputs_of(args: Namespace) -> Inputs:
         shared=settings["shared"],
         nearest=settings["nearest"],
         tile=settings["tile"],
-        lineage=args.lineage,
+        lineage=lineage,
         notes=_notes(root, method),
         selection=root / "selection.parquet",
         attributions={

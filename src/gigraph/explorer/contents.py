@@ -333,6 +333,7 @@ def meta_chunk(
         "title": inputs.title,
         "method": inputs.method,
         "lineage": inputs.lineage,
+        "evaluation": next(filter(None, map(tables.lineage_of, inputs.evaluation.values())), ""),
         "graph": (tables.lineage_of(inputs.edges) or "")[:16],
         "pictured": int(bool(pictured)),
         "truth": _verdict(graph, inputs, face),
