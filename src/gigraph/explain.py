@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,18 +56,17 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
             decode(path, plan.config.images.max_pixels)
         except Unreadable as error:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
-    settings = plan.settings("attribution", source=plan.layers[0], target=CLASSES)
-    subject = Subject(settings, plan.config.compute, plan.layers)
+    network = plan.settings("attribution", source=plan.layers[0], target=CLASSES)
+    subject = Subject(network, plan.config.compute, plan.layers)
     concepts = {
         layer: Vocabulary(plan.root, method, layer, plan.config.layer(layer).coefficients.tolerance, subject)
         for layer in plan.layers
     }
-    return [_explain(plan, method, subject, concepts, settings, path) for path in paths]
+    return [_explain(plan, method, subject, concepts, path) for path in paths]
 
 
-def _explain(
-    plan: Plan, method: str, subject: Subject, concepts: dict[str, Vocabulary], settings: dict[str, Any], path: Path
-) -> Path:
+def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Vocabulary], path: Path) -> Path:
+    settings = plan.config.attribution.model_dump()
     image = text_key(str(path.resolve())) >> 1
     folder = plan.root / method / "explained" / str(image)
     ((_, x),) = subject.images("", [image], [str(path)])

@@ -16,7 +16,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,18 @@ def code_digest(script: Path) -> str:
     queue = [script]
     while queue:
         path = queue.pop()
-        if path in seen:
-            continue
-        tree = ast.parse(path.read_text())
-        seen[path] = ast.dump(_without_docstrings(tree))
-        queue.extend(_imports(tree, path))
-    return digest(sorted((path.name, text) for path, text in seen.items()))
+        if path not in seen:
+            seen[path], names = _syntax(path.read_text())
+            queue.extend(_own_modules(names))
+    return digest(sorted((path.name, syntax) for path, syntax in seen.items()))
+
+
+@cache
+def _syntax(text: str) -> tuple[str, frozenset[str]]:
+    """Return the hash of a module's syntax tree and the names that it imports; scripts share most of their modules."""
+    tree = ast.parse(text)
+    names = _names(tree)
+    return digest(ast.dump(_without_docstrings(tree))), frozenset(names)
 
 
 def imported_beside(file: Path) -> list[Path]:
@@ -127,17 +133,15 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def _imports(tree: ast.Module, path: Path) -> list[Path]:
-    """Return the files of the gigraph modules that a module imports, wherever in it."""
+def _own_modules(names: Iterable[str]) -> list[Path]:
+    """Return the files of the gigraph modules among imported names, but `PLUMBING`."""
     files = []
-    for name in sorted(_names(tree)):
-        if name == "gigraph" or name.startswith("gigraph."):
-            parts = name.split(".")[1:]
-            if parts and parts[0] in PLUMBING:
-                continue
+    for name in names:
+        package, *parts = name.split(".")
+        if package == "gigraph" and not (parts and parts[0] in PLUMBING):
             stem = PACKAGE.joinpath(*parts)
             files += [file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()]
-    return [file for file in files if file != path]
+    return files
 
 
 # ---- whether what lies there is what is planned --------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Plan several configurations with Snakemake's own dry run, each in a fork of one process that has it imported.
+"""Plan several configurations with Snakemake's own dry run, each in a fork of one process that has all imported.
 
 Prints one line: a JSON list that holds, for each configuration, the jobs that would run. With ``--finish`` it writes
 what the jobs of the (one) configuration would, in name and lineage, and has Snakemake record them as done.
@@ -10,10 +10,19 @@ import logging
 import multiprocessing
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
+import pandas  # noqa: F401  Snakemake imports it late, as the Snakefile does with these
 from snakemake.api import SnakemakeApi
+from snakemake.executors.touch import Executor
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
+
+import gigraph.cluster
+import gigraph.plan
+import gigraph.progress
+import gigraph.resources
+import gigraph.tables  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -70,15 +79,17 @@ def write(folder: str, config: str) -> None:
 
 def touch(folder: str, config: str) -> None:
     """Have Snakemake take what lies there for its own work, all of it, and record the params that it compares."""
+    Executor.SLEEPING_TIME = 0
     with executed(folder, config, "touch", forceall=True):
         pass
 
 
 if __name__ == "__main__":
     arguments = [argument for argument in sys.argv[1:] if argument != "--finish"]
-    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+    folder, *configs = arguments
+    with multiprocessing.get_context("fork").Pool(os.cpu_count(), maxtasksperchild=1) as pool:
         if "--finish" in sys.argv:
-            pool.apply(write, arguments)
-            pool.apply(touch, arguments)
+            pool.apply(write, (folder, *configs))
+            pool.apply(touch, (folder, *configs))
         else:
-            print(json.dumps([pool.apply(planned, (arguments[0], config)) for config in arguments[1:]]))
+            print(json.dumps(pool.map(partial(planned, folder), configs, chunksize=1)))

@@ -7,19 +7,15 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from gigraph import __version__, tables
-from workflow.toy import configure, draw, jobs, snakemake
+from workflow.toy import configure, jobs, snakemake
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    draw(folder)
-    (folder / "images" / "bee" / "broken.jpg").write_text("no picture")
-    run = snakemake(folder, "--configfile", str(configure(folder)))
-    assert run.returncode == 0, run.stderr[-4000:]
-    return folder
+@pytest.fixture
+def done(toy_run):
+    return toy_run
 
 
 def read(folder, path):
@@ -110,7 +106,8 @@ def test_a_second_run_has_nothing_to_do(done):
 
 
 def planned(folder, name, **changes):
-    run = snakemake(folder, "--configfile", str(configure(folder, name, **changes)), "-n")
+    changed = {**yaml.safe_load((folder / "config.yaml").read_text()), **changes}
+    run = snakemake(folder, "--configfile", str(configure(folder, name, **changed)), "-n")
     assert run.returncode == 0, run.stderr[-3000:]
     return jobs(run.stdout + run.stderr)
 
