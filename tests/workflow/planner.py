@@ -13,11 +13,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import pandas  # noqa: F401  Snakemake imports it late, as the Snakefile does with these
 from snakemake.api import SnakemakeApi
 from snakemake.executors.touch import Executor
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
 
+# The Snakefile would import these, in each fork anew.
 import gigraph.cluster
 import gigraph.plan
 import gigraph.progress
