@@ -39,7 +39,7 @@ def main(args: Namespace) -> None:
         present = positives(coverage(owners, [OWNERS.index(part) for part in PARTS], (layer.height, layer.width)))
         for vectors, directions in _directions(root, settings, name, layer.channels).items():
             unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-30)
-            response = pfvs @ unit.T.astype(np.float32)
+            response = (pfvs.reshape(-1, layer.channels) @ unit.T.astype(np.float32)).reshape(*pfvs.shape[:2], -1)
             best = part_alignment(response[:half], present[:half], response[half:], present[half:])
             for m, part in enumerate(PARTS):
                 detectors = best.detectors(m, DETECTS)

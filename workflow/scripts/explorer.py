@@ -79,9 +79,12 @@ def evaluation_of(root: Path, settings: dict, lineage: str) -> dict[str, Path]:
 def _opener(settings):
     """Return a function that opens an image as the network sees it."""
     from gigraph.images import Preprocessing, decode
-    from gigraph.models import preset_of
 
-    preset = preset_of(settings["model_settings"]["source"], settings["model_settings"]["weights"])
+    source, preset = settings["model_settings"]["source"], None
+    if source.partition(":")[0] in ("torchvision", "timm"):  # no other has one that crops, and torch takes long to load
+        from gigraph.models import preset_of
+
+        preset = preset_of(source, settings["model_settings"]["weights"])
     preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
     return lambda path: preprocessing.display(decode(Path(settings["images"]) / path, sys.maxsize))
 

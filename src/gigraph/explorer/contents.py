@@ -110,15 +110,14 @@ def _measures(edges: pl.DataFrame) -> list[list[Any]]:
 
 def _into(edges: pl.DataFrame) -> dict[int, list[Any]]:
     """Summarise all edges into each target of one layer pair."""
-    found: dict[int, list[Any]] = {}
-    columns = edges.select("target", "source", "total"), numbers(edges["mean"]), numbers(edges["se"])
-    for (target, source, total), mean, se in zip(columns[0].iter_rows(), *columns[1:], strict=True):
-        entry = found.setdefault(target, [0, float(f"{total:.7g}"), 0, 0, 0, 0])
-        if source >= 0:
-            entry[0] += 1
-        else:
-            at = 2 if source == tables.ERROR_NODE else 4
-            entry[at : at + 2] = [mean, se]
+    targets = edges.group_by("target", maintain_order=True).agg((pl.col("source") >= 0).sum(), pl.first("total"))
+    found = {target: [count, float(f"{total:.7g}"), 0, 0, 0, 0] for target, count, total in targets.iter_rows()}
+    nodes = edges.filter(pl.col("source") < 0)
+    for target, source, mean, se in zip(
+        nodes["target"], nodes["source"], numbers(nodes["mean"]), numbers(nodes["se"]), strict=True
+    ):
+        at = 2 if source == tables.ERROR_NODE else 4
+        found[target][at : at + 2] = [mean, se]
     return found
 
 

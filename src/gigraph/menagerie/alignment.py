@@ -94,19 +94,15 @@ def average_precision(responses: np.ndarray, masks: np.ndarray) -> np.ndarray:
     masks : array of bool [n, M]
         Where each part is. A part that is nowhere scores NaN.
     """
-    count = len(responses)
     where = [np.flatnonzero(masks[:, m]) for m in range(masks.shape[1])]
     table = np.full((responses.shape[1], masks.shape[1]), np.nan)
-    within = np.empty(count, np.int64)  # how many rows reach the row's own threshold
-    for k in range(responses.shape[1]):
-        order = np.argsort(-responses[:, k], kind="stable")
-        ranked = responses[order, k]
-        ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]) + 1, count)  # one for each distinct value
-        within[order] = np.repeat(ends, np.diff(ends, prepend=0))
+    for k, response in enumerate(responses.T):
+        ranked = np.sort(response)
         for m, rows in enumerate(where):
             if len(rows):
-                # Every positive row adds the precision at its own threshold.
-                reached = np.sort(within[rows])
+                # Every positive row adds the precision at its own threshold, which `reached` rows reach.
+                own = np.sort(response[rows])[::-1]
+                reached = len(ranked) - np.searchsorted(ranked, own, side="left")
                 table[k, m] = (np.searchsorted(reached, reached, side="right") / reached).mean()
     return table
 
