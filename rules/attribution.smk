@@ -16,6 +16,8 @@ rule attribution:
         results("logs/{method}/attribution/{source}--{target}/{shard}.log"),
     benchmark:
         results("benchmarks/{method}/attribution/{source}--{target}/{shard}.tsv")
+    # Most of the other jobs wait for these.
+    priority: 1
     conda:
         "../envs/gigraph.yaml"
     resources:

@@ -41,6 +41,8 @@ rule concepts:
         results("logs/{method}/concepts/{layer}.log"),
     benchmark:
         results("benchmarks/{method}/concepts/{layer}.tsv")
+    # Most of the other jobs wait for these.
+    priority: 1
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -69,6 +71,8 @@ rule calibration:
         results("logs/{method}/calibration/{layer}.log"),
     benchmark:
         results("benchmarks/{method}/calibration/{layer}.tsv")
+    # Most of the other jobs wait for these.
+    priority: 1
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -98,6 +102,8 @@ rule coefficients:
         results("logs/{method}/coefficients/{layer}/{shard}.log"),
     benchmark:
         results("benchmarks/{method}/coefficients/{layer}/{shard}.tsv")
+    # Most of the other jobs wait for these.
+    priority: 1
     conda:
         "../envs/gigraph.yaml"
     resources:
