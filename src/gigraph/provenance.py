@@ -34,19 +34,9 @@ PACKAGES = (
 
 
 def digest(*parts: Any) -> str:
-    """Return a 16-digit hash of JSON-serialisable parts; equal numbers (100 and 100.0) hash equally."""
-    text = json.dumps(_plain(parts), sort_keys=True, separators=(",", ":"))
+    """Return a 16-digit hash of JSON-serialisable parts."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 @cache

@@ -11,7 +11,9 @@ import shutil
 
 import pytest
 
+from gigraph.config import load, read
 from gigraph.hashing import image_id
+from gigraph.plan import Plan
 from workflow.shadow import Shadow
 from workflow.toy import ROOT
 
@@ -116,6 +118,37 @@ def test_settings(shadow):
     for (name, (_, expected)), found in zip(SETTINGS.items(), planned, strict=False):
         assert show(found) == show(expected), name
     assert planned[-1] == set(), "the config reverted"
+
+
+WILDCARDS = {
+    "sample": ["shard"], "manifest": ["shard"], "centre": ["layer"], "fidelity": ["method"], "graph": ["method"],
+    "figures": ["method"], "coefficients": ["method", "layer", "shard"], "ablation": ["method", "source", "target"],
+    "attribution": ["method", "source", "target", "shard"],
+} | {stage: ["method", "layer"] for stage in ("concepts", "calibration", "kept", "exemplars")}  # fmt: skip
+
+
+def test_a_lineage_changes_with_what_its_job_rests_on(shadow, monkeypatch):
+    """The lineages alone tell the same jobs, whatever Snakemake thinks: tables may be copied without their times."""
+    monkeypatch.chdir(shadow.folder)
+    shutil.copy(shadow.site / "src/gigraph/menagerie/checkpoint.safetensors", "other.safetensors")
+    every = {"network", "manifest 0", "manifest 1", "selection"} | sampled() | whole_sample()
+
+    def lineages(config):
+        plan = Plan(load(read([config])), shadow.site / "workflow/scripts")
+        found = {}
+        for job in every:
+            stage, *values = job.split()
+            if set(values) & set(LAYERS) <= set(plan.layers):
+                wildcards = dict(zip(WILDCARDS.get(stage, []), values, strict=True))
+                each = [{"layer": layer} for layer in plan.layers] if stage == "sample" else [{}]
+                found[job] = {plan.lineage(stage, **wildcards, **one) for one in each}
+        return found
+
+    before = lineages(shadow.config)
+    for index, (name, (changes, expected)) in enumerate(SETTINGS.items()):
+        after = lineages(shadow.write(f"lineage{index}", **changes))
+        differ = {job for job in after if not after[job] <= before[job]}
+        assert show(differ) == show(expected & set(after)), name
 
 
 def test_a_default_reruns_only_layers_without_an_override(tmp_path):
