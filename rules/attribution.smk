@@ -16,8 +16,7 @@ rule attribution:
         results("logs/{method}/attribution/{source}--{target}/{shard}.log"),
     benchmark:
         results("benchmarks/{method}/attribution/{source}--{target}/{shard}.tsv")
-    # Most of the other jobs wait for these.
-    priority: 1
+    priority: FIRST
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -47,6 +46,7 @@ rule kept:
         results("logs/{method}/kept/{layer}.log"),
     benchmark:
         results("benchmarks/{method}/kept/{layer}.tsv")
+    priority: FIRST
     conda:
         "../envs/gigraph.yaml"
     resources:

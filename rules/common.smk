@@ -33,6 +33,8 @@ METHODS = PLAN.config.methods
 EVALUATED = PLAN.config.evaluated
 LAYERS = PLAN.layers
 SHARDS = PLAN.shards
+# Priority of the jobs that most others wait for.
+FIRST = 1
 # Rules that only name files: no job, no lineage.
 TARGETS = {"all", "evaluation"}
 FIGURES = ["fidelity", "completeness", "ablation"]
@@ -72,13 +74,16 @@ def settings(stage):
 
 
 def evaluated(wildcards, input):
-    """Return the lineage of this configuration's evaluation.
+    """Return the lineage of this configuration's evaluation, and of the drawn world's effects beside it.
 
     The explorer shows an evaluation that is there, and does not wait for one: it is no input, and a change of it is no
     reason to run (hence `input`, as in `settings`). The target `evaluation` ends with `evidence`, which builds the same
     site again.
     """
-    return PLAN.lineage("evaluation_tables")
+    return [
+        PLAN.lineage(stage)
+        for stage in ("evaluation_tables", *["effects"] * PLAN.drawn)
+    ]
 
 
 def lineage(stage):
@@ -101,11 +106,13 @@ def lineages(stage, wildcards):
 def is_current(stage, **wildcards):
     """Whether all outputs of a job are there, whole, and made from what is planned.
 
-    An explorer that shows an evaluation of another configuration is not.
+    The explorer is not if it shows an evaluation of another configuration, and the evidence not if it shows none.
     """
-    if stage == "explorer":
+    if stage in ("explorer", "evidence"):
         shown = provenance.shown_evaluation(PLAN.root / "explorer")
-        if shown and shown != PLAN.lineage("evaluation_tables"):
+        if shown != PLAN.lineage("evaluation_tables") and (
+            shown or stage == "evidence"
+        ):
             return False
     (log,) = expand(getattr(rules, stage).log, **wildcards)
     return provenance.current(

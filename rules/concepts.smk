@@ -14,6 +14,7 @@ rule centre:
         results("logs/centre/{layer}.log"),
     benchmark:
         results("benchmarks/centre/{layer}.tsv")
+    priority: FIRST
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -41,8 +42,7 @@ rule concepts:
         results("logs/{method}/concepts/{layer}.log"),
     benchmark:
         results("benchmarks/{method}/concepts/{layer}.tsv")
-    # Most of the other jobs wait for these.
-    priority: 1
+    priority: FIRST
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -71,8 +71,7 @@ rule calibration:
         results("logs/{method}/calibration/{layer}.log"),
     benchmark:
         results("benchmarks/{method}/calibration/{layer}.tsv")
-    # Most of the other jobs wait for these.
-    priority: 1
+    priority: FIRST
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -102,8 +101,7 @@ rule coefficients:
         results("logs/{method}/coefficients/{layer}/{shard}.log"),
     benchmark:
         results("benchmarks/{method}/coefficients/{layer}/{shard}.tsv")
-    # Most of the other jobs wait for these.
-    priority: 1
+    priority: FIRST
     conda:
         "../envs/gigraph.yaml"
     resources:

@@ -95,6 +95,11 @@ class Subject:
         -------
         dict of str to array
             Layer name -> PFVs [N, P, C], and ``classes`` -> logits [N, classes].
+
+        Raises
+        ------
+        UserError
+            If an activation is not finite.
         """
         from PIL import Image
 
@@ -105,6 +110,7 @@ class Subject:
             with torch.inference_mode():
                 values = self.network.activations(torch.stack(some).to(self.device), layers)
             for name, value in values.items():
+                check_finite(value, name, [])
                 found.setdefault(name, []).append(value if name == CLASSES else self.layers[name].to_pfvs(value))
         return {name: torch.cat(parts).cpu().numpy() for name, parts in found.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
@@ -16,7 +17,6 @@ from gigraph.orphans import die_with_parent
 ETC = Path("/etc/slurm")
 """Where the daemons look: a job's step loses any other choice."""
 
-PORT = 16817
 OURS = "# of gigraph's tests"
 """The first line of what they leave there when they are killed."""
 
@@ -34,7 +34,7 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldLogFile={folder}/ctld.log
 SlurmdLogFile={folder}/d.log
-SlurmctldPort={port}
+SlurmctldPort=16817
 SlurmdPort=16818
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -80,16 +80,18 @@ def cluster(folder: Path) -> Iterator[None]:
     foreign = [str(file) for file in files.values() if file.exists() and not file.read_text().startswith(OURS)]
     if foreign:
         raise RuntimeError(f"{', '.join(foreign)}: a cluster's; this test would break it")
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", PORT)) == 0:
-            raise RuntimeError("another run of this test has its cluster up; wait for its end")
+    lock = (ETC / "gigraph-tests.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RuntimeError("another run of this test has its cluster up; wait for its end") from None
     gpus = [folder / f"gpu{index}" for index in range(2)]
     for gpu in gpus:
         os.mknod(gpu, 0o20666, os.makedev(1, 3))
     daemons = []
     try:
         files["slurm.conf"].write_text(
-            SLURM.format(ours=OURS, host=host, port=PORT, folder=folder, cpus=os.cpu_count(), memory=memory)
+            SLURM.format(ours=OURS, host=host, folder=folder, cpus=os.cpu_count(), memory=memory)
         )
         devices = "".join(f"NodeName={host} Name=gpu File={gpu}\n" for gpu in gpus)
         files["gres.conf"].write_text(f"{OURS}\n{devices}")
@@ -110,6 +112,7 @@ def cluster(folder: Path) -> Iterator[None]:
                 daemon.kill()
         for file in files.values():
             file.unlink(missing_ok=True)
+        lock.close()
 
 
 def _wait_until_idle(folder: Path, daemons: list[subprocess.Popen], seconds: float = 60) -> None:

@@ -69,6 +69,10 @@ def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path)
     ):
         run = shadow.run("-n", target, config=config)
         assert run.returncode == 0 and set(jobs(run.stdout + run.stderr)) - {target} == expected, (target, config)
+    # Built without it in between: its page has the same bytes, so that Snakemake sees no change.
+    write_chunk(shadow.folder / "results/explorer/data", "meta", {"evaluation": ""})
+    run = shadow.run("-n", "evaluation")
+    assert set(jobs(run.stdout + run.stderr)) - {"evaluation"} == {"evidence"}
 
 
 def test_settings_of_one_extractor_touch_no_other():
@@ -78,6 +82,9 @@ def test_settings_of_one_extractor_touch_no_other():
     for method in ("bisecting", "sae"):
         same = [plan.lineage("validation", method=method, layer="layer3.1") for plan in (one, other)]
         assert (same[0] == same[1]) == (method == "bisecting")
+    # Another way to set lambda leaves an extractor the default number of non-zeros, which is the same number.
+    plain, absolute = (Plan(load({**raw, **more}), scripts) for more in ({}, {"coefficients": {"penalty": "absolute"}}))
+    assert len({plan.lineage("concepts", method="sae", layer="layer3.1") for plan in (plain, absolute)}) == 1
     looked = Plan(load({**raw, "evaluation": {"points": 9}}), scripts)
     assert looked.lineage("graph", method="bisecting") == one.lineage("graph", method="bisecting")
     assert looked.lineage("validation", method="sae", layer="layer3.1") != one.lineage(

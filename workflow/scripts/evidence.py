@@ -16,4 +16,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "root", "index", "evaluated", "site", "evidence")
+    run(main, "root", "index", "evaluated+", "site", "evidence")

@@ -65,15 +65,15 @@ def inputs_of(args: Namespace, lineage: str) -> Inputs:
     )
 
 
-def evaluation_of(root: Path, settings: dict, lineage: str) -> dict[str, Path]:
+def evaluation_of(root: Path, settings: dict, lineages: list[str]) -> dict[str, Path]:
     """Return the gathered tables of this configuration's evaluation by topic; none if one is missing or of another."""
     folder = root / "evaluation"
     found = {topic: folder / f"{topic}.parquet" for topic in (*TOPICS, "curves", *["truth"] * settings["drawn"])}
     needed = [*found.values(), root / settings["method"] / "evaluation" / "stability.parquet"]
-    if any(tables.lineage_of(path) != lineage for path in needed):
+    if any(tables.lineage_of(path) != lineages[0] for path in needed):
         return {}
     effects = folder / "effects.parquet"
-    return found | ({"effects": effects} if settings["drawn"] and tables.lineage_of(effects) else {})
+    return found | ({"effects": effects} if tables.lineage_of(effects) in lineages[1:] else {})
 
 
 def _opener(settings):
@@ -114,4 +114,4 @@ def _notes(root: Path, method: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    run(main, "root", "index", "evaluated")
+    run(main, "root", "index", "evaluated+")
