@@ -110,9 +110,8 @@ def is_current(stage, **wildcards):
     """
     if stage in ("explorer", "evidence"):
         shown = provenance.shown_evaluation(PLAN.root / "explorer")
-        if shown != PLAN.lineage("evaluation_tables") and (
-            shown or stage == "evidence"
-        ):
+        own = PLAN.lineage("evaluation_tables")
+        if shown != own and (shown or stage == "evidence"):
             return False
     (log,) = expand(getattr(rules, stage).log, **wildcards)
     return provenance.current(
