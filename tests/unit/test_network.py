@@ -12,11 +12,12 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from gigraph import models as loading
 from gigraph.centre import batchnorm_shift
+from gigraph.config import Compute
 from gigraph.errors import UserError
 from gigraph.models import load_model, preset_of
 from gigraph.network import CLASSES, Layer, Network
+from gigraph.subject import Subject
 from reference.centre import net_shift
 
 ROOT = Path(__file__).parents[2]
@@ -615,9 +616,6 @@ def test_a_real_checkpoint_in_a_users_module(tmp_path):
 
 
 def test_the_menagerie():
-    pytest.importorskip("gigraph.menagerie.model")
-    if not loading.importlib.import_module("gigraph.menagerie.model").CHECKPOINT.exists():
-        pytest.skip("no shipped checkpoint yet")
     network = Network(load_model("menagerie"), (3, 96, 96))
     layers = network.check_order(["layer1.0", "layer2.1", "layer3.1", "layer4.0"])
     assert [layer.channels for layer in layers] == [32, 64, 128, 256]
@@ -629,3 +627,21 @@ def test_random_weights_are_the_same_in_every_job():
     one, two = (load_model("torchvision:resnet18").state_dict() for _ in range(2))
     torch.testing.assert_close(one, two, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_picture_whose_activations_are_not_finite_is_named(monkeypatch):
+    preprocessing = {"mean": [0, 0, 0], "std": [1, 1, 1]}
+    model = {"source": "menagerie", "weights": None, "arguments": {}}
+    settings = {"model": model, "preprocessing": preprocessing, "image_size": (96, 96)}
+    subject = Subject(settings, Compute(device="cpu"), ["layer4.0"])
+    pictures = np.zeros((3, 96, 96, 3), np.uint8)
+    assert subject.sweep_arrays(pictures)["layer4.0"].shape == (3, 36, 256)
+    real = subject.network.activations
+
+    def overflow(x, layers):
+        found = real(x, layers)
+        found["layer4.0"][2, 0, 0, 0] = torch.nan
+        return found
+
+    monkeypatch.setattr(subject.network, "activations", overflow)
+    refused(lambda: subject.sweep_arrays(pictures), "layer4.0", "image 2")
