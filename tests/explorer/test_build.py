@@ -240,3 +240,21 @@ def test_the_shortcut_is_found_if_any_concept_that_detects_it_leads(inputs: Inpu
     truth = chunk(tmp_path / "site", "meta")["truth"]
     assert truth["found"] is leads
     assert [row[1] for row in truth["rows"]] == ([first] if leads else [idle])
+
+
+def test_an_edge_far_out_is_counted_and_squeezes_no_dots(inputs: Inputs, site: Path, tmp_path: Path):
+    rows = tables.read(inputs.edges).to_pylist()
+    last = next(row for row in rows if row["shown"] and row["target_layer"] == CLASSES and np.isfinite(row["ablation"]))
+    last["mean"] *= 1e6
+    edges = tmp_path / "edges.parquet"
+    tables.write(edges, "edges", {key: [row[key] for row in rows] for key in rows[0]}, "abc")
+    build(dataclasses.replace(inputs, edges=edges), tmp_path / "site")
+    before, after = (
+        next(part["panels"] for chapter in chunk(root, "evidence") for part in chapter["parts"]
+             if part["title"] == "GIG beside exact ablation")
+        for root in (site, tmp_path / "site")
+    )  # fmt: skip
+    changed = [(one, two) for one, two in zip(before, after, strict=True) if one[0] != two[0]]
+    ((one, two),) = changed
+    assert two[0] == f"{one[0]} (1 further out)"
+    assert max(abs(x) for _, dots in two[1] for x, _ in dots) < 1e3

@@ -21,6 +21,8 @@ from gigraph.summary import BETWEEN, RECONSTRUCTION, STABILITY, TO_CLASSES, TRUT
 
 POINTS = 400
 """Edges drawn per panel."""
+FAR = 3
+"""Dots further out than so many times the 95th percentile are counted, not drawn."""
 STEPS = 40
 """Points drawn per curve."""
 ROWS = 500
@@ -248,9 +250,11 @@ def _ablation(graph: Graph) -> list[Part]:
         r = float(np.corrcoef(gig, ablation)[0, 1]) if varied else None
         title = f"{source} → {target}"
         rows.append([title, len(part), *shares([agree]), None if r is None else round(r, 4)])
-        step = max(1, len(part) // POINTS)
-        dots = [list(pair) for pair in zip(_round(gig[::step]), _round(ablation[::step]), strict=True)]
-        panels.append([title, [[0, dots]]])
+        # A single outlier would squeeze all others into one spot.
+        near = np.all([np.abs(v) <= (FAR * np.quantile(np.abs(v), 0.95) or np.inf) for v in (gig, ablation)], axis=0)
+        step = max(1, int(near.sum()) // POINTS)
+        dots = [list(pair) for pair in zip(_round(gig[near][::step]), _round(ablation[near][::step]), strict=True)]
+        panels.append([title if near.all() else f"{title} ({int((~near).sum())} further out)", [[0, dots]]])
     if not rows:
         return []
     file, title = "METHOD/graph/edges.parquet", "GIG beside exact ablation"
