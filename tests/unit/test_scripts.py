@@ -94,9 +94,12 @@ def test_the_explorer_shows_a_whole_evaluation_of_this_configuration_or_none(tmp
     put("bisecting/evaluation/stability.parquet", "stability")
     put("evaluation/effects.parquet", "effects", "of the model")
     put("evaluation/truth.parquet", "measures", "mine" if drawn else "another's")
-    found = explorer.evaluation_of(tmp_path, settings, "mine")
+    mine = ["mine", *["of the model"] * drawn]
+    found = explorer.evaluation_of(tmp_path, settings, mine)
     assert set(found) == {*explorer.TOPICS, "curves", *(["truth", "effects"] if drawn else [])}
-    assert explorer.evaluation_of(tmp_path, settings, "another's") == {}
+    assert explorer.evaluation_of(tmp_path, settings, ["another's", "of the model"]) == {}
+    put("evaluation/effects.parquet", "effects", "of another model")
+    assert "effects" not in explorer.evaluation_of(tmp_path, settings, mine)
     path = tmp_path / "evaluation/curves.parquet"
     path.write_bytes(path.read_bytes()[:-20])
-    assert explorer.evaluation_of(tmp_path, settings, "mine") == {}
+    assert explorer.evaluation_of(tmp_path, settings, mine) == {}
