@@ -26,6 +26,7 @@ rule all:
         results("images.parquet"),
         results("rejected.parquet"),
         results("layers.parquet"),
+        results("kernels.parquet"),
         [
             path
             for layer in LAYERS

@@ -33,8 +33,9 @@ METHODS = PLAN.config.methods
 EVALUATED = PLAN.config.evaluated
 LAYERS = PLAN.layers
 SHARDS = PLAN.shards
-# Priority of the jobs that most others wait for.
-FIRST = 1
+# Priorities of the jobs that most others wait for, and that all others wait for. Snakemake starts the jobs with the
+# largest sum.
+FIRST, START = 1, 3
 # Rules that only name files: no job, no lineage.
 TARGETS = {"all", "evaluation"}
 FIGURES = ["fidelity", "completeness", "ablation"]

@@ -3,6 +3,31 @@
 PFVS = sharded("pfvs/{layer}/{shard}.parquet")
 
 
+# No job's input: it runs while the images are drawn and sampled, and nothing waits for it.
+rule kernels:
+    input:
+        due("kernels"),
+    output:
+        results("kernels.parquet"),
+    log:
+        results("logs/kernels.log"),
+    benchmark:
+        results("benchmarks/kernels.tsv")
+    priority: FIRST
+    conda:
+        "../envs/gigraph.yaml"
+    resources:
+        **claims("kernels"),
+    params:
+        settings=settings("kernels"),
+        lineage=lineage("kernels"),
+    message:
+        "Compile the kernels of the clustering and the lasso"
+    shell:
+        "python $GIGRAPH_SCRIPTS/kernels.py --kernels {output} --settings {params.settings:q}"
+        " --lineage {params.lineage} --log {log}"
+
+
 rule centre:
     input:
         due("centre"),

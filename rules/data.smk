@@ -10,6 +10,7 @@ rule draw:
         results("logs/draw.log"),
     benchmark:
         results("benchmarks/draw.tsv")
+    priority: 2 * START  # in place of two others
     conda:
         "../envs/gigraph.yaml"
     threads: 2
@@ -34,6 +35,7 @@ rule train:
         results("logs/train.log"),
     benchmark:
         results("benchmarks/train.tsv")
+    priority: START
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -59,6 +61,7 @@ rule network:
         results("logs/network.log"),
     benchmark:
         results("benchmarks/network.tsv")
+    priority: START
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -84,6 +87,7 @@ rule manifest:
         results("logs/manifest/{shard}.log"),
     benchmark:
         results("benchmarks/manifest/{shard}.tsv")
+    priority: START
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -116,6 +120,7 @@ rule selection:
         results("logs/selection.log"),
     benchmark:
         results("benchmarks/selection.tsv")
+    priority: FIRST
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -145,6 +150,7 @@ rule sample:
         results("logs/sample/{shard}.log"),
     benchmark:
         results("benchmarks/sample/{shard}.tsv")
+    priority: FIRST
     conda:
         "../envs/gigraph.yaml"
     resources:

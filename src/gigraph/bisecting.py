@@ -508,7 +508,9 @@ def _bisect_compiled(
 
     On several threads the largest few leaves are split at once, until the K - 1 largest nodes are split.
     """
-    unit, lengths = _unit_rows_compiled(np.ascontiguousarray(x, dtype=np.float32))
+    given = np.ascontiguousarray(x, dtype=np.float32).view()
+    given.flags.writeable = False  # one type, whatever the caller's: kernels are compiled by type
+    unit, lengths = _unit_rows_compiled(given)
     rows = np.flatnonzero(lengths > 0)
     if len(rows) < len(x):
         unit = unit[rows]

@@ -13,6 +13,8 @@ REFINED = 2.7
 """Path points over `steps`, as the menagerie's graph needed them (half of its pairs 1, a third 3, the rest 9 times)."""
 TRIALS = 6
 """Solutions that a calibration of lambda takes."""
+COMPILING = 13.0
+"""Seconds that compiling the kernels took, the first time; later they are loaded."""
 TILE = 4000
 """Bytes of a small picture."""
 
@@ -138,6 +140,7 @@ def stages(run: Run, rate: Throughput) -> list[Stage]:
 
     if run.image_bytes:
         add("draw", 1, run.images * rate.draw, 0, run.images * run.image_bytes)
+    add("kernels", 1, COMPILING, 0, 0)
     add("manifest", run.shards, run.images * rate.decode, 0, 60 * run.images)
     add(
         "sample",

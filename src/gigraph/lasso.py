@@ -387,6 +387,13 @@ def _parts(rows: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
+def _read_only(a: np.ndarray) -> np.ndarray:
+    """Return a view of this type, whatever the caller's may be: a kernel is compiled for each type anew."""
+    view = a.view()
+    view.flags.writeable = False
+    return view
+
+
 def _longest(v: np.ndarray) -> float:
     return float(np.sqrt(np.einsum("kc,kc->k", v, v, dtype=np.float64).max(initial=0.0)))
 
@@ -431,9 +438,9 @@ class _Compiled:
     """Working sets sample by sample, compiled; batches are spread over threads."""
 
     def __init__(self, v: np.ndarray, memory: int) -> None:
-        self.v, self.memory = v, memory
+        self.v, self.memory = _read_only(v), memory
         self.longest = _longest(v)
-        self.gram = np.zeros((0, 0), dtype=np.float32)
+        self.gram = _read_only(np.zeros((0, 0), dtype=np.float32))
         self.expected = 0
 
     def expect(self, samples: int) -> None:
@@ -441,7 +448,7 @@ class _Compiled:
         self.expected += samples
         fits = len(self.v) ** 2 * 4 <= min(GRAM_BYTES, self.memory // 2)
         if fits and not self.gram.size and self.expected * WORTH >= len(self.v):
-            self.gram = self.v @ self.v.T
+            self.gram = _read_only(self.v @ self.v.T)
 
     @property
     def batch(self) -> int:
@@ -462,7 +469,7 @@ class _Compiled:
         while len(active):
             c = np.matmul(r.astype(np.float32), self.v.T, out=correlations[: len(active)])
             state = (work, u, size, tried, active, gap, rel_l2)
-            done = _advance(x, self.v, self.gram, c, r, lam, *state, tol, self.longest, max_rounds)
+            done = _advance(_read_only(x), self.v, self.gram, c, r, lam, *state, tol, self.longest, max_rounds)
             active, r = active[~done], r[~done]
         used = max(1, int(size.max(initial=0)))
         return _compressed(work[:, :used], np.where(np.arange(used) < size[:, None], u[:, :used], 0), gap, rel_l2)

@@ -243,7 +243,7 @@ class Plan:
                     **sampling,
                     "source": images["source"],
                 }
-            case "images":
+            case "images" | "kernels":
                 return {}
             case "centre":
                 assert layer
@@ -437,7 +437,7 @@ class Plan:
         run = self.lineage
         method = of.get("method")
         match stage:
-            case "draw" | "train":
+            case "draw" | "train" | "kernels":
                 return []
             case "network":
                 return [*self._model, self.class_folders]

@@ -46,6 +46,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "rejected": pa.schema([("path", pa.string()), ("reason", pa.string())]),
+    # how long compiling took, or loading what was compiled before
+    "kernels": pa.schema([("kernel", pa.string()), ("seconds", pa.float32())]),
     # the images that are attributed
     "selection": pa.schema([*_IMAGE, ("path", pa.string()), ("label", pa.int32()), ("shard", pa.int32())]),
     "predictions": pa.schema(

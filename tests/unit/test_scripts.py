@@ -1,6 +1,7 @@
-"""What the evaluation's scripts hold at once."""
+"""What scripts hold at once, show and compile."""
 
 import importlib.util
+import itertools
 import weakref
 from argparse import Namespace
 from pathlib import Path
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 
-from gigraph import tables
+from gigraph import bisecting, lasso, tables
 from gigraph.config import Compute
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -103,3 +104,29 @@ def test_the_explorer_shows_a_whole_evaluation_of_this_configuration_or_none(tmp
     path = tmp_path / "evaluation/curves.parquet"
     path.write_bytes(path.read_bytes()[:-20])
     assert explorer.evaluation_of(tmp_path, settings, mine) == {}
+
+
+def test_after_the_script_kernels_no_job_compiles(tmp_path, monkeypatch):
+    """Whatever arrays the jobs come with: of a table, which may not be written, or made anew."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pytest.importorskip("numba")
+    monkeypatch.setattr(bisecting, "_choose", lambda _: "numba")
+    monkeypatch.setattr(lasso, "_choose", lambda *_: ("numba", "cpu"))
+
+    def compiled():
+        functions = {name: f for module in (bisecting, lasso) for name, f in vars(module).items()}
+        return {name: list(f.signatures) for name, f in functions.items() if hasattr(f, "signatures")}
+
+    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", lineage=""))
+    assert pl.read_parquet(tmp_path / "kernels.parquet")["kernel"].to_list() == ["clustering", "lasso"]
+    before = compiled()
+    assert all(before[name] for name in ("_split_largest_first", "_unit_rows_compiled", "_advance"))
+    rng = np.random.default_rng(0)
+    for writeable, order in itertools.product((True, False), "CF"):
+        x, v = np.asarray(rng.random((60, 5)), np.float32, order), np.asarray(rng.random((9, 5)), np.float32, order)
+        x.flags.writeable = v.flags.writeable = writeable
+        bisecting.bisect(x, 8)
+        lasso.lasso(x, v, 0.3)
+        lasso.lasso(x, v, 0.3, memory=1)  # without the Gram matrix
+        lasso.calibrate(x, v, 2)
+    assert compiled() == before

@@ -1,0 +1,31 @@
+"""Compile the kernels of the clustering and the lasso, so that the jobs that run them side by side find them compiled.
+
+A job that comes before this one is done compiles them itself; no result depends on it.
+"""
+
+import time
+from argparse import Namespace
+
+import numpy as np
+
+from gigraph import tables
+from gigraph.bisecting import bisect
+from gigraph.lasso import lasso
+from gigraph.runtime import log, run
+
+
+def main(args: Namespace) -> None:
+    rows = np.eye(4, dtype=np.float32)
+    seconds = {}
+    # In the order in which the workflow needs them.
+    for name, kernel in (("clustering", lambda: bisect(rows, 2)), ("lasso", lambda: lasso(rows, rows, 0.5))):
+        began = time.monotonic()
+        kernel()
+        seconds[name] = time.monotonic() - began
+        log.info("%s: %.1f s", name, seconds[name])
+    columns = {"kernel": list(seconds), "seconds": list(seconds.values())}
+    tables.write(args.kernels, "kernels", columns, args.lineage)
+
+
+if __name__ == "__main__":
+    run(main, "kernels")
