@@ -74,6 +74,7 @@ rule explorer:
         results("benchmarks/explorer.tsv")
     conda:
         "../envs/gigraph.yaml"
+    threads: 2
     resources:
         **claims("explorer"),
     params:

@@ -58,6 +58,8 @@ class Reader:
         return self
 
     def settle(self) -> None:
+        """Wait until the page shows what its address says; the browser tells the page of a new one a little later."""
+        self.page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
         self.page.wait_for_function("!document.querySelector('[aria-busy]') && document.querySelector('#main h1')")
 
     def text(self, selector: str) -> str:

@@ -21,6 +21,7 @@ from gigraph.explorer.graph import Graph
 from gigraph.explorer.images import entry_of, image_chunks, shown_images, write_pictures
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import class_faces, open_album, small_faces
+from gigraph.threads import spread
 
 ASSETS = Path(__file__).parent / "assets"
 PROGRAM = ("core", "state", "graph", "card", "overview", "graphs", "atlas", "evidence", "start")
@@ -68,11 +69,8 @@ def _write(inputs: Inputs, site: Path) -> None:
         open_album(inputs.exemplars.get(layer, Path()), index, inputs.tile, site)
         for index, layer in enumerate(graph.layers)
     ]
-    face = {
-        (index, concept): tiles
-        for index, album in enumerate(albums)
-        for concept, tiles in small_faces(album, index, inputs.tile, site).items()
-    }
+    small = spread(lambda index: small_faces(albums[index], index, inputs.tile, site), range(len(albums)))
+    face = {(index, concept): tiles for index, faces in enumerate(small) for concept, tiles in faces.items()}
     first = class_faces(albums[-1], contents.first_faces(graph, face), site)
     shapes = shapes_of(inputs.layers)
     images = shown_images(inputs)
@@ -82,12 +80,13 @@ def _write(inputs: Inputs, site: Path) -> None:
     places = write_pictures(inputs, paths, site)
     located = contents.localised(graph, albums, shapes, places)
     kept, edges = (t.partition_by("scope", as_dict=True) for t in (graph.kept, graph.edges))
-    for label in sorted(graph.classes["label"].to_list()):
-        if (label,) not in kept:
-            continue
-        own = edges.get((label,), graph.edges.head(0))
-        write_chunk(data, f"class/{label}", contents.class_chunk(graph, kept[label,], own, label, face))
-        write_chunk(data, f"near/{label}", contents.near_chunk(graph, kept[label,], own, located.get(label, {})))
+    labels = [label for label in sorted(graph.classes["label"].to_list()) if (label,) in kept]
+    mine, among = (t.filter(pl.col("scope").is_in(labels)) for t in (graph.kept, graph.edges))
+    graphs = contents.class_chunks(graph, mine, among, {label: label for label in labels}, face)
+    for label in labels:
+        write_chunk(data, f"class/{label}", graphs[label])
+        some = edges.get((label,), graph.edges.head(0))
+        write_chunk(data, f"near/{label}", contents.near_chunk(graph, kept[label,], some, located.get(label, {})))
     listed: dict[int, list[Any]] = defaultdict(list)
     for row, chunk in image_chunks(graph, images, inputs.attributions, inputs.coefficients, shapes, face):
         place = places.get(row["image_id"])

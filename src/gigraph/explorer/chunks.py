@@ -41,7 +41,8 @@ def numbers(values: Any) -> list[float | None]:
 
 def shares(values: Any) -> list[float | None]:
     """Return ratios rounded to five decimals; null where not finite."""
-    return [round(float(v), 5) if np.isfinite(v) else None for v in np.asarray(values, np.float64)]
+    array = np.asarray(values, np.float64)
+    return [round(v, 5) if ok else None for v, ok in zip(array.tolist(), np.isfinite(array).tolist(), strict=True)]
 
 
 def rows(*columns: Sequence[Any]) -> list[list[Any]]:

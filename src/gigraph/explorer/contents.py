@@ -30,7 +30,7 @@ import polars as pl
 from gigraph import tables
 from gigraph.config import CLASSES
 from gigraph.explorer.chunks import numbers, rows, shares
-from gigraph.explorer.graph import Graph, frame
+from gigraph.explorer.graph import TARGET, Graph, frame
 from gigraph.explorer.images import Place, encode_map
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import FACE, Album, Tile
@@ -47,58 +47,58 @@ ALIGNED = 0.5
 Key = tuple[int, int]  # layer index, concept
 
 
-# --- one class ----------------------------------------------------------------------------------------------
+# --- graphs -------------------------------------------------------------------------------------------------
 
 
-def class_chunk(
-    graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, label: int, face: Mapping[Key, list[Tile]]
-) -> Any:
-    """Return the graph of one class.
+def class_chunks(
+    graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, labels: Mapping[int, int], face: Mapping[Key, list[Tile]]
+) -> dict[int, Any]:
+    """Return the graphs of several scopes, classes or single images.
 
     Parameters
     ----------
     graph : Graph
         The run's tables.
     kept, edges : DataFrame
-        Their rows of this class.
-    label : int
-        Label of the class.
-    face : dict
+        Their rows of these scopes.
+    labels : mapping of int to int
+        Each scope's class.
+    face : mapping
         Tiles of each concept.
 
     Returns
     -------
     dict
-        ``layers``: per layer its concepts [concept, relevance, se, support, weight, share, tiles]. ``pairs``: per
-        layer, towards the next one or, from the last, towards the class, ``edges`` [source, target, mean, se,
-        support, ablation, ablation se, weight, share] between kept concepts, and ``into``: target -> [number of
-        concept edges, sum of |mean| over everything, error node's mean, its se, remainder's mean, its se].
+        For each scope ``layers``: per layer its concepts [concept, relevance, se, support, weight, share, tiles], and
+        ``pairs``: per layer, towards the next one or, from the last, towards the class, ``edges`` [source, target,
+        mean, se, support, ablation, ablation se, weight, share] between kept concepts, and ``into``: target -> [number
+        of concept edges, sum of |mean| over everything, error node's mean, its se, remainder's mean, its se].
     """
-    concepts = {layer: kept.filter(pl.col("layer") == layer) for layer in graph.layers}
-    layers, pairs = [], []
-    for index, layer in enumerate(graph.layers):
-        mine = concepts[layer]
-        nodes = rows(
-            mine["concept"].to_list(), numbers(mine["relevance"]), numbers(mine["se"]),
-            mine["support"].to_list(),
-            numbers(mine["weight"].fill_null(0)), shares(mine["share"].fill_null(0)),
-            [face.get((index, concept), []) for concept in mine["concept"]],
-        )  # fmt: skip
-        layers.append(nodes)
-        last = index + 1 == len(graph.layers)
-        target = CLASSES if last else graph.layers[index + 1]
-        above = [label] if last else concepts[target]["concept"].to_list()
-        pair = edges.filter(
-            (pl.col("source_layer") == layer) & (pl.col("target_layer") == target) & pl.col("target").is_in(above)
-        )
-        drawn = pair.filter(pl.col("source").is_in(mine["concept"].to_list())).sort("target", "source")
-        pairs.append(
-            {
-                "edges": rows(drawn["source"].to_list(), drawn["target"].to_list(), *_measures(drawn)),
-                "into": _into(pair),
-            }
-        )
-    return {"layers": layers, "pairs": pairs}
+    index = {layer: i for i, layer in enumerate(graph.layers)}
+    found: dict[int, Any] = {
+        scope: {"layers": [[] for _ in index], "pairs": [{"edges": [], "into": {}} for _ in index]} for scope in labels
+    }
+    columns = (
+        kept["concept"], numbers(kept["relevance"]), numbers(kept["se"]), kept["support"],
+        numbers(kept["weight"].fill_null(0)), shares(kept["share"].fill_null(0)),
+    )  # fmt: skip
+    for scope, layer, concept, *measures in zip(kept["scope"], kept["layer"], *columns, strict=True):
+        node = [concept, *measures, face.get((index[layer], concept), [])]
+        found[scope]["layers"][index[layer]].append(node)
+
+    following = {"source_layer": graph.layers, "target_layer": [*graph.layers[1:], CLASSES]}
+    ends = {"scope": list(labels), "target_layer": CLASSES, "target": list(labels.values())}
+    above = kept.select("scope", pl.col("layer").alias("target_layer"), pl.col("concept").alias("target"))
+    above = pl.concat([above, pl.DataFrame(ends, schema=above.schema)])
+    pairs = edges.join(pl.DataFrame(following), on=list(following), how="semi").join(above, on=list(ends), how="semi")
+    for (scope, source, _, target), summary in _into(pairs).items():
+        found[scope]["pairs"][index[source]]["into"][target] = summary
+    below = kept.select("scope", pl.col("layer").alias("source_layer"), pl.col("concept").alias("source"))
+    drawn = pairs.join(below, on=below.columns, how="semi").sort("target", "source")
+    places = (drawn[name] for name in ("scope", "source_layer", "source", "target"))
+    for scope, layer, *edge in zip(*places, *_measures(drawn), strict=True):
+        found[scope]["pairs"][index[layer]]["edges"].append(edge)
+    return found
 
 
 def _measures(edges: pl.DataFrame) -> list[list[Any]]:
@@ -108,16 +108,15 @@ def _measures(edges: pl.DataFrame) -> list[list[Any]]:
     ]  # fmt: skip
 
 
-def _into(edges: pl.DataFrame) -> dict[int, list[Any]]:
-    """Summarise all edges into each target of one layer pair."""
-    targets = edges.group_by("target", maintain_order=True).agg((pl.col("source") >= 0).sum(), pl.first("total"))
-    found = {target: [count, float(f"{total:.7g}"), 0, 0, 0, 0] for target, count, total in targets.iter_rows()}
+def _into(edges: pl.DataFrame) -> dict[tuple[Any, ...], list[Any]]:
+    """Summarise all edges into each target: (scope, source layer, target layer, target) -> summary."""
+    targets = edges.group_by(TARGET, maintain_order=True).agg((pl.col("source") >= 0).sum(), pl.first("total"))
+    found = {(*key,): [count, float(f"{total:.7g}"), 0, 0, 0, 0] for *key, count, total in targets.iter_rows()}
     nodes = edges.filter(pl.col("source") < 0)
-    for target, source, mean, se in zip(
-        nodes["target"], nodes["source"], numbers(nodes["mean"]), numbers(nodes["se"]), strict=True
-    ):
+    ends = (nodes[name] for name in (*TARGET, "source"))
+    for *key, source, mean, se in zip(*ends, numbers(nodes["mean"]), numbers(nodes["se"]), strict=True):
         at = 2 if source == tables.ERROR_NODE else 4
-        found[target][at : at + 2] = [mean, se]
+        found[*key,][at : at + 2] = [mean, se]
     return found
 
 
@@ -168,7 +167,7 @@ def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Ke
     dict
         For each concept ``in`` and ``out``, each a pair of lists (positive, negative) of [layer index,
         concept, mean, se, support, ablation, ablation se, weight, share], strongest first, and ``into``:
-        layer index of the sources -> summary (see `class_chunk`).
+        layer index of the sources -> summary (see `class_chunks`).
     """
     index = {layer: i for i, layer in enumerate(graph.layers)}
     concepts = kept.select("layer", "concept").unique()
@@ -180,11 +179,8 @@ def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Ke
     for side, end, other in (("in", "target", "source"), ("out", "source", "target")):
         here = between.join(concepts, left_on=[f"{end}_layer", end], right_on=["layer", "concept"], how="semi")
         if side == "in":
-            for (source_layer, target_layer), part in here.partition_by(
-                "source_layer", "target_layer", as_dict=True
-            ).items():
-                for concept, summary in _into(part).items():
-                    found[index[target_layer], concept]["into"][index[source_layer]] = summary
+            for (_, source_layer, target_layer, concept), summary in _into(here).items():
+                found[index[target_layer], concept]["into"][index[source_layer]] = summary
         strongest = (
             here.filter((pl.col("source") >= 0) & (pl.col("mean") != 0))
             .with_columns(pl.col("mean").abs().alias("size"), (pl.col("mean") > 0).alias("positive"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gigraph.explorer.chunks import numbers
 from gigraph.explorer.graph import Graph, with_shares
 from gigraph.explorer.inputs import Inputs
 from gigraph.pictures import coefficient_map, grid_of
+from gigraph.threads import spread
 
 KEPT = 8
 """Concepts of each layer in an image's graph."""
@@ -25,7 +27,9 @@ SIDE = 128
 """Side of an image's picture in pixels."""
 GRID = 8
 """Pictures on a side of a sheet."""
-LEVELS = "0123456789abcdefghijklmnopqrstuvwxyz"
+LEVELS = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyz", np.uint8)
+BLOCK = 256
+"""Images whose graphs are made at once."""
 
 Place = list[int] | str
 
@@ -42,7 +46,9 @@ def encode_map(coefficients: np.ndarray, height: int, width: int) -> str:
     """
     grid = np.maximum(grid_of(np.asarray(coefficients, np.float64), height, width), 0)
     level = np.rint(35 * grid / max(grid.max(initial=0), 1e-12)).astype(int)
-    return "/".join("".join(LEVELS[v] for v in row) for row in level)
+    text = np.full((height, width + 1), ord("/"), np.uint8)
+    text[:, :width] = LEVELS[level]
+    return text.tobytes()[:-1].decode()
 
 
 def write_pictures(inputs: Inputs, paths: Mapping[int, str], site: Path) -> dict[int, Place]:
@@ -57,23 +63,27 @@ def write_pictures(inputs: Inputs, paths: Mapping[int, str], site: Path) -> dict
     site : Path
         The folder of the site.
     """
-    if inputs.picture is None:
+    picture, order = inputs.picture, sorted(paths)
+    if picture is None:
         return {}
     (site / "sheets" / "images").mkdir(parents=True, exist_ok=True)
-    found: dict[int, Place] = {}
-    order = sorted(paths)
-    for number, first in enumerate(range(0, len(order), GRID**2)):
+
+    def sheet(number: int) -> dict[int, Place]:
+        found: dict[int, Place] = {}
         page = Image.new("RGB", (GRID * SIDE, GRID * SIDE))
-        for at, image in enumerate(order[first : first + GRID**2]):
+        for at, image in enumerate(order[number * GRID**2 : (number + 1) * GRID**2]):
             try:
-                picture = inputs.picture(paths[image])
+                opened = picture(paths[image])
             except (OSError, UserError):  # a moved image leaves a gap, not a failed site
                 continue
             row, column = divmod(at, GRID)
-            page.paste(thumbnail(picture), (column * SIDE, row * SIDE))
+            page.paste(thumbnail(opened), (column * SIDE, row * SIDE))
             found[image] = [number, row, column]
         page.save(site / f"sheets/images/{number:03d}.webp", quality=80, method=4)
-    return found
+        return found
+
+    sheets = spread(sheet, range(-(-len(order) // GRID**2)))
+    return {image: place for found in sheets for image, place in found.items()}
 
 
 def thumbnail(picture: Image.Image) -> Image.Image:
@@ -118,29 +128,26 @@ def image_chunks(
     Yields
     ------
     row, chunk : dict
-        The chunk is that of a class (`contents.class_chunk`), the predicted one, with ``maps``: concept -> where
+        The chunk is that of a class (`contents.class_chunks`), the predicted one, with ``maps``: concept -> where
         it is.
     """
-    from gigraph.explorer.contents import class_chunk
+    from gigraph.explorer.contents import class_chunks
 
     if images.is_empty():
         return
-    edges = _edges(graph, images, attributions)
-    kept = _kept(graph, edges, images)
-    by_image = edges.partition_by("scope", as_dict=True)
-    mine = kept.partition_by("scope", as_dict=True)
-    where = {layer: _maps(paths, kept.filter(pl.col("layer") == layer)) for layer, paths in coefficients.items()}
-    for row in images.iter_rows(named=True):
-        image = row["image_id"]
-        if (image,) not in mine:
-            continue
-        chunk = class_chunk(graph, mine[image,], by_image[image,], row["predicted"], faces)
-        maps = {
-            f"{graph.layers.index(layer)}:{concept}": encode_map(where[layer][image, concept], *shapes[layer])
-            for layer, concept in mine[image,].select("layer", "concept").iter_rows()
-            if (image, concept) in where.get(layer, {})
-        }
-        yield row, {**chunk, "maps": maps}
+    every = _edges(graph, images, attributions)
+    chosen = _kept(graph, every, images)
+    where = {layer: _maps(paths, chosen.filter(pl.col("layer") == layer)) for layer, paths in coefficients.items()}
+    for some in images.filter(pl.col("image_id").is_in(chosen["scope"].unique().to_list())).iter_slices(BLOCK):
+        edges, kept = (t.filter(pl.col("scope").is_in(some["image_id"].to_list())) for t in (every, chosen))
+        chunks = class_chunks(graph, kept, edges, dict(some.select("image_id", "predicted").iter_rows()), faces)
+        maps: dict[int, dict[str, str]] = defaultdict(dict)
+        for image, layer, concept in kept.select("scope", "layer", "concept").iter_rows():
+            if (image, concept) in where.get(layer, {}):
+                name = f"{graph.layers.index(layer)}:{concept}"
+                maps[image][name] = encode_map(where[layer][image, concept], *shapes[layer])
+        for row in some.iter_rows(named=True):
+            yield row, {**chunks[row["image_id"]], "maps": maps[row["image_id"]]}
 
 
 def _edges(graph: Graph, images: pl.DataFrame, attributions: Mapping[tuple[str, str], Sequence[Path]]) -> pl.DataFrame:
