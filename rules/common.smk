@@ -8,7 +8,8 @@ from pathlib import Path
 
 from gigraph import provenance, resources
 from gigraph.cluster import cancel_orphans
-from gigraph.config import CLASSES, load
+from gigraph.config import load
+from gigraph.targets import CLASSES
 from gigraph.errors import UserError, one_line
 from gigraph.leases import GPU_STAGES
 from gigraph.plan import Plan

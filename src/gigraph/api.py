@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.errors import UserError, nearest
+from gigraph.targets import CLASSES
 
 if TYPE_CHECKING:
     import networkx

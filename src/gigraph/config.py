@@ -26,10 +26,10 @@ from pydantic import (
 )
 
 from gigraph.errors import UserError, nearest
+from gigraph.targets import CLASSES
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Where the Snakefile and its config.yaml lie."""
-CLASSES = "classes"
 LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 """Layers are parts of paths and of shell commands."""
 FOLDER_NAME = re.compile(r"[\w./][\w./+@=,\-]*")
@@ -404,16 +404,6 @@ class Config(Section):
         names = self.names
         wanted = [*itertools.pairwise(names), *((name, CLASSES) for name in names), *self.attribution.pairs]
         return list(dict.fromkeys(wanted))
-
-
-def check_concepts(layer: str, expansion: float, channels: int, pfvs: int) -> None:
-    """Raise a `UserError` if more concepts are asked for than there are PFVs."""
-    k = expansion * channels
-    if k > pfvs:
-        raise UserError(
-            f"layers.{layer}: {expansion:g} x {channels} channels are {k:g} concepts, but there are {pfvs} PFVs; "
-            "lower concepts.expansion or raise sampling.pfvs_per_image"
-        )
 
 
 def load(raw: Mapping[str, Any]) -> Config:

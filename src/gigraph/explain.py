@@ -14,7 +14,7 @@ import torch
 
 from gigraph import tables
 from gigraph.attributions import Decompositions, rows
-from gigraph.config import CLASSES, PROJECT, Compute, load, read
+from gigraph.config import PROJECT, Compute, load, read
 from gigraph.errors import UserError
 from gigraph.explorer.images import thumbnail
 from gigraph.gig import Batch, attribute, class_score, concept_score
@@ -22,7 +22,7 @@ from gigraph.hashing import text_key
 from gigraph.images import Unreadable, decode
 from gigraph.plan import Plan
 from gigraph.subject import Subject, as_device
-from gigraph.targets import class_targets, concept_targets
+from gigraph.targets import CLASSES, class_targets, concept_targets
 from gigraph.vocabulary import Vocabulary
 
 

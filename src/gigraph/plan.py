@@ -14,10 +14,11 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from gigraph.config import CLASSES, PLUGGED, Coefficients, Config, LayerSettings
+from gigraph.config import PLUGGED, Coefficients, Config, LayerSettings
 from gigraph.errors import UserError
 from gigraph.extractors import source_of
 from gigraph.provenance import code_digest, digest, file_digest, imported_beside, module_file
+from gigraph.targets import CLASSES
 
 MENAGERIE = "menagerie"
 SHIPPED = Path(__file__).parent / "menagerie" / "checkpoint.safetensors"

@@ -15,12 +15,15 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gigraph import leases, orphans
-from gigraph.config import Compute
 from gigraph.errors import UserError, one_line
 from gigraph.provenance import write_receipt
+
+if TYPE_CHECKING:
+    from gigraph.config import Compute
 
 Item = TypeVar("Item")
 log = logging.getLogger("gigraph")
@@ -35,7 +38,7 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
         Takes the parsed arguments.
     *files : str
         Names of the path arguments; a trailing ``+`` takes several paths, ``?`` makes it optional. Besides them
-        every script takes ``--settings`` (JSON), ``--lineage``, ``--compute`` (JSON) and ``--log``.
+        every script takes ``--settings`` (JSON), ``--lineage``, ``--log`` and, where it needs it, ``--compute`` (JSON).
 
     Notes
     -----
@@ -51,7 +54,8 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
         )
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--lineage", default="")
-    parser.add_argument("--compute", type=lambda text: Compute.model_validate_json(text), default=Compute())
+    # Valid already: the configuration's own classes take longer to load than many a job takes.
+    parser.add_argument("--compute", type=lambda text: SimpleNamespace(**json.loads(text)))
     parser.add_argument("--log", type=Path)
     args = parser.parse_args()
     step = Path(sys.argv[0]).stem

@@ -6,18 +6,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.config import CLASSES, Compute
 from gigraph.errors import UserError
 from gigraph.images import Preprocessing, batches
 from gigraph.models import load_model, preset_of
 from gigraph.network import Layer, Network
 from gigraph.runtime import torch_device
+from gigraph.targets import CLASSES
+
+if TYPE_CHECKING:
+    from gigraph.config import Compute
 
 CACHE_MB = 96
 """Of path points at once on a CPU."""

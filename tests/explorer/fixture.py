@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.explorer import Inputs
+from gigraph.targets import CLASSES
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 RIGHT_TO_LEFT = "زيبرا \u202e(abc)"

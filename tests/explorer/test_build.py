@@ -13,11 +13,11 @@ from PIL import Image
 
 from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.chunks import numbers, script_json
 from gigraph.provenance import shown_evaluation
+from gigraph.targets import CLASSES
 
 
 def chunk(site: Path, name: str):

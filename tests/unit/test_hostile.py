@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from gigraph import tables
-from gigraph.config import load
+from gigraph.config import Compute, load
 from gigraph.errors import UserError, one_line
 from gigraph.graphml import write_graphml
 from gigraph.images import scan
@@ -69,7 +69,7 @@ def test_hostile_names_come_through_whole(world):
     command = [
         sys.executable, str(ROOT / "workflow/scripts/manifest.py"),
         "--manifest", "m.parquet", "--rejected", "r.parquet", "--shard", "0",
-        "--settings", json.dumps(settings), "--log", "m.log",
+        "--settings", json.dumps(settings), "--compute", Compute().model_dump_json(), "--log", "m.log",
     ]  # fmt: skip
     subprocess.run(command, cwd=world, check=True, capture_output=True)
     rows = tables.read(world / "m.parquet").to_pylist()

@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 
 from gigraph import tables
-from gigraph.config import CLASSES, load
+from gigraph.config import load
 from gigraph.explorer.chunks import write_chunk
 from gigraph.plan import Plan
 from gigraph.plots import ORDERS
+from gigraph.targets import CLASSES
 from workflow.shadow import Shadow
 from workflow.toy import ROOT, configure, draw, jobs, snakemake
 

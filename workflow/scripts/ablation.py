@@ -6,12 +6,12 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.attributions import Decompositions
-from gigraph.config import CLASSES
 from gigraph.encoder import path_start
 from gigraph.gig import Batch, ablate, class_score, concept_score
 from gigraph.graph import mean_and_error
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
+from gigraph.targets import CLASSES
 
 
 def main(args: Namespace) -> None:

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.fidelity import agreement, checkable, shares
 from gigraph.gig import Batch, ablate, class_score, concept_score
 from gigraph.hashing import mix
 from gigraph.measures import Measures, per_image
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
+from gigraph.targets import CLASSES
 from gigraph.vocabulary import Vocabulary
 
 

@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 
-from gigraph.config import CLASSES
 from gigraph.plots import (
     BLUE,
     GREEN,
@@ -24,6 +23,7 @@ from gigraph.plots import (
     spaced,
 )
 from gigraph.runtime import run
+from gigraph.targets import CLASSES
 
 FACTORS = (0.25, 0.5, 1, 2, 4)
 

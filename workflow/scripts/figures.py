@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.plots import BLUE, GREEN, VERMILION, save
 from gigraph.runtime import run
+from gigraph.targets import CLASSES
 
 
 def main(args: Namespace) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.graph import Rows, among, edges_of, scopes_of, weights
 from gigraph.graphml import write_graphml
 from gigraph.runtime import log, run
+from gigraph.targets import CLASSES
 
 
 def main(args: Namespace) -> None:

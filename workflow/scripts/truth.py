@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.extractors.extraction import unit
 from gigraph.fidelity import rank_correlation
 from gigraph.gig import Batch, attribute, class_score
@@ -25,6 +24,7 @@ from gigraph.menagerie.truth import (
 )
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
+from gigraph.targets import CLASSES
 from gigraph.vocabulary import Vocabulary
 
 PARTS = ("stripes", "spots", "scales", "ears", "horns", "antennae", "legs", "wings", "fins", "eye", "tag")

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.fidelity import (
     area,
     class_reading,
@@ -36,6 +35,7 @@ from gigraph.measures import GRID, Measures, per_image
 from gigraph.reconstruction import explained, l0_ratio
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
+from gigraph.targets import CLASSES
 from gigraph.vocabulary import Vocabulary
 
 TERMS = (1, 8)

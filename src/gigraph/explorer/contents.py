@@ -28,12 +28,12 @@ import numpy as np
 import polars as pl
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.explorer.chunks import numbers, rows, shares
 from gigraph.explorer.graph import TARGET, Graph, frame
 from gigraph.explorer.images import Place, encode_map
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import FACE, Album, Tile
+from gigraph.targets import CLASSES
 
 NEIGHBOURS = 8
 """Entries of each neighbour list."""

@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
 from gigraph.summary import BETWEEN, RECONSTRUCTION, STABILITY, TO_CLASSES, TRUTH
+from gigraph.targets import CLASSES
 
 POINTS = 400
 """Edges drawn per panel."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.errors import UserError
 from gigraph.explorer.inputs import Inputs
+from gigraph.targets import CLASSES
 
 TARGET = ["scope", "source_layer", "target_layer", "target"]
 

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gigraph import tables
-from gigraph.config import CLASSES
 from gigraph.errors import UserError
 from gigraph.explorer.chunks import numbers
 from gigraph.explorer.graph import Graph, with_shares
 from gigraph.explorer.inputs import Inputs
 from gigraph.pictures import coefficient_map, grid_of
+from gigraph.targets import CLASSES
 from gigraph.threads import spread
 
 KEPT = 8
