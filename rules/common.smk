@@ -9,7 +9,7 @@ from pathlib import Path
 from gigraph import provenance, resources
 from gigraph.cluster import cancel_orphans
 from gigraph.config import load
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 from gigraph.errors import UserError, one_line
 from gigraph.leases import GPU_STAGES
 from gigraph.plan import Plan
@@ -34,9 +34,9 @@ METHODS = PLAN.config.methods
 EVALUATED = PLAN.config.evaluated
 LAYERS = PLAN.layers
 SHARDS = PLAN.shards
-# Priorities of the jobs that most others wait for, and that all others wait for. Snakemake starts the jobs with the
-# largest sum.
-FIRST, START = 1, 3
+# Priorities: of the jobs that most others wait for, of a shard's first ones, and of those that all others wait for.
+# Snakemake starts the jobs with the largest sum.
+FIRST, SHARD, START = 1, 2, 3
 # Rules that only name files: no job, no lineage.
 TARGETS = {"all", "evaluation"}
 FIGURES = ["fidelity", "completeness", "ablation"]

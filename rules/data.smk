@@ -87,7 +87,7 @@ rule manifest:
         results("logs/manifest/{shard}.log"),
     benchmark:
         results("benchmarks/manifest/{shard}.tsv")
-    priority: START
+    priority: SHARD
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -150,7 +150,7 @@ rule sample:
         results("logs/sample/{shard}.log"),
     benchmark:
         results("benchmarks/sample/{shard}.tsv")
-    priority: FIRST
+    priority: SHARD
     conda:
         "../envs/gigraph.yaml"
     resources:

@@ -390,6 +390,7 @@ rule evaluation_figures:
 
 rule evaluation:
     input:
+        results("kernels.parquet"),
         results("evaluation/summary.md"),
         expand(results("evaluation/{topic}.parquet"), topic=TOPICS),
         expand(results("figures/{figure}.svg"), figure=EVALUATION_FIGURES),

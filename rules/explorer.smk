@@ -103,6 +103,7 @@ rule evidence:
         results("benchmarks/evidence.tsv")
     conda:
         "../envs/gigraph.yaml"
+    threads: 2
     resources:
         **claims("evidence"),
     params:

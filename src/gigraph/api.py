@@ -14,7 +14,7 @@ import polars as pl
 
 from gigraph import tables
 from gigraph.errors import UserError, nearest
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 if TYPE_CHECKING:
     import networkx

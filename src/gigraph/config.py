@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from gigraph.errors import UserError, nearest
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Where the Snakefile and its config.yaml lie."""

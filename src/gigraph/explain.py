@@ -22,7 +22,8 @@ from gigraph.hashing import text_key
 from gigraph.images import Unreadable, decode
 from gigraph.plan import Plan
 from gigraph.subject import Subject, as_device
-from gigraph.targets import CLASSES, class_targets, concept_targets
+from gigraph.tables import CLASSES
+from gigraph.targets import class_targets, concept_targets
 from gigraph.vocabulary import Vocabulary
 
 

@@ -18,7 +18,7 @@ from gigraph.config import PLUGGED, Coefficients, Config, LayerSettings
 from gigraph.errors import UserError
 from gigraph.extractors import source_of
 from gigraph.provenance import code_digest, digest, file_digest, imported_beside, module_file
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 MENAGERIE = "menagerie"
 SHIPPED = Path(__file__).parent / "menagerie" / "checkpoint.safetensors"

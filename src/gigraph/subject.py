@@ -17,7 +17,7 @@ from gigraph.images import Preprocessing, batches
 from gigraph.models import load_model, preset_of
 from gigraph.network import Layer, Network
 from gigraph.runtime import torch_device
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 if TYPE_CHECKING:
     from gigraph.config import Compute

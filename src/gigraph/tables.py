@@ -29,6 +29,8 @@ REMAINDER = -2
 """Source id of the sum over the sources that were not kept."""
 DATASET = -1
 """Scope id of the whole dataset, beside class scopes."""
+CLASSES = "classes"
+"""The target layer that stands for the network's outputs."""
 
 _IMAGE = [("image_id", pa.int64())]
 _POSITION = [*_IMAGE, ("y", pa.int32()), ("x", pa.int32())]

@@ -6,9 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-CLASSES = "classes"
-"""The target that stands for the network's outputs, where a layer's name could stand."""
-
 
 def first_distinct(preferred: Iterable[int], count: int, total: int) -> list[int]:
     """Return the first `count` distinct ids of `preferred`, filled up with the smallest ids not yet taken."""

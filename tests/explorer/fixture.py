@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from gigraph import tables
 from gigraph.explorer import Inputs
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 RIGHT_TO_LEFT = "زيبرا \u202e(abc)"

@@ -13,7 +13,7 @@ from PIL import Image
 from explorer.fixture import plain
 from gigraph import tables
 from gigraph.explorer import Inputs
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 WIDTHS = [2048] * 3 + [4096] * 4 + [8192] * 6 + [16384] * 3
 """Concepts per layer of a ResNet-50 at eight per channel (App. A), 121 thousand in all."""

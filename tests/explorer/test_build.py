@@ -16,8 +16,9 @@ from gigraph import tables
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.chunks import numbers, script_json
+from gigraph.explorer.images import encode_map
 from gigraph.provenance import shown_evaluation
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 
 def chunk(site: Path, name: str):
@@ -34,6 +35,20 @@ def test_nothing_in_a_chunk_can_close_or_open_a_script(site: Path):
         text = path.read_text()
         assert "</" not in text and "<!--" not in text
         assert "\u2028" not in text and "\u2029" not in text
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "shape", "text"),
+    [
+        ([0, 1, 2, -3], (2, 2), "0i/z0"),
+        ([9, 0, 0, 3.5, 7], (1, 5), "00/iz"),  # a class token, then a square of tokens
+        ([1, 4, 2], (1, 3), "9zi"),
+        ([0.5], (1, 1), "z"),
+        ([-1, 0], (2, 1), "0/0"),
+    ],
+)
+def test_a_map_is_rows_of_digits_up_to_its_largest(coefficients, shape, text):
+    assert encode_map(np.array(coefficients), *shape) == text
 
 
 def test_script_json_is_read_back_unchanged():

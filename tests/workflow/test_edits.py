@@ -13,6 +13,7 @@ import pytest
 
 from gigraph.config import load, read
 from gigraph.hashing import image_id
+from gigraph.leases import GPU_STAGES
 from gigraph.plan import Plan
 from workflow.shadow import Shadow
 from workflow.toy import ROOT
@@ -209,8 +210,10 @@ def test_code(shadow):
     assert shadow.planned(shadow.config) == [set()]
     ranked = {f"{what} bisecting {layer}" for layer in LAYERS for what in ("kept", "exemplars", "ablation")} | LAST
     ranked = {f"{job} classes" if job.startswith("ablation") else job for job in ranked}
+    between = pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1")
     for module, expected in (
-        ("graph", ranked | pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1")),
+        ("graph", ranked | between),
+        ("targets", ranked | between | {job for layer in LAYERS for job in pair(layer, "classes")}),
         ("pictures", {f"exemplars bisecting {layer}" for layer in LAYERS} | {"explorer"}),
     ):
         path = modules / f"{module}.py"
@@ -266,3 +269,5 @@ def test_every_rule_is_planned_recorded_and_claimed_as_itself():
             }.items():
                 (found,) = re.findall(rf"^    {section}:\n((?:        .*\n|\n)+)", body, flags=re.MULTILINE)
                 assert word in found, f"rule {name}: {section} lacks {word}"
+            if name in GPU_STAGES or "args.compute" in (ROOT / f"workflow/scripts/{name}.py").read_text():
+                assert '--compute "$GIGRAPH_COMPUTE"' in body, f"rule {name}"

@@ -14,7 +14,7 @@ from gigraph.config import load
 from gigraph.explorer.chunks import write_chunk
 from gigraph.plan import Plan
 from gigraph.plots import ORDERS
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 from workflow.shadow import Shadow
 from workflow.toy import ROOT, configure, draw, jobs, snakemake
 

@@ -11,7 +11,7 @@ from gigraph.gig import Batch, ablate, class_score, concept_score
 from gigraph.graph import mean_and_error
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 
 def main(args: Namespace) -> None:

@@ -11,7 +11,8 @@ from gigraph.encoder import path_start
 from gigraph.gig import Batch, attribute, class_score, concept_score
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device, check_finite
-from gigraph.targets import CLASSES, class_targets, concept_targets
+from gigraph.tables import CLASSES
+from gigraph.targets import class_targets, concept_targets
 
 SAMPLE = 8  # images on which a reduced precision is compared with float32
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.bisecting import capped_concepts
+from gigraph.checks import check_concepts
 from gigraph.encoder import write_encoder
 from gigraph.errors import UserError
-from gigraph.extractors import check_concepts, extract
+from gigraph.extractors import extract
 from gigraph.hashing import mix
 from gigraph.heldout import held_out
 from gigraph.runtime import log, run

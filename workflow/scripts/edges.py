@@ -13,7 +13,7 @@ from gigraph.hashing import mix
 from gigraph.measures import Measures, per_image
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 from gigraph.vocabulary import Vocabulary
 
 

@@ -23,7 +23,7 @@ from gigraph.plots import (
     spaced,
 )
 from gigraph.runtime import run
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 FACTORS = (0.25, 0.5, 1, 2, 4)
 

@@ -9,7 +9,7 @@ import numpy as np
 from gigraph import tables
 from gigraph.plots import BLUE, GREEN, VERMILION, save
 from gigraph.runtime import run
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 
 def main(args: Namespace) -> None:

@@ -10,7 +10,7 @@ from gigraph import tables
 from gigraph.graph import Rows, among, edges_of, scopes_of, weights
 from gigraph.graphml import write_graphml
 from gigraph.runtime import log, run
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 
 def main(args: Namespace) -> None:

@@ -4,8 +4,8 @@ from argparse import Namespace
 
 from gigraph import tables
 from gigraph.centre import batchnorm_shift
+from gigraph.checks import check_concepts
 from gigraph.errors import UserError
-from gigraph.extractors import check_concepts
 from gigraph.listing import labelled
 from gigraph.runtime import log, run
 from gigraph.srd import Sweep

@@ -24,7 +24,7 @@ from gigraph.menagerie.truth import (
 )
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 from gigraph.vocabulary import Vocabulary
 
 PARTS = ("stripes", "spots", "scales", "ears", "horns", "antennae", "legs", "wings", "fins", "eye", "tag")

@@ -35,7 +35,7 @@ from gigraph.measures import GRID, Measures, per_image
 from gigraph.reconstruction import explained, l0_ratio
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 from gigraph.vocabulary import Vocabulary
 
 TERMS = (1, 8)

@@ -18,7 +18,7 @@ from gigraph.explorer import contents
 from gigraph.explorer.chunks import read_chunk, write_chunk
 from gigraph.explorer.evidence import evidence
 from gigraph.explorer.graph import Graph
-from gigraph.explorer.images import entry_of, image_chunks, shown_images, write_pictures
+from gigraph.explorer.images import BLOCK, entry_of, image_chunks, shown_images, write_pictures
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import class_faces, open_album, small_faces
 from gigraph.threads import spread
@@ -81,12 +81,16 @@ def _write(inputs: Inputs, site: Path) -> None:
     located = contents.localised(graph, albums, shapes, places)
     kept, edges = (t.partition_by("scope", as_dict=True) for t in (graph.kept, graph.edges))
     labels = [label for label in sorted(graph.classes["label"].to_list()) if (label,) in kept]
-    mine, among = (t.filter(pl.col("scope").is_in(labels)) for t in (graph.kept, graph.edges))
-    graphs = contents.class_chunks(graph, mine, among, {label: label for label in labels}, face)
-    for label in labels:
-        write_chunk(data, f"class/{label}", graphs[label])
-        some = edges.get((label,), graph.edges.head(0))
-        write_chunk(data, f"near/{label}", contents.near_chunk(graph, kept[label,], some, located.get(label, {})))
+    none = graph.edges.head(0)
+    for at in range(0, len(labels), BLOCK):
+        some = labels[at : at + BLOCK]
+        mine = pl.concat([kept[label,] for label in some])
+        among = pl.concat([edges.get((label,), none) for label in some])
+        graphs = contents.class_chunks(graph, mine, among, dict(zip(some, some, strict=True)), face)
+        for label in some:
+            near = contents.near_chunk(graph, kept[label,], edges.get((label,), none), located.get(label, {}))
+            write_chunk(data, f"class/{label}", graphs[label])
+            write_chunk(data, f"near/{label}", near)
     listed: dict[int, list[Any]] = defaultdict(list)
     for row, chunk in image_chunks(graph, images, inputs.attributions, inputs.coefficients, shapes, face):
         place = places.get(row["image_id"])

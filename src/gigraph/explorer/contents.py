@@ -33,7 +33,7 @@ from gigraph.explorer.graph import TARGET, Graph, frame
 from gigraph.explorer.images import Place, encode_map
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import FACE, Album, Tile
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 NEIGHBOURS = 8
 """Entries of each neighbour list."""

@@ -17,7 +17,7 @@ from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
 from gigraph.summary import BETWEEN, RECONSTRUCTION, STABILITY, TO_CLASSES, TRUTH
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 POINTS = 400
 """Edges drawn per panel."""

@@ -9,7 +9,7 @@ import polars as pl
 from gigraph import tables
 from gigraph.errors import UserError
 from gigraph.explorer.inputs import Inputs
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 
 TARGET = ["scope", "source_layer", "target_layer", "target"]
 

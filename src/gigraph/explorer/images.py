@@ -18,7 +18,7 @@ from gigraph.explorer.chunks import numbers
 from gigraph.explorer.graph import Graph, with_shares
 from gigraph.explorer.inputs import Inputs
 from gigraph.pictures import coefficient_map, grid_of
-from gigraph.targets import CLASSES
+from gigraph.tables import CLASSES
 from gigraph.threads import spread
 
 KEPT = 8
@@ -28,8 +28,8 @@ SIDE = 128
 GRID = 8
 """Pictures on a side of a sheet."""
 LEVELS = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyz", np.uint8)
-BLOCK = 256
-"""Images whose graphs are made at once."""
+BLOCK = 64
+"""Images, or classes, whose graphs are made at once."""
 
 Place = list[int] | str
 
@@ -46,8 +46,8 @@ def encode_map(coefficients: np.ndarray, height: int, width: int) -> str:
     """
     grid = np.maximum(grid_of(np.asarray(coefficients, np.float64), height, width), 0)
     level = np.rint(35 * grid / max(grid.max(initial=0), 1e-12)).astype(int)
-    text = np.full((height, width + 1), ord("/"), np.uint8)
-    text[:, :width] = LEVELS[level]
+    text = np.full((level.shape[0], level.shape[1] + 1), ord("/"), np.uint8)
+    text[:, :-1] = LEVELS[level]
     return text.tobytes()[:-1].decode()
 
 
@@ -137,7 +137,10 @@ def image_chunks(
         return
     every = _edges(graph, images, attributions)
     chosen = _kept(graph, every, images)
-    where = {layer: _maps(paths, chosen.filter(pl.col("layer") == layer)) for layer, paths in coefficients.items()}
+    where = {
+        layer: _maps(paths, chosen.filter(pl.col("layer") == layer), shapes[layer])
+        for layer, paths in coefficients.items()
+    }
     for some in images.filter(pl.col("image_id").is_in(chosen["scope"].unique().to_list())).iter_slices(BLOCK):
         edges, kept = (t.filter(pl.col("scope").is_in(some["image_id"].to_list())) for t in (every, chosen))
         chunks = class_chunks(graph, kept, edges, dict(some.select("image_id", "predicted").iter_rows()), faces)
@@ -145,7 +148,7 @@ def image_chunks(
         for image, layer, concept in kept.select("scope", "layer", "concept").iter_rows():
             if (image, concept) in where.get(layer, {}):
                 name = f"{graph.layers.index(layer)}:{concept}"
-                maps[image][name] = encode_map(where[layer][image, concept], *shapes[layer])
+                maps[image][name] = where[layer][image, concept]
         for row in some.iter_rows(named=True):
             yield row, {**chunks[row["image_id"]], "maps": maps[row["image_id"]]}
 
@@ -216,8 +219,8 @@ def _kept(graph: Graph, edges: pl.DataFrame, images: pl.DataFrame) -> pl.DataFra
     )
 
 
-def _maps(paths: Sequence[Path], kept: pl.DataFrame) -> dict[tuple[int, int], np.ndarray]:
-    """Return the coefficients [P] of the kept concepts of one layer, by (image, concept)."""
+def _maps(paths: Sequence[Path], kept: pl.DataFrame, shape: tuple[int, int]) -> dict[tuple[int, int], str]:
+    """Return where the kept concepts of one layer are, by (image, concept)."""
     wanted: dict[int, list[int]] = {}
     for image, concept in kept.select("scope", "concept").iter_rows():
         wanted.setdefault(image, []).append(concept)
@@ -229,7 +232,7 @@ def _maps(paths: Sequence[Path], kept: pl.DataFrame) -> dict[tuple[int, int], np
             indptr, active = tables.csr(table, "concepts")
             values = tables.csr(table, "values")[1]
             for concept in wanted[image]:  # type: ignore[index]
-                found[image, concept] = coefficient_map(indptr, active, values, concept)
+                found[image, concept] = encode_map(coefficient_map(indptr, active, values, concept), *shape)
     return found  # type: ignore[return-value]
 
 

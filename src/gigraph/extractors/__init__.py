@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from gigraph.errors import UserError
 from gigraph.extractors.extraction import Extraction
 
 MODULES = {
@@ -44,16 +43,6 @@ MODULES = {
 def source_of(method: str) -> Path:
     """Return the file that holds an extractor."""
     return Path(__file__).with_name(f"{MODULES.get(method, 'plugged')}.py")
-
-
-def check_concepts(layer: str, expansion: float, channels: int, pfvs: int) -> None:
-    """Raise a `UserError` if more concepts are asked for than there are PFVs."""
-    k = expansion * channels
-    if k > pfvs:
-        raise UserError(
-            f"layers.{layer}: {expansion:g} x {channels} channels are {k:g} concepts, but there are {pfvs} PFVs; "
-            "lower concepts.expansion or raise sampling.pfvs_per_image"
-        )
 
 
 def extract(
