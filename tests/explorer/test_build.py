@@ -273,3 +273,10 @@ def test_an_edge_far_out_is_counted_and_squeezes_no_dots(inputs: Inputs, site: P
     ((one, two),) = changed
     assert two[0] == f"{one[0]} (1 further out)"
     assert max(abs(x) for _, dots in two[1] for x, _ in dots) < 1e3
+
+
+def test_no_image_needs_a_graph_of_its_own(tmp_path):
+    inputs = dataclasses.replace(write_results(tmp_path / "results"), images_per_class=0)
+    build(inputs, tmp_path / "site")
+    assert not list((tmp_path / "site" / "data").glob("image*"))
+    assert chunk(tmp_path / "site", "class/0")["layers"]
