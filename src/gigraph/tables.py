@@ -48,8 +48,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "rejected": pa.schema([("path", pa.string()), ("reason", pa.string())]),
-    # how long compiling took, or loading what was compiled before
-    "kernels": pa.schema([("kernel", pa.string()), ("seconds", pa.float32())]),
+    # what was compiled; how long it took is no result, and stands in the log
+    "kernels": pa.schema([("kernel", pa.string())]),
     # the images that are attributed
     "selection": pa.schema([*_IMAGE, ("path", pa.string()), ("label", pa.int32()), ("shard", pa.int32())]),
     "predictions": pa.schema(
