@@ -23,19 +23,8 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 PLUMBING = frozenset(
-    {
-        "checks",
-        "cluster",
-        "config",
-        "errors",
-        "leases",
-        "orphans",
-        "plan",
-        "progress",
-        "provenance",
-        "resources",
-        "runtime",
-    }
+    {"checks", "cluster", "config", "errors", "leases", "orphans"}
+    | {"plan", "progress", "provenance", "resources", "runtime"}
 )
 """Modules that decide how work is started, not what comes out of it: editing them reruns nothing."""
 
