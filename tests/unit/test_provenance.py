@@ -91,6 +91,13 @@ def test_a_table_cut_short_is_never_read(tmp_path):
         assert lineage_of(tmp_path / "t.parquet") is None
 
 
+def test_a_table_without_a_column_is_named(tmp_path):
+    write(tmp_path / "t.parquet", "rejected", {"path": ["a"], "reason": ["b"]})
+    assert read(tmp_path / "t.parquet", ["reason"]).column_names == ["reason"]
+    with pytest.raises(UserError, match=r"t\.parquet has no column label"):
+        read(tmp_path / "t.parquet", ["path", "label"])
+
+
 def test_a_receipt_speaks_for_the_last_attempt_only(tmp_path):
     """A job that is tried again and dies leaves none: what it wrote may be half of the old and half of the new."""
     script = tmp_path / "stage.py"

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 from PIL import Image
 
 from gigraph import tables
-from gigraph.errors import UserError
+from gigraph.errors import UserError, one_line
 from gigraph.explorer.chunks import numbers
 from gigraph.explorer.graph import Graph, with_shares
 from gigraph.explorer.inputs import Inputs
@@ -227,22 +226,24 @@ def _maps(paths: Sequence[Path], kept: pl.DataFrame, shape: tuple[int, int]) -> 
         wanted.setdefault(image, []).append(concept)
     found = {}
     for path in paths:
-        rows = _read(path, ["image_id", "concepts", "values"], list(wanted))
-        for (image,), part in rows.partition_by("image_id", as_dict=True, maintain_order=True).items():
-            table = part.to_arrow()
-            indptr, active = tables.csr(table, "concepts")
-            values = tables.csr(table, "values")[1]
-            for concept in wanted[image]:  # type: ignore[index]
-                found[image, concept] = encode_map(coefficient_map(indptr, active, values, concept), *shape)
-    return found  # type: ignore[return-value]
+        table = _read(path, ["image_id", "concepts", "values"], list(wanted)).to_arrow()
+        indptr, active = tables.csr(table, "concepts")
+        values = tables.csr(table, "values")[1]
+        ids, first, count = np.unique(tables.numpy(table, "image_id"), return_index=True, return_counts=True)
+        for image, start, rows in zip(ids.tolist(), first.tolist(), count.tolist(), strict=True):  # one after the other
+            pointer = indptr[start : start + rows + 1]
+            inside = slice(pointer[0], pointer[-1])
+            for concept in wanted[image]:
+                where = coefficient_map(pointer - pointer[0], active[inside], values[inside], concept)
+                found[image, concept] = encode_map(where, *shape)
+    return found
 
 
 def _read(path: Path, columns: list[str], ids: list[int]) -> pl.DataFrame:
     try:
-        table = pq.read_table(path, columns=columns, filters=[("image_id", "in", ids)] if ids else None)
-    except OSError as error:
-        raise UserError(f"cannot read a table: {error}; delete the file and run again") from None
-    return pl.DataFrame(pl.from_arrow(table))
+        return pl.scan_parquet(path, glob=False).select(columns).filter(pl.col("image_id").is_in(ids)).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"cannot read {path}: {one_line(error)}; delete the file and run again") from None
 
 
 def entry_of(row: Mapping[str, Any], place: Place | None, name: str = "") -> list[Any]:
