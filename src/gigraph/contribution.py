@@ -88,7 +88,8 @@ def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tenso
         pfvs = layer.to_pfvs(network.segment("input", layer)(image))
         v = pfvs[torch.arange(len(x), device=x.device), positions]  # [N, C]
         cotangent = v.detach() / v.detach().square().sum(1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
-        (gradient,) = torch.autograd.grad(v, image, cotangent)
+        # Not with the cotangent as an argument: see `gigraph.srd._Paired`.
+        (gradient,) = torch.autograd.grad((v * cotangent).sum(), image)
     return (gradient * x).sum(1)
 
 

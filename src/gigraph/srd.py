@@ -293,8 +293,27 @@ def share(v: Tensor, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
     values = v.detach()
     norms = values.square().sum(1)  # [N, H_k, W_k]
     ratio = torch.where(norms > 0, relevance / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0)
-    gradients = torch.autograd.grad(v, inputs, values * ratio[:, None], allow_unused=True, retain_graph=True)
+    with torch.enable_grad():
+        paired = _Paired.apply(v, values * ratio[:, None])
+    gradients = torch.autograd.grad(paired, inputs, allow_unused=True, retain_graph=True)
     return [
         x.new_zeros(len(x), *x.shape[2:]) if g is None else (g * x.detach()).sum(1)
         for g, x in zip(gradients, inputs, strict=True)
     ]
+
+
+class _Paired(torch.autograd.Function):
+    """A number whose gradient in v is the given cotangent.
+
+    `torch.autograd.grad` takes cotangents too, but loads torch's symbolic shapes to compare two sizes: half a second
+    of every job.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, cotangent: Tensor) -> Tensor:
+        ctx.cotangent = cotangent
+        return v.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, one: Tensor) -> tuple[Tensor, None]:
+        return ctx.cotangent, None
