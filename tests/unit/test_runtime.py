@@ -1,0 +1,86 @@
+"""How a job starts and ends: every second of it is paid fifty times a run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+
+SWEEP = """
+import sys
+sys.path.insert(0, {scripts!r})
+import exemplars, sample  # the imports of two stages
+from types import SimpleNamespace
+import torch
+from gigraph.contribution import contributions, receptive_fields
+from gigraph.subject import Subject
+
+compute = SimpleNamespace(device="cpu", memory_mb=64, batch_size=2, workers=1)
+settings = {{"model": {model!r}, "preprocessing": {preprocessing!r}, "image_size": [96, 96]}}
+subject = Subject(settings, compute, [{layer!r}])
+layers = list(subject.layers.values())
+x = torch.rand(2, *subject.network.image_shape)
+for method in ("srd", "grad_x_input"):
+    contributions(subject.network, layers, x, method)
+    receptive_fields(subject.network, layers[0], x, torch.zeros(2, dtype=torch.int64), method)
+for name in {names!r}:
+    assert name not in sys.modules, name
+"""
+NO_PREPROCESSING = dict.fromkeys(("resize", "crop", "mean", "std", "interpolation"))
+
+
+def loads_none_of(names, source, layer):
+    code = SWEEP.format(
+        scripts=str(SCRIPTS), model={"source": source, "weights": None, "arguments": {}}, layer=layer, names=names,
+        preprocessing=NO_PREPROCESSING,
+    )  # fmt: skip
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_a_sweep_loads_neither_torchs_compiler_nor_its_symbolic_shapes():
+    loads_none_of(["torch._dynamo", "sympy"], "menagerie", "layer1.0")
+
+
+def test_a_users_torchvision_comes_without_torchs_compiler(tmp_path):
+    (tmp_path / "mine.py").write_text("import torchvision\n\n\ndef net():\n    return torchvision.models.resnet18()\n")
+    loads_none_of(["torch._dynamo"], f"{tmp_path}/mine.py:net", "layer1.0")
+
+
+SCRIPT = """
+import atexit, sys
+from gigraph import tables
+from gigraph.runtime import log, run
+
+atexit.register(print, "taken apart", file=sys.stderr)
+
+def main(args):
+    tables.write(args.table, "rejected", {"path": ["a"], "reason": ["b"]})
+    tables.read(args.table)
+    assert "pyarrow.dataset" not in sys.modules  # slow to load
+    log.info("logged")
+    if sys.stdout is not None:
+        sys.stdout.write("printed")
+
+run(main, "table")
+"""
+
+
+@pytest.mark.parametrize("stdout", ["", " >&-"])
+@pytest.mark.parametrize("controlled", [True, False])
+def test_a_job_ends_whole_and_its_process_at_once(tmp_path, controlled, stdout):
+    """Nothing that it said or wrote is lost; run by hand, a script ends as any other, for profilers' sake."""
+    (tmp_path / "stage.py").write_text(SCRIPT)
+    run = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} stage.py --table t.parquet --log stage.log{stdout}"],
+        cwd=tmp_path, env={**os.environ, **({"GIGRAPH_CONTROLLER": str(os.getpid())} if controlled else {})},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == ("" if stdout else "printed")
+    assert "logged" in run.stderr and "logged" in (tmp_path / "stage.log").read_text()
+    assert ("taken apart" in run.stderr) == (not controlled)
+    assert (tmp_path / "t.parquet").is_file() and (tmp_path / "stage.json").is_file()
