@@ -10,6 +10,10 @@ from PIL import Image, ImageFilter
 
 CONTEXT = 0.38
 """Brightness left to what lies outside the iERF."""
+FACE = 4
+"""Tiles on the face of a concept in a graph."""
+FACE_SIDE = 64
+"""Side of these tiles in pixels: graphs show many, and show them small."""
 
 
 def spread_box(field: np.ndarray, share: float = 0.9, least: int = 16) -> tuple[int, int, int, int]:
@@ -127,3 +131,19 @@ def sheet(rows: list[list[Image.Image]], columns: int, side: int) -> Image.Image
         for x, tile in enumerate(row):
             page.paste(tile, (x * side, y * side))
     return page
+
+
+def face_sheet(name: str) -> str:
+    """Return the name of the sheet of faces that lies beside a sheet of tiles, with the same concepts in its rows."""
+    folder, _, file = name.rpartition("/")
+    return f"{folder}/faces-{file.removeprefix('concepts-')}"
+
+
+def faces(rows: list[list[Image.Image]]) -> Image.Image:
+    """Paste the first tiles of each row, scaled down, into a grid.
+
+    A graph shows some twenty concepts from as many sheets as there are; these sheets are a fifth of the full ones.
+    """
+    small = (FACE_SIDE, FACE_SIDE)
+    shrunk = [[tile.resize(small, Image.Resampling.LANCZOS) for tile in row[:FACE]] for row in rows]
+    return sheet(shrunk, FACE, FACE_SIDE)

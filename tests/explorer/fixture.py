@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from gigraph import tables
 from gigraph.explorer import Inputs
+from gigraph.pictures import face_sheet, faces, sheet
 from gigraph.tables import CLASSES
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -335,18 +336,18 @@ def _pictures(folder, rng, kept, layer, truth, ids, paths, localised, painter) -
         return painted[image]
 
     for first in range(0, len(concepts), PER_SHEET):
-        page = Image.new("RGB", (NEAREST * TILE, min(PER_SHEET, len(concepts) - first) * TILE))
-        name = f"sheets/concepts-{first // PER_SHEET:03d}.webp"
+        page, name = [], f"sheets/concepts-{first // PER_SHEET:03d}.webp"
         for row, concept in enumerate(concepts[first : first + PER_SHEET]):
+            page.append([])
             for rank, image in enumerate(rng.permutation(len(truth))[:NEAREST]):
                 x, y = rng.integers(8, 40, 2)
-                crop = tile(image).crop((x, y, x + 48, y + 48)).resize((TILE, TILE))
-                page.paste(crop, (rank * TILE, row * TILE))
+                page[-1].append(tile(image).crop((x, y, x + 48, y + 48)).resize((TILE, TILE)))
                 values = (concept, rank, ids[image], 0, 0, 0.95 - 0.03 * rank, truth[image], paths[image],
                           [x, y, x + 48, y + 48], name, row, rank)  # fmt: skip
                 for key, value in zip(exemplars, values, strict=True):
                     exemplars[key].append(value)
-        page.save(folder / name, quality=80, method=0)
+        sheet(page, NEAREST, TILE).save(folder / name, quality=80, method=0)
+        faces(page).save(folder / face_sheet(name), quality=80, method=0)
     tables.write(folder / "exemplars.parquet", "exemplars", exemplars, "abc")
     located: dict[str, list] = {name: [] for name in tables.SCHEMAS["localisation"].names}
     for scope in sorted({row["scope"] for row in mine if row["scope"] >= 0}) if localised else []:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from explorer.fixture import plain
 from gigraph import tables
 from gigraph.explorer import Inputs
+from gigraph.pictures import face_sheet, faces, sheet
 from gigraph.tables import CLASSES
 
 WIDTHS = [2048] * 3 + [4096] * 4 + [8192] * 6 + [16384] * 3
@@ -119,15 +119,15 @@ def _pictures(folder: Path, concepts: np.ndarray, per_sheet: int = 32, nearest: 
     rows: dict[str, list] = {name: [] for name in tables.SCHEMAS["exemplars"].names}
     for first in range(0, len(concepts), per_sheet):
         group = concepts[first : first + per_sheet]
-        name = f"sheets/{first // per_sheet:03d}.webp"
-        page = Image.new("RGB", (96 * nearest, 96 * len(group)))
+        page, name = [], f"sheets/concepts-{first // per_sheet:03d}.webp"
         for y, concept in enumerate(group):
+            page.append([drawn[(int(concept) * 7 + x * 11) % len(drawn)] for x in range(nearest)])
             for x in range(nearest):
-                page.paste(drawn[(int(concept) * 7 + x * 11) % len(drawn)], (96 * x, 96 * y))
                 values = (concept, x, 0, 0, 0, 0.9, 0, "0.png", [0, 0, 96, 96], name, y, x)
                 for column, value in zip(rows.values(), values, strict=True):
                     column.append(value)
-        page.save(folder / name, quality=80, method=0)
+        sheet(page, nearest, 96).save(folder / name, quality=80, method=0)
+        faces(page).save(folder / face_sheet(name), quality=80, method=0)
     tables.write(folder / "exemplars.parquet", "exemplars", rows, "abc")
     return folder
 

@@ -10,7 +10,7 @@ import numpy as np
 from gigraph import tables
 from gigraph.contribution import receptive_fields
 from gigraph.images import decode
-from gigraph.pictures import coefficient_map, exemplar_tile, sheet
+from gigraph.pictures import coefficient_map, exemplar_tile, face_sheet, faces, sheet
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject, as_device
 
@@ -85,6 +85,7 @@ def _exemplars(args, subject, concepts, sheets):
                     columns[key].append(value)
             at += count
         sheet(page, settings["nearest"], side).save(sheets.parent / name, quality=85, method=4)
+        faces(page).save(sheets.parent / face_sheet(name), quality=80, method=4)
     return columns
 
 

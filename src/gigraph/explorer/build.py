@@ -20,8 +20,7 @@ from gigraph.explorer.evidence import evidence
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.images import BLOCK, entry_of, image_chunks, shown_images, write_pictures
 from gigraph.explorer.inputs import Inputs
-from gigraph.explorer.sheets import class_faces, open_album, small_faces
-from gigraph.threads import spread
+from gigraph.explorer.sheets import class_faces, open_album
 
 ASSETS = Path(__file__).parent / "assets"
 PROGRAM = ("core", "state", "graph", "card", "overview", "graphs", "atlas", "evidence", "start")
@@ -69,8 +68,7 @@ def _write(inputs: Inputs, site: Path) -> None:
         open_album(inputs.exemplars.get(layer, Path()), index, inputs.tile, site)
         for index, layer in enumerate(graph.layers)
     ]
-    small = spread(lambda index: small_faces(albums[index], index, inputs.tile, site), range(len(albums)))
-    face = {(index, concept): tiles for index, faces in enumerate(small) for concept, tiles in faces.items()}
+    face = {(index, concept): tiles for index, album in enumerate(albums) for concept, tiles in album.faces().items()}
     first = class_faces(albums[-1], contents.first_faces(graph, face), site)
     shapes = shapes_of(inputs.layers)
     images = shown_images(inputs)

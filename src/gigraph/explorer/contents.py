@@ -32,7 +32,8 @@ from gigraph.explorer.chunks import numbers, rows, shares
 from gigraph.explorer.graph import TARGET, Graph, frame
 from gigraph.explorer.images import Place, encode_map
 from gigraph.explorer.inputs import Inputs
-from gigraph.explorer.sheets import FACE, Album, Tile
+from gigraph.explorer.sheets import Album, Tile
+from gigraph.pictures import FACE
 from gigraph.tables import CLASSES
 
 NEIGHBOURS = 8

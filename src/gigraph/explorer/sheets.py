@@ -12,13 +12,7 @@ from PIL import Image
 
 from gigraph import tables
 from gigraph.errors import UserError
-
-FACE = 4
-"""Tiles on the face of a concept in a graph."""
-SIDE = 64
-"""Side of these tiles in pixels: graphs show many, and show them small."""
-PER_SHEET = 32
-"""Concepts on a sheet of faces."""
+from gigraph.pictures import FACE, FACE_SIDE, face_sheet
 
 CLASS_SIDE = 48
 """Side of a class's tiles in pixels."""
@@ -49,9 +43,17 @@ class Album:
         """Return a tile as the page addresses it."""
         return [self._index[sheet], row, column]
 
+    def faces(self) -> dict[int, list[Tile]]:
+        """Return where the faces of each concept are."""
+        found: dict[int, list[Tile]] = {}
+        shown = self.exemplars.filter(pl.col("rank") < FACE).select("concept", "sheet", "row", "column")
+        for concept, sheet, row, column in shown.iter_rows():
+            found.setdefault(concept, []).append(self.tile(face_sheet(sheet), row, column))
+        return found
+
 
 def open_album(folder: Path, layer: int, tile: int, site: Path) -> Album:
-    """Read one layer's tables and copy its sheets into the site.
+    """Read one layer's tables and copy its sheets into the site, those of the concepts' faces after the full ones.
 
     Raises
     ------
@@ -59,7 +61,8 @@ def open_album(folder: Path, layer: int, tile: int, site: Path) -> Album:
         If a sheet that the tables name is missing or lies outside the folder.
     """
     album = Album(_read(folder, "exemplars"), _read(folder, "localisation"))
-    for name in sorted(set(album.exemplars["sheet"].to_list())):
+    names = sorted(set(album.exemplars["sheet"].to_list()))
+    for name, side in [*((name, tile) for name in names), *((face_sheet(name), FACE_SIDE) for name in names)]:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise UserError(f"explorer: sheet {name!r} lies outside {folder}; delete the folder and run again")
         source = folder / name
@@ -74,35 +77,8 @@ def open_album(folder: Path, layer: int, tile: int, site: Path) -> Album:
                 f"explorer: cannot read the sheet {source}: {error}; delete {folder} and run again"
             ) from None
         album._index[name] = len(album.sheets)
-        album.sheets.append([target, max(width // tile, 1), max(height // tile, 1)])
+        album.sheets.append([target, max(width // side, 1), max(height // side, 1)])
     return album
-
-
-def small_faces(album: Album, layer: int, tile: int, site: Path) -> dict[int, list[Tile]]:
-    """Write sheets of each concept's first tiles, scaled down, and return where they are.
-
-    A graph shows some twenty concepts from as many sheets as there are; these sheets are a fifth of the full ones.
-    """
-    shown = album.exemplars.filter(pl.col("rank") < FACE)
-    concepts = shown.partition_by("concept", maintain_order=True)
-    found: dict[int, list[Tile]] = {}
-    source: tuple[str, Image.Image] | None = None
-    for first in range(0, len(concepts), PER_SHEET):
-        group = concepts[first : first + PER_SHEET]
-        page = Image.new("RGB", (FACE * SIDE, len(group) * SIDE))
-        name = f"sheets/{layer}/faces-{first // PER_SHEET:03d}.webp"
-        for y, rows in enumerate(group):
-            for x, row in enumerate(rows.iter_rows(named=True)):
-                if source is None or source[0] != row["sheet"]:
-                    path = site / str(album.sheets[album.tile(row["sheet"], 0, 0)[0]][0])
-                    source = (row["sheet"], Image.open(path).convert("RGB"))
-                left, top = row["column"] * tile, row["row"] * tile
-                crop = source[1].crop((left, top, left + tile, top + tile))
-                page.paste(crop.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x * SIDE, y * SIDE))
-                found.setdefault(row["concept"], []).append([len(album.sheets), y, x])
-        page.save(site / name, quality=80, method=4)
-        album.sheets.append([name, FACE, len(group)])
-    return found
 
 
 def class_faces(album: Album, faces: Mapping[int, list[Tile]], site: Path) -> dict[int, list[Tile]]:
@@ -127,7 +103,8 @@ def class_faces(album: Album, faces: Mapping[int, list[Tile]], site: Path) -> di
         with Image.open(site / str(album.sheets[sheet][0])) as image:
             whole = image.convert("RGB")
         for row, column in places:
-            crop = whole.crop((column * SIDE, row * SIDE, (column + 1) * SIDE, (row + 1) * SIDE))
+            left, top = column * FACE_SIDE, row * FACE_SIDE
+            crop = whole.crop((left, top, left + FACE_SIDE, top + FACE_SIDE))
             small[sheet, row, column] = crop.resize((CLASS_SIDE, CLASS_SIDE), Image.Resampling.LANCZOS)
     found: dict[int, list[Tile]] = {}
     labels = sorted(faces)
