@@ -402,31 +402,22 @@ class Preprocessing:
         left, top = self._corner(size)
         return image.crop((left, top, left + self.crop, top + self.crop))
 
-    def apply(self, image: Image, name: str = "an image") -> Tensor:
-        """Return the network's input for an image.
-
-        Parameters
-        ----------
-        image : PIL image
-            RGB.
-        name : str
-            What to call it in messages.
+    def stack(self, pictures: Sequence[Image | np.ndarray]) -> Tensor:
+        """Return the network's inputs for pictures of one size, as `display` returns them.
 
         Returns
         -------
-        Tensor of float32 [3, H, W]
-
-        Raises
-        ------
-        UserError
-            If the image is smaller than the crop.
+        Tensor of float32 [N, 3, H, W]
+            With channels last in memory, as in pictures.
         """
+        import numpy as np
+        import torch
+
         from gigraph.vision import torchvision
 
         tv = torchvision.transforms.functional
-
-        pixels = tv.to_tensor(self.display(image, name))
-        return tv.normalize(pixels, list(self.mean), list(self.std))
+        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
+        return tv.normalize(tv.convert_image_dtype(pixels), list(self.mean), list(self.std))
 
 
 def _resized_without_antialias(image: Image, size: tuple[int, int], interpolation: str) -> Image:
@@ -473,6 +464,7 @@ def batches(
     ------
     ids : array of int64 [N]
     inputs : Tensor of float32 [N, 3, H, W]
+        See `Preprocessing.stack`.
 
     Raises
     ------
@@ -480,31 +472,30 @@ def batches(
         If an image cannot be decoded any more, is smaller than the crop, or gives an input of another size.
     """
     import numpy as np
-    import torch
 
-    def one(path: Path) -> Tensor:
+    def one(path: Path) -> Image:
         try:
             image = decode(path, max_pixels)
         except Unreadable as error:
             raise UserError(f"image {path} cannot be read any more: {error}; list the images anew") from None
-        return preprocessing.apply(image, f"image {path}")
+        return preprocessing.display(image, f"image {path}")
 
-    def stacked(ids: list[int], inputs: list[tuple[Path, Tensor]]) -> tuple[np.ndarray, Tensor]:
+    def stacked(ids: list[int], pictures: list[tuple[Path, Image]]) -> tuple[np.ndarray, Tensor]:
         nonlocal size
-        for path, x in inputs:
-            size = size or (x.shape[1], x.shape[2])
-            if tuple(x.shape[1:]) != tuple(size):
+        for path, picture in pictures:
+            size = size or (picture.height, picture.width)
+            if (picture.height, picture.width) != tuple(size):
                 raise UserError(
-                    f"image {path} gives an input of {x.shape[2]}x{x.shape[1]}, others {size[1]}x{size[0]}; "
+                    f"image {path} gives an input of {picture.width}x{picture.height}, others {size[1]}x{size[0]}; "
                     "set preprocessing.resize and preprocessing.crop"
                 )
-        return np.array(ids, dtype=np.int64), torch.stack([x for _, x in inputs])
+        return np.array(ids, dtype=np.int64), preprocessing.stack([picture for _, picture in pictures])
 
     ids: list[int] = []
-    ready: list[tuple[Path, Tensor]] = []
-    for identity, path, x in _ahead(images, one, workers, 2 * batch_size):
+    ready: list[tuple[Path, Image]] = []
+    for identity, path, picture in _ahead(images, one, workers, 2 * batch_size):
         ids.append(identity)
-        ready.append((path, x))
+        ready.append((path, picture))
         if len(ids) == batch_size:
             yield stacked(ids, ready)
             ids, ready = [], []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -339,6 +339,25 @@ class Network:
             self._built[key] = self._extract(start, end)
         return self._built[key]
 
+    def pfv_segment(self, a: Layer, b: Layer | None) -> Callable[[Tensor], Tensor]:
+        """Return F_ab in terms of PFVs: [N, P, C] -> [N, P_b, C_b], or, where b is None, to the logits [N, classes].
+
+        Raises
+        ------
+        UserError
+            If b does not come after a.
+        """
+        forward = self.segment(a, b or CLASSES)
+        convolves = any(is_a(forward, node, _CONVOLUTIONS) for node in forward.graph.nodes)
+
+        def run(pfvs: Tensor) -> Tensor:
+            x = a.from_pfvs(pfvs)
+            # PFVs are maps with channels last, as convolutions like them on a CPU; what only pools is slower on these.
+            out = forward(x if convolves else x.contiguous())
+            return out if b is None else b.to_pfvs(out)
+
+        return run
+
     def smooth(self, a: Layer | str, b: Layer | str) -> bool:
         """Return whether F_ab has no operation with kinks (rectifiers, maxima); for choosing a quadrature rule."""
         forward = self.segment(a, b)
@@ -438,6 +457,7 @@ _KINKS = (
     F.adaptive_max_pool2d, torch.relu, torch.prelu, torch.max, torch.min, torch.maximum, torch.minimum, torch.amax,
     torch.clamp, torch.abs, torch.max_pool2d, "relu", "max", "amax", "min", "amin", "clamp", "clamp_min", "abs",
 )  # fmt: skip
+_CONVOLUTIONS = (nn.modules.conv._ConvNd, F.conv2d, F.conv1d)
 _ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, F.scaled_dot_product_attention)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +82,17 @@ class Subject:
         # The manifest holds only images within images.max_pixels.
         decoded = batches(files, self.preprocessing, self.images_at_once, self.compute.workers, max_pixels=sys.maxsize)
         for chunk, x in decoded:
-            yield slice(done, done + len(chunk)), x.to(self.device, non_blocking=True)
+            yield slice(done, done + len(chunk)), self._moved(x)
             done += len(chunk)
+
+    def inputs(self, pictures: Sequence[Any]) -> Tensor:
+        """Return the network's inputs [N, 3, H, W] for pictures as it sees them, PIL images or uint8 [H, W, 3]."""
+        return self._moved(self.preprocessing.stack(pictures))
+
+    def _moved(self, x: Tensor) -> Tensor:
+        # A CPU convolves and pools faster with channels last, as they come; and PFVs are then views of maps.
+        layout = torch.preserve_format if self.device.type == "cpu" else torch.contiguous_format
+        return x.to(self.device, non_blocking=True, memory_format=layout)
 
     def sweep_arrays(self, images: np.ndarray, batch: int = 50) -> dict[str, np.ndarray]:
         """Run images that are in memory.
@@ -109,9 +118,9 @@ class Subject:
         layers = list(self.layers.values())
         found: dict[str, list[Tensor]] = {}
         for first in range(0, len(images), batch):
-            some = [self.preprocessing.apply(Image.fromarray(image)) for image in images[first : first + batch]]
+            some = [self.preprocessing.display(Image.fromarray(image)) for image in images[first : first + batch]]
             with torch.inference_mode():
-                values = self.network.activations(torch.stack(some).to(self.device), layers)
+                values = self.network.activations(self.inputs(some), layers)
             for name, value in values.items():
                 check_finite(value, name, [])
                 found.setdefault(name, []).append(value if name == CLASSES else self.layers[name].to_pfvs(value))
@@ -137,15 +146,9 @@ class Subject:
         check_finite(found, layer, ids)
         return found
 
-    def segment(self, source: str, target: str) -> Any:
+    def segment(self, source: str, target: str) -> Callable[[Tensor], Tensor]:
         """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes]."""
-        here = self.layers[source]
-        if target == CLASSES:
-            forward = self.network.segment(here, CLASSES)
-            return lambda pfvs: forward(here.from_pfvs(pfvs))
-        there = self.layers[target]
-        forward = self.network.segment(here, there)
-        return lambda pfvs: there.to_pfvs(forward(here.from_pfvs(pfvs)))
+        return self.network.pfv_segment(self.layers[source], None if target == CLASSES else self.layers[target])
 
     def path_points(self, source: str) -> int:
         """Return how many inputs of the segments from a layer fit the memory budget, at some 24 maps of its size each.

@@ -2,7 +2,7 @@
 
 1. **Trace** with torch.fx; a module of ``torch.nn`` is one node, everything else is looked into.
 2. **Clean**: operations that do nothing in eval (dropout, stochastic depth, identity) go, and in-place
-   operations become ordinary ones, so that no captured activation is overwritten later.
+   operations become ordinary ones, so that no captured activation is overwritten later. Views become reshapes.
 3. **Settle** what depends on the image only through its *shape*: sizes become constants, or multiples of the
    batch size. Thus a segment of the graph needs nothing but the activation it starts from.
 4. **Sweep** once over the nodes: a node is a cut point if no edge jumps over it.
@@ -35,7 +35,8 @@ RECTIFIERS: tuple[Any, ...] = (
 SOFTMAX: tuple[Any, ...] = (nn.Softmax, F.softmax, torch.softmax, "softmax")
 
 DROPOUTS: tuple[Any, ...] = (nn.modules.dropout._DropoutNd, F.dropout, F.dropout2d, F.alpha_dropout)
-STOCHASTIC_DEPTHS: tuple[Any, ...] = (torchvision.ops.stochastic_depth, "stochastic_depth")
+
+_RESHAPES = {"view": "reshape", "view_as": "reshape_as"}
 
 REMEDY = "give a factory (model.source: file.py:factory) whose forward is free of it"
 
@@ -251,6 +252,10 @@ def _clean(model: nn.Module, graph: fx.Graph, inplace: set[int]) -> dict[fx.Node
             source = node.all_input_nodes[0]
             source.replace_all_uses_with(node, delete_user_cb=lambda user, at=place[node]: place[user] > at)
     for node in list(graph.nodes):
+        # Maps may lie in memory with their channels last, where not every shape is a view.
+        given = (*node.args, *node.kwargs.values())
+        if node.op == "call_method" and not any(isinstance(one, torch.dtype) for one in given):
+            node.target = _RESHAPES.get(str(node.target), node.target)
         if _idle(model, node):
             replaced[node] = node.all_input_nodes[0]
             node.replace_all_uses_with(node.all_input_nodes[0])

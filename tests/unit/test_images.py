@@ -254,13 +254,13 @@ def test_as_torchvisions_own_preset(size, interpolation, antialias):
     ours = Preprocessing(61, 56, mean, std, interpolation, antialias)
     subject = image if antialias else torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
     level = 1e-6 if antialias else 1.01 / 255 / 0.224  # without antialias, a grey level's rounding
-    torch.testing.assert_close(ours.apply(image), theirs(subject), rtol=0, atol=level)
+    torch.testing.assert_close(ours.stack([ours.display(image)])[0], theirs(subject), rtol=0, atol=level)
     assert ours.display(image).size == ours.output_size(image.size) == (56, 56)
 
 
 def test_display_is_what_the_network_sees_before_normalisation():
     p = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-    x = p.apply(picture())
+    x = p.stack([p.display(picture())])[0]
     shown = np.asarray(p.display(picture())).transpose(2, 0, 1) / 255
     expected = (shown - np.array(p.mean)[:, None, None]) / np.array(p.std)[:, None, None]
     np.testing.assert_allclose(x, expected, atol=1e-6)
@@ -285,7 +285,7 @@ def test_settings_that_are_refused():
     refused(lambda: Preprocessing(interpolation="lanczos"), "lanczos", "bicubic")
     refused(lambda: Preprocessing(std=(1, 0, 1)), "std")
     refused(
-        lambda: Preprocessing(None, 64).apply(picture(), "image a.png"),
+        lambda: Preprocessing(None, 64).display(picture(), "image a.png"),
         "image a.png is 40x30",
         "resize to 64",
     )
@@ -316,6 +316,7 @@ def test_batches_keep_the_order(tmp_path, workers):
     found = list(batches(iter(listed), Preprocessing(), batch_size=4, workers=workers))
     assert [ids.tolist() for ids, _ in found] == [[100, 101, 102, 103], [104, 105, 106, 107], [108, 109, 110]]
     assert found[0][0].dtype == np.int64
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for _, x in found)
     everything = torch.cat([x for _, x in found])
     assert everything.shape == (11, 3, 30, 40)
     np.testing.assert_allclose(everything[:, 2, 0, 0], (40 + np.arange(11)) / 255, atol=1e-6)

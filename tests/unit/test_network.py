@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 from gigraph.centre import batchnorm_shift
 from gigraph.config import Compute
+from gigraph.contribution import contributions
 from gigraph.errors import UserError
 from gigraph.models import load_model, preset_of
 from gigraph.network import CLASSES, Layer, Network
@@ -204,6 +206,9 @@ def test_segments_compose_to_the_whole_model(zoo, name):
             close(value, found[layer.name])
             close(network.segment(layer, CLASSES)(value), expected)
             previous = layer
+            close(network.pfv_segment(layer, None)(layer.to_pfvs(value)), expected)
+        for a, b in pairwise(layers):
+            close(network.pfv_segment(a, b)(a.to_pfvs(found[a.name])), b.to_pfvs(found[b.name]))
     assert expected.std() > 1e-3
 
 
@@ -258,6 +263,33 @@ def test_another_batch_size_goes_through_a_model_that_reads_its_sizes():
     x = torch.randn(7, 3, 6, 5)
     with torch.no_grad():
         close(network.segment(layer, CLASSES)(network.activations(x, [layer])["bn1"]), model(x))
+
+
+class Viewing(nn.Module):
+    """Lays a map out as a vector by `view`, which asks how it lies in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc1, self.fc2 = nn.Conv2d(3, 4, 3), nn.Linear(4 * 6 * 4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.conv(x))
+        return self.fc2(torch.relu(self.fc1(x.view(-1, 4 * 6 * 4))))
+
+
+@pytest.mark.parametrize("method", ["srd", "grad_x_input"])
+def test_maps_with_channels_last_go_through_views(method):
+    torch.manual_seed(0)
+    model = Viewing().eval()
+    network = Network(model, (3, 8, 6))
+    layers = network.check_order(["conv", "fc1"])
+    x = torch.randn(2, 3, 8, 6).contiguous(memory_format=torch.channels_last)
+    maps, pfvs, logits, _ = contributions(network, layers, x, method)
+    expected = contributions(network, layers, x.contiguous(), method)
+    for name in ("conv", "fc1"):
+        close(maps[name], expected[0][name])
+        close(network.pfv_segment(network.layer(name), None)(pfvs[name]), logits)
+    close(logits, model(x.contiguous()))
 
 
 def test_reused_inplace_relu_does_not_overwrite_what_is_captured():
