@@ -235,8 +235,16 @@ def mean_gradients(
             scores = score(segment(path), targets.repeat(len(alpha), 1)).sum(0)  # [T]
         for index in range(t):
             (gradient,) = torch.autograd.grad(scores[index], path, retain_graph=index + 1 < t)
-            total[:, index] += torch.tensordot(weight, gradient.unflatten(0, (len(alpha), n)), 1)
+            total[:, index] += _averaged(weight, gradient.unflatten(0, (len(alpha), n)))
     return total
+
+
+def _averaged(weight: Tensor, gradients: Tensor) -> Tensor:
+    """Return the weighted mean [N, P, C] of gradients [S, N, P, C]."""
+    turned = gradients.transpose(2, 3)
+    if turned.is_contiguous():  # as the maps lie; to copy them would take longer than to add them
+        return torch.tensordot(weight, turned, 1).transpose(1, 2)
+    return torch.tensordot(weight, gradients, 1)
 
 
 def mean_slopes(

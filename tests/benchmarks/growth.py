@@ -11,7 +11,7 @@ import torch
 from gigraph.bisecting import bisect, concept_vectors
 from gigraph.gig import Decomposition, attribute, class_score
 from gigraph.lasso import calibrate, lasso
-from gigraph.network import CLASSES, Network
+from gigraph.network import Network
 
 from .data import mixtures
 from .measure import timed
@@ -51,7 +51,7 @@ def curves(traced: Network, full: bool) -> list[dict[str, Any]]:
                 for n in (500, 1000, 2000):
                     add("lasso", "N", n, timed(lambda x=x[:n], v=v, lam=lam: lasso(x, v, lam), 1)[1])
     layer = traced.layer("layer4.1")
-    forward = traced.folded([layer]).segment(layer, CLASSES)
+    forward = traced.folded([layer]).pfv_segment(layer, None)
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(16, layer.channels, generator=generator)
 
@@ -64,7 +64,7 @@ def curves(traced: Network, full: bool) -> list[dict[str, Any]]:
         start = torch.zeros(layer.channels)
         return timed(
             lambda: attribute(
-                lambda pfvs: forward(layer.from_pfvs(pfvs)), class_score("logit"), vectors, start, codes, to,
+                forward, class_score("logit"), vectors, start, codes, to,
                 steps=4, max_steps=4, batch=8,
             ), 1,
         )[1]  # fmt: skip

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gigraph.contribution import contributions
 from gigraph.gig import Attribution, Decomposition, attribute, class_score, concept_score
 from gigraph.models import load_model
-from gigraph.network import CLASSES, Network
+from gigraph.network import CLASSES, Layer, Network
 
 from .measure import Machine, Row, timed
 
@@ -23,15 +23,15 @@ def network() -> Network:
 
 
 class Scores(nn.Module):
-    """F_ab from a layer of its own on, for Captum: PFVs [N, P, C] to the scores of T targets [N, T]."""
+    """F_ab from a layer of its own on, for Captum: maps [N, C, H, W] to the scores of T targets [N, T]."""
 
-    def __init__(self, segment: nn.Module, source: object, target: object, unit: Tensor | None):
+    def __init__(self, segment: nn.Module, target: object, unit: Tensor | None):
         super().__init__()
-        self.layer, self.segment, self.source, self.target, self.unit = nn.Identity(), segment, source, target, unit
+        self.layer, self.segment, self.target, self.unit = nn.Identity(), segment, target, unit
 
-    def forward(self, pfvs: Tensor) -> Tensor:
+    def forward(self, maps: Tensor) -> Tensor:
         """Run."""
-        out = self.segment(self.source.from_pfvs(self.layer(pfvs)))
+        out = self.segment(self.layer(maps))
         return out if self.unit is None else self.target.to_pfvs(out).sum(1) @ self.unit.T
 
 
@@ -57,12 +57,8 @@ def attributions(machine: Machine, traced: Network, repeats: int, targets: int =
         score = concept_score(towards) if b is not None else class_score("logit")
         to = torch.arange(targets)[None]
         unit = None if towards is None else nn.functional.normalize(towards, dim=1)
-        forward = folded.segment(a, b or CLASSES)
+        segment = folded.pfv_segment(a, b)
         case = f"{source} -> {target}, T={targets} S={STEPS}"
-
-        def segment(pfvs: Tensor, forward: nn.Module = forward, a: object = a, b: object = b) -> Tensor:
-            out = forward(a.from_pfvs(pfvs))
-            return out if b is None else b.to_pfvs(out)
 
         def ours(precision: str, score=score, vectors=vectors, start=start, image=image, to=to, segment=segment):
             return attribute(
@@ -74,21 +70,21 @@ def attributions(machine: Machine, traced: Network, repeats: int, targets: int =
             segment(real[None])
         # A forward pass, and for each target a pass back through the same products.
         least = STEPS * (1 + targets) * counted.get_total_flops() / machine.flops
-        model = Scores(traced.segment(a, b or CLASSES), a, b, unit).eval()
+        model = Scores(traced.segment(a, b or CLASSES), b, unit).eval()
         peer = LayerIntegratedGradients(model, model.layer)
-        end, base = (start + image.offset(vectors))[None], start.expand_as(real)[None].contiguous()
+        ends = (start + image.offset(vectors))[None], start.expand_as(real)[None]
+        end, base = (a.from_pfvs(one).contiguous() for one in ends)  # maps as Captum's users have them
 
         def captum(peer=peer, end=end, base=base) -> list[Tensor]:
             return [peer.attribute(end, base, target=t, n_steps=STEPS, method="riemann_middle") for t in range(targets)]
 
         for name, precision in (("gigraph", "float32"), ("gigraph bfloat16", "bfloat16")):
-            found, seconds, peak = timed(lambda ours=ours, precision=precision: ours(precision), repeats)
+            times = repeats if precision == "float32" else 1  # minutes where the processor lacks the instructions
+            found, seconds, peak = timed(lambda ours=ours, precision=precision: ours(precision), times)
             share = least / seconds if precision == "float32" else None
-            rows.append(
-                Row("gig", case, name, seconds / targets, "image x target", repeats, peak, _error(found), share)
-            )
+            rows.append(Row("gig", case, name, seconds / targets, "image x target", times, peak, _error(found), share))
         _, seconds, peak = timed(captum, repeats)
-        theirs = Attribution(image.concepts, _projected(peer, end, base, image, vectors, targets), found.at_concepts,
+        theirs = Attribution(image.concepts, _projected(peer, a, end, base, image, vectors, targets), found.at_concepts,
                              found.at_baseline, found.steps)  # fmt: skip
         rows.append(Row("gig", case, "captum", seconds / targets, "image x target", repeats, peak, _error(theirs)))
     return rows
@@ -98,11 +94,13 @@ def _error(found: Attribution) -> float:
     return float((found.completeness_error.abs() / found.total_absolute).max())
 
 
-def _projected(peer, end: Tensor, base: Tensor, image: Decomposition, vectors: Tensor, targets: int) -> Tensor:
+def _projected(
+    peer, a: Layer, end: Tensor, base: Tensor, image: Decomposition, vectors: Tensor, targets: int
+) -> Tensor:
     """Return Captum's mean gradients in terms of the concepts [T, Q]: its result without the factor x - baseline."""
     peer = type(peer)(peer.forward_func, peer.layer, multiply_by_inputs=False)
     mean = [peer.attribute(end, base, target=t, n_steps=STEPS, method="riemann_middle") for t in range(targets)]
-    return image.gather(torch.cat(mean).detach(), vectors)
+    return image.gather(a.to_pfvs(torch.cat(mean).detach()), vectors)
 
 
 def sweeps(machine: Machine, traced: Network, repeats: int, images: int = 2) -> list[Row]:
@@ -110,7 +108,7 @@ def sweeps(machine: Machine, traced: Network, repeats: int, images: int = 2) -> 
     layers = [traced.layer(f"layer{stage}.{blocks - 1}") for stage, blocks in ((1, 3), (2, 4), (3, 6), (4, 3))]
     folded = traced.folded(layers)
     torch.manual_seed(0)
-    x = torch.randn(images, *traced.image_shape)
+    x = torch.randn(images, *traced.image_shape).contiguous(memory_format=torch.channels_last)  # as `Subject` has them
     case = f"{images} images of 224"
 
     def plain() -> Tensor:

@@ -56,6 +56,14 @@ def test_equation_5_against_the_literal_sum(world, batch):
             torch.testing.assert_close(found[i].values[j], literal.sum(0))
 
 
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_gradients_are_averaged_however_they_lie(channels_first):
+    weight, gradients = torch.rand(4), torch.randn(4, N, P, C)
+    lying = gradients.transpose(2, 3).contiguous().transpose(2, 3) if channels_first else gradients
+    literal = sum(w * g for w, g in zip(weight, gradients, strict=True))
+    torch.testing.assert_close(gig._averaged(weight, lying), literal)
+
+
 def test_equation_4_per_position(world):
     image, t = world["images"][0], 2
     score = concept_score(world["targets"])
