@@ -15,6 +15,12 @@ TRIALS = 6
 """Solutions that a calibration of lambda takes."""
 COMPILING = 13.0
 """Seconds that compiling the kernels took, the first time; later they are loaded."""
+SCENES = 800
+"""Scenes that the alignment with drawn parts draws."""
+WITH_TORCH = frozenset({"sample", "coefficients", "attribution", "ablation", "exemplars", "alignment"})
+"""Stages that load torch and the model."""
+WITH_KERNELS = frozenset({"concepts", "calibration", "coefficients"})
+"""Stages that load the compiled kernels."""
 TILE = 4000
 """Bytes of a small picture."""
 
@@ -37,8 +43,8 @@ class Throughput:
 
     Attributes
     ----------
-    start : float
-        Of a job until its first line of work: imports, tracing.
+    start, light_start, kernels_start : float
+        Of a job until its first line of work: with torch and the model, without, and what compiled kernels add.
     draw, decode, forward, sweep : float
         Per image: drawing it, reading it, running the network, a sampling sweep.
     segment : dict of (source, target) to float
@@ -56,6 +62,8 @@ class Throughput:
     """
 
     start: float
+    light_start: float
+    kernels_start: float
     draw: float
     decode: float
     forward: float
@@ -125,7 +133,9 @@ def stages(run: Run, rate: Throughput) -> list[Stage]:
 
     def add(name: str, jobs: int, seconds: float, memory: float, disk: float) -> None:
         if jobs:
-            found.append(Stage(name, jobs, seconds + jobs * rate.start, rate.base + memory, disk))
+            start = rate.start if name in WITH_TORCH else rate.light_start
+            start += rate.kernels_start * (name in WITH_KERNELS)
+            found.append(Stage(name, jobs, seconds + jobs * start, rate.base + memory, disk))
 
     def sample(layer: LayerSize) -> float:
         """Return the seconds that one PFV's coefficients take."""
@@ -210,5 +220,7 @@ def stages(run: Run, rate: Throughput) -> list[Stage]:
         run.batch * rate.activations + max(8 * rows[layer.name] * layer.channels for layer in run.layers),
         run.methods * sum((shown[n] + placed) * TILE for n in size),
     )
-    add("graph, evaluation, explorer", 5 * run.methods, 0, 0, run.methods * sum(shown[n] + placed for n in size) * TILE)
+    if run.image_bytes:
+        add("alignment", run.methods, run.methods * SCENES * (rate.draw + rate.forward), 0, 0)
+    add("graph, figures, explorer", 5 * run.methods, 0, 0, run.methods * sum(shown[n] + placed for n in size) * TILE)
     return found

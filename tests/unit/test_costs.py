@@ -1,13 +1,16 @@
 """The planner: costs grow as the sizes say, and the command answers in one table or one line."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gigraph import cli
 from gigraph.commands import plan as command
 from gigraph.config import load, read
-from gigraph.costs import LayerSize, Run, Throughput, stages
+from gigraph.costs import WITH_KERNELS, WITH_TORCH, LayerSize, Run, Throughput, stages
 
 LAYERS = [LayerSize("a", 64, 3136, 512, 10, 1), LayerSize("b", 2048, 49, 16_384, 80, 1)]
 PAIRS = [("a", "b"), ("a", "classes"), ("b", "classes")]
@@ -17,8 +20,9 @@ RUN = Run(
     batch=16, memory=4 * 10**9,
 )  # fmt: skip
 RATE = Throughput(
-    start=4, draw=0, decode=0.01, forward=0.1, sweep=0.3, segment=dict.fromkeys(PAIRS, 0.05), clustering=2e-10,
-    product=1e-11, lasso=3, activations=200 * 10**6, base=6 * 10**8,
+    start=4, light_start=0.5, kernels_start=1, draw=0, decode=0.01, forward=0.1, sweep=0.3,
+    segment=dict.fromkeys(PAIRS, 0.05), clustering=2e-10, product=1e-11, lasso=3, activations=200 * 10**6,
+    base=6 * 10**8,
 )  # fmt: skip
 
 
@@ -28,7 +32,11 @@ def by_name(run):
 
 def test_work_is_proportional_to_what_it_is_done_on():
     one, two = by_name(RUN), by_name(replace(RUN, images=100_000))
-    work = lambda stage: stage.seconds - stage.jobs * RATE.start  # noqa: E731
+
+    def work(stage):
+        start = RATE.start if stage.name in WITH_TORCH else RATE.light_start
+        return stage.seconds - stage.jobs * (start + RATE.kernels_start * (stage.name in WITH_KERNELS))
+
     for name in ("manifest", "sample", "concepts"):
         assert work(two[name]) == pytest.approx(2 * work(one[name]))
     assert two["attribution"].seconds == one["attribution"].seconds
@@ -39,6 +47,17 @@ def test_work_is_proportional_to_what_it_is_done_on():
         assert more[name].disk == 2 * one[name].disk
     twice = by_name(replace(RUN, methods=2))
     assert twice["concepts"].jobs == 2 * one["concepts"].jobs and twice["sample"] == one["sample"]
+
+
+def test_only_jobs_that_load_torch_take_its_start():
+    """By the imports of the scripts themselves, and those of their modules."""
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    named = {name for stage in by_name(replace(RUN, image_bytes=1)) for name in stage.split(", ")}
+    listed = named - {"explorer"} | {"kept", "fidelity"}
+    for name in sorted(listed):
+        code = f"import sys; sys.path.insert(0, {str(scripts)!r}); import {name}; print('torch' in sys.modules)"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (found.stdout == "True\n") == (name in WITH_TORCH), (name, found.stderr[-500:])
 
 
 def test_the_papers_layer_by_hand():

@@ -49,7 +49,6 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     UserError
         If the images, the model or a layer are not there.
     """
-    began = time.process_time()
     import numpy as np
     import torch
     from threadpoolctl import threadpool_limits
@@ -69,8 +68,11 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         settings["preprocessing"] |= _preset(config)
     else:
         settings["model"] = config.model.model_dump()
+    traced = time.process_time()
     subject = Subject(settings, config.compute, config.names)
-    start = _start() + 0.5 * (time.process_time() - began)
+    start = _start("gigraph.subject, gigraph.tables") + time.process_time() - traced
+    light = _start("gigraph.runtime, gigraph.tables")
+    kernels = _start("gigraph.runtime, gigraph.tables, numba, scipy.linalg") - light
     images, classes, draw, decode = _images(plan, config, subject)
 
     def clock(work: Callable[[], Any]) -> float:
@@ -124,7 +126,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         for value in subject.network.activations(x[:1], layers).values()
     )  # fmt: skip
     rate = Throughput(
-        start, draw, decode, forward, sweep, segment, clustering, product, max(1.0, share),
+        start, light, kernels, draw, decode, forward, sweep, segment, clustering, product, max(1.0, share),
         _activations(subject, x[:1], kept), 450 * 2**20 + 8 * sum(p.numel() for p in _parameters(subject)),
     )  # fmt: skip
     a = config.attribution
@@ -149,12 +151,12 @@ def _preset(config: Config) -> dict[str, Any]:
     return {key: preset.get(key) if value is None else value for key, value in own.items()}
 
 
-def _start() -> float:
-    """Return the CPU seconds that a job's imports take; like a job, the process is not taken apart at the end."""
+def _start(modules: str) -> float:
+    """Return the CPU seconds that imports take; like a job, the process is not taken apart at the end."""
     import resource
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", "import gigraph.subject, gigraph.tables, os; os._exit(0)"], check=True)
+    subprocess.run([sys.executable, "-c", f"import {modules}, os; os._exit(0)"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
