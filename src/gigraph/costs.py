@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gigraph.menagerie.alignment import SCENES
+
 REFINED = 2.7
 """Path points over `steps`, as the menagerie's graph needed them (half of its pairs 1, a third 3, the rest 9 times)."""
 TRIALS = 6
 """Solutions that a calibration of lambda takes."""
 COMPILING = 13.0
 """Seconds that compiling the kernels took, the first time; later they are loaded."""
-SCENES = 800
-"""Scenes that the alignment with drawn parts draws."""
 WITH_TORCH = frozenset({"sample", "coefficients", "attribution", "ablation", "exemplars", "alignment"})
 """Stages that load torch and the model."""
 WITH_KERNELS = frozenset({"concepts", "calibration", "coefficients"})

@@ -11,14 +11,12 @@ import numpy as np
 
 from gigraph import tables
 from gigraph.hashing import mix
-from gigraph.menagerie.alignment import coverage, part_alignment, positives
+from gigraph.menagerie.alignment import SCENES, coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
 from gigraph.menagerie.scene import scenes
 from gigraph.runtime import log, progress, run
 from gigraph.subject import Subject
 
-SCENES = 800
-"""Half of them choose the best concept, the other half score it."""
 DETECTS = 0.5
 """Average precision from which a concept is said to detect a part."""
 PARTS = ("stripes", "spots", "scales", "ears", "horns", "antennae", "legs", "wings", "fins", "eye", "tag")

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SCENES = 800
+"""Half of them choose the best concept, the other half score it."""
 HALF = 0.5
 HIDDEN = 0.125
 
