@@ -1,7 +1,7 @@
 """Run gigraph's kernels and their peers in turn, in one process on one thread; print and write the table.
 
     uv run --group bench python -m tests.benchmarks            a few minutes
-    uv run --group bench python -m tests.benchmarks --full     the paper's sizes, half an hour to an hour
+    uv run --group bench python -m tests.benchmarks --full     the paper's sizes, a quarter of an hour and more
 
 On one thread, since not every peer has more, and in CPU seconds; OMP_NUM_THREADS asks for another number.
 Written: peers.parquet, growth.parquet, growth.svg.
