@@ -6,14 +6,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from gigraph import provenance, resources
-from gigraph.cluster import cancel_orphans
-from gigraph.config import load
-from gigraph.tables import CLASSES
+from gigraph.planning import lineage as provenance, resources
+from gigraph.running.cluster import cancel_orphans
+from gigraph.planning.config import load
+from gigraph.reserved import CLASSES
 from gigraph.errors import UserError, one_line
-from gigraph.leases import GPU_STAGES
-from gigraph.plan import Plan
-from gigraph.progress import Overall
+from gigraph.running.leases import GPU_STAGES
+from gigraph.planning.plan import Plan
+from gigraph.running.progress import Overall
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 

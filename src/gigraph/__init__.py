@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gigraph.version import __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gigraph.api import Run
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "open"]
 
 
 def open(folder: str | Path, method: str | None = None) -> Run:

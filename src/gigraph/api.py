@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gigraph import tables
 from gigraph.errors import UserError, nearest
-from gigraph.tables import CLASSES
+from gigraph.records import tables
+from gigraph.reserved import CLASSES, DATASET
 
 if TYPE_CHECKING:
     import networkx
@@ -108,7 +108,7 @@ class Run:
         UserError
             If there is no such class.
         """
-        scope = tables.DATASET if of is None else self.label(of)
+        scope = DATASET if of is None else self.label(of)
         edges = _frame(self._root / "graph" / "edges.parquet").filter(pl.col("scope") == scope)
         return edges.filter(pl.col("shown")) if shown and of is not None else edges
 

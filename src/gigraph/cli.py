@@ -8,8 +8,9 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from gigraph import __version__, commands
+from gigraph import commands
 from gigraph.errors import UserError, one_line
+from gigraph.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,18 +12,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gigraph import tables
-from gigraph.attributions import Decompositions, rows
-from gigraph.config import PROJECT, Compute, load, read
+from gigraph.device import as_device
 from gigraph.errors import UserError
 from gigraph.explorer.images import thumbnail
-from gigraph.gig import Batch, attribute, class_score, concept_score
 from gigraph.hashing import text_key
-from gigraph.images import Unreadable, decode
-from gigraph.plan import Plan
-from gigraph.subject import Subject, as_device
-from gigraph.tables import CLASSES
-from gigraph.targets import class_targets, concept_targets
+from gigraph.images.preprocessing import Unreadable, decode
+from gigraph.method.gig import Batch, attribute, class_score, concept_score
+from gigraph.method.targets import class_targets, concept_targets
+from gigraph.planning.config import PROJECT, Compute, load, read
+from gigraph.planning.plan import Plan
+from gigraph.records import tables
+from gigraph.records.attributions import Decompositions, rows
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reserved import CLASSES
+from gigraph.subject import Subject
 from gigraph.vocabulary import Vocabulary
 
 
@@ -114,7 +116,7 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
             ranked = sorted(zip(one.values[0].tolist(), one.concepts.tolist(), strict=True), reverse=True)
             own[source] = [concept for value, concept in ranked if value > 0]
         table = rows(image, -1, targets[0], score(real, targets)[0], one, settings["top_sources"])
-        columns = {key: [row[key] for row in table] for key in tables.SCHEMAS["attributions"].names}
+        columns = {key: [row[key] for row in table] for key in SCHEMAS["attributions"].names}
         tables.write(folder / "attributions" / f"{source}--{target}.parquet", "attributions", columns)
     picture = subject.preprocessing.display(decode(path, plan.config.images.max_pixels))
     thumbnail(picture).save(folder / "picture.webp", quality=85, method=4)

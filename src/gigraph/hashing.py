@@ -1,4 +1,4 @@
-"""Counter-based random numbers: a value is a pure function of its keys, never of the order of calls.
+"""Hashes of contents, and counter-based random numbers: pure functions of their keys, never of the order of calls.
 
 The mixer is SplitMix64's finaliser (Steele, Lea & Flood, "Fast splittable pseudorandom number generators",
 OOPSLA 2014). Every function takes NumPy or CuPy arrays of any broadcastable shapes and gives the same bits on
@@ -8,6 +8,9 @@ both.
 from __future__ import annotations
 
 import hashlib
+import json
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,3 +59,16 @@ def mix(*keys: Any) -> Any:
 def uniform(*keys: Any) -> Any:
     """Return float64 uniforms in the open interval (0, 1), a pure function of the keys (see `mix`)."""
     return ((mix(*keys) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def digest(*parts: Any) -> str:
+    """Return a 16-digit hash of JSON-serialisable parts."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@cache
+def file_digest(path: Path) -> str:
+    """Return the hash of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()

@@ -1,7 +1,7 @@
 """A process that outlives the one which started it must end: nobody waits for its result any more.
 
 Linux tells a process of its parent's death, and `watch` looks after a process further up. Elsewhere both do what
-the system allows, and the checks of `gigraph.tables` remain.
+the system allows, and the checks of `gigraph.records.tables` remain.
 """
 
 from __future__ import annotations

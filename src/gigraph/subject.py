@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gigraph.device import torch_device
 from gigraph.errors import UserError
-from gigraph.images import Preprocessing, batches
-from gigraph.models import load_model, preset_of
-from gigraph.network import Layer, Network
-from gigraph.runtime import torch_device
-from gigraph.tables import CLASSES
+from gigraph.images.preprocessing import Preprocessing, batches
+from gigraph.model.models import load_model, preset_of
+from gigraph.model.network import Layer, Network
+from gigraph.reserved import CLASSES
 
 if TYPE_CHECKING:
-    from gigraph.config import Compute
+    from gigraph.planning.config import Compute
 
 CACHE_MB = 96
 """Of path points at once on a CPU."""
@@ -167,9 +167,3 @@ def check_finite(values: Tensor, layer: str, ids: Sequence[int]) -> None:
         which = int(bad.nonzero()[0, 0])
         name = f"image {int(ids[which])}" if len(ids) else f"image {which} of a batch"
         raise UserError(f"layer {layer}: the activations of {name} are not finite; check the weights and the image")
-
-
-def as_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """Return a float32 or int64 tensor of an array on a device."""
-    tensor = torch.from_numpy(np.array(array))
-    return tensor.to(device, torch.float32 if tensor.is_floating_point() else torch.int64)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.coding import ENCODER, Coder
-from gigraph.encoder import path_start, read_encoder
-from gigraph.gig import Decomposition
-from gigraph.lasso import Codes
-from gigraph.subject import Subject, as_device
+from gigraph.device import as_device
+from gigraph.method.coding import ENCODER, Coder
+from gigraph.method.gig import Decomposition
+from gigraph.method.lasso import Codes
+from gigraph.records import tables
+from gigraph.records.encoders import path_start, read_encoder
+from gigraph.subject import Subject
 
 
 class Vocabulary:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gigraph.bisecting import bisect, concept_vectors
-from gigraph.gig import Decomposition, attribute, class_score
-from gigraph.lasso import calibrate, lasso
-from gigraph.network import Network
+from gigraph.method.bisecting import bisect, concept_vectors
+from gigraph.method.gig import Decomposition, attribute, class_score
+from gigraph.method.lasso import calibrate, lasso
+from gigraph.model.network import Network
 
 from .data import mixtures
 from .measure import timed

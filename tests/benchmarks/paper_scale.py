@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
-from gigraph.bisecting import bisect, concept_vectors
-from gigraph.lasso import calibrate, lasso
+from gigraph.method.bisecting import bisect, concept_vectors
+from gigraph.method.lasso import calibrate, lasso
 
 from .data import mixtures
 

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gigraph.contribution import contributions
-from gigraph.gig import Attribution, Decomposition, attribute, class_score, concept_score
-from gigraph.models import load_model
-from gigraph.network import CLASSES, Layer, Network
+from gigraph.method.gig import Attribution, Decomposition, attribute, class_score, concept_score
+from gigraph.model.contribution import contributions
+from gigraph.model.models import load_model
+from gigraph.model.network import Layer, Network
+from gigraph.reserved import CLASSES
 
 from .measure import Machine, Row, timed
 

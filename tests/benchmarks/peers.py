@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 
-from gigraph.bisecting import bisect, cohesion, concept_vectors
-from gigraph.lasso import calibrate, lasso
+from gigraph.method.bisecting import bisect, cohesion, concept_vectors
+from gigraph.method.lasso import calibrate, lasso
 
 from .data import mixtures
 from .measure import Machine, Row, timed

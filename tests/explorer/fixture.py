@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from gigraph import tables
 from gigraph.explorer import Inputs
-from gigraph.pictures import face_sheet, faces, sheet
-from gigraph.tables import CLASSES
+from gigraph.images.tiles import face_sheet, faces, sheet
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reserved import CLASSES
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 RIGHT_TO_LEFT = "زيبرا \u202e(abc)"
@@ -89,9 +90,9 @@ def write_results(
     })  # fmt: skip
     t("selection", "selection", {"image_id": ids, "path": paths, "label": truth, "shard": np.zeros(len(ids))})
     kept = _kept(rng, layers, labels)
-    t("kept", "kept", {key: [row[key] for row in kept] for key in tables.SCHEMAS["kept"].names})
+    t("kept", "kept", {key: [row[key] for row in kept] for key in SCHEMAS["kept"].names})
     edges = _edges(rng, layers, labels, kept)
-    t("edges", "edges", {key: [row[key] for row in edges] for key in tables.SCHEMAS["edges"].names})
+    t("edges", "edges", {key: [row[key] for row in edges] for key in SCHEMAS["edges"].names})
     _nodes(t, layers, kept)
     for layer, count in layers.items():
         t(f"trees/{layer}", "tree", {
@@ -150,7 +151,7 @@ def _attributions(t, folder, rng, layers, ids, truth, predicted) -> dict:
     names = list(layers)
     for index, layer in enumerate(names):
         for target in [CLASSES, *names[index + 1 : index + 2]]:
-            columns: dict[str, list] = {name: [] for name in tables.SCHEMAS["attributions"].names}
+            columns: dict[str, list] = {name: [] for name in SCHEMAS["attributions"].names}
             for image, label, taken in zip(ids.tolist(), truth.tolist(), predicted.tolist(), strict=True):
                 for to in sorted({label, taken}) if target == CLASSES else range(10):
                     sources = rng.permutation(layers[layer])[:12]
@@ -297,7 +298,7 @@ def _edges(rng, layers, labels, kept) -> list[dict]:
 
 
 def _nodes(t, layers, kept) -> None:
-    columns: dict[str, list] = {name: [] for name in tables.SCHEMAS["nodes"].names}
+    columns: dict[str, list] = {name: [] for name in SCHEMAS["nodes"].names}
     for layer, count in layers.items():
         for concept in range(-1, count):
             scopes = {row["scope"] for row in kept if (row["layer"], row["concept"]) == (layer, concept)}
@@ -327,7 +328,7 @@ def _pictures(folder, rng, kept, layer, truth, ids, paths, localised, painter) -
     concepts = sorted({row["concept"] for row in mine})
     if layer == "layer4.0":
         concepts = concepts[:-1]
-    exemplars: dict[str, list] = {name: [] for name in tables.SCHEMAS["exemplars"].names}
+    exemplars: dict[str, list] = {name: [] for name in SCHEMAS["exemplars"].names}
     painted: dict[int, Image.Image] = {}
 
     def tile(image: int) -> Image.Image:
@@ -349,7 +350,7 @@ def _pictures(folder, rng, kept, layer, truth, ids, paths, localised, painter) -
         sheet(page, NEAREST, TILE).save(folder / name, quality=80, method=0)
         faces(page).save(folder / face_sheet(name), quality=80, method=0)
     tables.write(folder / "exemplars.parquet", "exemplars", exemplars, "abc")
-    located: dict[str, list] = {name: [] for name in tables.SCHEMAS["localisation"].names}
+    located: dict[str, list] = {name: [] for name in SCHEMAS["localisation"].names}
     for scope in sorted({row["scope"] for row in mine if row["scope"] >= 0}) if localised else []:
         chosen = [row["concept"] for row in mine if row["scope"] == scope]
         for concept in chosen:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from explorer.fixture import plain
-from gigraph import tables
 from gigraph.explorer import Inputs
-from gigraph.pictures import face_sheet, faces, sheet
-from gigraph.tables import CLASSES
+from gigraph.images.tiles import face_sheet, faces, sheet
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reserved import CLASSES
 
 WIDTHS = [2048] * 3 + [4096] * 4 + [8192] * 6 + [16384] * 3
 """Concepts per layer of a ResNet-50 at eight per channel (App. A), 121 thousand in all."""
@@ -50,7 +51,7 @@ def write_large(
             "ablation": mean, "ablation_se": np.abs(mean) / 9,
         })  # fmt: skip
 
-    rows: dict[str, list] = {name: [] for name in tables.SCHEMAS["kept"].names}
+    rows: dict[str, list] = {name: [] for name in SCHEMAS["kept"].names}
     for index, width in enumerate(widths):
         more = [rng.integers(0, width, (classes, sources - kept)), np.tile([-1, -2], (classes, 1))]
         to_class = np.concatenate([mine[index][:classes], *more], axis=1)
@@ -72,7 +73,7 @@ def write_large(
             chosen = np.concatenate([from_kept, other, ends], axis=2)
             targets = np.repeat(mine[index + 1][:classes].ravel(), chosen.shape[2])
             block(labels, index, names[index + 1], targets, chosen, 20)
-    edges = {key: np.concatenate([part[key] for part in parts]) for key in tables.SCHEMAS["edges"].names}
+    edges = {key: np.concatenate([part[key] for part in parts]) for key in SCHEMAS["edges"].names}
     concepts = {}
     for name, width in zip(names, widths, strict=True):
         concepts[name] = t(f"concepts/{name}", "concepts", {
@@ -116,7 +117,7 @@ def _pictures(folder: Path, concepts: np.ndarray, per_sheet: int = 32, nearest: 
     """Write sheets of 96 pixels a tile; a few drawings stand for all."""
     drawn = [plain(number % 9, number) for number in range(40)]
     (folder / "sheets").mkdir(parents=True)
-    rows: dict[str, list] = {name: [] for name in tables.SCHEMAS["exemplars"].names}
+    rows: dict[str, list] = {name: [] for name in SCHEMAS["exemplars"].names}
     for first in range(0, len(concepts), per_sheet):
         group = concepts[first : first + per_sheet]
         page, name = [], f"sheets/concepts-{first // per_sheet:03d}.webp"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import gigraph
-from gigraph import tables
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs
+from gigraph.records import tables
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
 

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from explorer.fixture import HOSTILE, LAYERS, NAMES, RIGHT_TO_LEFT, write_results
-from gigraph import tables
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.build import write_app
+from gigraph.records import tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [

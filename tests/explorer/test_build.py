@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
-from gigraph import tables
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.chunks import numbers, script_json
 from gigraph.explorer.images import encode_map
-from gigraph.provenance import shown_evaluation
-from gigraph.tables import CLASSES
+from gigraph.planning.lineage import shown_evaluation
+from gigraph.records import tables
+from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
 
 
 def chunk(site: Path, name: str):
@@ -92,9 +92,9 @@ def test_edges_are_those_between_kept_concepts(site: Path, inputs: Inputs):
             total = sum(abs(np.float64(o["mean"])) for o in here if o["target"] == e["target"])
             assert into[0] == sum(o["source"] >= 0 for o in here if o["target"] == e["target"])
             assert into[1] == pytest.approx(total, rel=1e-6)
-            if e["source"] == tables.ERROR_NODE:
+            if e["source"] == ERROR_NODE:
                 assert into[2] == pytest.approx(e["mean"])
-            elif e["source"] == tables.REMAINDER:
+            elif e["source"] == REMAINDER:
                 assert into[4] == pytest.approx(e["mean"])
             elif e["shown"]:
                 mean, se, support, ablation, _, weight, share = found[e["source"], e["target"]][2:]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gigraph import bisecting
-from gigraph.bisecting import bisect, capped_concepts, cohesion, concept_vectors
 from gigraph.hashing import mix
+from gigraph.method import bisecting
+from gigraph.method.bisecting import bisect, capped_concepts, cohesion, concept_vectors
 from reference import bisecting as reference
 from reference.synthetic import pfv_like
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gigraph.config import Config, Section, load, schema
 from gigraph.errors import UserError
+from gigraph.planning.config import Config, Section, load, schema
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gigraph.contribution import contributions, receptive_fields
-from gigraph.network import Network
+from gigraph.model.contribution import contributions, receptive_fields
+from gigraph.model.network import Network
 
 
 class Small(nn.Module):

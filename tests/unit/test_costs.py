@@ -9,8 +9,8 @@ import pytest
 
 from gigraph import cli
 from gigraph.commands import plan as command
-from gigraph.config import load, read
-from gigraph.costs import WITH_KERNELS, WITH_TORCH, LayerSize, Run, Throughput, stages
+from gigraph.planning.config import load, read
+from gigraph.planning.costs import WITH_KERNELS, WITH_TORCH, LayerSize, Run, Throughput, stages
 
 LAYERS = [LayerSize("a", 64, 3136, 512, 10, 1), LayerSize("b", 2048, 49, 16_384, 80, 1)]
 PAIRS = [("a", "b"), ("a", "classes"), ("b", "classes")]

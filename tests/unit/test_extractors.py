@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from gigraph.encoder import Encoder
 from gigraph.errors import UserError
 from gigraph.extractors import MODULES, extract
 from gigraph.extractors.autoencoder import FIRST_NORM, train
 from gigraph.extractors.autoencoder import schedule as factors
 from gigraph.extractors.extraction import nearest, unit
 from gigraph.extractors.plugged import extract as plug
-from gigraph.lasso import lasso
-from gigraph.stability import best_match
+from gigraph.method.encoder import Encoder
+from gigraph.method.lasso import lasso
+from gigraph.method.stability import best_match
 
 SETTINGS = {
     "scale": "mean", "max_iter": 20, "nonzeros": 2, "steps": 400, "batch_size": 64, "learning_rate": 1e-2,

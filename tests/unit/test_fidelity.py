@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gigraph.fidelity import (
+from gigraph.method.fidelity import (
     agreement,
     area,
     checkable,
@@ -26,7 +26,7 @@ from gigraph.fidelity import (
     shares,
     subsets,
 )
-from gigraph.gig import Batch, Decomposition, ablate, attribute, class_score
+from gigraph.method.gig import Batch, Decomposition, ablate, attribute, class_score
 from reference import fidelity
 
 

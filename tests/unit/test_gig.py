@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from gigraph import gig
 from gigraph.errors import UserError
-from gigraph.gig import Batch, Decomposition, ablate, attribute, class_score, concept_score, mean_gradients
-from gigraph.quadrature import gauss_legendre, midpoint, tripled
+from gigraph.method import gig
+from gigraph.method.gig import Batch, Decomposition, ablate, attribute, class_score, concept_score, mean_gradients
+from gigraph.method.quadrature import gauss_legendre, midpoint, tripled
 from reference.gig import class_value, concept_value, gig_at_positions
 
 N, P, C, C_B, K, K_B = 3, 6, 5, 4, 9, 7

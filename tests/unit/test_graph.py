@@ -5,7 +5,7 @@ import io
 import networkx as nx
 import numpy as np
 
-from gigraph.graph import (
+from gigraph.method.graph import (
     DATASET,
     Rows,
     aggregate,
@@ -17,7 +17,7 @@ from gigraph.graph import (
     scopes_of,
     weights,
 )
-from gigraph.graphml import write_graphml
+from gigraph.records.graphml import write_graphml
 
 
 def random_rows(seed=0, images=12, classes=3, sources=6, targets=4):

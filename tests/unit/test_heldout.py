@@ -1,6 +1,6 @@
 import numpy as np
 
-from gigraph.heldout import balanced, held_out
+from gigraph.method.heldout import balanced, held_out
 
 
 def test_an_image_is_held_out_or_not_whatever_else_there_is():

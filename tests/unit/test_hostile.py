@@ -15,13 +15,13 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from gigraph import tables
-from gigraph.config import Compute, load
 from gigraph.errors import UserError, one_line
-from gigraph.graphml import write_graphml
-from gigraph.images import scan
-from gigraph.listing import labelled, members
-from gigraph.plan import Plan
+from gigraph.images.listing import labelled, members
+from gigraph.images.preprocessing import scan
+from gigraph.planning.config import Compute, load
+from gigraph.planning.plan import Plan
+from gigraph.records import tables
+from gigraph.records.graphml import write_graphml
 
 ROOT = Path(__file__).parents[2]
 NAMES = [
@@ -198,7 +198,7 @@ def test_a_pickled_checkpoint_is_not_run(tmp_path, monkeypatch):
     """Neither through a plain pickle nor inside of torch's own archive."""
     import torch
 
-    from gigraph.models import load_model
+    from gigraph.model.models import load_model
 
     class Trap:
         def __reduce__(self):

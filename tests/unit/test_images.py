@@ -12,10 +12,18 @@ import torch
 from PIL import Image
 from torchvision.transforms._presets import ImageClassification
 
-from gigraph import images
 from gigraph.errors import UserError
 from gigraph.hashing import image_id
-from gigraph.images import Preprocessing, Unreadable, batches, decode, listing_digest, listing_digests, scan
+from gigraph.images import preprocessing as images
+from gigraph.images.preprocessing import (
+    Preprocessing,
+    Unreadable,
+    batches,
+    decode,
+    listing_digest,
+    listing_digests,
+    scan,
+)
 
 
 def picture(width=40, height=30, seed=0):
@@ -133,7 +141,7 @@ def test_listing_is_quick_and_needs_no_torch(tmp_path):
     start = time.process_time()
     listing_digests(scan(tmp_path), 8)
     assert time.process_time() - start < 0.4  # 10,000 files
-    code = "import sys, gigraph.images; print({'torch', 'torchvision', 'PIL'} & set(sys.modules))"
+    code = "import sys, gigraph.images.preprocessing; print({'torch', 'torchvision', 'PIL'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

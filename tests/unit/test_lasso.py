@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gigraph import lasso as module
-from gigraph.bisecting import bisect, concept_vectors
-from gigraph.lasso import calibrate, lambda_max, lasso
+from gigraph.method import lasso as module
+from gigraph.method.bisecting import bisect, concept_vectors
+from gigraph.method.lasso import calibrate, lambda_max, lasso
 from reference import lasso as reference
 from reference.synthetic import dictionary, pfv_like
 

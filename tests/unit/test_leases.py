@@ -8,15 +8,15 @@ import sys
 
 import pytest
 
-from gigraph import leases, runtime
-from gigraph.config import Compute
 from gigraph.errors import UserError
-from gigraph.leases import devices, take
+from gigraph.planning.config import Compute
+from gigraph.running import leases, runtime
+from gigraph.running.leases import devices, take
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from gigraph.leases import take
+from gigraph.running.leases import take
 print(take({names}, {slots}, Path({folder!r}), 20), flush=True)
 time.sleep(60)
 """

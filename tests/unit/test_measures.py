@@ -2,8 +2,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gigraph.measures import GRID, Measures, mean, per_image
-from gigraph.summary import _table, summary
+from gigraph.evaluation.measures import GRID, Measures, mean, per_image
+from gigraph.evaluation.summary import _table, summary
 
 
 def test_mean_and_standard_error_by_hand():

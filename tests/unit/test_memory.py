@@ -27,22 +27,22 @@ before = peak()
 print(peak() - before)
 """
 LASSO = """
-from gigraph.lasso import lasso, lambda_max
+from gigraph.method.lasso import lasso, lambda_max
 v = rng.standard_normal((4096, 64), dtype=np.float32)
 x = (v[rng.integers(0, 4096, 3000)] + 0.2 * rng.standard_normal((3000, 64))).astype(np.float32)
 lam = 0.5 * lambda_max(x[:64], v).mean()
 lasso(x[:2], v, lam, backend="numba")
 """
 ROWS = """
-from gigraph.bisecting import bisect
+from gigraph.method.bisecting import bisect
 x = rng.standard_normal((60000, 128), dtype=np.float32)
 bisect(x[:100], 4, backend="numba")
 """
 NETWORK = """
 import torch
-from gigraph.config import Compute
-from gigraph.contribution import contributions
-from gigraph.gig import Decomposition, attribute, concept_score
+from gigraph.planning.config import Compute
+from gigraph.model.contribution import contributions
+from gigraph.method.gig import Decomposition, attribute, concept_score
 from gigraph.subject import Subject
 torch.set_num_threads(1)
 settings = {{
@@ -104,8 +104,8 @@ def test_passes_through_the_network_keep_to_their_budget(work, least):
 
 CURVES = """
 import torch
-from gigraph.fidelity import curve, drops_without, gradient_times_input
-from gigraph.gig import Decomposition, class_score
+from gigraph.method.fidelity import curve, drops_without, gradient_times_input
+from gigraph.method.gig import Decomposition, class_score
 torch.set_num_threads(1)
 ctypes.CDLL("libc.so.6").mallopt(-3, 2**16)  # maps are given back at once: a scattered heap would count as held
 vectors, start = torch.randn(300, 64), torch.zeros(64)

@@ -13,12 +13,13 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from gigraph.centre import batchnorm_shift
-from gigraph.config import Compute
-from gigraph.contribution import contributions
 from gigraph.errors import UserError
-from gigraph.models import load_model, preset_of
-from gigraph.network import CLASSES, Layer, Network
+from gigraph.model.centre import batchnorm_shift
+from gigraph.model.contribution import contributions
+from gigraph.model.models import load_model, preset_of
+from gigraph.model.network import Layer, Network
+from gigraph.planning.config import Compute
+from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
 from reference.centre import net_shift
 

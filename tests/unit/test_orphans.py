@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import sys, time
-from gigraph.runtime import run
+from gigraph.running.runtime import run
 
 def main(args):
     print("started", flush=True)

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from gigraph.pictures import CONTEXT, dim, exemplar_tile, field_weights, grid_of, sheet, spread_box
+from gigraph.images.tiles import CONTEXT, dim, exemplar_tile, field_weights, grid_of, sheet, spread_box
 
 
 def test_the_box_holds_the_share_of_the_mass_and_lies_in_the_image():

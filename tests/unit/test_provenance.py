@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gigraph import provenance
-from gigraph.cluster import cancel_orphans
-from gigraph.config import load
 from gigraph.errors import UserError
-from gigraph.plan import Plan
-from gigraph.progress import Overall, duration
-from gigraph.provenance import imported_beside, module_file
-from gigraph.resources import Sizes, claim, need
-from gigraph.tables import lineage_of, read, replacing, write
+from gigraph.planning import lineage as provenance
+from gigraph.planning.config import load
+from gigraph.planning.lineage import imported_beside, module_file
+from gigraph.planning.plan import Plan
+from gigraph.planning.resources import Sizes, claim, need
+from gigraph.records.files import replacing
+from gigraph.records.tables import lineage_of, read, write
+from gigraph.running.cluster import cancel_orphans
+from gigraph.running.progress import Overall, duration
 
 
 def test_whole(tmp_path):
@@ -71,9 +72,8 @@ def test_writing_is_all_or_nothing(tmp_path):
         raise OSError("full")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     # What a killed writer left is gone with the next one.
-    code = (
-        "import os, sys; from gigraph.tables import replacing\nwith replacing(sys.argv[1]) as t: t.touch(); os._exit(9)"
-    )
+    code = "import os, sys; from gigraph.records.files import replacing\n"
+    code += "with replacing(sys.argv[1]) as t: t.touch(); os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(path)])
     assert len(list(tmp_path.iterdir())) == 2 and path.read_text() == "old"
     with replacing(path) as temporary:
@@ -102,7 +102,7 @@ def test_a_receipt_speaks_for_the_last_attempt_only(tmp_path):
     """A job that is tried again and dies leaves none: what it wrote may be half of the old and half of the new."""
     script = tmp_path / "stage.py"
     script.write_text(
-        "import os\nfrom gigraph.runtime import run\n"
+        "import os\nfrom gigraph.running.runtime import run\n"
         "def main(args):\n    if args.lineage == 'dies':\n        os._exit(9)\n"
         "run(main)\n"
     )
@@ -119,7 +119,7 @@ def test_stale_locks(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from gigraph.provenance import release_stale_locks
+from gigraph.planning.lineage import release_stale_locks
 alone = release_stale_locks(Path('.snakemake'), Path('results'))
 print(alone, sorted(path.name for path in Path('.snakemake/locks').iterdir()))
 sys.stdout.flush()

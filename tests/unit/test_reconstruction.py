@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gigraph.reconstruction import explained, l0_ratio, relative_l2
+from gigraph.method.reconstruction import explained, l0_ratio, relative_l2
 
 
 def test_relative_error_by_hand():

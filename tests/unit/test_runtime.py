@@ -15,7 +15,7 @@ sys.path.insert(0, {scripts!r})
 import exemplars, sample  # the imports of two stages
 from types import SimpleNamespace
 import torch
-from gigraph.contribution import contributions, receptive_fields
+from gigraph.model.contribution import contributions, receptive_fields
 from gigraph.subject import Subject
 
 compute = SimpleNamespace(device="cpu", memory_mb=64, batch_size=2, workers=1)
@@ -52,8 +52,9 @@ def test_a_users_torchvision_comes_without_torchs_compiler(tmp_path):
 
 SCRIPT = """
 import atexit, sys
-from gigraph import tables
-from gigraph.runtime import log, run
+from gigraph.records import tables
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 atexit.register(print, "taken apart", file=sys.stderr)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import chisquare
 
-from gigraph.sampling import draw_positions
+from gigraph.method.sampling import draw_positions
 
 
 def draw(contribution, count=1, seed=0, layer="a", ids=None):

@@ -12,8 +12,10 @@ import polars as pl
 import pytest
 import torch
 
-from gigraph import bisecting, lasso, tables
-from gigraph.config import Compute
+from gigraph.method import bisecting, lasso
+from gigraph.planning.config import Compute
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -65,7 +67,7 @@ def test_edges_open_the_vocabularies_of_one_pair_at_a_time(monkeypatch, tmp_path
     monkeypatch.setattr(edges, "_shares", lambda *_: None)
     (tmp_path / "m" / "graph").mkdir(parents=True)
     for path, kind in (("selection", "selection"), ("m/graph/edges", "edges")):
-        tables.write(tmp_path / f"{path}.parquet", kind, {name: [] for name in tables.SCHEMAS[kind].names})
+        tables.write(tmp_path / f"{path}.parquet", kind, {name: [] for name in SCHEMAS[kind].names})
     pairs = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "classes")]
     settings = {"method": "m", "layers": list("abcd"), "pairs": pairs, "tolerances": dict.fromkeys("abcd", 0.1),
                 "edges": 3, "seed": 0, "class_output": "logit", "baseline": "center", "shards": 1}  # fmt: skip
@@ -86,7 +88,7 @@ def test_the_explorer_shows_a_whole_evaluation_of_this_configuration_or_none(tmp
     def put(name, kind, lineage="mine"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        tables.write(path, kind, {column: [] for column in tables.SCHEMAS[kind].names}, lineage)
+        tables.write(path, kind, {column: [] for column in SCHEMAS[kind].names}, lineage)
         return path
 
     for topic in explorer.TOPICS:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from gigraph.errors import UserError
-from gigraph.srd import Sweep, share
+from gigraph.method.srd import Sweep, share
 from reference.srd import bias_share, sharing_ratio
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from gigraph.stability import best_match
+from gigraph.method.stability import best_match
 
 
 def test_a_set_matches_itself_whatever_its_order_and_lengths():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gigraph.targets import class_targets, concept_targets, first_distinct
+from gigraph.method.targets import class_targets, concept_targets, first_distinct
 
 
 def test_the_label_comes_first_then_the_most_probable_others():

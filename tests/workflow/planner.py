@@ -17,12 +17,11 @@ from snakemake.api import SnakemakeApi
 from snakemake.executors.touch import Executor
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
 
+import gigraph.planning.plan
+import gigraph.planning.resources
+import gigraph.records.tables  # noqa: F401
+
 # The Snakefile would import these, in each fork anew.
-import gigraph.cluster
-import gigraph.plan
-import gigraph.progress
-import gigraph.resources
-import gigraph.tables  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -53,8 +52,8 @@ def planned(folder: str, config: str) -> list[str]:
 
 def write(folder: str, config: str) -> None:
     """Write an empty table, or something short, under the name of every output."""
-    from gigraph import tables
-    from gigraph.provenance import write_receipt
+    from gigraph.planning.lineage import write_receipt
+    from gigraph.records import tables
 
     with executed(folder, config, "dryrun") as workflow:
         for job in workflow.dag.needrun_jobs(exclude_finished=False):

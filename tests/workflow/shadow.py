@@ -24,9 +24,10 @@ BIN = Path(sys.executable).parent
 JOB = f"""#!{sys.executable}
 import ast, hashlib, json, os, sys, time
 from pathlib import Path
-from gigraph import tables
-from gigraph.listing import members
-from gigraph.runtime import log, run
+from gigraph.records import tables
+from gigraph.images.listing import members
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 sys.argv = sys.argv[1:]
 call = next(
@@ -71,7 +72,7 @@ def main(args):
                 columns = {{"path": [os.environ.get("SHADOW_TEXT", "x")], "reason": [reason]}}
                 tables.write(path, "rejected", columns, lineage)
         elif Path(path).suffix:
-            with tables.replacing(path) as temporary:
+            with replacing(path) as temporary:
                 temporary.write_text(content.hexdigest() + "</svg></html></graphml>")
         else:
             Path(path).mkdir(parents=True, exist_ok=True)

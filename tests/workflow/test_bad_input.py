@@ -9,11 +9,11 @@ import pytest
 import torch
 import yaml
 
-from gigraph.config import Compute, load
 from gigraph.errors import UserError
 from gigraph.menagerie.draw import paint
 from gigraph.menagerie.scene import scene
-from gigraph.plan import Plan
+from gigraph.planning.config import Compute, load
+from gigraph.planning.plan import Plan
 from workflow.toy import ROOT, configure, snakemake
 
 

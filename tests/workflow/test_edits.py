@@ -11,10 +11,10 @@ import shutil
 
 import pytest
 
-from gigraph.config import load, read
 from gigraph.hashing import image_id
-from gigraph.leases import GPU_STAGES
-from gigraph.plan import Plan
+from gigraph.planning.config import load, read
+from gigraph.planning.plan import Plan
+from gigraph.running.leases import GPU_STAGES
 from workflow.shadow import Shadow
 from workflow.toy import ROOT
 
@@ -205,16 +205,16 @@ def test_code(shadow):
     (scripts / "graph.py").write_text(
         '"""Another docstring."""\n' + (scripts / "graph.py").read_text() + "\n# a remark\n"
     )
-    with (modules / "runtime.py").open("a") as stream:
+    with (modules / "running/runtime.py").open("a") as stream:
         stream.write("\n\nMORE = 1\n")
     assert shadow.planned(shadow.config) == [set()]
     ranked = {f"{what} bisecting {layer}" for layer in LAYERS for what in ("kept", "exemplars", "ablation")} | LAST
     ranked = {f"{job} classes" if job.startswith("ablation") else job for job in ranked}
     between = pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1")
     for module, expected in (
-        ("graph", ranked | between),
-        ("targets", ranked | between | {job for layer in LAYERS for job in pair(layer, "classes")}),
-        ("pictures", {f"exemplars bisecting {layer}" for layer in LAYERS} | {"explorer"}),
+        ("method/graph", ranked | between),
+        ("method/targets", ranked | between | {job for layer in LAYERS for job in pair(layer, "classes")}),
+        ("images/tiles", {f"exemplars bisecting {layer}" for layer in LAYERS} | {"explorer"}),
     ):
         path = modules / f"{module}.py"
         before = path.read_text()

@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gigraph import tables
-from gigraph.config import load
+from gigraph.evaluation.plots import ORDERS
 from gigraph.explorer.chunks import write_chunk
-from gigraph.plan import Plan
-from gigraph.plots import ORDERS
-from gigraph.tables import CLASSES
+from gigraph.planning.config import load
+from gigraph.planning.plan import Plan
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reserved import CLASSES
 from workflow.shadow import Shadow
 from workflow.toy import ROOT, configure, draw, jobs, snakemake
 
@@ -100,7 +101,7 @@ def invented(root, layers, pairs, methods):
 
     def write(topic, rows):
         rows = [{**blank, "value": random.random(), "se": 0.01, "n": 20, **row} for row in rows]
-        columns = {name: [row[name] for row in rows] for name in tables.SCHEMAS["measures"].names}
+        columns = {name: [row[name] for row in rows] for name in SCHEMAS["measures"].names}
         tables.write(root / "evaluation" / f"{topic}.parquet", "measures", columns)
 
     each = [{"method": method, "layer": layer} for method in methods for layer in layers]
@@ -128,7 +129,7 @@ def invented(root, layers, pairs, methods):
                 rows += [{"method": method, "layer": layer, "target": target, "order": order, "metric": metric,
                           "output": output, "axis": "active", "x": x, "value": x, "se": 0.02, "n": 9}
                          for x in np.linspace(0, 1, 101)]  # fmt: skip
-    columns = {name: [row[name] for row in rows] for name in tables.SCHEMAS["curves"].names}
+    columns = {name: [row[name] for row in rows] for name in SCHEMAS["curves"].names}
     tables.write(root / "evaluation" / "curves.parquet", "curves", columns)
     concepts = [(layer, k) for layer in layers for k in range(5)]
     columns = {"layer": [layer for layer, _ in concepts], "concept": [k for _, k in concepts]}

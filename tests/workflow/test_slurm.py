@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gigraph.leases import GPU_STAGES
+from gigraph.running.leases import GPU_STAGES
 from workflow.cluster import cluster, missing, queue
 from workflow.shadow import Shadow
 from workflow.toy import ROOT, same_tables

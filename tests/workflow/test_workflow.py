@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from gigraph import __version__, tables
+from gigraph.records import tables
+from gigraph.version import __version__
 from workflow.toy import configure, jobs, snakemake
 
 

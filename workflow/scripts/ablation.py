@@ -4,14 +4,16 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.attributions import Decompositions
-from gigraph.encoder import path_start
-from gigraph.gig import Batch, ablate, class_score, concept_score
-from gigraph.graph import mean_and_error
-from gigraph.runtime import log, progress, run
-from gigraph.subject import Subject, as_device
-from gigraph.tables import CLASSES
+from gigraph.device import as_device
+from gigraph.method.gig import Batch, ablate, class_score, concept_score
+from gigraph.method.graph import mean_and_error
+from gigraph.records import tables
+from gigraph.records.attributions import Decompositions
+from gigraph.records.encoders import path_start
+from gigraph.reporting import log, progress
+from gigraph.reserved import CLASSES
+from gigraph.running.runtime import run
+from gigraph.subject import Subject
 
 
 def main(args: Namespace) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gigraph import tables
 from gigraph.hashing import mix
 from gigraph.menagerie.alignment import SCENES, coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
 from gigraph.menagerie.scene import scenes
-from gigraph.runtime import log, progress, run
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reporting import log, progress
+from gigraph.running.runtime import run
 from gigraph.subject import Subject
 
 DETECTS = 0.5
@@ -43,7 +45,7 @@ def main(args: Namespace) -> None:
                 detectors = best.detectors(m, DETECTS)
                 rows.append((name, vectors, part, int(best.concept[m]), best.score[m], best.chance[m], *detectors))
             log.info("%s, %s: mean average precision %.3f", name, vectors, np.nanmean(best.score))
-    columns = dict(zip(tables.SCHEMAS["alignment"].names, map(list, zip(*rows, strict=True)), strict=True))
+    columns = dict(zip(SCHEMAS["alignment"].names, map(list, zip(*rows, strict=True)), strict=True))
     tables.write(args.alignment, "alignment", columns, args.lineage)
 
 

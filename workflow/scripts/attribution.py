@@ -5,14 +5,17 @@ from argparse import Namespace
 import numpy as np
 import torch
 
-from gigraph import tables
-from gigraph.attributions import Decompositions, rows
-from gigraph.encoder import path_start
-from gigraph.gig import Batch, attribute, class_score, concept_score
-from gigraph.runtime import log, progress, run
-from gigraph.subject import Subject, as_device, check_finite
-from gigraph.tables import CLASSES
-from gigraph.targets import class_targets, concept_targets
+from gigraph.device import as_device
+from gigraph.method.gig import Batch, attribute, class_score, concept_score
+from gigraph.method.targets import class_targets, concept_targets
+from gigraph.records import tables
+from gigraph.records.attributions import Decompositions, rows
+from gigraph.records.encoders import path_start
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reporting import log, progress
+from gigraph.reserved import CLASSES
+from gigraph.running.runtime import run
+from gigraph.subject import Subject, check_finite
 
 SAMPLE = 8  # images on which a reduced precision is compared with float32
 
@@ -75,7 +78,7 @@ def main(args: Namespace) -> None:
             new = rows(ids[part][i], labels[part][i], to[i], at_x[i], one, settings["top_sources"])
             known = deviation[i].tolist() if i in deviation else [None] * len(new)
             table += [{**row, "deviation": value} for row, value in zip(new, known, strict=True)]
-    columns = {key: [row[key] for row in table] for key in tables.SCHEMAS["attributions"].names}
+    columns = {key: [row[key] for row in table] for key in SCHEMAS["attributions"].names}
     tables.write(args.attributions, "attributions", columns, args.lineage)
     if table:
         error = np.abs(columns["completeness_error"]) / np.maximum(columns["total_absolute"], 1e-30)

@@ -4,13 +4,14 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.coding import ENCODER, Coder
-from gigraph.encoder import read_encoder
 from gigraph.hashing import mix
-from gigraph.heldout import held_out
-from gigraph.lasso import calibrate
-from gigraph.runtime import log, run
+from gigraph.method.coding import ENCODER, Coder
+from gigraph.method.heldout import held_out
+from gigraph.method.lasso import calibrate
+from gigraph.records import tables
+from gigraph.records.encoders import read_encoder
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

@@ -4,8 +4,9 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.runtime import log, run
+from gigraph.records import tables
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

@@ -4,10 +4,11 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.coding import Coder
-from gigraph.encoder import read_encoder
-from gigraph.runtime import log, progress, run
+from gigraph.method.coding import Coder
+from gigraph.records import tables
+from gigraph.records.encoders import read_encoder
+from gigraph.reporting import log, progress
+from gigraph.running.runtime import run
 from gigraph.subject import Subject
 
 

@@ -7,15 +7,16 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.bisecting import capped_concepts
-from gigraph.checks import check_concepts
-from gigraph.encoder import write_encoder
 from gigraph.errors import UserError
 from gigraph.extractors import extract
 from gigraph.hashing import mix
-from gigraph.heldout import held_out
-from gigraph.runtime import log, run
+from gigraph.method.bisecting import capped_concepts
+from gigraph.method.heldout import held_out
+from gigraph.planning.checks import check_concepts
+from gigraph.records import tables
+from gigraph.records.encoders import write_encoder
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

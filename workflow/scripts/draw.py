@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from gigraph.menagerie.dataset import write
-from gigraph.runtime import run
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gigraph import tables
-from gigraph.fidelity import agreement, checkable, shares
-from gigraph.gig import Batch, ablate, class_score, concept_score
+from gigraph.device import as_device
+from gigraph.evaluation.measures import Measures, per_image
 from gigraph.hashing import mix
-from gigraph.measures import Measures, per_image
-from gigraph.runtime import log, progress, run
-from gigraph.subject import Subject, as_device
-from gigraph.tables import CLASSES
+from gigraph.method.fidelity import agreement, checkable, shares
+from gigraph.method.gig import Batch, ablate, class_score, concept_score
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reporting import log, progress
+from gigraph.reserved import CLASSES
+from gigraph.running.runtime import run
+from gigraph.subject import Subject
 from gigraph.vocabulary import Vocabulary
 
 
@@ -39,7 +42,7 @@ def main(args: Namespace) -> None:
         ablations = _ablations(subject, here, there, others, selection, settings)
         del here, there
         others = others.with_columns(pl.Series("ablation", ablations, pl.Float32))
-        both = pl.concat([shown, others]).select(tables.SCHEMAS["checks"].names)
+        both = pl.concat([shown, others]).select(SCHEMAS["checks"].names)
         checked.append(both)
         names = {"layer": source, "target": target}
         for which, some in (("shown", shown), ("others", others), ("all", both)):

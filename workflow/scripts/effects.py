@@ -2,10 +2,11 @@
 
 from argparse import Namespace
 
-from gigraph import tables
 from gigraph.menagerie.facts import redraw_effects
-from gigraph.models import load_model
-from gigraph.runtime import log, run
+from gigraph.model.models import load_model
+from gigraph.records import tables
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

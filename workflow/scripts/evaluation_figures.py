@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 
-from gigraph.plots import (
+from gigraph.evaluation.plots import (
     BLUE,
     GREEN,
     GREY,
@@ -22,8 +22,8 @@ from gigraph.plots import (
     save,
     spaced,
 )
-from gigraph.runtime import run
-from gigraph.tables import CLASSES
+from gigraph.reserved import CLASSES
+from gigraph.running.runtime import run
 
 FACTORS = (0.25, 0.5, 1, 2, 4)
 

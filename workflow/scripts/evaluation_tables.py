@@ -5,9 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
-from gigraph import tables
-from gigraph.runtime import log, run
-from gigraph.summary import summary
+from gigraph.evaluation.summary import summary
+from gigraph.records import tables
+from gigraph.records.files import replacing
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:
@@ -38,7 +41,7 @@ def main(args: Namespace) -> None:
         found = gather("{method}/evaluation/layers/{layer}.stability.parquet", [method])
         _write(root / method / "evaluation" / "stability.parquet", "stability", found, args.lineage)
     text = summary(topics, settings)
-    with tables.replacing(root / "evaluation" / "summary.md") as path:
+    with replacing(root / "evaluation" / "summary.md") as path:
         path.write_text(text)
     log.info(
         "%d numbers of %d methods; read %s",
@@ -49,7 +52,7 @@ def main(args: Namespace) -> None:
 
 
 def _write(path: Path, kind: str, rows: pl.DataFrame, lineage: str) -> None:
-    tables.write(path, kind, {name: rows[name].to_list() for name in tables.SCHEMAS[kind].names}, lineage)
+    tables.write(path, kind, {name: rows[name].to_list() for name in SCHEMAS[kind].names}, lineage)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from explorer import inputs_of
 from gigraph.explorer import build
-from gigraph.runtime import run
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

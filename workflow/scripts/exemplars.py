@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.contribution import receptive_fields
-from gigraph.images import decode
-from gigraph.pictures import coefficient_map, exemplar_tile, face_sheet, faces, sheet
-from gigraph.runtime import log, progress, run
-from gigraph.subject import Subject, as_device
+from gigraph.device import as_device
+from gigraph.images.preprocessing import decode
+from gigraph.images.tiles import coefficient_map, exemplar_tile, face_sheet, faces, sheet
+from gigraph.model.contribution import receptive_fields
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reporting import log, progress
+from gigraph.running.runtime import run
+from gigraph.subject import Subject
 
 PER_SHEET = 32
 
@@ -66,7 +69,7 @@ def _exemplars(args, subject, concepts, sheets):
             tile, box = exemplar_tile(subject.preprocessing.display(original), field, side)
             tiles.append(tile)
             boxes.append(_original_box(box, field.shape, subject.preprocessing.crop_box(original.size)))
-    columns = {name: [] for name in tables.SCHEMAS["exemplars"].names}
+    columns = {name: [] for name in SCHEMAS["exemplars"].names}
     at = 0
     for first in range(0, len(concepts), PER_SHEET):
         page, name = [], f"sheets/concepts-{first // PER_SHEET:03d}.webp"
@@ -101,7 +104,7 @@ def _localisation(args, subject, kept):
     }
     indptr, active = tables.csr(coefficients, "concepts")
     values = tables.csr(coefficients, "values")[1]
-    columns = {name: [] for name in tables.SCHEMAS["localisation"].names}
+    columns = {name: [] for name in SCHEMAS["localisation"].names}
     for row in sorted(kept, key=lambda row: (row["scope"], row["rank"])):
         if row["scope"] < 0:
             continue

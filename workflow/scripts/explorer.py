@@ -5,11 +5,11 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from gigraph import tables
+from gigraph.evaluation.summary import TOPICS
 from gigraph.explorer import Inputs, build
-from gigraph.provenance import receipts
-from gigraph.runtime import run
-from gigraph.summary import TOPICS
+from gigraph.planning.lineage import receipts
+from gigraph.records import tables
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:
@@ -78,11 +78,11 @@ def evaluation_of(root: Path, settings: dict, lineages: list[str]) -> dict[str, 
 
 def _opener(settings):
     """Return a function that opens an image as the network sees it."""
-    from gigraph.images import Preprocessing, decode
+    from gigraph.images.preprocessing import Preprocessing, decode
 
     source, preset = settings["model_settings"]["source"], None
     if source.partition(":")[0] in ("torchvision", "timm"):  # no other has one that crops, and torch takes long to load
-        from gigraph.models import preset_of
+        from gigraph.model.models import preset_of
 
         preset = preset_of(source, settings["model_settings"]["weights"])
     preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])

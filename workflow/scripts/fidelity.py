@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.runtime import log, run
+from gigraph.records import tables
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

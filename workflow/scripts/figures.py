@@ -6,10 +6,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gigraph import tables
-from gigraph.plots import BLUE, GREEN, VERMILION, save
-from gigraph.runtime import run
-from gigraph.tables import CLASSES
+from gigraph.evaluation.plots import BLUE, GREEN, VERMILION, save
+from gigraph.records import tables
+from gigraph.reserved import CLASSES
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

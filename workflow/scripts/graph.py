@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gigraph import tables
-from gigraph.graph import Rows, among, edges_of, scopes_of, weights
-from gigraph.graphml import write_graphml
-from gigraph.runtime import log, run
-from gigraph.tables import CLASSES
+from gigraph.method.graph import Rows, among, edges_of, scopes_of, weights
+from gigraph.records import tables
+from gigraph.records.files import replacing
+from gigraph.records.graphml import write_graphml
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reporting import log
+from gigraph.reserved import CLASSES, DATASET, ERROR_NODE, REMAINDER
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:
@@ -31,7 +34,7 @@ def main(args: Namespace) -> None:
     tables.write(args.kept, "kept", {name: everything[name] for name in everything.column_names}, args.lineage)
     tables.write(args.nodes, "nodes", nodes, args.lineage)
     drawn = pa.concat_tables(shown)
-    with tables.replacing(args.graphml) as path, path.open("w", encoding="utf-8") as out:
+    with replacing(args.graphml) as path, path.open("w", encoding="utf-8") as out:
         rows = pa.table(nodes).to_pylist()
         write_graphml(out, (row for row in rows if row["shown"]), drawn.to_pylist())
     log.info("%d edges, %d of them shown; %d nodes", total, len(drawn), len(rows))
@@ -51,8 +54,8 @@ def _edges(folder: Path, source: str, target: str, shards, images, kept) -> dict
     table = tables.read([pair / f"{shard}.parquet" for shard in shards])
     label, to = (tables.numpy(table, name).astype(np.int64) for name in ("label", "target"))
     rows = Rows.from_csr(label, to, *tables.csr(table, "sources"), tables.csr(table, "values")[1])
-    rows = rows.with_source(tables.ERROR_NODE, label, to, tables.numpy(table, "error"))
-    rows = rows.with_source(tables.REMAINDER, label, to, tables.numpy(table, "remainder"))
+    rows = rows.with_source(ERROR_NODE, label, to, tables.numpy(table, "error"))
+    rows = rows.with_source(REMAINDER, label, to, tables.numpy(table, "remainder"))
     edges = edges_of(rows, images)
 
     def is_kept(layer, concept):
@@ -84,14 +87,14 @@ def _ablations(path: Path, edges, shown) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nodes(folder: Path, layers, classes, kept, images) -> dict[str, list]:
-    columns: dict[str, list] = {name: [] for name in tables.SCHEMAS["nodes"].names}
+    columns: dict[str, list] = {name: [] for name in SCHEMAS["nodes"].names}
 
     def add(**row):
         for name, values in columns.items():
             values.append(row.get(name))
 
     for layer in layers:
-        relevance = {r["concept"]: r["relevance"] for r in kept[layer].to_pylist() if r["scope"] == tables.DATASET}
+        relevance = {r["concept"]: r["relevance"] for r in kept[layer].to_pylist() if r["scope"] == DATASET}
         scopes: dict[int, int] = {}
         for row in kept[layer].to_pylist():
             if row["scope"] >= 0:
@@ -100,7 +103,7 @@ def _nodes(folder: Path, layers, classes, kept, images) -> dict[str, list]:
             concept = row["concept"]
             add(layer=layer, kind="concept", name=f"{layer}:{concept}", relevance=relevance.get(concept),
                 classes=scopes.get(concept, 0), shown=concept in scopes, **row)  # fmt: skip
-        add(layer=layer, concept=tables.ERROR_NODE, kind="error", name=f"{layer}:unexplained", classes=0, shown=True)
+        add(layer=layer, concept=ERROR_NODE, kind="error", name=f"{layer}:unexplained", classes=0, shown=True)
     for label, name in enumerate(classes):
         size = images.get(label, 0)
         add(layer=CLASSES, concept=label, kind="class", name=name, classes=0, size=size, shown=label in images)

@@ -4,9 +4,10 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.heldout import balanced, held_out
-from gigraph.runtime import log, run
+from gigraph.method.heldout import balanced, held_out
+from gigraph.records import tables
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

@@ -8,8 +8,10 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph import bisecting, lasso, tables
-from gigraph.runtime import log, run
+from gigraph.method import bisecting, lasso
+from gigraph.records import tables
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

@@ -4,10 +4,11 @@ from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gigraph import tables
-from gigraph.images import Unreadable, decode
-from gigraph.listing import members
-from gigraph.runtime import log, progress, run
+from gigraph.images.listing import members
+from gigraph.images.preprocessing import Unreadable, decode
+from gigraph.records import tables
+from gigraph.reporting import log, progress
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

@@ -2,13 +2,14 @@
 
 from argparse import Namespace
 
-from gigraph import tables
-from gigraph.centre import batchnorm_shift
-from gigraph.checks import check_concepts
 from gigraph.errors import UserError
-from gigraph.listing import labelled
-from gigraph.runtime import log, run
-from gigraph.srd import Sweep
+from gigraph.images.listing import labelled
+from gigraph.method.srd import Sweep
+from gigraph.model.centre import batchnorm_shift
+from gigraph.planning.checks import check_concepts
+from gigraph.records import tables
+from gigraph.reporting import log
+from gigraph.running.runtime import run
 from gigraph.subject import Subject
 
 

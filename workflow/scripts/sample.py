@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gigraph import tables
-from gigraph.contribution import contributions
-from gigraph.runtime import log, progress, run
-from gigraph.sampling import draw_positions
+from gigraph.method.sampling import draw_positions
+from gigraph.model.contribution import contributions
+from gigraph.records import tables
+from gigraph.reporting import log, progress
+from gigraph.running.runtime import run
 from gigraph.subject import Subject, check_finite
 
 

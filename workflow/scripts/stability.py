@@ -4,14 +4,15 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph import tables
-from gigraph.bisecting import capped_concepts
+from gigraph.evaluation.measures import Measures
 from gigraph.extractors import extract
 from gigraph.hashing import mix
-from gigraph.heldout import held_out
-from gigraph.measures import Measures
-from gigraph.runtime import log, progress, run
-from gigraph.stability import best_match
+from gigraph.method.bisecting import capped_concepts
+from gigraph.method.heldout import held_out
+from gigraph.method.stability import best_match
+from gigraph.records import tables
+from gigraph.reporting import log, progress
+from gigraph.running.runtime import run
 
 FACTORS = (0.5, 2)
 

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from gigraph.menagerie import train
-from gigraph.runtime import run
+from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:

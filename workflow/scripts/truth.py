@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gigraph import tables
+from gigraph.device import as_device
+from gigraph.evaluation.measures import Measures
 from gigraph.extractors.extraction import unit
-from gigraph.fidelity import rank_correlation
-from gigraph.gig import Batch, attribute, class_score
-from gigraph.measures import Measures
 from gigraph.menagerie.alignment import average_precision, coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
 from gigraph.menagerie.scene import CLASSES as NAMES
@@ -22,9 +20,13 @@ from gigraph.menagerie.truth import (
     purity,
     shared_parts,
 )
-from gigraph.runtime import log, progress, run
-from gigraph.subject import Subject, as_device
-from gigraph.tables import CLASSES
+from gigraph.method.fidelity import rank_correlation
+from gigraph.method.gig import Batch, attribute, class_score
+from gigraph.records import tables
+from gigraph.reporting import log, progress
+from gigraph.reserved import CLASSES
+from gigraph.running.runtime import run
+from gigraph.subject import Subject
 from gigraph.vocabulary import Vocabulary
 
 PARTS = ("stripes", "spots", "scales", "ears", "horns", "antennae", "legs", "wings", "fins", "eye", "tag")

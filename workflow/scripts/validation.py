@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gigraph import tables
-from gigraph.fidelity import (
+from gigraph.device import as_device
+from gigraph.evaluation.measures import GRID, Measures, per_image
+from gigraph.hashing import mix
+from gigraph.method.fidelity import (
     area,
     class_reading,
     clear_targets,
@@ -28,14 +30,14 @@ from gigraph.fidelity import (
     rank_correlation,
     subsets,
 )
-from gigraph.gig import Batch, ablate, attribute, class_score, concept_score
-from gigraph.hashing import mix
-from gigraph.heldout import held_out
-from gigraph.measures import GRID, Measures, per_image
-from gigraph.reconstruction import explained, l0_ratio
-from gigraph.runtime import log, progress, run
-from gigraph.subject import Subject, as_device
-from gigraph.tables import CLASSES
+from gigraph.method.gig import Batch, ablate, attribute, class_score, concept_score
+from gigraph.method.heldout import held_out
+from gigraph.method.reconstruction import explained, l0_ratio
+from gigraph.records import tables
+from gigraph.reporting import log, progress
+from gigraph.reserved import CLASSES
+from gigraph.running.runtime import run
+from gigraph.subject import Subject
 from gigraph.vocabulary import Vocabulary
 
 TERMS = (1, 8)

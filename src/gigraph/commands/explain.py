@@ -24,10 +24,10 @@ def main(args: argparse.Namespace) -> None:
 
     import polars as pl
 
-    from gigraph import tables
     from gigraph.explain import explain, opened
     from gigraph.explorer.build import add_explained, shapes_of
     from gigraph.explorer.graph import Graph
+    from gigraph.records import tables
 
     plan = opened(args.configfile)
     method = args.method or plan.config.methods[0]

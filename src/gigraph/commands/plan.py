@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gigraph.config import PROJECT, Config, load, read
-from gigraph.costs import LayerSize, Run, Stage, Throughput, stages
 from gigraph.errors import UserError
+from gigraph.planning.config import PROJECT, Config, load, read
+from gigraph.planning.costs import LayerSize, Run, Stage, Throughput, stages
 
 UNIT_IMAGE_BYTES = 20_000
 """Of a drawn image of 96 pixels with its mask."""
@@ -53,10 +53,10 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     import torch
     from threadpoolctl import threadpool_limits
 
-    from gigraph.bisecting import bisect, capped_concepts
-    from gigraph.contribution import contributions
-    from gigraph.lasso import lambda_max, lasso
-    from gigraph.plan import Plan
+    from gigraph.method.bisecting import bisect, capped_concepts
+    from gigraph.method.lasso import lambda_max, lasso
+    from gigraph.model.contribution import contributions
+    from gigraph.planning.plan import Plan
     from gigraph.subject import Subject
 
     torch.set_num_threads(1)
@@ -70,9 +70,9 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         settings["model"] = config.model.model_dump()
     traced = time.process_time()
     subject = Subject(settings, config.compute, config.names)
-    start = _start("gigraph.subject, gigraph.tables") + time.process_time() - traced
-    light = _start("gigraph.runtime, gigraph.tables")
-    kernels = _start("gigraph.runtime, gigraph.tables, numba, scipy.linalg") - light
+    start = _start("gigraph.subject, gigraph.records.tables") + time.process_time() - traced
+    light = _start("gigraph.running.runtime, gigraph.records.tables")
+    kernels = _start("gigraph.running.runtime, gigraph.records.tables, numba, scipy.linalg") - light
     images, classes, draw, decode = _images(plan, config, subject)
 
     def clock(work: Callable[[], Any]) -> float:
@@ -144,7 +144,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
 
 def _preset(config: Config) -> dict[str, Any]:
     """Return the preprocessing that comes with the weights, which themselves are not loaded."""
-    from gigraph.models import preset_of
+    from gigraph.model.models import preset_of
 
     preset = preset_of(config.model.source, config.model.weights) or {}
     own = config.preprocessing.model_dump()
@@ -163,7 +163,7 @@ def _start(modules: str) -> float:
 
 def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, float]:
     """Return the number of images and classes, and the seconds that one takes to draw and to read."""
-    from gigraph.images import Unreadable, decode
+    from gigraph.images.preprocessing import Unreadable, decode
 
     if plan.drawn:
         from gigraph.menagerie.dataset import write
@@ -177,7 +177,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
             draw = (time.process_time() - began) / 10
             paths = list(Path(folder).rglob("*.png"))
             return config.menagerie.count, len(CREATURES), draw, _reading(subject, paths, config.images.max_pixels)
-    from gigraph.listing import labelled
+    from gigraph.images.listing import labelled
 
     entries = labelled(plan.image_folder, config.images.classes)
     per_class: dict[Any, int] = {}
@@ -199,7 +199,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
 
 def _reading(subject: Any, paths: list[Path], max_pixels: int) -> float:
     """Return the seconds that an image takes from file to network input."""
-    from gigraph.images import decode
+    from gigraph.images.preprocessing import decode
 
     began = time.process_time()
     for path in paths:
@@ -213,7 +213,7 @@ def _parameters(subject: Any) -> list[Any]:
 
 def _activations(subject: Any, x: Any, least: int) -> int:
     """Return the bytes that a sweep of one image keeps: every operation's output, twice for its gradient."""
-    from gigraph.srd import Sweep
+    from gigraph.method.srd import Sweep
 
     try:
         values = Sweep(subject.network.graph_module, x).values.values()

@@ -12,7 +12,6 @@ from typing import Any
 
 import polars as pl
 
-from gigraph import tables
 from gigraph.errors import UserError
 from gigraph.explorer import contents
 from gigraph.explorer.chunks import read_chunk, write_chunk
@@ -21,6 +20,7 @@ from gigraph.explorer.graph import Graph
 from gigraph.explorer.images import BLOCK, entry_of, image_chunks, shown_images, write_pictures
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import class_faces, open_album
+from gigraph.records import tables
 
 ASSETS = Path(__file__).parent / "assets"
 PROGRAM = ("core", "state", "graph", "card", "overview", "graphs", "atlas", "evidence", "start")

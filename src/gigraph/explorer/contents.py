@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gigraph import tables
 from gigraph.explorer.chunks import numbers, rows, shares
 from gigraph.explorer.graph import TARGET, Graph, frame
 from gigraph.explorer.images import Place, encode_map
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import Album, Tile
-from gigraph.pictures import FACE
-from gigraph.tables import CLASSES
+from gigraph.images.tiles import FACE
+from gigraph.records import tables
+from gigraph.reserved import CLASSES, DATASET, ERROR_NODE
 
 NEIGHBOURS = 8
 """Entries of each neighbour list."""
@@ -116,7 +116,7 @@ def _into(edges: pl.DataFrame) -> dict[tuple[Any, ...], list[Any]]:
     nodes = edges.filter(pl.col("source") < 0)
     ends = (nodes[name] for name in (*TARGET, "source"))
     for *key, source, mean, se in zip(*ends, numbers(nodes["mean"]), numbers(nodes["se"]), strict=True):
-        at = 2 if source == tables.ERROR_NODE else 4
+        at = 2 if source == ERROR_NODE else 4
         found[*key,][at : at + 2] = [mean, se]
     return found
 
@@ -203,7 +203,7 @@ def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Ke
 
 def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[str, Any]:
     """Return the cards of all concepts that a graph or a neighbour list can name, by chunk."""
-    dataset = graph.edges.filter(pl.col("scope") == tables.DATASET)
+    dataset = graph.edges.filter(pl.col("scope") == DATASET)
     lists = neighbours(graph, graph.kept, dataset)
     chunks: dict[str, Any] = {}
     for index, layer in enumerate(graph.layers):
@@ -311,8 +311,8 @@ def meta_chunk(
     pictured: set[int],
 ) -> Any:
     """Return what every view needs, and the overview."""
-    from gigraph import __version__
     from gigraph.explorer.chunks import SCHEMA
+    from gigraph.version import __version__
 
     images = frame(inputs.images, "images")
     known = images.filter((pl.col("label") >= 0) & pl.col("predicted").is_not_null())
@@ -336,7 +336,7 @@ def meta_chunk(
         "top": inputs.top,
         "shared": inputs.shared,
         "images": len(images),
-        "attributed": scopes.get(tables.DATASET, 0),
+        "attributed": scopes.get(DATASET, 0),
         "accuracy": [int(right["right"].sum() or 0), len(right)],
         "rejected": len(tables.read(inputs.rejected)),
         "edges": graph.edges.filter(pl.col("source") >= 0).height,

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gigraph import tables
+from gigraph.evaluation.summary import BETWEEN, RECONSTRUCTION, STABILITY, TO_CLASSES, TRUTH
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
-from gigraph.summary import BETWEEN, RECONSTRUCTION, STABILITY, TO_CLASSES, TRUTH
-from gigraph.tables import CLASSES
+from gigraph.records import tables
+from gigraph.reserved import CLASSES
 
 POINTS = 400
 """Edges drawn per panel."""

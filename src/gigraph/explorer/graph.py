@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from gigraph import tables
 from gigraph.errors import UserError
 from gigraph.explorer.inputs import Inputs
-from gigraph.tables import CLASSES
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
+from gigraph.reserved import CLASSES
 
 TARGET = ["scope", "source_layer", "target_layer", "target"]
 
@@ -83,9 +84,9 @@ def frame(path: object, kind: str) -> pl.DataFrame:
         If a column is missing.
     """
     table = tables.read(path)  # type: ignore[arg-type]
-    missing = [name for name in tables.SCHEMAS[kind].names if name not in table.column_names]
+    missing = [name for name in SCHEMAS[kind].names if name not in table.column_names]
     if missing:
         raise UserError(
             f"explorer: {path} has no column {missing[0]}; it is of another version, delete it and run again"
         )
-    return pl.DataFrame(pl.from_arrow(table.select(tables.SCHEMAS[kind].names)))
+    return pl.DataFrame(pl.from_arrow(table.select(SCHEMAS[kind].names)))

@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from gigraph import tables
 from gigraph.errors import UserError, one_line
 from gigraph.explorer.chunks import numbers
 from gigraph.explorer.graph import Graph, with_shares
 from gigraph.explorer.inputs import Inputs
-from gigraph.pictures import coefficient_map, grid_of
-from gigraph.tables import CLASSES
+from gigraph.images.tiles import coefficient_map, grid_of
+from gigraph.records import tables
+from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
 from gigraph.threads import spread
 
 KEPT = 8
@@ -168,7 +168,7 @@ def _edges(graph: Graph, images: pl.DataFrame, attributions: Mapping[tuple[str, 
         ends = ["image_id", "target"]
         concepts = rows.select(*ends, pl.col("sources").alias("source"), pl.col("values").alias("mean"))
         some = [concepts.explode("source", "mean").drop_nulls("source").cast({"source": pl.Int32, "mean": pl.Float32})]
-        for name, node in (("error", tables.ERROR_NODE), ("remainder", tables.REMAINDER)):
+        for name, node in (("error", ERROR_NODE), ("remainder", REMAINDER)):
             extra = rows.select(*ends, pl.lit(node, pl.Int32).alias("source"), pl.col(name).alias("mean"))
             some.append(extra.cast({"mean": pl.Float32}))
         pair = pl.concat(some)

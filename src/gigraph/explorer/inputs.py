@@ -15,7 +15,7 @@ class Inputs:
     Attributes
     ----------
     images, classes, layers, rejected : Path
-        Tables of the run (`gigraph.tables.SCHEMAS`).
+        Tables of the run (`gigraph.records.SCHEMAS`).
     nodes, edges, kept : Path
         Tables of the graph.
     concepts : dict of str to Path
@@ -51,7 +51,7 @@ class Inputs:
     trees : mapping of str to Path
         Layer to its split tree; a missing one leaves the layer without hierarchy.
     evaluation : mapping of str to Path
-        Topic to its table of the gathered evaluation (`gigraph.summary`); all are shown.
+        Topic to its table of the gathered evaluation (`gigraph.evaluation.summary`); all are shown.
     stability : Path, optional
         Table of how well each concept was found again.
     picture : callable, optional

@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 from PIL import Image
 
-from gigraph import tables
 from gigraph.errors import UserError
-from gigraph.pictures import FACE, FACE_SIDE, face_sheet
+from gigraph.images.tiles import FACE, FACE_SIDE, face_sheet
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
 
 CLASS_SIDE = 48
 """Side of a class's tiles in pixels."""
@@ -123,6 +124,6 @@ def class_faces(album: Album, faces: Mapping[int, list[Tile]], site: Path) -> di
 
 def _read(folder: Path, kind: str) -> pl.DataFrame:
     path = folder / f"{kind}.parquet"
-    table = tables.read(path) if path.exists() else tables.SCHEMAS[kind].empty_table()
+    table = tables.read(path) if path.exists() else SCHEMAS[kind].empty_table()
     keys = ["concept", "rank"] if kind == "exemplars" else ["scope", "concept", "rank"]
     return pl.DataFrame(pl.from_arrow(table)).sort(keys)

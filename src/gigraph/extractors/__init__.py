@@ -14,7 +14,7 @@
 
 Each is a module with a function ``extract(x, k, row_ids=..., seed=..., settings=...)``. Modules are imported by name
 when they are used, so that neither torch nor scikit-learn is loaded for another's sake, and so that a change of one
-reruns the concepts of no other (`gigraph.plan` adds `source_of` to what a table of concepts is made from).
+reruns the concepts of no other (`gigraph.planning.plan` adds `source_of` to what a table of concepts is made from).
 """
 
 from __future__ import annotations

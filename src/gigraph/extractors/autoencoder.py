@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.encoder import Encoder
 from gigraph.extractors.extraction import Extraction, flat
+from gigraph.method.encoder import Encoder
 
 DECAY, WARM_UP = 0.2, 0.05
 FIRST_NORM = 0.1

@@ -1,4 +1,4 @@
-"""Bisecting spherical k-means (App. B), the paper's extractor: see `gigraph.bisecting`."""
+"""Bisecting spherical k-means (App. B), the paper's extractor: see `gigraph.method.bisecting`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gigraph.bisecting import bisect, cohesion, concept_vectors
 from gigraph.extractors.extraction import Extraction
+from gigraph.method.bisecting import bisect, cohesion, concept_vectors
 
 
 def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Extraction:

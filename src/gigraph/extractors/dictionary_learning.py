@@ -2,7 +2,7 @@
 
 The paper solves both steps by LARS (Sec. 4). Fitting is on minibatches here, since on all PFVs at once it is what the
 paper could not finish in its upper layers. The final codes minimise Eq. 2 like everybody's: Lasso-LARS and
-`gigraph.lasso` have the same minimum.
+`gigraph.method.lasso` have the same minimum.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
 from gigraph.extractors.extraction import Extraction, flat, unit
-from gigraph.lasso import calibrate
+from gigraph.method.lasso import calibrate
 
 BATCH = 64
 PASSES = 6

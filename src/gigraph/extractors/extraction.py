@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gigraph.bisecting import SplitTree, cohesion
-from gigraph.encoder import Encoder
+from gigraph.method.bisecting import SplitTree, cohesion
+from gigraph.method.encoder import Encoder
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gigraph.bisecting import bisect
 from gigraph.extractors.extraction import Extraction
 from gigraph.extractors.spherical_kmeans import iterated
+from gigraph.method.bisecting import bisect
 
 
 def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Extraction:

@@ -21,10 +21,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from gigraph import __version__
 from gigraph.menagerie import dataset, facts
 from gigraph.menagerie.draw import SIDE
 from gigraph.menagerie.model import CLASSES, build, normalise, predict
+from gigraph.version import __version__
 
 log = logging.getLogger(__name__)
 

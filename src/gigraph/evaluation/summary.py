@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from gigraph.tables import CLASSES
+from gigraph.reserved import CLASSES
 
 TOPICS = ("reconstruction", "sensitivity", "classes", "interlayer", "stability", "edges")
 """Tables of numbers that every evaluation has; on the drawn world there is ``truth``, too."""

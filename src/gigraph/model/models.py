@@ -84,8 +84,8 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        Keys resize, crop, mean, std, interpolation, antialias: those of `gigraph.images.Preprocessing`. None
-        where the source has no preset (a weights file of torchvision, a user's module).
+        Keys resize, crop, mean, std, interpolation, antialias: those of `gigraph.images.preprocessing.Preprocessing`.
+        None where the source has no preset (a weights file of torchvision, a user's module).
     """
     if source == MENAGERIE:
         from gigraph.menagerie.model import MEAN, STD

@@ -12,7 +12,7 @@ import numpy as np
 mpl.use("svg")
 import matplotlib.pyplot as plt
 
-from gigraph import tables
+from gigraph.records.files import replacing
 
 # Okabe and Ito's colours, told apart without colour vision; marks and dashes say the same a second time.
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
@@ -74,6 +74,6 @@ def name_ticks(axis: Any, names: Sequence[str], axis_label: str) -> None:
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure as SVG, the same bytes for the same numbers."""
-    with tables.replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
     plt.close(figure)

@@ -13,18 +13,19 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from gigraph import leases, orphans
+from gigraph import orphans
 from gigraph.errors import UserError, one_line
-from gigraph.provenance import write_receipt
+from gigraph.planning.lineage import write_receipt
+from gigraph.running import leases
 
 if TYPE_CHECKING:
-    from gigraph.config import Compute
+    from gigraph.planning.config import Compute
 
 Item = TypeVar("Item")
 log = logging.getLogger("gigraph")
@@ -148,32 +149,3 @@ def _start_log(path: Path | None) -> None:
         file = logging.FileHandler(path, mode="w")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(file)
-
-
-def progress(items: Iterable[Item], total: int, what: str, every: float = 10) -> Iterator[Item]:
-    """Yield the items, logging how many of `total` are done and the time left, every few seconds."""
-    began = last = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if now - last >= every and done < total:
-            last = now
-            left = (now - began) / done * (total - done)
-            log.info("%s: %d of %d, %.0f s left", what, done, total, left)
-
-
-def torch_device(compute: Compute) -> Any:
-    """Return the torch device that the settings ask for.
-
-    Raises
-    ------
-    UserError
-        If CUDA is asked for and there is none.
-    """
-    import torch
-
-    if compute.device == "cpu" or (compute.device == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise UserError("config: compute.device is cuda, but torch finds no CUDA device; set auto or cpu")
-    return torch.device("cuda")

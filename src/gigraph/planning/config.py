@@ -26,9 +26,9 @@ from pydantic import (
 )
 
 from gigraph.errors import UserError, nearest
-from gigraph.tables import CLASSES
+from gigraph.reserved import CLASSES
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 """Where the Snakefile and its config.yaml lie."""
 LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 """Layers are parts of paths and of shell commands."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gigraph.leases import GPU_STAGES
+from gigraph.running.leases import GPU_STAGES
 
 if TYPE_CHECKING:
-    from gigraph.plan import Plan
+    from gigraph.planning.plan import Plan
 
 BASE_MB = {"torch": 2500, "plain": 800}
 """An interpreter with what it imports; the model and its gradients come on top of it (``compute.memory_mb``)."""

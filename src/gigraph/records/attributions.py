@@ -1,4 +1,4 @@
-"""From coefficient tables to `gigraph.gig`, and from its results to the rows of an attribution table."""
+"""From coefficient tables to `gigraph.method.gig`, and from its results to the rows of an attribution table."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from gigraph import tables
-from gigraph.gig import Attribution, Decomposition
-from gigraph.subject import as_device
+from gigraph.device import as_device
+from gigraph.method.gig import Attribution, Decomposition
+from gigraph.records import tables
 
 
 class Decompositions:

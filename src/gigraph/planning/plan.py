@@ -14,16 +14,17 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from gigraph.config import PLUGGED, Coefficients, Config, LayerSettings
 from gigraph.errors import UserError
 from gigraph.extractors import source_of
-from gigraph.provenance import code_digest, digest, file_digest, imported_beside, module_file
-from gigraph.tables import CLASSES
+from gigraph.hashing import digest, file_digest
+from gigraph.planning.config import PLUGGED, Coefficients, Config, LayerSettings
+from gigraph.planning.lineage import code_digest, imported_beside, module_file
+from gigraph.reserved import CLASSES
 
 MENAGERIE = "menagerie"
-SHIPPED = Path(__file__).parent / "menagerie" / "checkpoint.safetensors"
+SHIPPED = Path(__file__).parents[1] / "menagerie" / "checkpoint.safetensors"
 """The menagerie's own model; its module needs torch, which planning does not."""
-ASSETS = Path(__file__).parent / "explorer" / "assets"
+ASSETS = Path(__file__).parents[1] / "explorer" / "assets"
 """The explorer's program."""
 CHECKED_ONLY = {"network": {"counts"}}
 """Settings that a stage only checks: they may end a run early, but leave no trace in a table."""
@@ -80,7 +81,7 @@ class Plan:
 
     @property
     def model_settings(self) -> dict[str, Any]:
-        """What `gigraph.models.load_model` needs."""
+        """What `gigraph.model.models.load_model` needs."""
         settings = self.config.model.model_dump()
         if self.trained:
             settings["weights"] = str(self.root / MENAGERIE / "model.safetensors")
@@ -132,7 +133,7 @@ class Plan:
 
     @cached_property
     def _limited(self) -> list[Any]:
-        from gigraph.listing import limited
+        from gigraph.images.listing import limited
 
         return limited(self._entries, self.config.images.limit_per_class)
 
@@ -151,7 +152,7 @@ class Plan:
             return [self.config.menagerie.size] * 2
         if self.crops:
             return None
-        from gigraph.images import Unreadable, decode
+        from gigraph.images.preprocessing import Unreadable, decode
 
         for entry in self._entries:
             try:
@@ -162,7 +163,7 @@ class Plan:
 
     @cached_property
     def _entries(self) -> list[Any]:
-        from gigraph.listing import labelled
+        from gigraph.images.listing import labelled
 
         return labelled(self.image_folder, self.config.images.classes)
 
@@ -177,7 +178,7 @@ class Plan:
         """
         if self.drawn:
             return [self.lineage("draw")] * len(self.shards)
-        from gigraph.images import listing_digests
+        from gigraph.images.preprocessing import listing_digests
 
         return listing_digests(self._limited, len(self.shards))
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gigraph import tables
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
 
 GRID = np.linspace(0, 1, 101)
 """Shares of the concepts at which mean curves are stored."""
@@ -70,5 +71,5 @@ class Measures:
     def write(self, kind: str, path: str | Path, lineage: str) -> None:
         """Write one of the two tables."""
         rows = self.rows[kind]
-        columns = {name: [row[name] for row in rows] for name in tables.SCHEMAS[kind].names}
+        columns = {name: [row[name] for row in rows] for name in SCHEMAS[kind].names}
         tables.write(path, kind, columns, lineage)

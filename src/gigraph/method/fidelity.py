@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.gig import Batch, Decomposition, Score, Segment, mean_gradients
+from gigraph.method.gig import Batch, Decomposition, Score, Segment, mean_gradients
 
 Reading = Callable[[Tensor], Tensor]
 """Output of a segment for B inputs to the M numbers that are followed, [B, M]."""
@@ -56,7 +56,7 @@ def curve(
     Parameters
     ----------
     segment : callable
-        F_ab (see `gigraph.gig`).
+        F_ab (see `gigraph.method.gig`).
     reading : callable
         What is read off its output.
     start : Tensor [C]
@@ -114,7 +114,7 @@ def gradient_times_input(
 
     Parameters
     ----------
-    segment, score, vectors, start, images, targets : as in `gigraph.gig.attribute`
+    segment, score, vectors, start, images, targets : as in `gigraph.method.gig.attribute`
     batch : int or Batch
         Images held at once.
     """
@@ -327,7 +327,7 @@ def drops_without(
 
     Parameters
     ----------
-    segment, score, vectors, start : as in `gigraph.gig.attribute`
+    segment, score, vectors, start : as in `gigraph.method.gig.attribute`
     image : Decomposition
         One image.
     sets : bool array [S, Q]

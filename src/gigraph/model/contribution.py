@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.network import CLASSES, Layer, Network
-from gigraph.srd import Sweep
+from gigraph.method.srd import Sweep
+from gigraph.model.network import Layer, Network
+from gigraph.reserved import CLASSES
 
 
 def contributions(
@@ -88,7 +89,7 @@ def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tenso
         pfvs = layer.to_pfvs(network.segment("input", layer)(image))
         v = pfvs[torch.arange(len(x), device=x.device), positions]  # [N, C]
         cotangent = v.detach() / v.detach().square().sum(1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
-        # Not with the cotangent as an argument: see `gigraph.srd._Paired`.
+        # Not with the cotangent as an argument: see `gigraph.method.srd._Paired`.
         (gradient,) = torch.autograd.grad((v * cotangent).sum(), image)
     return (gradient * x).sum(1)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import fcntl
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -21,30 +20,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).parent
-PLUMBING = frozenset(
-    {"checks", "cluster", "config", "errors", "leases", "orphans"}
-    | {"plan", "progress", "provenance", "resources", "runtime"}
-)
+from gigraph.hashing import digest
+
+PACKAGE = Path(__file__).parents[1]
+PLUMBING = frozenset({"cli", "errors", "orphans", "planning", "reporting", "running", "version"})
 """Modules that decide how work is started, not what comes out of it: editing them reruns nothing."""
 
 PACKAGES = (
     "gigraph", "torch", "torchvision", "numpy", "numba", "cupy-cuda13x", "scikit-learn", "pyarrow", "polars", "pillow",
     "safetensors", "snakemake", "timm",
 )  # fmt: skip
-
-
-def digest(*parts: Any) -> str:
-    """Return a 16-digit hash of JSON-serialisable parts."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-@cache
-def file_digest(path: Path) -> str:
-    """Return the hash of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 @cache
@@ -154,10 +139,10 @@ def current(lineages: Mapping[str, str], receipt: Path) -> bool:
     lineages : mapping of str to str
         The planned lineage of each output.
     receipt : Path
-        What the job's script wrote at its end (`gigraph.runtime.run`). It speaks for the outputs that are no
+        What the job's script wrote at its end (`gigraph.running.runtime.run`). It speaks for the outputs that are no
         tables; a table carries its own lineage.
     """
-    from gigraph.tables import lineage_of
+    from gigraph.records.tables import lineage_of
 
     others = [path for path in lineages if not path.endswith(".parquet")]
     if others:
@@ -211,7 +196,7 @@ def shown_evaluation(site: Path) -> str:
 
 def write_plan(path: Path, lineages: Mapping[str, str]) -> None:
     """Write the lineage of every file of a run, for the jobs to compare with what they read and write."""
-    from gigraph.tables import replacing
+    from gigraph.records.files import replacing
 
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(lineages))
@@ -258,7 +243,7 @@ def release_stale_locks(folder: Path, root: Path) -> bool:
 
 def write_receipt(path: Path, **numbers: Any) -> None:
     """Write what a job did, in numbers, beside its log."""
-    from gigraph.tables import replacing
+    from gigraph.records.files import replacing
 
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(numbers, indent=1) + "\n")
@@ -326,7 +311,7 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
     seeds : mapping
         Every seed that it holds.
     """
-    from gigraph.tables import replacing
+    from gigraph.records.files import replacing
 
     jobs = receipts(root / "logs")
     stages: dict[str, dict[str, float]] = {}

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gigraph.errors import UserError, nearest
-from gigraph.tracing import RECTIFIERS, cut_sweep, is_a, target_of, trace
+from gigraph.model.tracing import RECTIFIERS, cut_sweep, is_a, target_of, trace
 
 CLASSES = "classes"
 """Name under which the logits are asked for."""
@@ -104,7 +104,7 @@ class Network:
     Raises
     ------
     UserError
-        See `gigraph.tracing.trace`.
+        See `gigraph.model.tracing.trace`.
 
     Attributes
     ----------
@@ -406,7 +406,7 @@ class Network:
         Network
             Its folded convolutions carry the name of the batch norm's node. All else is shared with this one.
         """
-        from gigraph.centre import batchnorm_at
+        from gigraph.model.centre import batchnorm_at
 
         root: dict[str, object] = {}
         kept = {layer.node for layer in keep}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gigraph.errors import UserError, nearest
-from gigraph.images import Entry, scan
+from gigraph.images.preprocessing import Entry, scan
 
 
 def labelled(folder: str | Path, classes: Sequence[str] | None = None) -> list[Entry]:
@@ -16,7 +16,7 @@ def labelled(folder: str | Path, classes: Sequence[str] | None = None) -> list[E
     Parameters
     ----------
     folder : path
-        See `gigraph.images.scan`.
+        See `gigraph.images.preprocessing.scan`.
     classes : sequence of str, optional
         Folder name of each model output, in order; the sorted folders if not given.
 

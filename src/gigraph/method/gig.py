@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from gigraph.errors import UserError
-from gigraph.quadrature import gauss_legendre, midpoint, tripled
+from gigraph.method.quadrature import gauss_legendre, midpoint, tripled
 
 Result = TypeVar("Result")
 log = logging.getLogger("gigraph")

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from gigraph.tracing import is_a, target_of
+from gigraph.model.tracing import is_a, target_of
 
 if TYPE_CHECKING:
-    from gigraph.network import Layer, Network
+    from gigraph.model.network import Layer, Network
 
 _SUMS: tuple[Any, ...] = (operator.add, operator.iadd, torch.add, "add")
 

@@ -319,7 +319,7 @@ class Preprocessing:
 
     @classmethod
     def from_preset(cls, preset: Mapping[str, Any] | None, **overrides: Any) -> Preprocessing:
-        """Return a preset (see `gigraph.models.preset_of`) with the settings that are given laid over it."""
+        """Return a preset (see `gigraph.model.models.preset_of`) with the settings that are given laid over it."""
         settings = dict(preset or {}) | {key: value for key, value in overrides.items() if value is not None}
         for key in ("mean", "std"):
             if key in settings:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gigraph.encoder import Encoder
-from gigraph.lasso import MEMORY, Codes, Solver, lambda_max
-from gigraph.reconstruction import relative_l2
+from gigraph.method.encoder import Encoder
+from gigraph.method.lasso import MEMORY, Codes, Solver, lambda_max
+from gigraph.method.reconstruction import relative_l2
 
 ENCODER = "encoder"
 """The penalty of a calibration where an encoder gives the coefficients."""

@@ -1,0 +1,35 @@
+"""Where tensors live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gigraph.errors import UserError
+
+if TYPE_CHECKING:
+    from gigraph.planning.config import Compute
+
+
+def torch_device(compute: Compute) -> torch.device:
+    """Return the torch device that the settings ask for.
+
+    Raises
+    ------
+    UserError
+        If CUDA is asked for and there is none.
+    """
+    if compute.device == "cpu" or (compute.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("config: compute.device is cuda, but torch finds no CUDA device; set auto or cpu")
+    return torch.device("cuda")
+
+
+def as_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """Return a float32 or int64 tensor of an array on a device."""
+    tensor = torch.from_numpy(np.array(array))
+    return tensor.to(device, torch.float32 if tensor.is_floating_point() else torch.int64)

@@ -1,0 +1,1 @@
+"""How far concepts and graph can be trusted."""

@@ -1,0 +1,1 @@
+"""From a folder of images to the network's inputs, and to small pictures."""

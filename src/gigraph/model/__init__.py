@@ -1,0 +1,1 @@
+"""From a user's model to a network of cut points, and the relevance of its positions."""
