@@ -158,18 +158,18 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class Attribution:
-    """GIG of one image to its T targets.
+    """What the concepts of one image do for its T targets, by GIG or another method (`gigraph.attributors`).
 
     Attributes
     ----------
     concepts : Tensor of int64 [Q]
         The image's active source concepts.
     values : Tensor [T, Q]
-        GIG(q, t), of the unit of the score.
+        GIG(q, t), or what stands for it, of the unit of the score.
     at_concepts, at_baseline : Tensor [T]
         S_t(X~) and S_t(baseline).
     steps : Tensor of int64 [T]
-        Steps of the path integral that were needed.
+        Points of the path that were needed.
     """
 
     concepts: Tensor
@@ -180,13 +180,42 @@ class Attribution:
 
     @property
     def completeness_error(self) -> Tensor:
-        """Sum of GIG minus (S_t(X~) - S_t(baseline)) [T]; zero for an exact integral."""
+        """Sum of the values minus (S_t(X~) - S_t(baseline)) [T]; zero for an exact integral."""
         return self.values.sum(1) - (self.at_concepts - self.at_baseline)
 
     @property
     def total_absolute(self) -> Tensor:
-        """Sum of |GIG| [T], the scale of the completeness error."""
+        """Sum of the values' sizes [T], the scale of the completeness error."""
         return self.values.abs().sum(1)
+
+
+def at_precision(segment: Segment, precision: str) -> Segment:
+    """Return a segment whose passes are of a precision, ``float32`` or ``bfloat16``."""
+
+    def run(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext():
+            return segment(x)
+
+    return run
+
+
+def scores_at_ends(
+    points: int, segment: Segment, score: Score, start: Tensor, offset: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the scores at both ends of the path, S_t(X~) and S_t(baseline) [N, T] each.
+
+    Parameters
+    ----------
+    points : int
+        Inputs of the segment that are held at once.
+    segment, score, start, offset, targets : as in `mean_gradients`
+        All images share the baseline.
+    """
+    with torch.no_grad():
+        parts = zip(offset.split(max(1, points)), targets.split(max(1, points)), strict=True)
+        at_concepts = torch.cat([score(segment(start + part), to) for part, to in parts])
+        omega = segment(start.expand_as(offset[:1]))
+        return at_concepts, score(omega.expand(len(targets), *omega.shape[1:]), targets)
 
 
 def mean_gradients(
@@ -336,17 +365,7 @@ def attribute(
     room = batch if isinstance(batch, Batch) else Batch(batch)
     offset = torch.stack([image.offset(vectors) for image in images])  # [N, P, C]
 
-    def reduced(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext():
-            return segment(x)
-
-    def scores(points: int) -> tuple[Tensor, Tensor]:
-        """Return S_t(X~) and S_t(baseline) [N, T] each; all images share the baseline."""
-        with torch.no_grad():
-            parts = zip(offset.split(max(1, points)), targets.split(max(1, points)), strict=True)
-            at_concepts = torch.cat([score(segment(start + part), to) for part, to in parts])
-            omega = segment(start.expand_as(offset[:1]))
-            return at_concepts, score(omega.expand(len(targets), *omega.shape[1:]), targets)
+    reduced = at_precision(segment, precision)
 
     def slopes(points: int, row: int, some: Tensor, nodes: np.ndarray, weights: np.ndarray) -> Tensor:
         """Return GIG of some targets of one image [T, Q]."""
@@ -358,7 +377,7 @@ def attribute(
         to = targets[rows[:few]].gather(1, columns[:few, : wanted[rows[0]]])
         return mean_gradients(reduced, score, start, offset[rows[:few]], to, nodes, points, weights)
 
-    at_concepts, at_baseline = room.run(scores)
+    at_concepts, at_baseline = room.run(scores_at_ends, segment, score, start, offset, targets)
     values = [vectors.new_zeros(targets.shape[1], len(image.concepts)) for image in images]
     used = torch.zeros_like(targets)
     open_pairs = torch.ones_like(targets, dtype=torch.bool)
