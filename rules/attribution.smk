@@ -1,4 +1,4 @@
-"""Generalized integrated gradients between layers, their check by ablation, and the graph."""
+"""Attribution between layers (generalized integrated gradients), its check by ablation, and the graph."""
 
 
 rule attribution:
@@ -24,13 +24,13 @@ rule attribution:
     params:
         settings=settings("attribution"),
         lineage=lineage("attribution"),
+        root=lambda wildcards: str(PLAN.root),
     message:
         "Attribute {wildcards.source} -> {wildcards.target}, shard {wildcards.shard} ({wildcards.method}, Eqs. 3 to 7)"
     shell:
-        "python $GIGRAPH_SCRIPTS/attribution.py --selection {input.selection} --centre {input.centre}"
-        " --concepts {input.concepts} --coefficients {input.coefficients} --targets {input.targets}"
-        " --attributions {output} --settings {params.settings:q} --lineage {params.lineage}"
-        ' --compute "$GIGRAPH_COMPUTE" --log {log}'
+        "python $GIGRAPH_SCRIPTS/attribution.py --root {params.root} --selection {input.selection}"
+        " --coefficients {input.coefficients} --targets {input.targets} --attributions {output}"
+        ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule kept:
@@ -92,12 +92,13 @@ rule ablation:
     params:
         settings=settings("ablation"),
         lineage=lineage("ablation"),
+        root=lambda wildcards: str(PLAN.root),
     message:
         "Check {wildcards.source} -> {wildcards.target} by exact ablation ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/ablation.py --selection {input.selection} --centre {input.centre}"
-        " --concepts {input.concepts} --kept {input.kept} --coefficients {input.coefficients}"
-        " --attributions {input.attributions} --targets {input.targets} --ablation {output}"
+        "python $GIGRAPH_SCRIPTS/ablation.py --root {params.root} --selection {input.selection} --kept {input.kept}"
+        " --coefficients {input.coefficients} --attributions {input.attributions} --targets {input.targets}"
+        " --ablation {output}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 

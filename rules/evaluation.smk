@@ -132,6 +132,17 @@ EVALUATION_FIGURES = {
     "sensitivity": "Other penalties lambda",
     **({"truth": "The drawn world's truth"} if PLAN.drawn else {}),
 }
+# What `gigraph.vocabulary.Vocabulary` reads, of all layers.
+VOCABULARIES = [
+    path
+    for layer in LAYERS
+    for path in (
+        results(f"centres/{layer}.parquet"),
+        results(f"{{method}}/concepts/{layer}.parquet"),
+        results(f"{{method}}/concepts/{layer}.encoder.parquet"),
+        results(f"{{method}}/calibration/{layer}.parquet"),
+    )
+]
 
 
 rule heldout:
@@ -233,6 +244,12 @@ rule edges:
         due("edges"),
         selection=results("selection.parquet"),
         edges=results("{method}/graph/edges.parquet"),
+        vocabularies=VOCABULARIES,
+        attributions=[
+            path
+            for a, b in PLAN.pairs
+            for path in sharded(f"{{method}}/attributions/{a}--{b}/{{shard}}.parquet")
+        ],
     output:
         checks=results("{method}/evaluation/checks.parquet"),
         measures=results("{method}/evaluation/edges.parquet"),
@@ -284,16 +301,7 @@ rule truth:
     input:
         due("truth"),
         effects=results("evaluation/effects.parquet"),
-        vocabularies=[
-            path
-            for layer in LAYERS
-            for path in (
-                results(f"centres/{layer}.parquet"),
-                results(f"{{method}}/concepts/{layer}.parquet"),
-                results(f"{{method}}/concepts/{layer}.encoder.parquet"),
-                results(f"{{method}}/calibration/{layer}.parquet"),
-            )
-        ],
+        vocabularies=VOCABULARIES,
     output:
         results("{method}/evaluation/truth.parquet"),
     log:

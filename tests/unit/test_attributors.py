@@ -1,13 +1,18 @@
 """Attribution methods: what each promises, and what it rests on."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
 
-from gigraph.attributors import MODULES, attribute, is_complete
+from gigraph import attributors
+from gigraph.attributors import MODULES, attribute, is_complete, source_of
 from gigraph.attributors.path import ConceptPath
 from gigraph.method.gig import Batch, Decomposition, class_score, concept_score
+from gigraph.planning.config import Attribution, load
+from gigraph.planning.plan import Plan
+from workflow.toy import ROOT
 
 N, P, C, C_B, K, K_B = 3, 4, 5, 6, 7, 8
 
@@ -31,6 +36,13 @@ def world():
 
 def but(path, **changes):
     return dataclasses.replace(path, **changes)
+
+
+def test_the_registered_methods_are_those_of_the_configuration():
+    (choices,) = (get_args(field.annotation) for name, field in Attribution.model_fields.items() if name == "method")
+    assert choices == tuple(MODULES)
+    files = {file.stem for file in source_of("gig").parent.glob("*.py")}
+    assert {source_of(name).stem for name in MODULES} == files - {"__init__", "path"}
 
 
 @pytest.mark.parametrize("method", MODULES)
@@ -118,3 +130,34 @@ def test_every_method_takes_its_gradients_of_the_paths_precision_and_its_scores_
         deviation = (one.values - other.values).abs().sum() / other.total_absolute.sum()
         assert 1e-5 < deviation < 0.05
         assert torch.equal(one.at_concepts, other.at_concepts)
+
+
+def test_the_code_of_a_method_is_in_the_lineages_of_its_own_attributions_only(tmp_path, monkeypatch):
+    """The evaluation compares all methods, and the drawn truth is of the configured one."""
+
+    def lineages(changed, method):
+        """Return the lineages where the code of one method is another."""
+        for name in MODULES:
+            (tmp_path / f"{name}-{name == changed}.py").write_text(f"changed = {name == changed}")
+        monkeypatch.setattr(attributors, "source_of", lambda name: tmp_path / f"{name}-{name == changed}.py")
+        raw = {"layers": ["layer3.1", "layer4.0"], "attribution": {"method": method}}
+        plan = Plan(load(raw), ROOT / "workflow" / "scripts")
+        of = {"method": "bisecting"}
+        return {
+            "attribution": plan.lineage("attribution", **of, source="layer3.1", target="classes", shard=0),
+            "validation": plan.lineage("validation", **of, layer="layer3.1"),
+            "truth": plan.lineage("truth", **of),
+            "coefficients": plan.lineage("coefficients", **of, layer="layer3.1", shard=0),
+        }
+
+    def moved(changed, method):
+        before, after = lineages("", method), lineages(changed, method)
+        return {stage for stage in before if before[stage] != after[stage]}
+
+    for method in MODULES:
+        for changed in MODULES:
+            own = {"attribution", "truth"} if changed == method else set()
+            assert moved(changed, method) == own | {"validation"}, (method, changed)
+    every = [lineages("", method) for method in MODULES]
+    for stage in ("attribution", "validation", "truth"):
+        assert len({one[stage] for one in every}) == len(MODULES), stage

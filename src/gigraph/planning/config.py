@@ -150,8 +150,10 @@ class Coefficients(Section):
 
 
 class Attribution(Section):
-    """Generalized integrated gradients (Eqs. 3-7)."""
+    """What each concept does for later ones and for classes: generalized integrated gradients (Eqs. 3-7)."""
 
+    method: Literal["gig", "gradient_x_input"] = "gig"
+    """`gig` (the paper's), or `gradient_x_input`: one gradient at X~ (no integral, no completeness)."""
     images_per_class: PositiveInt = 20
     """Images of each class that are attributed."""
     pairs: list[tuple[str, str]] = []

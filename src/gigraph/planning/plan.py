@@ -14,6 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from gigraph import attributors
 from gigraph.errors import UserError
 from gigraph.extractors import source_of
 from gigraph.hashing import digest, file_digest
@@ -26,6 +27,8 @@ SHIPPED = Path(__file__).parents[1] / "menagerie" / "checkpoint.safetensors"
 """The menagerie's own model; its module needs torch, which planning does not."""
 ASSETS = Path(__file__).parents[1] / "explorer" / "assets"
 """The explorer's program."""
+ATTRIBUTED = ("method", "baseline", "steps", "max_steps", "tolerance", "precision")
+"""Keys of the section `attribution` that every attribution rests on; those towards classes on `class_output`, too."""
 CHECKED_ONLY = {"network": {"counts"}}
 """Settings that a stage only checks: they may end a run early, but leave no trace in a table."""
 
@@ -203,7 +206,6 @@ class Plan:
             "preprocessing": c.preprocessing.model_dump(),
             "image_size": self.image_size,
         }
-        attribution = c.attribution.model_dump(exclude={"pairs"})
         layer = c.layer(of["layer"]) if "layer" in of else None
         match stage:
             case "draw":
@@ -278,20 +280,24 @@ class Plan:
                 }
             case "attribution":
                 # Which targets an image has: classes are chosen by one key, concepts by two others.
-                unused = (
-                    {"class_targets", "top_targets"} if of["target"] == CLASSES else {"top_classes", "class_output"}
-                )
-                unused.add("images_per_class")
-                kept = {key: value for key, value in attribution.items() if key not in unused}
-                return {**network, **kept, "layers": [of["source"], of["target"]], "images": images["source"]}
+                to_classes = of["target"] == CLASSES
+                chosen = {"top_classes"} if to_classes else {"class_targets", "top_targets"}
+                return {
+                    **network,
+                    "method": of["method"],
+                    "layers": [of["source"], of["target"]],
+                    "images": images["source"],
+                    "attribution": self._attribution(*ATTRIBUTED, *["class_output"] * to_classes),
+                    **c.attribution.model_dump(include={"top_sources", *chosen}),
+                }
             case "kept":
                 return {"layer": of["layer"], "class_targets": c.attribution.class_targets}
             case "ablation":
                 return {
                     **network,
+                    "method": of["method"],
                     "layers": [of["source"], of["target"]],
-                    "class_output": c.attribution.class_output,
-                    "baseline": c.attribution.baseline,
+                    "attribution": self._attribution("baseline", *["class_output"] * (of["target"] == CLASSES)),
                 }
             case "graph":
                 return {"layers": self.layers, "pairs": self.pairs, "shards": len(self.shards)}
@@ -327,7 +333,7 @@ class Plan:
                     "tolerances": self._tolerances([of["layer"], *later]),
                     "images": images["source"],
                     "shards": len(self.shards),
-                    **c.attribution.model_dump(include={"class_output", "steps", "max_steps", "tolerance"}),
+                    "attribution": self._attribution(*ATTRIBUTED, "class_output"),
                     **c.evaluation.model_dump(include={"holdout", "interlayer_images", "targets", "points", "subsets"}),
                 }
             case "stability":
@@ -348,8 +354,7 @@ class Plan:
                     "images": images["source"],
                     "shards": len(self.shards),
                     "edges": c.evaluation.edges,
-                    "class_output": c.attribution.class_output,
-                    "baseline": c.attribution.baseline,
+                    "attribution": self._attribution("method", "baseline", "class_output"),
                 }
             case "effects":
                 scenes = {"scenes": max(10, c.evaluation.scenes // 2)}
@@ -364,7 +369,7 @@ class Plan:
                     "scenes": c.evaluation.scenes,
                     "size": c.menagerie.size,
                     "drawn_seed": c.menagerie.seed,
-                    **c.attribution.model_dump(include={"steps", "max_steps", "tolerance"}),
+                    "attribution": self._attribution(*ATTRIBUTED),
                 }
             case "evaluation_tables" | "evaluation_figures":
                 return {
@@ -373,9 +378,11 @@ class Plan:
                     "methods": c.evaluated,
                     "graphs": c.methods,
                     "drawn": self.drawn,
+                    "attribution": self._attribution("method"),
                 }
             case "figures":
-                return {"pairs": self.pairs, "shards": len(self.shards)}
+                shown = self._attribution("method")
+                return {"pairs": self.pairs, "shards": len(self.shards), "attribution": shown}
             case "explorer" | "evidence":
                 consecutive = list(itertools.pairwise(self.layers))
                 return {
@@ -385,7 +392,7 @@ class Plan:
                     **c.exemplars.model_dump(),
                     "layers": self.layers,
                     "model": c.model.source,
-                    "class_output": c.attribution.class_output,
+                    "attribution": self._attribution("method"),
                     "drawn": self.drawn,
                     "pairs": [pair for pair in self.pairs if pair[1] == CLASSES or pair in consecutive],
                     "shards": len(self.shards),
@@ -405,6 +412,10 @@ class Plan:
         # Where lambda is not calibrated to a number of non-zeros, the schema's default stands for it.
         wanted = layer.coefficients if layer.coefficients.penalty == "nonzeros" else Coefficients()
         return {"nonzeros": wanted.value, **(c.autoencoder.model_dump() if method == "sae" else {})}
+
+    def _attribution(self, *keys: str) -> dict[str, Any]:
+        """Return those keys of `attribution` that a result rests on, as `gigraph.pair.Pair` takes them."""
+        return self.config.attribution.model_dump(include=set(keys))
 
     def _tolerances(self, layers: Sequence[str]) -> dict[str, float]:
         return {name: self.config.layer(name).coefficients.tolerance for name in layers}
@@ -464,12 +475,14 @@ class Plan:
             case "coefficients":
                 return [*self._model, run("selection"), run("calibration", method=method, layer=of["layer"])]
             case "attribution":
+                code = code_digest(attributors.source_of(self.config.attribution.method))
                 coded = run("coefficients", method=method, layer=of["source"], shard=of["shard"])
                 if of["target"] == CLASSES:
-                    return [*self._model, coded]
+                    return [*self._model, coded, code]
                 return [
                     *self._model,
                     coded,
+                    code,
                     run("concepts", method=method, layer=of["target"]),
                     run("kept", method=method, layer=of["target"]),
                 ]
@@ -503,7 +516,9 @@ class Plan:
             case "validation":
                 later = [target for target in self.pairs_from(of["layer"]) if target != CLASSES]
                 calibrated = [run("calibration", method=method, layer=layer) for layer in [of["layer"], *later]]
-                return [*self._model, run("heldout"), *calibrated]
+                # It compares all attribution methods.
+                every = [code_digest(attributors.source_of(name)) for name in attributors.MODULES]
+                return [*self._model, run("heldout"), *calibrated, *every]
             case "stability":
                 return [run("concepts", method=method, layer=of["layer"])]
             case "edges":
@@ -512,7 +527,8 @@ class Plan:
                 return self._model
             case "truth":
                 calibrated = [run("calibration", method=method, layer=layer) for layer in self.layers]
-                return [*self._model, run("effects"), *calibrated]
+                code = code_digest(attributors.source_of(self.config.attribution.method))
+                return [*self._model, run("effects"), *calibrated, code]
             case "evaluation_figures":
                 return [run("evaluation_tables")]
             case "evaluation_tables":
