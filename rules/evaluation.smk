@@ -90,7 +90,7 @@ rule figures:
             results("{method}/figures/ablation.svg"),
             caption="../workflow/report/ablation.rst",
             category="Attribution",
-            labels={"method": "{method}", "figure": "GIG beside exact ablation"},
+            labels={"method": "{method}", "figure": "Edges beside exact ablation"},
         ),
     log:
         results("logs/{method}/figures.log"),
@@ -127,7 +127,7 @@ EVALUATION_FIGURES = {
     "reconstruction": "Reconstruction per layer and method (Table 1)",
     "extraction": "Concepts deleted and inserted by relevance to the class (Fig. 4, Table 2)",
     "interlayer": "Concepts deleted and inserted between layers (Fig. 5)",
-    "edges": "GIG beside exact ablation, and what |GIG| is made of",
+    "edges": "Edges beside exact ablation, and what attributions are made of",
     "stability": "Concepts found again",
     "sensitivity": "Other penalties lambda",
     **({"truth": "The drawn world's truth"} if PLAN.drawn else {}),

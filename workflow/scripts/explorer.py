@@ -37,6 +37,7 @@ def inputs_of(args: Namespace, lineage: str) -> Inputs:
         fidelity=root / method / "evaluation" / "fidelity.parquet",
         alignment=alignment if settings["drawn"] else None,
         method=method,
+        attribution=settings["attribution"]["method"],
         title=settings["title"],
         labels=settings["labels"],
         top=settings["top"],

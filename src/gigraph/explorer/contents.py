@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gigraph.evaluation.orders import title
 from gigraph.explorer.chunks import numbers, rows, shares
 from gigraph.explorer.graph import TARGET, Graph, frame
 from gigraph.explorer.images import Place, encode_map
@@ -138,7 +139,7 @@ def near_chunk(
 def localised(
     graph: Graph, albums: list[Album], shapes: Mapping[str, tuple[int, int]], places: Mapping[int, Place]
 ) -> dict[int, dict[Key, list[Any]]]:
-    """Return where concepts are in images of each class: [picture, path, coefficient, GIG to the class, map]."""
+    """Return where concepts are in images of each class: [picture, path, coefficient, relevance to the class, map]."""
     found: dict[int, dict[Key, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for index, layer in enumerate(graph.layers):
         table = albums[index].localisation
@@ -328,6 +329,7 @@ def meta_chunk(
         "version": __version__,
         "title": inputs.title,
         "method": inputs.method,
+        "attribution": title(inputs.attribution),
         "lineage": inputs.lineage,
         "evaluation": next(filter(None, map(tables.lineage_of, inputs.evaluation.values())), ""),
         "graph": (tables.lineage_of(inputs.edges) or "")[:16],

@@ -27,8 +27,8 @@ class Inputs:
         Table of reconstruction errors.
     alignment : Path, optional
         Table of the parts that concepts align with, where ground truth is known.
-    method : str
-        Name of the concept extractor.
+    method, attribution : str
+        Names of the concept extractor and of the attribution method.
     title : str
         Heading of the site.
     labels : dict of str to str
@@ -77,6 +77,7 @@ class Inputs:
     fidelity: Path
     alignment: Path | None = None
     method: str = "bisecting"
+    attribution: str = "gig"
     title: str = "gigraph"
     labels: dict[str, str] = field(default_factory=dict)
     top: int = 5
