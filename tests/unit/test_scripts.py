@@ -50,7 +50,7 @@ def test_truth_attributes_within_the_memory_budget(monkeypatch):
 
 
 def test_edges_open_the_vocabularies_of_one_pair_at_a_time(monkeypatch, tmp_path):
-    edges = script("edges")
+    edges = script("edge_checks")
     alive, most = weakref.WeakSet(), []
 
     class Vocabulary:

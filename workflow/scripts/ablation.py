@@ -81,4 +81,4 @@ def _kept(path: str) -> dict[int, list[int]]:
 
 
 if __name__ == "__main__":
-    run(main, "selection", "centre", "concepts", "kept", "coefficients+", "attributions+", "targets+", "ablation")
+    run(main, "selection", "centre", "concepts", "kept", "coefficients+", "targets+", "ablation")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gigraph.evaluation.summary import TOPICS
 from gigraph.explorer import Inputs, build
-from gigraph.planning.lineage import receipts
 from gigraph.records import tables
+from gigraph.running.record import receipts
 from gigraph.running.runtime import run
 
 
@@ -34,7 +34,7 @@ def inputs_of(args: Namespace, lineage: str) -> Inputs:
         kept=graph / "kept.parquet",
         concepts={layer: root / method / "concepts" / f"{layer}.parquet" for layer in layers},
         exemplars={layer: root / method / "exemplars" / layer for layer in layers},
-        fidelity=root / method / "evaluation" / "fidelity.parquet",
+        fidelity=root / method / "evaluation" / "reconstruction.parquet",
         alignment=alignment if settings["drawn"] else None,
         method=method,
         title=settings["title"],

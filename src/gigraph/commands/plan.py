@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
+from gigraph.menagerie.alignment import SCENES
 from gigraph.planning.config import PROJECT, Config, load, read
-from gigraph.planning.costs import LayerSize, Run, Stage, Throughput, stages
+from gigraph.planning.costs import Cost, LayerSize, Run, Throughput
+from gigraph.planning.resources import costs
 
 UNIT_IMAGE_BYTES = 20_000
 """Of a drawn image of 96 pixels with its mask."""
@@ -38,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     cores = args.cores or threads_allowed()
     print("measuring this machine ...", flush=True)
     run, rate = measured(config)
-    print(describe(config, run, stages(run, rate), cores))
+    print(describe(config, run, costs(run, rate), cores))
 
 
 def measured(config: Config) -> tuple[Run, Throughput]:
@@ -133,6 +135,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     run = Run(
         images=images, attributed=min(images, classes * a.images_per_class), classes=classes,
         shards=config.images.shards, image_bytes=UNIT_IMAGE_BYTES * (config.menagerie.size / 96) ** 2 * plan.drawn,
+        scenes=SCENES * plan.drawn,
         layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,
         concept_targets=a.class_targets + a.top_targets, class_targets=min(classes, 1 + a.top_classes),
         kept=a.class_targets, top_sources=a.top_sources, nearest=config.exemplars.nearest,
@@ -222,7 +225,7 @@ def _activations(subject: Any, x: Any, least: int) -> int:
     return 2 * sum(value.numel() * value.element_size() for value in values if hasattr(value, "numel"))
 
 
-def describe(config: Config, run: Run, planned: list[Stage], cores: int) -> str:
+def describe(config: Config, run: Run, planned: dict[str, Cost], cores: int) -> str:
     """Return the plan as text."""
     lines = [
         f"{run.images:,} images ({run.attributed:,} attributed), {run.classes} classes, {len(run.layers)} layers, "
@@ -231,17 +234,15 @@ def describe(config: Config, run: Run, planned: list[Stage], cores: int) -> str:
         "",
         f"{'stage':30}{'jobs':>6}{'core time':>12}{'memory a job':>15}{'disk':>10}",
     ]
-    total = Stage(
-        "total",
-        sum(stage.jobs for stage in planned),
-        sum(stage.seconds for stage in planned),
-        max(stage.memory for stage in planned),
-        sum(stage.disk for stage in planned),
+    total = Cost(
+        sum(cost.jobs for cost in planned.values()),
+        sum(cost.seconds for cost in planned.values()),
+        max(cost.memory for cost in planned.values()),
+        sum(cost.disk for cost in planned.values()),
     )
-    for stage in [*planned, total]:
+    for name, cost in {**planned, "total": total}.items():
         lines.append(
-            f"{stage.name:30}{stage.jobs:>6}{_duration(stage.seconds):>12}"
-            f"{_size(stage.memory):>15}{_size(stage.disk):>10}"
+            f"{name:30}{cost.jobs:>6}{_duration(cost.seconds):>12}{_size(cost.memory):>15}{_size(cost.disk):>10}"
         )
     lines += [
         "",
