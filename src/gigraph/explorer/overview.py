@@ -148,6 +148,8 @@ def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading:
     if inputs.shortcut is None:
         return None
     (label,) = graph.classes.filter(pl.col("class") == inputs.shortcut["class"])["label"].to_list() or [-1]
+    if label < 0:
+        return None
     kept = {
         (row["layer"], row["concept"]): row for row in graph.kept.filter(pl.col("scope") == label).iter_rows(named=True)
     }
@@ -163,11 +165,9 @@ def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading:
     # Those of the leading ones, or, where there is none, each layer's best.
     best = {layer: max(row[2] for row in rows if row[0] == layer) for layer in {row[0] for row in rows}}
     rows = [row for row in rows if (row[3] is not None and row[3] < leading if found else row[2] == best[row[0]])]
-    return (
-        {**inputs.shortcut, "label": label, "found": found, "rows": sorted(rows, key=lambda row: (row[0], row[3] or 0))}
-        if label >= 0
-        else None
-    )
+    planted = {key: inputs.shortcut[key] for key in ("part", "class", "planted", "elsewhere")}
+    rows.sort(key=lambda row: (row[0], row[3] or 0))
+    return {**planted, "label": label, "found": found, "rows": rows}
 
 
 def _common(graph: Graph, index: int, face: dict[Key, list[Tile]], count: int = 8) -> list[list[Any]]:

@@ -387,6 +387,7 @@ class Plan:
                     "model": c.model.source,
                     "class_output": c.attribution.class_output,
                     "drawn": self.drawn,
+                    "shortcut": self._shortcut,
                     "pairs": [pair for pair in self.pairs if pair[1] == CLASSES or pair in consecutive],
                     "shards": len(self.shards),
                     "images": images["source"],
@@ -405,6 +406,15 @@ class Plan:
         # Where lambda is not calibrated to a number of non-zeros, the schema's default stands for it.
         wanted = layer.coefficients if layer.coefficients.penalty == "nonzeros" else Coefficients()
         return {"nonzeros": wanted.value, **(c.autoencoder.model_dump() if method == "sae" else {})}
+
+    @property
+    def _shortcut(self) -> dict[str, Any] | None:
+        """What was planted into the drawn world, for the explorer to say whether the graph found it."""
+        if not self.drawn:
+            return None
+        from gigraph.menagerie.scene import TAGGED_CHEETAHS, TAGGED_OTHERS
+
+        return {"part": "tag", "class": "cheetah", "planted": TAGGED_CHEETAHS, "elsewhere": TAGGED_OTHERS}
 
     def _tolerances(self, layers: Sequence[str]) -> dict[str, float]:
         return {name: self.config.layer(name).coefficients.tolerance for name in layers}
