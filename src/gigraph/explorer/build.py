@@ -26,7 +26,7 @@ from gigraph.explorer.sheets import class_faces, open_album, write_pictures
 from gigraph.records import tables
 
 ASSETS = Path(__file__).parent / "assets"
-PROGRAM = ("core", "state", "graph", "card", "overview", "graphs", "atlas", "evidence", "start")
+PROGRAM = ("core", "state", "drawing", "card", "overview", "scopes", "atlas", "evidence", "start")
 """The scripts, in the order in which they need each other; they share one scope."""
 SITE = {"index.html", "app", "data", "sheets"}
 """Everything that a site consists of."""
