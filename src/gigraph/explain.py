@@ -14,7 +14,7 @@ import torch
 
 from gigraph.device import as_device
 from gigraph.errors import UserError
-from gigraph.explorer.images import thumbnail
+from gigraph.explorer.sheets import thumbnail
 from gigraph.hashing import text_key
 from gigraph.images.preprocessing import Unreadable, decode
 from gigraph.method.gig import Batch, attribute, class_score, concept_score

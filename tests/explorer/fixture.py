@@ -121,7 +121,7 @@ def write_results(
         kept=folder / "kept.parquet",
         concepts={layer: folder / f"concepts/{layer}.parquet" for layer in layers},
         exemplars={layer: folder / "exemplars" / layer for layer in layers},
-        fidelity=folder / "reconstruction.parquet",
+        reconstruction=folder / "reconstruction.parquet",
         alignment=folder / "alignment.parquet",
         method="bisecting",
         title="The menagerie",

@@ -1,4 +1,4 @@
-"""What scripts hold at once, show and compile."""
+"""What scripts hold at once and compile."""
 
 import importlib.util
 import itertools
@@ -76,36 +76,6 @@ def test_edges_open_the_vocabularies_of_one_pair_at_a_time(monkeypatch, tmp_path
     edges.main(Namespace(settings=settings, root=tmp_path, compute=Compute(), selection=selection, lineage="", **out))
     assert max(most) == 2
     assert len(pl.read_parquet(out["measures"])) == 4 * 3 * 3
-
-
-@pytest.mark.parametrize("drawn", [False, True])
-def test_the_explorer_shows_a_whole_evaluation_of_this_configuration_or_none(tmp_path, drawn, monkeypatch):
-    """What another configuration left, or what was cut short, is not shown."""
-    monkeypatch.chdir(tmp_path)
-    explorer = script("explorer")
-    settings = {"method": "bisecting", "drawn": drawn}
-
-    def put(name, kind, lineage="mine"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tables.write(path, kind, {column: [] for column in SCHEMAS[kind].names}, lineage)
-        return path
-
-    for topic in explorer.TOPICS:
-        put(f"evaluation/{topic}.parquet", "measures")
-    put("evaluation/curves.parquet", "curves")
-    put("bisecting/evaluation/stability.parquet", "stability")
-    put("evaluation/effects.parquet", "effects", "of the model")
-    put("evaluation/truth.parquet", "measures", "mine" if drawn else "another's")
-    mine = ["mine", *["of the model"] * drawn]
-    found = explorer.evaluation_of(tmp_path, settings, mine)
-    assert set(found) == {*explorer.TOPICS, "curves", *(["truth", "effects"] if drawn else [])}
-    assert explorer.evaluation_of(tmp_path, settings, ["another's", "of the model"]) == {}
-    put("evaluation/effects.parquet", "effects", "of another model")
-    assert "effects" not in explorer.evaluation_of(tmp_path, settings, mine)
-    path = tmp_path / "evaluation/curves.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
-    assert explorer.evaluation_of(tmp_path, settings, mine) == {}
 
 
 def test_after_the_script_kernels_no_job_compiles(tmp_path, monkeypatch):

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from gigraph.evaluation.plots import ORDERS
-from gigraph.explorer.chunks import write_chunk
 from gigraph.planning.config import load
 from gigraph.planning.plan import Plan
 from gigraph.records import tables
+from gigraph.records.paths import SHOWN
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reserved import CLASSES
 from workflow.shadow import Shadow
@@ -58,7 +58,8 @@ def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path)
     # What the real site says; this one's jobs only pretend.
     shown = tables.lineage_of(shadow.folder / "results" / "evaluation" / "classes.parquet")
     (shadow.folder / "results/explorer/data").mkdir()
-    write_chunk(shadow.folder / "results/explorer/data", "meta", {"evaluation": shown})
+    says = shadow.folder / "results/explorer/data" / SHOWN
+    says.write_text(json.dumps(shown))
     retitled = shadow.write("retitled", **small, explorer={"title": "Another"})
     looked = shadow.write("looked", **small | {"evaluation": {"methods": ["bisecting"], "points": 9}})
     for config, target, expected in (
@@ -72,7 +73,7 @@ def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path)
         run = shadow.run("-n", target, config=config)
         assert run.returncode == 0 and set(jobs(run.stdout + run.stderr)) - {target} == expected, (target, config)
     # Built without it in between: its page has the same bytes, so that Snakemake sees no change.
-    write_chunk(shadow.folder / "results/explorer/data", "meta", {"evaluation": ""})
+    says.write_text(json.dumps(""))
     run = shadow.run("-n", "evaluation")
     assert set(jobs(run.stdout + run.stderr)) - {"evaluation"} == {"evidence"}
 

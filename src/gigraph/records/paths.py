@@ -87,6 +87,8 @@ FILES: dict[str, File] = {
 }
 
 
+SHOWN = "evaluation.json"
+"""In the explorer's folder ``data``: the lineage of the evaluation that it shows."""
 TOPICS = ("reconstruction", "sensitivity", "classes", "interlayer", "curves", "stability", "edges")
 """The evaluation's topics; on the drawn world there is ``truth``, too."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from gigraph.records.files import replacing
+from gigraph.records.paths import SHOWN
 from gigraph.records.tables import lineage_of
 from gigraph.running.record import read_receipt
 
@@ -78,10 +78,9 @@ def _complete(folder: Path) -> bool:
 def shown_evaluation(site: Path) -> str:
     """Return the lineage of the evaluation that an explorer shows; nothing if it shows none."""
     try:
-        found = re.search(r'"evaluation":"(\w+)"', (site / "data" / "meta.js").read_text(errors="replace"))
-    except OSError:
+        return json.loads((site / "data" / SHOWN).read_text())
+    except (OSError, ValueError):
         return ""
-    return found[1] if found else ""
 
 
 def write_plan(path: Path, lineages: Mapping[str, str]) -> None:

@@ -54,6 +54,13 @@ class Exemplars(Stage):
         )
 
 
+def planted() -> dict[str, Any]:
+    """Return what was planted into the drawn world, for the explorer to say whether the graph found it."""
+    from gigraph.menagerie.scene import TAGGED_CHEETAHS, TAGGED_OTHERS
+
+    return {"part": "tag", "class": "cheetah", "planted": TAGGED_CHEETAHS, "elsewhere": TAGGED_OTHERS}
+
+
 class Explorer(Stage):
     """Builds the explorer. It shows an evaluation that lies there, and does not wait for one."""
 
@@ -72,6 +79,7 @@ class Explorer(Stage):
             "model": c.model.source,
             "class_output": c.attribution.class_output,
             "drawn": plan.drawn,
+            "shortcut": planted() if plan.drawn else None,
             "pairs": [pair for pair in plan.pairs if pair[1] == CLASSES or pair in consecutive],
             "shards": len(plan.shards),
             "images": str(plan.image_folder),
