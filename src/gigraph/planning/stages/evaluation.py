@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigraph.extractors import source_of
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.attribution import gathering_need, vocabulary
 from gigraph.planning.stages.concepts import Concepts
@@ -151,7 +150,7 @@ class Stability(Stage):
         }
 
     def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
-        return [source_of(method), source_of("random")]
+        return [*Concepts().code(plan, method, layer), *Concepts().code(plan, "random", layer)]
 
 
 class EdgeChecks(Stage):
