@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gigraph.device import as_device
-from gigraph.images.preprocessing import decode
+from gigraph.images.decoding import decode
 from gigraph.images.tiles import coefficient_map, exemplar_tile, face_sheet, faces, sheet
 from gigraph.model.contribution import receptive_fields
 from gigraph.records import tables

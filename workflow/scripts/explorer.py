@@ -78,7 +78,8 @@ def evaluation_of(root: Path, settings: dict, lineages: list[str]) -> dict[str, 
 
 def _opener(settings):
     """Return a function that opens an image as the network sees it."""
-    from gigraph.images.preprocessing import Preprocessing, decode
+    from gigraph.images.decoding import decode
+    from gigraph.images.preprocessing import Preprocessing
 
     source, preset = settings["model_settings"]["source"], None
     if source.partition(":")[0] in ("torchvision", "timm"):  # no other has one that crops, and torch takes long to load

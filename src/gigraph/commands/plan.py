@@ -163,7 +163,7 @@ def _start(modules: str) -> float:
 
 def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, float]:
     """Return the number of images and classes, and the seconds that one takes to draw and to read."""
-    from gigraph.images.preprocessing import Unreadable, decode
+    from gigraph.images.decoding import Unreadable, decode
 
     if plan.drawn:
         from gigraph.menagerie.dataset import write
@@ -199,7 +199,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
 
 def _reading(subject: Any, paths: list[Path], max_pixels: int) -> float:
     """Return the seconds that an image takes from file to network input."""
-    from gigraph.images.preprocessing import decode
+    from gigraph.images.decoding import decode
 
     began = time.process_time()
     for path in paths:

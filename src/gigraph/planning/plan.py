@@ -152,7 +152,7 @@ class Plan:
             return [self.config.menagerie.size] * 2
         if self.crops:
             return None
-        from gigraph.images.preprocessing import Unreadable, decode
+        from gigraph.images.decoding import Unreadable, decode
 
         for entry in self._entries:
             try:
@@ -178,7 +178,7 @@ class Plan:
         """
         if self.drawn:
             return [self.lineage("draw")] * len(self.shards)
-        from gigraph.images.preprocessing import listing_digests
+        from gigraph.images.listing import listing_digests
 
         return listing_digests(self._limited, len(self.shards))
 
