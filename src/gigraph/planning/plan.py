@@ -26,6 +26,8 @@ SHIPPED = Path(__file__).parents[1] / "menagerie" / "checkpoint.safetensors"
 """The menagerie's own model; its module needs torch, which planning does not."""
 ASSETS = Path(__file__).parents[1] / "explorer" / "assets"
 """The explorer's program."""
+BETA = Path(__file__).parents[1] / "model" / "centre.py"
+"""What computes a layer's beta [Eq. 8]: the stage `network`, for the stage `centre`."""
 CHECKED_ONLY = {"network": {"counts"}}
 """Settings that a stage only checks: they may end a run early, but leave no trace in a table."""
 
@@ -454,8 +456,11 @@ class Plan:
             case "images":
                 return [run(stage, shard=shard) for stage in ("manifest", "sample") for shard in self.shards]
             case "centre":
-                zero = self.config.layer(of["layer"]).concepts.center == "zero"
-                return [*self._model, *([] if zero else self._sampled(of["layer"]))]
+                center = self.config.layer(of["layer"]).concepts.center
+                sampled = [] if center == "zero" else self._sampled(of["layer"])
+                # Of the table of layers only this layer's beta: its lineage would move with any other layer's, too.
+                beta = [code_digest(BETA)] if center == "batchnorm" else []
+                return [*self._model, *sampled, *beta]
             case "concepts":
                 code = code_digest(source_of(str(method)))
                 return [run("centre", layer=of["layer"]), *self._sampled(of["layer"]), code]
