@@ -16,7 +16,7 @@ from gigraph.errors import UserError
 from gigraph.hashing import image_id
 from gigraph.images import listing, preprocessing
 from gigraph.images.decoding import Unreadable, decode
-from gigraph.images.listing import listing_digests, scan
+from gigraph.images.listing import listing_digests, output_names, scan
 from gigraph.images.preprocessing import Preprocessing, batches
 
 
@@ -137,6 +137,18 @@ def test_listing_is_quick_and_needs_no_torch(tmp_path):
     assert time.process_time() - start < 0.4  # 10,000 files
     code = "import sys, gigraph.images.listing; print({'torch', 'torchvision', 'PIL'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_outputs_without_a_class_folder_have_numbers(tmp_path, caplog):
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").touch()
+    with caplog.at_level("INFO", "gigraph"):
+        assert output_names(tmp_path, 4) == ["a", "b", "class 2", "class 3"]
+    assert "note: 2 class folders for 4 outputs" in caplog.text
+    assert output_names(tmp_path, 3, ["b", "x", "a"]) == ["b", "x", "a"]
+    with pytest.raises(UserError, match="2 class folders, but the model has 1 outputs"):
+        output_names(tmp_path, 1)
 
 
 # ---- decoding ----------------------------------------------------------------------------------------------

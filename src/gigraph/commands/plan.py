@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
+from gigraph.model.sources import WORLDS, world_module
 from gigraph.planning.config import PROJECT, Config, load, read
 from gigraph.planning.costs import LayerSize, Run, Stage, Throughput, stages
 
@@ -64,7 +65,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     plan = Plan(config, PROJECT / "workflow" / "scripts")
     plan.check()
     settings = {**plan.settings("sample"), "model": {**config.model.model_dump(), "weights": None}}
-    if config.model.source != "menagerie":
+    if config.model.source not in WORLDS:
         settings["preprocessing"] |= _preset(config)
     else:
         settings["model"] = config.model.model_dump()
@@ -166,9 +167,8 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
     from gigraph.images.decoding import Unreadable, decode
 
     if plan.drawn:
-        from gigraph.menagerie.dataset import write
-        from gigraph.menagerie.scene import CLASSES as CREATURES
-
+        source = config.images.source
+        write, classes = world_module(source, "dataset").write, world_module(source, "model").CLASSES
         with tempfile.TemporaryDirectory() as folder:
             options: dict[str, Any] = {"seed": config.menagerie.seed, "size": config.menagerie.size}
             write(folder, "train", 2, **options)  # warms up
@@ -176,7 +176,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
             write(folder, "test", 10, **options)
             draw = (time.process_time() - began) / 10
             paths = list(Path(folder).rglob("*.png"))
-            return config.menagerie.count, len(CREATURES), draw, _reading(subject, paths, config.images.max_pixels)
+            return config.menagerie.count, len(classes), draw, _reading(subject, paths, config.images.max_pixels)
     from gigraph.images.listing import labelled
 
     entries = labelled(plan.image_folder, config.images.classes)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from gigraph.errors import UserError, nearest
 from gigraph.hashing import image_id
+from gigraph.reporting import log
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
 
@@ -191,6 +192,33 @@ def limited(entries: Sequence[Entry], limit: int | None = None) -> list[Entry]:
     for entry in entries:
         groups[entry.label].append(entry)
     return [entry for group in groups.values() for entry in sorted(group, key=lambda e: e.image_id)[:limit]]
+
+
+def output_names(folder: str | Path, outputs: int, classes: Sequence[str] | None = None) -> list[str]:
+    """Return the name of each output of a model: its class folder's, or ``class 7`` where it has none.
+
+    Parameters
+    ----------
+    folder, classes
+        As `labelled`.
+    outputs : int
+        Number of the model's outputs.
+
+    Raises
+    ------
+    UserError
+        As `labelled`, or if there are more class folders than outputs.
+    """
+    folders = {entry.class_name for entry in labelled(folder, classes) if entry.class_name}
+    names = classes or sorted(folders)
+    if len(names) > outputs:
+        raise UserError(
+            f"{folder} has {len(names)} class folders, but the model has {outputs} outputs; "
+            "remove folders, or take the model that they belong to"
+        )
+    if len(names) < outputs:
+        log.info("note: %d class folders for %d outputs; they are taken for the first outputs", len(names), outputs)
+    return [*names, *(f"class {i}" for i in range(len(names), outputs))]
 
 
 def listing_digests(entries: Iterable[Entry], shards: int) -> list[str]:

@@ -48,6 +48,11 @@ def code_digest(script: Path) -> str:
     return digest(sorted((path.name, syntax) for path, syntax in seen.items()))
 
 
+def modules_digest(names: Iterable[str]) -> str:
+    """Return the hash of gigraph modules that are loaded by their names, and of every one that they import."""
+    return digest([code_digest(file) for file in _own_modules(names)])
+
+
 @cache
 def _syntax(text: str) -> tuple[str, frozenset[str]]:
     """Return the hash of a module's syntax tree and the names that it imports; scripts share most of their modules."""

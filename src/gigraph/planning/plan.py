@@ -17,24 +17,17 @@ from typing import Any
 from gigraph.errors import UserError
 from gigraph.extractors import source_of
 from gigraph.hashing import digest, file_digest
+from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
 from gigraph.planning.config import PLUGGED, Coefficients, Config, LayerSettings
-from gigraph.planning.lineage import code_digest, imported_beside, module_file
+from gigraph.planning.lineage import code_digest, imported_beside, module_file, modules_digest
 from gigraph.reserved import CLASSES
 
-MENAGERIE = "menagerie"
-SHIPPED = Path(__file__).parents[1] / "menagerie" / "checkpoint.safetensors"
-"""The menagerie's own model; its module needs torch, which planning does not."""
 ASSETS = Path(__file__).parents[1] / "explorer" / "assets"
 """The explorer's program."""
 BETA = Path(__file__).parents[1] / "model" / "centre.py"
 """What computes a layer's beta [Eq. 8]: the stage `network`, for the stage `centre`."""
 CHECKED_ONLY = {"network": {"counts"}}
 """Settings that a stage only checks: they may end a run early, but leave no trace in a table."""
-
-
-def _is_file(weights: str) -> bool:
-    """Whether weights are a file rather than a name."""
-    return "/" in weights or Path(weights).suffix in {".pth", ".pt", ".safetensors"}
 
 
 class Plan:
@@ -100,7 +93,7 @@ class Plan:
         """
         files = []
         weights = self.config.model.weights
-        if weights and _is_file(weights):
+        if weights and is_weights_file(weights):
             files.append(("model.weights", weights))
         source = self.config.model.source
         if ".py:" in source:
@@ -142,10 +135,8 @@ class Plan:
     @property
     def crops(self) -> bool:
         """Whether images are cropped to one size, by the configuration or by the preset of the model's weights."""
-        kind, _, _ = self.config.model.source.rpartition(":")
-        weights = self.config.model.weights
-        preset = kind == "timm" or (kind == "torchvision" and weights is not None and not _is_file(weights))
-        return preset or self.config.preprocessing.crop is not None
+        model = self.config.model
+        return preset_crops(model.source, model.weights) or self.config.preprocessing.crop is not None
 
     @cached_property
     def image_size(self) -> list[int] | None:
@@ -190,9 +181,11 @@ class Plan:
         files = [Path(file) for file in self.model_files]
         for code in [*(file for file in files if file.suffix == ".py"), *module_file(self.config.model.source)]:
             files += [file for file in imported_beside(code) if file not in files]
-        if self.config.model.source == MENAGERIE and self.config.model.weights is None and not self.trained:
-            files.append(SHIPPED)
-        return [self.config.model.model_dump(), [file_digest(file) for file in files], trained]
+        source = self.config.model.source
+        if source in WORLDS and self.config.model.weights is None and not self.trained:
+            files.append(checkpoint_of(source))
+        digests = [file_digest(file) for file in files]
+        return [self.config.model.model_dump(), digests, trained, modules_digest(code_of(source))]
 
     # ---- what things are made from --------------------------------------------------------------------------
 
@@ -444,7 +437,8 @@ class Plan:
             case "draw" | "train" | "kernels":
                 return []
             case "network":
-                return [*self._model, self.class_folders]
+                # The drawn world's class names are among its model's code, whatever model looks at its images.
+                return [*self._model, self.class_folders, modules_digest(code_of(self.config.images.source))]
             case "manifest":
                 # A further class folder moves the labels of all those after it, in every shard.
                 return [self.listing[int(of["shard"])], self.class_folders]
