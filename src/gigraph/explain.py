@@ -16,7 +16,7 @@ from gigraph.device import as_device
 from gigraph.errors import UserError
 from gigraph.explorer.sheets import thumbnail
 from gigraph.hashing import text_key
-from gigraph.images.preprocessing import Unreadable, decode
+from gigraph.images.decoding import Unreadable, decode
 from gigraph.method.gig import Batch, attribute, class_score, concept_score
 from gigraph.method.targets import class_targets, concept_targets
 from gigraph.planning.config import PROJECT, Compute, load, read

@@ -28,7 +28,7 @@ ROOMS = {
     "explorer": {"method", "images", "model", "records", "evaluation"},
     "planning": {"extractors", "attributors", "images", "model", "records", "menagerie"},
     "running": {"records", "planning"},
-    "front": {"method", "model", "images", "records", "opened", "menagerie", "planning", "explorer"},
+    "front": {"method", "model", "images", "records", "opened", "planning", "explorer"},
 }
 """What each room may import besides itself and the ground."""
 

@@ -214,6 +214,9 @@ def test_code(shadow):
     for module, expected in (
         ("method/graph", ranked | between),
         ("method/targets", ranked | between | {job for layer in LAYERS for job in pair(layer, "classes")}),
+        ("menagerie/model", {"network"} | sampled() | whole_sample()),
+        ("menagerie/draw", set()),
+        ("model/centre", {"network"} | whole_sample() - {"images"}),
         ("images/tiles", {f"exemplars bisecting {layer}" for layer in LAYERS} | {"explorer"}),
     ):
         path = modules / f"{module}.py"

@@ -9,7 +9,7 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph.hashing import mix
-from gigraph.menagerie.alignment import SCENES, coverage, part_alignment, positives
+from gigraph.menagerie.alignment import PARTS, SCENES, coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
 from gigraph.menagerie.scene import scenes
 from gigraph.records import tables
@@ -21,7 +21,6 @@ from gigraph.subject import Subject
 
 DETECTS = 0.5
 """Average precision from which a concept is said to detect a part."""
-PARTS = ("stripes", "spots", "scales", "ears", "horns", "antennae", "legs", "wings", "fins", "eye", "tag")
 
 
 def main(args: Namespace) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
-from gigraph.menagerie.alignment import SCENES
+from gigraph.model.sources import WORLDS, world_module
 from gigraph.planning.config import PROJECT, Config, load, read
 from gigraph.planning.costs import Cost, LayerSize, Run, Throughput
 from gigraph.planning.resources import costs
@@ -66,7 +66,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     plan = Plan(config, PROJECT / "workflow" / "scripts")
     plan.check()
     settings = {**plan.settings("sample"), "model": {**config.model.model_dump(), "weights": None}}
-    if config.model.source != "menagerie":
+    if config.model.source not in WORLDS:
         settings["preprocessing"] |= _preset(config)
     else:
         settings["model"] = config.model.model_dump()
@@ -135,7 +135,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     run = Run(
         images=images, attributed=min(images, classes * a.images_per_class), classes=classes,
         shards=config.images.shards, image_bytes=UNIT_IMAGE_BYTES * (config.menagerie.size / 96) ** 2 * plan.drawn,
-        scenes=SCENES * plan.drawn,
+        scenes=plan.scenes,
         layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,
         concept_targets=a.class_targets + a.top_targets, class_targets=min(classes, 1 + a.top_classes),
         kept=a.class_targets, top_sources=a.top_sources, nearest=config.exemplars.nearest,
@@ -166,12 +166,11 @@ def _start(modules: str) -> float:
 
 def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, float]:
     """Return the number of images and classes, and the seconds that one takes to draw and to read."""
-    from gigraph.images.preprocessing import Unreadable, decode
+    from gigraph.images.decoding import Unreadable, decode
 
     if plan.drawn:
-        from gigraph.menagerie.dataset import write
-        from gigraph.menagerie.scene import CLASSES as CREATURES
-
+        source = config.images.source
+        write, classes = world_module(source, "dataset").write, world_module(source, "model").CLASSES
         with tempfile.TemporaryDirectory() as folder:
             options: dict[str, Any] = {"seed": config.menagerie.seed, "size": config.menagerie.size}
             write(folder, "train", 2, **options)  # warms up
@@ -179,7 +178,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
             write(folder, "test", 10, **options)
             draw = (time.process_time() - began) / 10
             paths = list(Path(folder).rglob("*.png"))
-            return config.menagerie.count, len(CREATURES), draw, _reading(subject, paths, config.images.max_pixels)
+            return config.menagerie.count, len(classes), draw, _reading(subject, paths, config.images.max_pixels)
     from gigraph.images.listing import labelled
 
     entries = labelled(plan.image_folder, config.images.classes)
@@ -202,7 +201,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
 
 def _reading(subject: Any, paths: list[Path], max_pixels: int) -> float:
     """Return the seconds that an image takes from file to network input."""
-    from gigraph.images.preprocessing import decode
+    from gigraph.images.decoding import decode
 
     began = time.process_time()
     for path in paths:

@@ -79,6 +79,11 @@ def imported_beside(file: Path) -> list[Path]:
     return seen
 
 
+def module_files(names: Iterable[str]) -> list[Path]:
+    """Return the files of gigraph modules that are loaded by their names."""
+    return [PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in names]
+
+
 def module_file(source: str) -> list[Path]:
     """Return the file of the module in a ``package.module:factory``; none for other sources, or if there is none."""
     name, colon, factory = source.rpartition(":")

@@ -16,26 +16,19 @@ from typing import Any
 
 from gigraph.errors import UserError
 from gigraph.hashing import digest, file_digest
+from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
 from gigraph.planning.config import PLUGGED, Coefficients, Config, LayerSettings
-from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, module_file
+from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
 from gigraph.planning.stages.evaluation import FIGURES, PICTURES
 from gigraph.planning.stages.stage import read
 from gigraph.records.paths import FILES, TOPICS, Results
 from gigraph.records.schemas import SCHEMAS
 
-MENAGERIE = "menagerie"
-SHIPPED = PACKAGE / "menagerie" / "checkpoint.safetensors"
-"""The menagerie's own model; its module needs torch, which planning does not."""
 ASSETS = PACKAGE / "explorer" / "assets"
 """The explorer's program."""
 MAKERS = {name: stage.name for stage in STAGES.values() for name in stage.writes}
 """The stage that writes each kind of file."""
-
-
-def _is_file(weights: str) -> bool:
-    """Whether weights are a file rather than a name."""
-    return "/" in weights or Path(weights).suffix in {".pth", ".pt", ".safetensors"}
 
 
 class Plan:
@@ -102,7 +95,7 @@ class Plan:
         """
         files = []
         weights = self.config.model.weights
-        if weights and _is_file(weights):
+        if weights and is_weights_file(weights):
             files.append(("model.weights", weights))
         source = self.config.model.source
         if ".py:" in source:
@@ -142,12 +135,19 @@ class Plan:
         return limited(self._entries, self.config.images.limit_per_class)
 
     @property
+    def scenes(self) -> int:
+        """Scenes of the drawn world that the concepts are compared with; 0 where images are the user's."""
+        if not self.drawn:
+            return 0
+        from gigraph.menagerie.alignment import SCENES
+
+        return SCENES
+
+    @property
     def crops(self) -> bool:
         """Whether images are cropped to one size, by the configuration or by the preset of the model's weights."""
-        kind, _, _ = self.config.model.source.rpartition(":")
-        weights = self.config.model.weights
-        preset = kind == "timm" or (kind == "torchvision" and weights is not None and not _is_file(weights))
-        return preset or self.config.preprocessing.crop is not None
+        model = self.config.model
+        return preset_crops(model.source, model.weights) or self.config.preprocessing.crop is not None
 
     @cached_property
     def image_size(self) -> list[int] | None:
@@ -156,7 +156,7 @@ class Plan:
             return [self.config.menagerie.size] * 2
         if self.crops:
             return None
-        from gigraph.images.preprocessing import Unreadable, decode
+        from gigraph.images.decoding import Unreadable, decode
 
         for entry in self._entries:
             try:
@@ -182,7 +182,7 @@ class Plan:
         """
         if self.drawn:
             return []
-        from gigraph.images.preprocessing import listing_digests
+        from gigraph.images.listing import listing_digests
 
         return listing_digests(self._limited, len(self.shards))
 
@@ -192,14 +192,14 @@ class Plan:
         files = [Path(file) for file in self.model_files]
         for code in [*(file for file in files if file.suffix == ".py"), *module_file(self.config.model.source)]:
             files += [file for file in imported_beside(code) if file not in files]
-        if self.config.model.source == MENAGERIE and self.config.model.weights is None and not self.trained:
-            files.append(SHIPPED)
+        source = self.config.model.source
+        if source in WORLDS and self.config.model.weights is None and not self.trained:
+            files.append(checkpoint_of(source))
         return [file_digest(file) for file in files]
 
-    @property
-    def model_code(self) -> list[Path]:
-        """The modules of gigraph that build the model."""
-        return [PACKAGE / "menagerie" / "model.py"] if self.config.model.source == MENAGERIE else []
+    def world_code(self, source: str) -> list[Path]:
+        """Return the modules that make a drawn world's model; none of other sources."""
+        return module_files(code_of(source))
 
     def check(self) -> None:
         """Look at everything that can be judged before the first job: files, folders, class names.
@@ -334,5 +334,5 @@ class Plan:
     def sources(self, stage: str, **of: str) -> list[Path]:
         """Return the files that a stage's code starts from: its script, and what its settings choose."""
         declared = STAGES[stage]
-        chosen = declared.code(self, **of) + (self.model_code if declared.model else [])
+        chosen = declared.code(self, **of) + (self.world_code(self.config.model.source) if declared.model else [])
         return [self.scripts / f"{stage}.py", *chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
@@ -66,6 +67,10 @@ class Network(Stage):
 
     def rests_on(self, plan: Plan, layer: str | None = None) -> list[Any]:
         return [] if layer is not None else [plan.class_folders]
+
+    def code(self, plan: Plan, layer: str | None = None) -> list[Path]:
+        # The drawn world's class names are among its model's code, whatever model looks at its images.
+        return plan.world_code(plan.config.images.source)
 
 
 class Manifest(Stage):
