@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from gigraph.errors import UserError, nearest
+from gigraph.extractors import MODULES, PLUGGED
 from gigraph.reserved import CLASSES
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -214,8 +215,7 @@ class Exemplars(Section):
         return self
 
 
-EXTRACTORS = ("bisecting", "polished", "kmeans", "dictionary", "sae", "random", "channels", "gaussian")
-PLUGGED = "overcomplete-"
+EXTRACTORS = tuple(MODULES)
 
 
 def _extractor(name: str) -> str:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
+from gigraph.extractors import PLUGGED, WANTS
 from gigraph.hashing import digest, file_digest
 from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
-from gigraph.planning.config import PLUGGED, Coefficients, Config, LayerSettings
+from gigraph.planning.config import Coefficients, Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
 from gigraph.planning.stages.evaluation import FIGURES, PICTURES
@@ -229,14 +230,17 @@ class Plan:
 
     def extractor_settings(self, method: str, layer: LayerSettings) -> dict[str, Any]:
         """Return what an extractor needs besides the settings of the clusterings."""
-        c = self.config
         if method.startswith(PLUGGED):
             return {"name": method.removeprefix(PLUGGED)}
-        if method not in {"dictionary", "sae"}:
-            return {}
-        # Where lambda is not calibrated to a number of non-zeros, the schema's default stands for it.
-        wanted = layer.coefficients if layer.coefficients.penalty == "nonzeros" else Coefficients()
-        return {"nonzeros": wanted.value, **(c.autoencoder.model_dump() if method == "sae" else {})}
+        found: dict[str, Any] = {}
+        for name in WANTS.get(method, ()):
+            if name == "nonzeros":
+                # Where lambda is not calibrated to a number of non-zeros, the schema's default stands for it.
+                calibrated = layer.coefficients.penalty == "nonzeros"
+                found[name] = (layer.coefficients if calibrated else Coefficients()).value
+            else:
+                found |= getattr(self.config, name).model_dump()
+        return found
 
     def tolerances(self, layers: Sequence[str]) -> dict[str, float]:
         """Return the largest duality gap of each layer's coefficients."""
