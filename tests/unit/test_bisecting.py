@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gigraph.hashing import mix
 from gigraph.method import bisecting
-from gigraph.method.bisecting import bisect, capped_concepts, cohesion, concept_vectors
+from gigraph.method.bisecting import bisect, capped_concepts
+from gigraph.method.vectors import cohesion, concept_vectors
 from reference import bisecting as reference
 from reference.synthetic import pfv_like
 

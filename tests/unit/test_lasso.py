@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gigraph.method import lasso as module
-from gigraph.method.bisecting import bisect, concept_vectors
+from gigraph.method.bisecting import bisect
 from gigraph.method.lasso import calibrate, lambda_max, lasso
+from gigraph.method.vectors import concept_vectors
 from reference import lasso as reference
 from reference.synthetic import dictionary, pfv_like
 
