@@ -18,6 +18,7 @@ from PIL.Image import Image
 from gigraph.device import as_device
 from gigraph.images.decoding import decode
 from gigraph.images.tiles import coefficient_map, exemplar_tile
+from gigraph.method.vectors import unit
 from gigraph.model.contribution import receptive_fields
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reporting import progress
@@ -128,9 +129,9 @@ def exemplars(
         Sheet -> its concepts' tiles. Names are relative to the table's folder.
     """
     which = np.asarray(concepts, np.int64)
-    unit, directions = _unit(sample.pfvs), _unit(vectors)[which]
-    chosen = [nearest(unit @ direction, sample.image_id, count) for direction in directions]
-    cosines = [unit[rows] @ direction for rows, direction in zip(chosen, directions, strict=True)]
+    pfvs, directions = unit(sample.pfvs), unit(vectors)[which]
+    chosen = [nearest(pfvs @ direction, sample.image_id, count) for direction in directions]
+    cosines = [pfvs[rows] @ direction for rows, direction in zip(chosen, directions, strict=True)]
     counts = [len(rows) for rows in chosen]
     rows = np.concatenate([np.empty(0, np.int64), *chosen])
     rank = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)])
@@ -262,10 +263,6 @@ def relevance_to_own_class(attributions: Iterable[Mapping[str, Any]]) -> dict[tu
             for concept, value in zip(row["sources"], row["values"], strict=True):
                 found.setdefault((row["label"], concept), []).append((value, row["image_id"]))
     return found
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
 
 
 def _original_box(box: Sequence[int], shape: tuple[int, int], seen: Box) -> list[int]:

@@ -12,6 +12,7 @@ from gigraph.hashing import mix
 from gigraph.menagerie.alignment import PARTS, SCENES, coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
 from gigraph.menagerie.scene import scenes
+from gigraph.method.vectors import unit
 from gigraph.records import tables
 from gigraph.records.paths import Results
 from gigraph.records.schemas import SCHEMAS
@@ -37,8 +38,8 @@ def main(args: Namespace) -> None:
         pfvs = found[name] - tables.beta(results("centre", layer=name))
         present = positives(coverage(owners, [OWNERS.index(part) for part in PARTS], (layer.height, layer.width)))
         for vectors, directions in _directions(results, settings, name, layer.channels).items():
-            unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-30)
-            response = (pfvs.reshape(-1, layer.channels) @ unit.T.astype(np.float32)).reshape(*pfvs.shape[:2], -1)
+            projected = pfvs.reshape(-1, layer.channels) @ unit(directions).T.astype(np.float32)
+            response = projected.reshape(*pfvs.shape[:2], -1)
             best = part_alignment(response[:half], present[:half], response[half:], present[half:])
             for m, part in enumerate(PARTS):
                 detectors = best.detectors(m, DETECTS)

@@ -7,7 +7,6 @@ import numpy as np
 
 from gigraph.device import as_device
 from gigraph.evaluation.measures import Measures
-from gigraph.extractors.extraction import unit
 from gigraph.menagerie.alignment import ALL_PARTS, PARTS, average_precision, coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
 from gigraph.menagerie.scene import CREATURES as NAMES
@@ -22,6 +21,7 @@ from gigraph.menagerie.truth import (
 )
 from gigraph.method.fidelity import rank_correlation
 from gigraph.method.gig import Batch, attribute, class_score
+from gigraph.method.vectors import unit
 from gigraph.records import tables
 from gigraph.reporting import log, progress
 from gigraph.reserved import CLASSES

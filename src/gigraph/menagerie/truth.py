@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gigraph.extractors.extraction import unit
 from gigraph.menagerie.scene import CREATURES, KINDS, VALUES
+from gigraph.method.vectors import unit
 
 NEAREST = 10
 KINDS_OF_PART = {value: kind for kind, values in VALUES.items() for value in values}
