@@ -13,6 +13,7 @@ from gigraph.explorer.graph import Graph, frame
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.scopes import neighbours
 from gigraph.explorer.sheets import Album
+from gigraph.method.vectors import unit
 from gigraph.records import tables
 from gigraph.reserved import DATASET
 
@@ -104,10 +105,10 @@ def _measured(inputs: Inputs, layer: str) -> list[dict[str, Any]]:
 
 def _twins(concept: np.ndarray, vectors: np.ndarray, block: int = 1024) -> list[list[Any] | None]:
     """Return for each vector [C] the concept of largest cosine other than itself, and that cosine."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+    towards = unit(vectors)
     found: list[list[Any] | None] = []
-    for start in range(0, len(unit), block):
-        cosine = unit[start : start + block] @ unit.T
+    for start in range(0, len(towards), block):
+        cosine = towards[start : start + block] @ towards.T
         cosine[np.arange(len(cosine)), start + np.arange(len(cosine))] = -2
         best = cosine.argmax(1)
         found += [[int(concept[b]), round(float(cosine[i, b]), 4)] for i, b in enumerate(best)]
