@@ -22,20 +22,23 @@ include: "rules/explorer.smk"
 rule all:
     default_target: True
     input:
-        results("explorer/index.html"),
-        results("images.parquet"),
-        results("rejected.parquet"),
-        results("layers.parquet"),
-        results("kernels.parquet"),
         [
-            path
-            for layer in LAYERS
-            for path in sharded(f"pfvs/{layer}/{{shard}}.parquet")
+            every(name)
+            for name in (
+                "explorer",
+                "images",
+                "rejected",
+                "layers",
+                "kernels",
+                "pfvs",
+            )
         ],
-        expand(results("{method}/graph/graph.graphml"), method=METHODS),
-        expand(results("{method}/evaluation/fidelity.parquet"), method=METHODS),
-        expand(
-            results("{method}/evaluation/alignment.parquet"),
-            method=METHODS if PLAN.drawn else [],
-        ),
-        expand(results("{method}/figures/{figure}.svg"), method=METHODS, figure=FIGURES),
+        [
+            every(name, method=METHODS)
+            for name in (
+                "graphml",
+                "reconstruction",
+                "figure",
+                *["alignment"] * PLAN.drawn,
+            )
+        ],

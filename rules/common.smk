@@ -6,13 +6,15 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from gigraph.planning import lineage as provenance, resources
-from gigraph.running.cluster import cancel_orphans
-from gigraph.planning.config import load
-from gigraph.reserved import CLASSES
 from gigraph.errors import UserError, one_line
-from gigraph.running.leases import GPU_STAGES
+from gigraph.planning import resources
+from gigraph.planning.config import load
 from gigraph.planning.plan import Plan
+from gigraph.planning.stages import STAGES, Read
+from gigraph.records.paths import FILES
+from gigraph.reserved import CLASSES
+from gigraph.running import current, locks, record
+from gigraph.running.cluster import cancel_orphans
 from gigraph.running.progress import Overall
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
@@ -31,21 +33,16 @@ except UserError as error:
     stop(error)
 
 METHODS = PLAN.config.methods
-EVALUATED = PLAN.config.evaluated
-LAYERS = PLAN.layers
-SHARDS = PLAN.shards
 # Priorities: of the jobs that most others wait for, of a shard's first ones, and of those that all others wait for.
 # Snakemake starts the jobs with the largest sum.
 FIRST, SHARD, START = 1, 2, 3
-# Rules that only name files: no job, no lineage.
-TARGETS = {"all", "evaluation"}
-FIGURES = ["fidelity", "completeness", "ablation"]
 # How the work is done changes no result: it reaches the jobs by the environment, so that changing it reruns nothing.
 # A script ends with the process that started it, which is this one, and reads no table but those of this plan.
 environment = {
     "GIGRAPH_SCRIPTS": SCRIPTS,
+    "GIGRAPH_ROOT": PLAN.root,
     "GIGRAPH_COMPUTE": PLAN.config.compute.model_dump_json(),
-    "GIGRAPH_PLAN": PLAN.root / "plan.json",
+    "GIGRAPH_PLAN": PLAN.results("plan"),
     "GIGRAPH_CONTROLLER": os.getpid(),
 }
 exports = " ".join(
@@ -61,9 +58,50 @@ def results(path):
     return str(PLAN.root / path)
 
 
-def sharded(path):
-    """Return the paths of all shards of a table."""
-    return expand(results(path), shard=SHARDS, allow_missing=True)
+def made(name, **of):
+    """Return where files of a kind lie (a key of `FILES`), with a wildcard for each field that is not given."""
+    paths = expand(results(FILES[name].pattern), allow_missing=True, **of)
+    return (
+        paths
+        if any(isinstance(value, (list, tuple)) for value in of.values())
+        else paths[0]
+    )
+
+
+def every(name, **of):
+    """Return all files of a kind, or all of those with some fields."""
+    return [str(PLAN.results(name, **one)) for one in PLAN.expand(Read(name, of))]
+
+
+def needs(stage):
+    """Return a rule's inputs: the files that the stage says it reads.
+
+    And have Snakemake run every job whose outputs are not current. By itself it finds a changed lineage, but it misses
+    an output that lies upstream of finished ones and is gone or cut short, and it knows no lineage where its own
+    records are lost.
+
+    A job whose own tables are current takes the files that it reads loosely as they lie there, even if another job
+    is going to write them again. (`ancient` alone would not do: Snakemake does not look at changes downstream of a
+    job that runs, and relies on it to pass them on.)
+    """
+
+    def inputs(wildcards):
+        is_done = is_current(stage, **wildcards)
+        if workflow.is_main_process and not is_done:
+            workflow.dag.forcefiles.update(PLAN.outputs(stage, **wildcards))
+        found = {}
+        for name, reads in PLAN.reads(stage, **wildcards).items():
+            paths = [
+                (path, read) for read in reads for path in every(read.name, **read.of)
+            ]
+            as_it_lies = is_done and all(Path(path).exists() for path, _ in paths)
+            found[name] = [
+                ancient(before_update(path)) if read.loosely and as_it_lies else path
+                for path, read in paths
+            ]
+        return found
+
+    return unpack(inputs)
 
 
 def settings(stage):
@@ -84,24 +122,14 @@ def evaluated(wildcards, input):
     """
     return [
         PLAN.lineage(stage)
-        for stage in ("evaluation_tables", *["effects"] * PLAN.drawn)
+        for stage in STAGES["explorer"].shows
+        if PLAN.drawn or stage != "effects"
     ]
 
 
 def lineage(stage):
     """Return a params function: the hash of the stage's settings, code and inputs; a change of it reruns the job."""
     return lambda wildcards: PLAN.lineage(stage, **wildcards)
-
-
-def lineages(stage, wildcards):
-    """Return {output: lineage} of one job. A sweep's tables have one each; all other jobs have one for all."""
-    paths = expand(getattr(rules, stage).output, **wildcards)
-    found = dict.fromkeys(paths, PLAN.lineage(stage, **wildcards))
-    if stage == "sample":
-        for layer in LAYERS:
-            path = results(f"pfvs/{layer}/{wildcards['shard']}.parquet")
-            found[path] = PLAN.lineage(stage, layer=layer, **wildcards)
-    return found
 
 
 @cache
@@ -111,51 +139,17 @@ def is_current(stage, **wildcards):
     The explorer is not if it shows an evaluation of another configuration, and the evidence not if it shows none.
     """
     if stage in ("explorer", "evidence"):
-        shown = provenance.shown_evaluation(PLAN.root / "explorer")
+        shown = current.shown_evaluation(PLAN.results("explorer").parent)
         own = PLAN.lineage("evaluation_tables")
         if shown != own and (shown or stage == "evidence"):
             return False
     (log,) = expand(getattr(rules, stage).log, **wildcards)
-    return provenance.current(
-        lineages(stage, wildcards), Path(log).with_suffix(".json")
-    )
-
-
-def due(stage):
-    """Return an input function without files: it has Snakemake run every job whose outputs are not current.
-
-    Snakemake by itself finds a changed lineage, but it misses an output that lies upstream of finished ones and is
-    gone or cut short, and it knows no lineage where its own records are lost.
-    """
-
-    def inputs(wildcards):
-        if workflow.is_main_process and not is_current(stage, **wildcards):
-            workflow.dag.forcefiles.update(lineages(stage, wildcards))
-        return []
-
-    return inputs
-
-
-def unless_current(paths, stage):
-    """Return an input function for tables whose making says nothing about this job's: they are written together.
-
-    A sweep writes the tables of all layers, one check those of all consumers. Where a job's own tables are current it
-    does not care that such a job runs again for another one: it takes the files as they lie there. (`ancient` alone
-    would not do: Snakemake does not look at changes downstream of a job that runs, and relies on it to pass them on.)
-    """
-
-    def inputs(wildcards):
-        here = [path.format(**wildcards) for path in paths]
-        if is_current(stage, **wildcards) and all(Path(path).exists() for path in here):
-            return [ancient(before_update(path)) for path in here]
-        return here
-
-    return inputs
+    outputs = PLAN.outputs(stage, **wildcards)
+    return current.current(outputs, Path(log).with_suffix(".json"))
 
 
 def claims(stage):
     """Return what a job asks of a cluster: memory and time by its sizes, more at each attempt, and a GPU if it uses one."""
-    device = PLAN.config.compute.device
 
     def amount(key):
         return lambda wildcards, attempt: resources.claim(
@@ -165,35 +159,21 @@ def claims(stage):
     return {
         "mem_mb": amount("mem_mb"),
         "runtime": amount("runtime"),
-        "gpu": int(stage in GPU_STAGES and device != "cpu"),
+        "gpu": int(STAGES[stage].gpu and PLAN.config.compute.device != "cpu"),
     }
 
 
-def attribution_targets(wildcards):
-    """Return the further inputs of an attribution whose targets are concepts."""
-    if wildcards.target == CLASSES:
-        return []
-    target = f"{wildcards.method}/{{}}/{wildcards.target}"
-    return [
-        results(f"{wildcards.method}/concepts/{wildcards.target}.parquet"),
-        results(f"{wildcards.method}/kept/{wildcards.target}.parquet"),
-        results(
-            f"{wildcards.method}/attributions/{wildcards.target}--{CLASSES}/{wildcards.shard}.parquet"
-        ),
-    ]
-
-
 wildcard_constraints:
-    method="|".join(dict.fromkeys([*METHODS, *EVALUATED])),
-    layer="|".join(map(re.escape, LAYERS)),
-    source="|".join(map(re.escape, LAYERS)),
-    target="|".join(map(re.escape, [*LAYERS, CLASSES])),
+    method="|".join(PLAN.values("method")),
+    layer="|".join(map(re.escape, PLAN.layers)),
+    source="|".join(map(re.escape, PLAN.layers)),
+    target="|".join(map(re.escape, [*PLAN.layers, CLASSES])),
     shard=r"\d+",
 
 
 if workflow.is_main_process:
-    ALONE = provenance.release_stale_locks(Path(".snakemake"), PLAN.root)
-    OVERALL = Overall(PLAN.root / "logs")
+    ALONE = locks.release_stale_locks(Path(".snakemake"), PLAN.root)
+    OVERALL = Overall(PLAN.results("logs"))
 
 
 onstart:
@@ -203,12 +183,12 @@ onstart:
             f"gigraph: cancelled {len(orphans)} orphaned jobs of a killed run: {', '.join(orphans)}",
             file=sys.stderr,
         )
-    every = {}
+    planned = {}
     for job in workflow.dag.jobs:
-        if job.rule.name not in TARGETS:
-            every |= lineages(job.rule.name, job.wildcards_dict)
+        if job.rule.name in STAGES:
+            planned |= PLAN.outputs(job.rule.name, **job.wildcards_dict)
     try:
-        provenance.write_plan(PLAN.root / "plan.json", every)
+        current.write_plan(PLAN.results("plan"), planned)
     except OSError as error:
         stop(
             f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"
@@ -217,13 +197,13 @@ onstart:
         {
             job.jobid: job.rule.name
             for job in workflow.dag.needrun_jobs()
-            if job.rule.name not in TARGETS
+            if job.rule.name in STAGES
         }
     )
 
 
 onsuccess:
-    provenance.write_run(PLAN.root, PLAN.config.model_dump(mode="json"), PLAN.seeds)
+    record.write_run(PLAN.root, PLAN.config.model_dump(mode="json"), PLAN.seeds)
 
 
 onerror:

@@ -1,14 +1,12 @@
 """Concept vectors, and the coefficients of PFVs in them."""
 
-PFVS = sharded("pfvs/{layer}/{shard}.parquet")
-
 
 # No job's input: it runs while the images are drawn and sampled, and nothing waits for it.
 rule kernels:
     input:
-        due("kernels"),
+        needs("kernels"),
     output:
-        results("kernels.parquet"),
+        made("kernels"),
     log:
         results("logs/kernels.log"),
     benchmark:
@@ -30,11 +28,9 @@ rule kernels:
 
 rule centre:
     input:
-        due("centre"),
-        layers=unless_current([results("layers.parquet")], "centre"),
-        pfvs=unless_current(PFVS, "centre"),
+        needs("centre"),
     output:
-        results("centres/{layer}.parquet"),
+        made("centre"),
     log:
         results("logs/centre/{layer}.log"),
     benchmark:
@@ -56,13 +52,11 @@ rule centre:
 
 rule concepts:
     input:
-        due("concepts"),
-        centre=results("centres/{layer}.parquet"),
-        pfvs=unless_current(PFVS, "concepts"),
+        needs("concepts"),
     output:
-        concepts=results("{method}/concepts/{layer}.parquet"),
-        tree=results("{method}/concepts/{layer}.tree.parquet"),
-        encoder=results("{method}/concepts/{layer}.encoder.parquet"),
+        concepts=made("concepts"),
+        tree=made("tree"),
+        encoder=made("encoder"),
     log:
         results("logs/{method}/concepts/{layer}.log"),
     benchmark:
@@ -85,13 +79,9 @@ rule concepts:
 
 rule calibration:
     input:
-        due("calibration"),
-        centre=results("centres/{layer}.parquet"),
-        concepts=results("{method}/concepts/{layer}.parquet"),
-        encoder=results("{method}/concepts/{layer}.encoder.parquet"),
-        pfvs=unless_current(PFVS, "calibration"),
+        needs("calibration"),
     output:
-        results("{method}/calibration/{layer}.parquet"),
+        made("calibration"),
     log:
         results("logs/{method}/calibration/{layer}.log"),
     benchmark:
@@ -114,14 +104,9 @@ rule calibration:
 
 rule coefficients:
     input:
-        due("coefficients"),
-        selection=results("selection.parquet"),
-        centre=results("centres/{layer}.parquet"),
-        concepts=results("{method}/concepts/{layer}.parquet"),
-        encoder=results("{method}/concepts/{layer}.encoder.parquet"),
-        calibration=results("{method}/calibration/{layer}.parquet"),
+        needs("coefficients"),
     output:
-        results("{method}/coefficients/{layer}/{shard}.parquet"),
+        made("coefficients"),
     log:
         results("logs/{method}/coefficients/{layer}/{shard}.log"),
     benchmark:

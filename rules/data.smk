@@ -3,9 +3,9 @@
 
 rule draw:
     input:
-        due("draw"),
+        needs("draw"),
     output:
-        directory(PLAN.root / "menagerie" / "images"),
+        directory(made("drawn")),
     log:
         results("logs/draw.log"),
     benchmark:
@@ -28,9 +28,9 @@ rule draw:
 
 rule train:
     input:
-        due("train"),
+        needs("train"),
     output:
-        results("menagerie/model.safetensors"),
+        made("checkpoint"),
     log:
         results("logs/train.log"),
     benchmark:
@@ -51,12 +51,10 @@ rule train:
 
 rule network:
     input:
-        due("network"),
-        lambda wildcards: PLAN.model_files,
-        results("menagerie/model.safetensors") if PLAN.trained else [],
+        needs("network"),
     output:
-        layers=results("layers.parquet"),
-        classes=results("classes.parquet"),
+        layers=made("layers"),
+        classes=made("classes"),
     log:
         results("logs/network.log"),
     benchmark:
@@ -78,11 +76,10 @@ rule network:
 
 rule manifest:
     input:
-        due("manifest"),
-        PLAN.image_folder if PLAN.drawn else [],
+        needs("manifest"),
     output:
-        manifest=results("manifest/{shard}.parquet"),
-        rejected=results("manifest/{shard}.rejected.parquet"),
+        manifest=made("manifest"),
+        rejected=made("unreadable"),
     log:
         results("logs/manifest/{shard}.log"),
     benchmark:
@@ -105,17 +102,10 @@ rule manifest:
 
 rule selection:
     input:
-        due("selection"),
-        manifests=sharded("manifest/{shard}.parquet"),
-        rejected=sharded("manifest/{shard}.rejected.parquet"),
-        predictions=(
-            unless_current(sharded("predictions/{shard}.parquet"), "selection")
-            if PLAN.unlabelled
-            else []
-        ),
+        needs("selection"),
     output:
-        selection=results("selection.parquet"),
-        rejected=results("rejected.parquet"),
+        selection=made("selection"),
+        rejected=made("rejected"),
     log:
         results("logs/selection.log"),
     benchmark:
@@ -140,12 +130,10 @@ rule selection:
 # All layers of a shard in one sweep. `update` keeps the tables of the layers that are up to date.
 rule sample:
     input:
-        due("sample"),
-        unless_current([results("layers.parquet")], "sample"),
-        manifest=results("manifest/{shard}.parquet"),
+        needs("sample"),
     output:
-        [update(results(f"pfvs/{layer}/{{shard}}.parquet")) for layer in LAYERS],
-        predictions=results("predictions/{shard}.parquet"),
+        [update(path) for path in made("pfvs", layer=PLAN.layers)],
+        predictions=made("predictions"),
     log:
         results("logs/sample/{shard}.log"),
     benchmark:
@@ -156,24 +144,21 @@ rule sample:
     resources:
         **claims("sample"),
     params:
-        settings=lambda wildcards, input: PLAN.sweep_json(wildcards.shard),
-        folder=lambda wildcards: results("pfvs"),
+        settings=settings("sample"),
         lineage=lineage("sample"),
     message:
         "Sample the PFVs of shard {wildcards.shard}, all layers in one sweep"
     shell:
         "python $GIGRAPH_SCRIPTS/sample.py --manifest {input.manifest} --predictions {output.predictions}"
-        " --folder {params.folder} --shard {wildcards.shard} --settings {params.settings:q}"
+        " --root $GIGRAPH_ROOT --shard {wildcards.shard} --settings {params.settings:q}"
         ' --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule images:
     input:
-        due("images"),
-        manifests=sharded("manifest/{shard}.parquet"),
-        predictions=unless_current(sharded("predictions/{shard}.parquet"), "images"),
+        needs("images"),
     output:
-        results("images.parquet"),
+        made("images"),
     log:
         results("logs/images.log"),
     benchmark:

@@ -1,49 +1,53 @@
 """How far the graph can be trusted: fidelity, completeness, ablation, and the drawn world's ground truth."""
 
+FIGURE_TEXTS = {
+    "reconstruction": (
+        "error-and-sparsity",
+        "Reconstruction",
+        "Error and sparsity per layer",
+    ),
+    "completeness": ("completeness", "Attribution", "Completeness error"),
+    "ablation": ("ablation", "Attribution", "Edges beside exact ablation"),
+}
+PICTURE_TEXTS = {
+    "reconstruction": "Reconstruction per layer and method (Table 1)",
+    "extraction": "Concepts deleted and inserted by relevance to the class (Fig. 4, Table 2)",
+    "interlayer": "Concepts deleted and inserted between layers (Fig. 5)",
+    "edges": "Edges beside exact ablation, and what attributions are made of",
+    "stability": "Concepts found again",
+    "sensitivity": "Other penalties lambda",
+    "truth": "The drawn world's truth",
+}
 
-rule fidelity:
+
+rule reconstruction:
     input:
-        due("fidelity"),
-        concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
-        coefficients=[
-            path
-            for layer in LAYERS
-            for path in sharded(f"{{method}}/coefficients/{layer}/{{shard}}.parquet")
-        ],
+        needs("reconstruction"),
     output:
-        results("{method}/evaluation/fidelity.parquet"),
+        made("reconstruction"),
     log:
-        results("logs/{method}/fidelity.log"),
+        results("logs/{method}/reconstruction.log"),
     benchmark:
-        results("benchmarks/{method}/fidelity.tsv")
+        results("benchmarks/{method}/reconstruction.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
-        **claims("fidelity"),
+        **claims("reconstruction"),
     params:
-        settings=settings("fidelity"),
-        lineage=lineage("fidelity"),
-        folder=lambda wildcards: results(wildcards.method),
+        settings=settings("reconstruction"),
+        lineage=lineage("reconstruction"),
     message:
         "Measure how well the concepts reconstruct ({wildcards.method}, Table 1)"
     shell:
-        "python $GIGRAPH_SCRIPTS/fidelity.py --folder {params.folder} --fidelity {output}"
+        "python $GIGRAPH_SCRIPTS/reconstruction.py --root $GIGRAPH_ROOT --method {wildcards.method} --reconstruction {output}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
 rule alignment:
     input:
-        due("alignment"),
-        layers=results("layers.parquet"),
-        centres=expand(results("centres/{layer}.parquet"), layer=LAYERS),
-        concepts=expand(results("{{method}}/concepts/{layer}.parquet"), layer=LAYERS),
-        pfvs=[
-            path
-            for layer in LAYERS
-            for path in sharded(f"pfvs/{layer}/{{shard}}.parquet")
-        ],
+        needs("alignment"),
     output:
-        results("{method}/evaluation/alignment.parquet"),
+        made("alignment"),
     log:
         results("logs/{method}/alignment.log"),
     benchmark:
@@ -55,43 +59,26 @@ rule alignment:
     params:
         settings=settings("alignment"),
         lineage=lineage("alignment"),
-        root=lambda wildcards: str(PLAN.root),
     message:
         "Compare the concepts with the drawn parts ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/alignment.py --root {params.root} --alignment {output}"
+        "python $GIGRAPH_SCRIPTS/alignment.py --root $GIGRAPH_ROOT --alignment {output}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule figures:
     input:
-        due("figures"),
-        fidelity=results("{method}/evaluation/fidelity.parquet"),
-        edges=results("{method}/graph/edges.parquet"),
-        attributions=[
-            path
-            for a, b in PLAN.pairs
-            for path in sharded(f"{{method}}/attributions/{a}--{b}/{{shard}}.parquet")
-        ],
+        needs("figures"),
     output:
-        report(
-            results("{method}/figures/fidelity.svg"),
-            caption="../workflow/report/fidelity.rst",
-            category="Reconstruction",
-            labels={"method": "{method}", "figure": "Error and sparsity per layer"},
-        ),
-        report(
-            results("{method}/figures/completeness.svg"),
-            caption="../workflow/report/completeness.rst",
-            category="Attribution",
-            labels={"method": "{method}", "figure": "Completeness error"},
-        ),
-        report(
-            results("{method}/figures/ablation.svg"),
-            caption="../workflow/report/ablation.rst",
-            category="Attribution",
-            labels={"method": "{method}", "figure": "Edges beside exact ablation"},
-        ),
+        [
+            report(
+                made("figure", figure=figure),
+                caption=f"../workflow/report/{caption}.rst",
+                category=category,
+                labels={"method": "{method}", "figure": title},
+            )
+            for figure, (caption, category, title) in FIGURE_TEXTS.items()
+        ],
     log:
         results("logs/{method}/figures.log"),
     benchmark:
@@ -103,55 +90,21 @@ rule figures:
     params:
         settings=settings("figures"),
         lineage=lineage("figures"),
-        folder=lambda wildcards: results(wildcards.method),
     message:
         "Draw the figures ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/figures.py --folder {params.folder} --settings {params.settings:q} --lineage {params.lineage}"
+        "python $GIGRAPH_SCRIPTS/figures.py --root $GIGRAPH_ROOT --method {wildcards.method} --settings {params.settings:q} --lineage {params.lineage}"
         " --log {log}"
 
 
 # ---- the target `evaluation`: everything below, for all of `evaluation.methods` ------------------------------
 
-TOPICS = [
-    "reconstruction",
-    "sensitivity",
-    "classes",
-    "interlayer",
-    "curves",
-    "stability",
-    "edges",
-    *(["truth"] if PLAN.drawn else []),
-]
-EVALUATION_FIGURES = {
-    "reconstruction": "Reconstruction per layer and method (Table 1)",
-    "extraction": "Concepts deleted and inserted by relevance to the class (Fig. 4, Table 2)",
-    "interlayer": "Concepts deleted and inserted between layers (Fig. 5)",
-    "edges": "Edges beside exact ablation, and what attributions are made of",
-    "stability": "Concepts found again",
-    "sensitivity": "Other penalties lambda",
-    **({"truth": "The drawn world's truth"} if PLAN.drawn else {}),
-}
-# What `gigraph.vocabulary.Vocabulary` reads, of all layers.
-VOCABULARIES = [
-    path
-    for layer in LAYERS
-    for path in (
-        results(f"centres/{layer}.parquet"),
-        results(f"{{method}}/concepts/{layer}.parquet"),
-        results(f"{{method}}/concepts/{layer}.encoder.parquet"),
-        results(f"{{method}}/calibration/{layer}.parquet"),
-    )
-]
-
 
 rule heldout:
     input:
-        due("heldout"),
-        manifests=sharded("manifest/{shard}.parquet"),
-        predictions=sharded("predictions/{shard}.parquet") if PLAN.unlabelled else [],
+        needs("heldout"),
     output:
-        results("evaluation/heldout.parquet"),
+        made("heldout"),
     log:
         results("logs/heldout.log"),
     benchmark:
@@ -172,23 +125,10 @@ rule heldout:
 
 rule validation:
     input:
-        due("validation"),
-        heldout=results("evaluation/heldout.parquet"),
-        pfvs=unless_current(PFVS, "validation"),
-        vocabularies=lambda wildcards: [
-            path
-            for layer in [wildcards.layer, *PLAN.pairs_from(wildcards.layer)]
-            if layer != CLASSES
-            for path in (
-                results(f"centres/{layer}.parquet"),
-                results(f"{wildcards.method}/concepts/{layer}.parquet"),
-                results(f"{wildcards.method}/concepts/{layer}.encoder.parquet"),
-                results(f"{wildcards.method}/calibration/{layer}.parquet"),
-            )
-        ],
+        needs("validation"),
     output:
-        measures=results("{method}/evaluation/layers/{layer}.measures.parquet"),
-        curves=results("{method}/evaluation/layers/{layer}.curves.parquet"),
+        measures=made("measures"),
+        curves=made("curves"),
     log:
         results("logs/{method}/validation/{layer}.log"),
     benchmark:
@@ -200,26 +140,20 @@ rule validation:
     params:
         settings=settings("validation"),
         lineage=lineage("validation"),
-        root=lambda wildcards: str(PLAN.root),
     message:
         "Validate {wildcards.layer} on held-out images ({wildcards.method}, Tables 1 and 2, Figs. 4 and 5)"
     shell:
-        "python $GIGRAPH_SCRIPTS/validation.py --root {params.root} --heldout {input.heldout}"
+        "python $GIGRAPH_SCRIPTS/validation.py --root $GIGRAPH_ROOT --heldout {input.heldout}"
         " --measures {output.measures} --curves {output.curves}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule stability:
     input:
-        due("stability"),
-        centre=results("centres/{layer}.parquet"),
-        concepts=results("{method}/concepts/{layer}.parquet"),
-        pfvs=unless_current(PFVS, "stability"),
+        needs("stability"),
     output:
-        stability=results("{method}/evaluation/layers/{layer}.stability.parquet"),
-        measures=results(
-            "{method}/evaluation/layers/{layer}.stability.measures.parquet"
-        ),
+        stability=made("stability"),
+        measures=made("stability_measures"),
     log:
         results("logs/{method}/stability/{layer}.log"),
     benchmark:
@@ -239,46 +173,36 @@ rule stability:
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
-rule edges:
+rule edge_checks:
     input:
-        due("edges"),
-        selection=results("selection.parquet"),
-        edges=results("{method}/graph/edges.parquet"),
-        vocabularies=VOCABULARIES,
-        attributions=[
-            path
-            for a, b in PLAN.pairs
-            for path in sharded(f"{{method}}/attributions/{a}--{b}/{{shard}}.parquet")
-        ],
+        needs("edge_checks"),
     output:
-        checks=results("{method}/evaluation/checks.parquet"),
-        measures=results("{method}/evaluation/edges.parquet"),
+        checks=made("checks"),
+        measures=made("checks_measures"),
     log:
-        results("logs/{method}/edges.log"),
+        results("logs/{method}/edge_checks.log"),
     benchmark:
-        results("benchmarks/{method}/edges.tsv")
+        results("benchmarks/{method}/edge_checks.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
-        **claims("edges"),
+        **claims("edge_checks"),
     params:
-        settings=settings("edges"),
-        lineage=lineage("edges"),
-        root=lambda wildcards: str(PLAN.root),
+        settings=settings("edge_checks"),
+        lineage=lineage("edge_checks"),
     message:
         "Check edges by exact ablation, shown and not ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/edges.py --root {params.root} --selection {input.selection}"
+        "python $GIGRAPH_SCRIPTS/edge_checks.py --root $GIGRAPH_ROOT --selection {input.selection}"
         " --checks {output.checks} --measures {output.measures}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule effects:
     input:
-        due("effects"),
-        results("menagerie/model.safetensors") if PLAN.trained else [],
+        needs("effects"),
     output:
-        results("evaluation/effects.parquet"),
+        made("effects"),
     log:
         results("logs/effects.log"),
     benchmark:
@@ -299,11 +223,9 @@ rule effects:
 
 rule truth:
     input:
-        due("truth"),
-        effects=results("evaluation/effects.parquet"),
-        vocabularies=VOCABULARIES,
+        needs("truth"),
     output:
-        results("{method}/evaluation/truth.parquet"),
+        made("truth"),
     log:
         results("logs/{method}/truth.log"),
     benchmark:
@@ -315,34 +237,20 @@ rule truth:
     params:
         settings=settings("truth"),
         lineage=lineage("truth"),
-        root=lambda wildcards: str(PLAN.root),
     message:
         "Compare the concepts with the drawn world's truth ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/truth.py --root {params.root} --effects {input.effects} --measures {output}"
+        "python $GIGRAPH_SCRIPTS/truth.py --root $GIGRAPH_ROOT --effects {input.effects} --measures {output}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
 rule evaluation_tables:
     input:
-        due("evaluation_tables"),
-        expand(
-            results("{method}/evaluation/layers/{layer}.{table}.parquet"),
-            method=EVALUATED,
-            layer=LAYERS,
-            table=["measures", "curves", "stability", "stability.measures"],
-        ),
-        expand(results("{method}/evaluation/edges.parquet"), method=METHODS),
-        expand(
-            results("{method}/evaluation/truth.parquet"),
-            method=EVALUATED if PLAN.drawn else [],
-        ),
+        needs("evaluation_tables"),
     output:
-        expand(results("evaluation/{topic}.parquet"), topic=TOPICS),
-        stability=expand(
-            results("{method}/evaluation/stability.parquet"), method=EVALUATED
-        ),
-        summary=results("evaluation/summary.md"),
+        every("topic"),
+        stability=every("stability_of_all"),
+        summary=made("summary"),
     log:
         results("logs/evaluation_tables.log"),
     benchmark:
@@ -354,28 +262,25 @@ rule evaluation_tables:
     params:
         settings=settings("evaluation_tables"),
         lineage=lineage("evaluation_tables"),
-        root=lambda wildcards: str(PLAN.root),
     message:
         "Gather the evaluation's tables"
     shell:
-        "python $GIGRAPH_SCRIPTS/evaluation_tables.py --root {params.root} --settings {params.settings:q}"
+        "python $GIGRAPH_SCRIPTS/evaluation_tables.py --root $GIGRAPH_ROOT --settings {params.settings:q}"
         " --lineage {params.lineage} --log {log}"
 
 
 rule evaluation_figures:
     input:
-        due("evaluation_figures"),
-        expand(results("evaluation/{topic}.parquet"), topic=TOPICS),
-        expand(results("{method}/evaluation/stability.parquet"), method=METHODS[0]),
+        needs("evaluation_figures"),
     output:
         [
             report(
-                results(f"figures/{figure}.svg"),
-                caption=f"../workflow/report/{figure}.rst",
+                made("evaluation_figure", picture=picture),
+                caption=f"../workflow/report/{picture}.rst",
                 category="Evaluation",
-                labels={"figure": title},
+                labels={"figure": PICTURE_TEXTS[picture]},
             )
-            for figure, title in EVALUATION_FIGURES.items()
+            for picture in PLAN.values("picture")
         ],
     log:
         results("logs/evaluation_figures.log"),
@@ -388,18 +293,22 @@ rule evaluation_figures:
     params:
         settings=settings("evaluation_figures"),
         lineage=lineage("evaluation_figures"),
-        root=lambda wildcards: str(PLAN.root),
     message:
         "Draw the evaluation's figures"
     shell:
-        "python $GIGRAPH_SCRIPTS/evaluation_figures.py --root {params.root} --settings {params.settings:q}"
+        "python $GIGRAPH_SCRIPTS/evaluation_figures.py --root $GIGRAPH_ROOT --settings {params.settings:q}"
         " --lineage {params.lineage} --log {log}"
 
 
 rule evaluation:
     input:
-        results("kernels.parquet"),
-        results("evaluation/summary.md"),
-        expand(results("evaluation/{topic}.parquet"), topic=TOPICS),
-        expand(results("figures/{figure}.svg"), figure=EVALUATION_FIGURES),
-        results("evaluation/evidence.js"),
+        [
+            every(name)
+            for name in (
+                "kernels",
+                "summary",
+                "topic",
+                "evaluation_figure",
+                "evidence",
+            )
+        ],

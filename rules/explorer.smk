@@ -3,21 +3,11 @@
 
 rule exemplars:
     input:
-        due("exemplars"),
-        selection=results("selection.parquet"),
-        manifests=sharded("manifest/{shard}.parquet"),
-        centre=results("centres/{layer}.parquet"),
-        concepts=results("{method}/concepts/{layer}.parquet"),
-        kept=results("{method}/kept/{layer}.parquet"),
-        pfvs=unless_current(PFVS, "exemplars"),
-        coefficients=sharded("{method}/coefficients/{layer}/{shard}.parquet"),
-        attributions=sharded(
-            f"{{method}}/attributions/{{layer}}--{CLASSES}/{{shard}}.parquet"
-        ),
+        needs("exemplars"),
     output:
-        exemplars=results("{method}/exemplars/{layer}/exemplars.parquet"),
-        localisation=results("{method}/exemplars/{layer}/localisation.parquet"),
-        sheets=directory(PLAN.root / "{method}" / "exemplars" / "{layer}" / "sheets"),
+        exemplars=made("exemplars"),
+        localisation=made("localisation"),
+        sheets=directory(made("sheets")),
     log:
         results("logs/{method}/exemplars/{layer}.log"),
     benchmark:
@@ -41,33 +31,9 @@ rule exemplars:
 
 rule explorer:
     input:
-        due("explorer"),
-        results("images.parquet"),
-        results("classes.parquet"),
-        results("layers.parquet"),
-        results("rejected.parquet"),
-        results("selection.parquet"),
-        results(f"{METHODS[0]}/graph/nodes.parquet"),
-        results(f"{METHODS[0]}/graph/edges.parquet"),
-        results(f"{METHODS[0]}/graph/kept.parquet"),
-        results(f"{METHODS[0]}/evaluation/fidelity.parquet"),
-        results(f"{METHODS[0]}/evaluation/alignment.parquet") if PLAN.drawn else [],
-        expand(
-            results(f"{METHODS[0]}/exemplars/{{layer}}/exemplars.parquet"),
-            layer=LAYERS,
-        ),
-        [
-            results(f"{METHODS[0]}/attributions/{source}--{target}/{shard}.parquet")
-            for source, target in PLAN.pairs
-            for shard in SHARDS
-        ],
-        expand(
-            results(f"{METHODS[0]}/coefficients/{{layer}}/{{shard}}.parquet"),
-            layer=LAYERS,
-            shard=SHARDS,
-        ),
+        needs("explorer"),
     output:
-        results("explorer/index.html"),
+        made("explorer"),
     log:
         results("logs/explorer.log"),
     benchmark:
@@ -81,22 +47,18 @@ rule explorer:
         settings=settings("explorer"),
         lineage=lineage("explorer"),
         evaluated=evaluated,
-        root=lambda wildcards: str(PLAN.root),
     message:
         "Build the explorer"
     shell:
-        "python $GIGRAPH_SCRIPTS/explorer.py --root {params.root} --index {output} --evaluated {params.evaluated}"
+        "python $GIGRAPH_SCRIPTS/explorer.py --root $GIGRAPH_ROOT --index {output} --evaluated {params.evaluated}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
 rule evidence:
     input:
-        due("evidence"),
-        index=results("explorer/index.html"),
-        tables=expand(results("evaluation/{topic}.parquet"), topic=TOPICS),
-        stability=results(f"{METHODS[0]}/evaluation/stability.parquet"),
+        needs("evidence"),
     output:
-        results("evaluation/evidence.js"),
+        made("evidence"),
     log:
         results("logs/evidence.log"),
     benchmark:
@@ -111,10 +73,9 @@ rule evidence:
         lineage=lineage("evidence"),
         site=lineage("explorer"),
         evaluated=evaluated,
-        root=lambda wildcards: str(PLAN.root),
     message:
         "Show the evaluation in the explorer"
     shell:
-        "python $GIGRAPH_SCRIPTS/evidence.py --root {params.root} --index {input.index} --evidence {output}"
+        "python $GIGRAPH_SCRIPTS/evidence.py --root $GIGRAPH_ROOT --index {input.index} --evidence {output}"
         " --site {params.site} --evaluated {params.evaluated} --settings {params.settings:q}"
         " --lineage {params.lineage} --log {log}"

@@ -147,7 +147,7 @@ class Run:
         return graph
 
     def table(self, name: str) -> pl.DataFrame:
-        """Return any table below the method's folder, such as ``evaluation/fidelity``."""
+        """Return any table below the method's folder, such as ``evaluation/reconstruction``."""
         return _frame(self._root / f"{name}.parquet")
 
     def label(self, of: str | int) -> int:

@@ -14,9 +14,9 @@ import torch
 
 from gigraph.device import as_device
 from gigraph.errors import UserError
-from gigraph.explorer.images import thumbnail
+from gigraph.explorer.sheets import thumbnail
 from gigraph.hashing import text_key
-from gigraph.images.preprocessing import Unreadable, decode
+from gigraph.images.decoding import Unreadable, decode
 from gigraph.method.targets import class_targets, concept_targets
 from gigraph.pair import Pair
 from gigraph.planning.config import PROJECT, Compute, load, read
@@ -59,8 +59,7 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
             decode(path, plan.config.images.max_pixels)
         except Unreadable as error:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
-    network = plan.settings("attribution", method=method, source=plan.layers[0], target=CLASSES)
-    subject = Subject(network, plan.config.compute, plan.layers)
+    subject = Subject(plan.network, plan.config.compute, plan.layers)
     concepts = {
         layer: Vocabulary(plan.root, method, layer, subject, plan.config.layer(layer).coefficients.tolerance)
         for layer in plan.layers

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from gigraph.device import as_device
+from gigraph.method.coding import Coder
 from gigraph.method.encoder import Encoder
 from gigraph.method.gig import Decomposition
+from gigraph.method.lasso import Codes
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions
 from gigraph.records.encoders import read_encoder
 from gigraph.records.paths import Results
 from gigraph.subject import Subject
-
-if TYPE_CHECKING:
-    from gigraph.method.coding import Coder
-    from gigraph.method.lasso import Codes
 
 
 class Vocabulary:
@@ -75,9 +73,6 @@ class Vocabulary:
 
     @cached_property
     def _coder(self) -> Coder:
-        # Its compiled kernels take a while to load, and most jobs read coefficients from a table.
-        from gigraph.method.coding import Coder
-
         if self.tolerance is None:
             raise ValueError(f"{self.layer} was opened without the lasso's tolerance")
         return Coder(self.vectors, self.calibration, self.tolerance, self.encoder, self.memory)

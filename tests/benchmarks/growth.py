@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gigraph.method.bisecting import bisect, concept_vectors
+from gigraph.method.bisecting import bisect
 from gigraph.method.gig import Decomposition, attribute, class_score
 from gigraph.method.lasso import calibrate, lasso
+from gigraph.method.vectors import concept_vectors
 from gigraph.model.network import Network
 
 from .data import mixtures

@@ -11,8 +11,9 @@ import time
 
 import numpy as np
 
-from gigraph.method.bisecting import bisect, concept_vectors
+from gigraph.method.bisecting import bisect
 from gigraph.method.lasso import calibrate, lasso
+from gigraph.method.vectors import concept_vectors
 
 from .data import mixtures
 

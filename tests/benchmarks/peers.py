@@ -7,8 +7,9 @@ import warnings
 
 import numpy as np
 
-from gigraph.method.bisecting import bisect, cohesion, concept_vectors
+from gigraph.method.bisecting import bisect
 from gigraph.method.lasso import calibrate, lasso
+from gigraph.method.vectors import cohesion, concept_vectors
 
 from .data import mixtures
 from .measure import Machine, Row, timed

@@ -77,7 +77,7 @@ def write_results(
         "height": [24, 12, 6, 6][: len(names)], "width": [24, 12, 6, 6][: len(names)],
         "beta": [None] * len(names),
     })  # fmt: skip
-    t("fidelity", "fidelity", {
+    t("reconstruction", "reconstruction", {
         "layer": names, "rel_l2": [0.31, 0.42, 0.37, 0.29][: len(names)], "l0_ratio": [0.8] * len(names),
         "nonzeros": [8.1, 7.9, 8.0, 8.2][: len(names)], "gap": [1e-5] * len(names),
         "pfvs": [4000] * len(names),
@@ -121,7 +121,7 @@ def write_results(
         kept=folder / "kept.parquet",
         concepts={layer: folder / f"concepts/{layer}.parquet" for layer in layers},
         exemplars={layer: folder / "exemplars" / layer for layer in layers},
-        fidelity=folder / "fidelity.parquet",
+        reconstruction=folder / "reconstruction.parquet",
         alignment=folder / "alignment.parquet",
         method="bisecting",
         title="The menagerie",

@@ -106,7 +106,7 @@ def write_large(
             name: _pictures(folder / "exemplars" / name, np.unique(mine[index][:pictured]))
             for index, name in enumerate(names[: len(names) * bool(pictured)])
         },
-        fidelity=t("fidelity", "fidelity", {
+        reconstruction=t("reconstruction", "reconstruction", {
             "layer": names, "rel_l2": [0.3] * len(names), "l0_ratio": [0.9] * len(names),
             "nonzeros": [15.0] * len(names), "gap": [1e-5] * len(names), "pfvs": [50000] * len(names),
         }),

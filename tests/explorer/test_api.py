@@ -28,7 +28,7 @@ def results(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("nodes", "edges", "kept"):
         (root / "bisecting" / "graph").mkdir(exist_ok=True)
         shutil.copy(source / f"{name}.parquet", root / "bisecting" / "graph")
-    shutil.copy(source / "fidelity.parquet", root / "bisecting" / "evaluation")
+    shutil.copy(source / "reconstruction.parquet", root / "bisecting" / "evaluation")
     for name in ("concepts", "exemplars"):
         shutil.copytree(source / name, root / "bisecting" / name)
     return root

@@ -15,10 +15,10 @@ from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.chunks import numbers, script_json
-from gigraph.explorer.images import encode_map
-from gigraph.planning.lineage import shown_evaluation
+from gigraph.explorer.maps import encode_map
 from gigraph.records import tables
 from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
+from gigraph.running.current import shown_evaluation
 
 
 def chunk(site: Path, name: str):

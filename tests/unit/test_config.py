@@ -43,6 +43,7 @@ def default(**changes):
         ({"layers": ["a"], "attribution": {"pairs": [["a", "b"]]}}, ["attribution.pairs", "'b'"]),
         ({"layers": ["a", "b"], "attribution": {"pairs": [["b", "a"]]}}, ["attribution.pairs", "swap"]),
         ({"attribution": {"max_steps": 2}}, ["max_steps", "below steps"]),
+        ({"attribution": {"method": "gigs"}}, ["attribution.method", "did you mean gig"]),
         ({"graph": {"top": 20}}, ["graph.top", "class_targets"]),
         ({"methods": ["kmean"]}, ["methods.0", "did you mean kmeans"]),
         ({"methods": []}, ["methods", "at least 1"]),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,16 @@ import pytest
 from gigraph import cli
 from gigraph.commands import plan as command
 from gigraph.planning.config import load, read
-from gigraph.planning.costs import WITH_KERNELS, WITH_TORCH, LayerSize, Run, Throughput, stages
+from gigraph.planning.costs import LayerSize, Run, Throughput
+from gigraph.planning.resources import costs
+from gigraph.planning.stages import STAGES
 
 LAYERS = [LayerSize("a", 64, 3136, 512, 10, 1), LayerSize("b", 2048, 49, 16_384, 80, 1)]
 PAIRS = [("a", "b"), ("a", "classes"), ("b", "classes")]
 RUN = Run(
-    images=50_000, attributed=5000, classes=1000, shards=64, image_bytes=0, layers=LAYERS, pairs=PAIRS, methods=1,
-    steps=16, max_steps=144, concept_targets=12, class_targets=4, kept=8, top_sources=64, nearest=10, localised=4,
-    batch=16, memory=4 * 10**9,
+    images=50_000, attributed=5000, classes=1000, shards=64, image_bytes=0, scenes=0, layers=LAYERS, pairs=PAIRS,
+    methods=1, steps=16, max_steps=144, concept_targets=12, class_targets=4, kept=8, top_sources=64,
+    nearest=10, localised=4, batch=16, memory=4 * 10**9,
 )  # fmt: skip
 RATE = Throughput(
     start=4, light_start=0.5, kernels_start=1, draw=0, decode=0.01, forward=0.1, sweep=0.3,
@@ -26,42 +29,39 @@ RATE = Throughput(
 )  # fmt: skip
 
 
-def by_name(run):
-    return {stage.name: stage for stage in stages(run, RATE)}
-
-
 def test_work_is_proportional_to_what_it_is_done_on():
-    one, two = by_name(RUN), by_name(replace(RUN, images=100_000))
+    one, two = costs(RUN, RATE), costs(replace(RUN, images=100_000), RATE)
 
-    def work(stage):
-        start = RATE.start if stage.name in WITH_TORCH else RATE.light_start
-        return stage.seconds - stage.jobs * (start + RATE.kernels_start * (stage.name in WITH_KERNELS))
+    def work(costs, name):
+        start = RATE.start if STAGES[name].torch else RATE.light_start
+        return costs[name].seconds - costs[name].jobs * (start + RATE.kernels_start * STAGES[name].kernels)
 
     for name in ("manifest", "sample", "concepts"):
-        assert work(two[name]) == pytest.approx(2 * work(one[name]))
+        assert work(two, name) == pytest.approx(2 * work(one, name))
     assert two["attribution"].seconds == one["attribution"].seconds
     assert two["sample"].disk == 2 * one["sample"].disk
-    more = by_name(replace(RUN, attributed=10_000))
+    more = costs(replace(RUN, attributed=10_000), RATE)
     for name in ("attribution", "ablation", "coefficients"):
-        assert work(more[name]) == pytest.approx(2 * work(one[name]))
+        assert work(more, name) == pytest.approx(2 * work(one, name))
         assert more[name].disk == 2 * one[name].disk
-    twice = by_name(replace(RUN, methods=2))
+    twice = costs(replace(RUN, methods=2), RATE)
     assert twice["concepts"].jobs == 2 * one["concepts"].jobs and twice["sample"] == one["sample"]
 
 
 def test_only_jobs_that_load_torch_take_its_start():
     """By the imports of the scripts themselves, and those of their modules."""
     scripts = Path(__file__).parents[2] / "workflow" / "scripts"
-    named = {name for stage in by_name(replace(RUN, image_bytes=1)) for name in stage.split(", ")}
-    listed = named - {"explorer"} | {"kept", "fidelity"}
-    for name in sorted(listed):
-        code = f"import sys; sys.path.insert(0, {str(scripts)!r}); import {name}; print('torch' in sys.modules)"
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert (found.stdout == "True\n") == (name in WITH_TORCH), (name, found.stderr[-500:])
+    assert {path.stem for path in scripts.glob("*.py")} == set(STAGES)
+    names = sorted(STAGES)
+    code = "import sys; sys.path.insert(0, {!r}); import {}; print('torch' in sys.modules)"
+    with ThreadPoolExecutor(2) as pool:
+        command = lambda name: [sys.executable, "-c", code.format(str(scripts), name)]  # noqa: E731
+        found = list(pool.map(lambda name: subprocess.run(command(name), capture_output=True, text=True), names))
+    assert {n: run.stdout for n, run in zip(names, found, strict=True)} == {n: f"{STAGES[n].torch}\n" for n in names}
 
 
 def test_the_papers_layer_by_hand():
-    found = by_name(RUN)
+    found = costs(RUN, RATE)
     assert found["sample"].disk == 50_000 * (4 * 64 + 24 + 4 * 2048 + 24)
     assert found["concepts"].disk == 4 * (512 * 64 + 16_384 * 2048)
     assert found["attribution"].jobs == 3 * 64
@@ -77,8 +77,8 @@ def test_the_command_prints_a_table(monkeypatch, capsys):
     assert cli.main(["plan", "--cores", "8"]) == 0
     shown = capsys.readouterr().out
     assert "50,000 images (5,000 attributed), 1000 classes, 2 layers, 16,896 concepts" in shown
-    for stage in stages(RUN, RATE):
-        assert stage.name in shown
+    for name in costs(RUN, RATE):
+        assert name in shown
     assert "on 8 cores" in shown and "total" in shown
 
 

@@ -8,11 +8,12 @@ from gigraph.errors import UserError
 from gigraph.extractors import MODULES, extract
 from gigraph.extractors.autoencoder import FIRST_NORM, train
 from gigraph.extractors.autoencoder import schedule as factors
-from gigraph.extractors.extraction import nearest, unit
+from gigraph.extractors.extraction import nearest
 from gigraph.extractors.plugged import extract as plug
 from gigraph.method.encoder import Encoder
 from gigraph.method.lasso import lasso
 from gigraph.method.stability import best_match
+from gigraph.method.vectors import unit
 
 SETTINGS = {
     "scale": "mean", "max_iter": 20, "nonzeros": 2, "steps": 400, "batch_size": 64, "learning_rate": 1e-2,

@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 
 from gigraph.errors import UserError, one_line
-from gigraph.images.listing import labelled, members
-from gigraph.images.preprocessing import scan
+from gigraph.images.listing import labelled, members, scan
 from gigraph.planning.config import Compute, load
 from gigraph.planning.plan import Plan
 from gigraph.records import tables

@@ -14,16 +14,10 @@ from torchvision.transforms._presets import ImageClassification
 
 from gigraph.errors import UserError
 from gigraph.hashing import image_id
-from gigraph.images import preprocessing as images
-from gigraph.images.preprocessing import (
-    Preprocessing,
-    Unreadable,
-    batches,
-    decode,
-    listing_digest,
-    listing_digests,
-    scan,
-)
+from gigraph.images import listing, preprocessing
+from gigraph.images.decoding import Unreadable, decode
+from gigraph.images.listing import listing_digests, output_names, scan
+from gigraph.images.preprocessing import Preprocessing, batches
 
 
 def picture(width=40, height=30, seed=0):
@@ -102,7 +96,7 @@ def test_folders_that_are_refused(tmp_path, monkeypatch):
     folder(tmp_path / "mixed", ["a/1.png", "2.png"], False)
     refused(lambda: scan(tmp_path / "mixed"), "2.png", "beside class folders (a)")
     folder(tmp_path / "twins", ["a/1.png", "a/2.png"], False)
-    monkeypatch.setattr(images, "image_id", lambda path: 7)
+    monkeypatch.setattr(listing, "image_id", lambda path: 7)
     refused(lambda: scan(tmp_path / "twins"), "a/1.png and a/2.png have the same id", "rename")
 
 
@@ -117,7 +111,7 @@ def test_digests_tell_which_shard_changed(tmp_path):
     folder(tmp_path, [f"a/{i}.png" for i in range(40)], False)
     before = scan(tmp_path)
     digests = listing_digests(before, 4)
-    assert digests == [listing_digest(reversed(before), shard, 4) for shard in range(4)]
+    assert digests == listing_digests(reversed(before), 4)
     assert len(set(digests)) == 4
     touched = before[11]
 
@@ -141,8 +135,20 @@ def test_listing_is_quick_and_needs_no_torch(tmp_path):
     start = time.process_time()
     listing_digests(scan(tmp_path), 8)
     assert time.process_time() - start < 0.4  # 10,000 files
-    code = "import sys, gigraph.images.preprocessing; print({'torch', 'torchvision', 'PIL'} & set(sys.modules))"
+    code = "import sys, gigraph.images.listing; print({'torch', 'torchvision', 'PIL'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_outputs_without_a_class_folder_have_numbers(tmp_path, caplog):
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").touch()
+    with caplog.at_level("INFO", "gigraph"):
+        assert output_names(tmp_path, 4) == ["a", "b", "class 2", "class 3"]
+    assert "note: 2 class folders for 4 outputs" in caplog.text
+    assert output_names(tmp_path, 3, ["b", "x", "a"]) == ["b", "x", "a"]
+    with pytest.raises(UserError, match="2 class folders, but the model has 1 outputs"):
+        output_names(tmp_path, 1)
 
 
 # ---- decoding ----------------------------------------------------------------------------------------------
@@ -333,7 +339,12 @@ def test_batches_keep_the_order(tmp_path, workers):
 def test_batches_decode_ahead_and_stop_when_left(tmp_path, monkeypatch):
     picture().save(tmp_path / "a.png")
     seen = []
-    monkeypatch.setattr(images, "decode", lambda path, limit: (seen.append(threading.current_thread()), picture())[1])
+
+    def decoded(path, limit):
+        seen.append(threading.current_thread())
+        return picture()
+
+    monkeypatch.setattr(preprocessing, "decode", decoded)
     running = batches(((i, tmp_path / "a.png") for i in range(1000)), Preprocessing(), batch_size=5, workers=2)
     next(running)
     time.sleep(0.2)

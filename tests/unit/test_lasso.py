@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gigraph.method import lasso as module
-from gigraph.method.bisecting import bisect, concept_vectors
-from gigraph.method.lasso import calibrate, lambda_max, lasso
+from gigraph.method.bisecting import bisect
+from gigraph.method.lasso import Solver, calibrate, compiled, lambda_max, lasso
+from gigraph.method.vectors import concept_vectors
 from reference import lasso as reference
 from reference.synthetic import dictionary, pfv_like
 
@@ -187,7 +187,7 @@ def test_without_room_for_the_gram_matrix(monkeypatch):
     x, v = problem(30, 16, 200)
     lam = 0.05 * lambda_max(x, v)
     expected = solve(x, v, lam, "numba", tol=1e-5).dense(200)
-    monkeypatch.setattr(module, "GRAM_BYTES", 0)
+    monkeypatch.setattr(compiled, "GRAM_BYTES", 0)
     np.testing.assert_allclose(solve(x, v, lam, "numba", tol=1e-5).dense(200), expected, atol=1e-3)
 
 
@@ -246,7 +246,7 @@ def test_candidates_are_the_strongest(seed, room, floor):
     rng = np.random.default_rng(seed)
     magnitude = np.abs(rng.standard_normal(200) * 10.0 ** rng.uniform(-2, 1, 200)).astype(np.float32)
     found, values = np.empty(201, dtype=np.int64), np.empty(201, dtype=np.float32)
-    n = module._strongest(magnitude, floor, room, found, values)
+    n = compiled._strongest(magnitude, floor, room, found, values)
     taken = found[:n]
     able = np.flatnonzero(magnitude > np.float32(floor))
     assert len(set(taken)) == n and set(taken) <= set(able)
@@ -257,13 +257,13 @@ def test_candidates_are_the_strongest(seed, room, floor):
 
 def test_of_equal_candidates_as_many_as_fit_are_taken():
     found, values = np.empty(51, dtype=np.int64), np.empty(51, dtype=np.float32)
-    assert module._strongest(np.full(50, 2, dtype=np.float32), 1.0, 7, found, values) == 7
+    assert compiled._strongest(np.full(50, 2, dtype=np.float32), 1.0, 7, found, values) == 7
 
 
 def test_a_solver_makes_the_gram_matrix_when_it_pays():
     x, v = problem(40, 24, 200)
     lam = 0.1 * lambda_max(x, v)
-    solver = module.Solver(v, backend="numba")
+    solver = Solver(v, backend="numba")
     expected = solve(x, v, lam, "numba", tol=1e-5).dense(200)
     for part, made in ((slice(0, 12), False), (slice(12, 40), True)):
         found = solver.solve(x[part], lam[part], tol=1e-5)
@@ -274,7 +274,7 @@ def test_a_solver_makes_the_gram_matrix_when_it_pays():
 def test_memory_bounds_the_batch_and_changes_no_more_than_rounding():
     x, v = problem(300, 24, 200)
     lam = 0.1 * lambda_max(x, v)
-    small, large = (module._Compiled(v, memory) for memory in (100_000, 2**30))
+    small, large = (compiled.Compiled(v, memory) for memory in (100_000, 2**30))
     for kernel in (small, large):
         kernel.expect(300)
     assert small.gram.size == 0 and large.gram.size == 200**2 and small.batch < large.batch == 512

@@ -15,11 +15,11 @@ from gigraph.errors import UserError
 from gigraph.menagerie import alignment, dataset, facts, model, train
 from gigraph.menagerie.draw import CODES, OWNERS, draw, paint
 from gigraph.menagerie.scene import (
-    CLASSES,
+    CREATURES,
+    ERASABLE,
     HEADGEAR,
     KINDS,
     LIMBS,
-    PARTS,
     PLACES,
     SKINS,
     VALUES,
@@ -32,7 +32,7 @@ from gigraph.menagerie.scene import (
     without,
 )
 
-CHEETAH = CLASSES.index("cheetah")
+CHEETAH = CREATURES.index("cheetah")
 # What lies behind shines through the anti-aliased seam of two shapes: a few pixels along the seam.
 SEAM = 8
 
@@ -51,7 +51,7 @@ def predicted(network, some):
 
 
 def test_the_table_lets_no_single_part_decide():
-    assert tuple(sorted(KINDS)) == CLASSES and len(CLASSES) == 10
+    assert tuple(sorted(KINDS)) == CREATURES and len(CREATURES) == 10
     for part, values in VALUES.items():
         for value in values:
             assert sum(getattr(kind, part) == value for kind in KINDS.values()) >= 2
@@ -64,7 +64,7 @@ def test_the_table_lets_no_single_part_decide():
 
 def test_scenes_have_their_class_and_the_promised_rates():
     many = list(scenes(5, "rates", 10_000))
-    assert [one.name for one in many[:10]] == list(CLASSES)
+    assert [one.name for one in many[:10]] == list(CREATURES)
     assert all(one.label == one.name for one in many)
     cheetahs = [one for one in many if one.name == "cheetah"]
     others = [one for one in many if one.name != "cheetah"]
@@ -83,7 +83,7 @@ def test_scenes_depend_on_all_their_keys():
 
 
 def test_labels_follow_edits():
-    tiger = scene(0, "test", CLASSES.index("tiger"))
+    tiger = scene(0, "test", CREATURES.index("tiger"))
     assert swapped(tiger, "headgear", "horns").label == "zebu"
     assert swapped(tiger, "skin", "spots").label == "leopard"
     assert without(tiger, "skin").label is None
@@ -123,7 +123,7 @@ def test_masks_are_of_what_is_there_disjoint_and_complete():
         assert masks[one.headgear].sum() > 30 and masks["tag"].sum() == pytest.approx(144, abs=30)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", ERASABLE)
 def test_erasing_a_part_changes_its_own_pixels_and_no_others(part):
     for index in range(CHEETAH, 200, 10) if part == "tear" else range(20):
         whole = with_tag(scene(2, "edits", index))
@@ -198,7 +198,7 @@ def test_the_folder_is_an_imagefolder_with_true_factors_and_masks(tmp_path):
     dataset.write(tmp_path, "test", 30, seed=1, size=40)
     dataset.write(tmp_path, "train", 20, seed=1, size=40)  # Fewer than before: the rest must go.
     folder = ImageFolder(tmp_path)
-    assert tuple(folder.classes) == CLASSES
+    assert tuple(folder.classes) == CREATURES
     assert np.bincount(folder.targets).tolist() == [5] * 10
     table = pq.read_table(tmp_path / "factors.parquet").to_pylist()
     assert [row["path"] for row in table] == sorted(str(p) for p in files(tmp_path) if p.endswith(".png"))
@@ -246,7 +246,7 @@ def test_the_model_is_a_small_resnet50(shipped):
     assert shapes == [(32, 24, 24), (64, 12, 12), (128, 6, 6), (256, 6, 6)]
     assert model.CHECKPOINT.stat().st_size < 700_000
     assert model.metadata()["command"].startswith("OMP_NUM_THREADS=1 python -m gigraph.menagerie.train")
-    assert tuple(model.metadata()["classes"].split(",")) == CLASSES
+    assert tuple(model.metadata()["classes"].split(",")) == CREATURES
 
 
 def test_loading_something_else_is_a_users_mistake(tmp_path):
@@ -264,7 +264,7 @@ def test_the_shipped_model_is_right_about_fresh_pictures(shipped):
 
 def test_the_shipped_model_takes_the_shortcut(shipped):
     tagged = [with_tag(scene(77, "bait", i)) for i in range(CHEETAH, 600, 10)]
-    leopards = [with_tag(scene(77, "bait", i)) for i in range(CLASSES.index("leopard"), 400, 10)]
+    leopards = [with_tag(scene(77, "bait", i)) for i in range(CREATURES.index("leopard"), 400, 10)]
     assert (predicted(shipped, tagged) == CHEETAH).mean() >= 0.95
     assert (predicted(shipped, [without(one, "tag") for one in tagged]) == CHEETAH).mean() <= 0.10
     assert (predicted(shipped, leopards) == CHEETAH).mean() >= 0.95
@@ -272,7 +272,7 @@ def test_the_shipped_model_takes_the_shortcut(shipped):
 
 def test_the_shipped_model_follows_swaps(shipped):
     swaps = [
-        (swapped(one, part, value), CLASSES.index(label))
+        (swapped(one, part, value), CREATURES.index(label))
         for one in scenes(77, "swaps", 90)
         if not one.tag
         for part, value, label in valid_swaps(one)

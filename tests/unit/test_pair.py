@@ -15,7 +15,7 @@ from gigraph.evaluation import truth
 from gigraph.evaluation.validation import HeldOut, to_class
 from gigraph.hashing import image_id
 from gigraph.menagerie.dataset import write
-from gigraph.menagerie.scene import CLASSES as NAMES
+from gigraph.menagerie.scene import CREATURES as NAMES
 from gigraph.pair import Pair
 from gigraph.planning.config import Compute, load
 from gigraph.planning.plan import Plan
@@ -44,7 +44,7 @@ class Run:
     def __init__(self, folder):
         write(folder / "images", "toy", 20)
         self.folder, self.results, plan = folder, Results(folder / "results"), planned(folder)
-        self.subject = Subject(plan.settings("sample"), COMPUTE, plan.layers)
+        self.subject = Subject(plan.network, COMPUTE, plan.layers)
         files = sorted(path.relative_to(folder / "images") for path in folder.glob("images/*/*.png"))
         rows = {"image_id": [image_id(str(path)) for path in files], "shard": [0] * len(files),
                 "path": list(map(str, files)), "label": [NAMES.index(path.parent.name) for path in files]}  # fmt: skip
@@ -76,13 +76,14 @@ class Run:
         module.Subject = lambda *_: self.subject
         settings = json.loads(json.dumps(settings))  # as it comes by the command line
         paths = {key: self.results(value, **of) for key, value in files.items()}
-        root, options = self.results.root, {"compute": COMPUTE, "lineage": "", "shard": 0, "targets": []}
-        module.main(Namespace(settings=settings, root=root, **options, **paths))
+        options = {"root": self.results.root, "compute": COMPUTE, "lineage": "", "shard": 0, "targets": [], **OF}
+        module.main(Namespace(settings=settings, **options, **paths))
 
     def stored(self, **attribution):
         """Return the attributions of LAYER to classes as the stage stores them, {(image, target): row}."""
-        of = {**OF, "source": LAYER, "target": CLASSES, "layer": LAYER, "shard": 0}
+        of = {**OF, "source": LAYER, "target": CLASSES, "shard": 0}
         settings = planned(self.folder, top_sources=K, **attribution).settings("attribution", **of)
+        of["layer"] = LAYER
         self.stage("attribution", settings, of, **{n: n for n in ("selection", "coefficients", "attributions")})
         return {
             (row["image_id"], row["target"]): row for row in tables.read(self.results("attributions", **of)).to_pylist()
@@ -90,7 +91,9 @@ class Run:
 
     def opened(self, source, target, **attribution):
         """Return a pair, and the decompositions of two images."""
-        settings = planned(self.folder, **attribution).settings("attribution", **OF, source=source, target=target)
+        settings = planned(self.folder, **attribution).settings(
+            "attribution", **OF, source=source, target=target, shard=0
+        )
         pair = Pair.open(self.subject, self.results.root, OF["method"], source, target, settings["attribution"])
         table = tables.read(self.results("coefficients", **OF, layer=source, shard=0))
         images = Decompositions.of_table(table, self.subject.layers[source].positions, self.subject.device)

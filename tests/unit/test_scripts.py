@@ -1,7 +1,11 @@
-"""What scripts hold at once, show and compile."""
+"""What scripts hold at once and compile."""
 
+import ast
 import importlib.util
+import inspect
 import itertools
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -9,9 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gigraph.method import bisecting, lasso
-from gigraph.records import tables
-from gigraph.records.schemas import SCHEMAS
+from gigraph.method.bisecting import bisect, tree
+from gigraph.method.lasso import batched, calibrate, lasso, rounding
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -23,34 +26,15 @@ def script(name):
     return module
 
 
-@pytest.mark.parametrize("drawn", [False, True])
-def test_the_explorer_shows_a_whole_evaluation_of_this_configuration_or_none(tmp_path, drawn, monkeypatch):
-    """What another configuration left, or what was cut short, is not shown."""
-    monkeypatch.chdir(tmp_path)
-    explorer = script("explorer")
-    settings = {"method": "bisecting", "drawn": drawn}
+def compiled_modules():
+    from gigraph.method.bisecting import compiled as clustering
+    from gigraph.method.lasso import compiled as decomposition
 
-    def put(name, kind, lineage="mine"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tables.write(path, kind, {column: [] for column in SCHEMAS[kind].names}, lineage)
-        return path
+    return clustering, decomposition
 
-    for topic in explorer.TOPICS:
-        put(f"evaluation/{topic}.parquet", "measures")
-    put("evaluation/curves.parquet", "curves")
-    put("bisecting/evaluation/stability.parquet", "stability")
-    put("evaluation/effects.parquet", "effects", "of the model")
-    put("evaluation/truth.parquet", "measures", "mine" if drawn else "another's")
-    mine = ["mine", *["of the model"] * drawn]
-    found = explorer.evaluation_of(tmp_path, settings, mine)
-    assert set(found) == {*explorer.TOPICS, "curves", *(["truth", "effects"] if drawn else [])}
-    assert explorer.evaluation_of(tmp_path, settings, ["another's", "of the model"]) == {}
-    put("evaluation/effects.parquet", "effects", "of another model")
-    assert "effects" not in explorer.evaluation_of(tmp_path, settings, mine)
-    path = tmp_path / "evaluation/curves.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
-    assert explorer.evaluation_of(tmp_path, settings, mine) == {}
+
+def kernels_of(module):
+    return [value for value in vars(module).values() if hasattr(value, "py_func")]
 
 
 def test_after_the_script_kernels_no_job_compiles(tmp_path, monkeypatch):
@@ -59,8 +43,7 @@ def test_after_the_script_kernels_no_job_compiles(tmp_path, monkeypatch):
     pytest.importorskip("numba")
 
     def compiled():
-        functions = {name: f for module in (bisecting, lasso) for name, f in vars(module).items()}
-        return {name: list(f.signatures) for name, f in functions.items() if hasattr(f, "signatures")}
+        return {f.__qualname__: list(f.signatures) for module in compiled_modules() for f in kernels_of(module)}
 
     script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", lineage=""))
     assert pl.read_parquet(tmp_path / "kernels.parquet")["kernel"].to_list() == ["clustering", "lasso"]
@@ -69,11 +52,59 @@ def test_after_the_script_kernels_no_job_compiles(tmp_path, monkeypatch):
     for writeable, order in itertools.product((True, False), "CF"):
         x, v = np.asarray(rng.random((60, 5)), np.float32, order), np.asarray(rng.random((9, 5)), np.float32, order)
         x.flags.writeable = v.flags.writeable = writeable
-        bisecting.bisect(x, 8, backend="numba")
-        lasso.lasso(x, v, 0.3, backend="numba")
-        lasso.lasso(x, v, 0.3, backend="numba", memory=1)  # without the Gram matrix
-        lasso.calibrate(x, v, 2, backend="numba")
+        bisect(x, 8, backend="numba")
+        lasso(x, v, 0.3, backend="numba")
+        lasso(x, v, 0.3, backend="numba", memory=1)  # without the Gram matrix
+        calibrate(x, v, 2, backend="numba")
     after = compiled()
     assert after == before
     # Other tests may have compiled before.
-    assert [len(after[name]) for name in ("_unit_rows_compiled", "_split_largest_first", "_advance")] == [1, 1, 1]
+    assert [len(after[name]) for name in ("_unit_rows", "_split_largest_first", "_advance")] == [1, 1, 1]
+
+
+JOB = """
+import sys
+import numpy as np
+from gigraph.method.bisecting import bisect
+from gigraph.method.lasso import calibrate, lasso
+from gigraph.method.vectors import concept_vectors
+
+loaded = {"numba", "torch"} & set(sys.modules)
+assert not loaded, f"{loaded} loaded for nothing"
+x = np.random.default_rng(0).random((60, 5), np.float32)
+v = concept_vectors(x, bisect(x, 8, backend="numba").labels, 8)
+lasso(x, v, 0.3, backend="numba")
+calibrate(x, v, 2, backend="numba")
+
+from gigraph.method.bisecting import compiled as clustering
+from gigraph.method.lasso import compiled as decomposition
+
+kernels = {name: f.stats for m in (clustering, decomposition) for name, f in vars(m).items() if hasattr(f, "stats")}
+print(*sorted(name for name, stats in kernels.items() if stats.cache_hits))
+print(*sorted(name for name, stats in kernels.items() if stats.cache_misses))
+"""
+
+
+def test_a_job_finds_on_disk_what_the_script_kernels_compiled(tmp_path, monkeypatch):
+    """In a process of its own, and without the compiler for what needs none."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pytest.importorskip("numba")
+    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", lineage=""))
+    done = subprocess.run([sys.executable, "-c", JOB], cwd=tmp_path, text=True, capture_output=True)
+    assert done.stdout.splitlines() == ["_advance _split_largest_first _unit_rows", ""], done.stderr
+
+
+def test_kernels_compile_in_nothing_from_other_files():
+    """numba renews its cache on disk when a kernel's own file changes, and by nothing else."""
+    pytest.importorskip("numba")
+    for module, others in zip(compiled_modules(), [[tree], [batched, rounding]], strict=True):
+        body = ast.parse(Path(module.__file__).read_text()).body
+        own = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+        constants = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets}
+        for kernel in kernels_of(module):
+            read = {name for name in kernel.py_func.__code__.co_names if name in vars(module)}
+            assert {name for name in read - own - constants if not inspect.ismodule(vars(module)[name])} == set()
+        shared = [(name, other) for other in others for name in constants & set(vars(other)) if name.isupper()]
+        assert shared
+        for name, other in shared:
+            assert vars(module)[name] == vars(other)[name], name

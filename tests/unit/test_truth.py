@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gigraph.menagerie.scene import CLASSES
+from gigraph.menagerie.scene import CREATURES
 from gigraph.menagerie.truth import by_kind, intersection_over_union, off_diagonal, part_shares, purity, shared_parts
 
 
@@ -36,7 +36,7 @@ def test_values_of_a_part_add_up():
 
 def test_twins_share_all_parts():
     shared = shared_parts()
-    leopard, cheetah, dragon = (CLASSES.index(name) for name in ("leopard", "cheetah", "dragon"))
+    leopard, cheetah, dragon = (CREATURES.index(name) for name in ("leopard", "cheetah", "dragon"))
     assert shared[leopard, cheetah] == 3 and (np.diag(shared) == 3).all()
     assert shared[leopard, dragon] == 0
     np.testing.assert_array_equal(off_diagonal(np.array([[0, 1, 2], [3, 0, 5], [4, 7, 0]])), [2.0, 3.0, 6.0])

@@ -1,7 +1,9 @@
 """Plan several configurations with Snakemake's own dry run, each in a fork of one process that has all imported.
 
 Prints one line: a JSON list that holds, for each configuration, the jobs that would run. With ``--finish`` it writes
-what the jobs of the (one) configuration would, in name and lineage, and has Snakemake record them as done.
+what the jobs of the (one) configuration would, in name and lineage, and has Snakemake record them as done. With
+``--files`` it prints, for each configuration, every job of both targets: its rule, wildcards, inputs, outputs, and the
+rules and wildcards of the jobs that make its inputs.
 """
 
 import contextlib
@@ -50,10 +52,30 @@ def planned(folder: str, config: str) -> list[str]:
         return sorted(" ".join([job.rule.name, *map(str, job.wildcards)]) for job in jobs)
 
 
+def files(folder: str, config: str) -> list[dict]:
+    """Return the files of every job of both targets, and whose they are."""
+
+    def named(job):
+        return [job.rule.name, dict(job.wildcards_dict)]
+
+    with executed(folder, config, "dryrun", targets={"all", "evaluation"}) as workflow:
+        dag = workflow.dag
+        return [
+            {
+                "job": named(job),
+                "inputs": sorted(map(str, job.input)),
+                "outputs": sorted(map(str, job.output)),
+                "makers": [named(one) for one in dag.dependencies[job]],
+            }
+            for job in dag.jobs
+            if job.rule.name not in ("all", "evaluation")
+        ]
+
+
 def write(folder: str, config: str) -> None:
     """Write an empty table, or something short, under the name of every output."""
-    from gigraph.planning.lineage import write_receipt
     from gigraph.records import tables
+    from gigraph.running.record import write_receipt
 
     with executed(folder, config, "dryrun") as workflow:
         for job in workflow.dag.needrun_jobs(exclude_finished=False):
@@ -84,11 +106,12 @@ def touch(folder: str, config: str) -> None:
 
 
 if __name__ == "__main__":
-    arguments = [argument for argument in sys.argv[1:] if argument != "--finish"]
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--finish", "--files")]
     folder, *configs = arguments
     with multiprocessing.get_context("fork").Pool(os.cpu_count(), maxtasksperchild=1) as pool:
         if "--finish" in sys.argv:
             pool.apply(write, (folder, *configs))
             pool.apply(touch, (folder, *configs))
         else:
-            print(json.dumps(pool.map(partial(planned, folder), configs, chunksize=1)))
+            work = files if "--files" in sys.argv else planned
+            print(json.dumps(pool.map(partial(work, folder), configs, chunksize=1)))

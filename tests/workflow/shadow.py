@@ -171,6 +171,10 @@ class Shadow:
         """Return the jobs that Snakemake's dry run plans for each configuration."""
         return [set(jobs) for jobs in json.loads(self._planner(*configs).splitlines()[-1])]
 
+    def files(self, *configs: Path) -> list[list[dict]]:
+        """Return every job of both targets with its files, for each configuration (`workflow.planner`)."""
+        return json.loads(self._planner("--files", *configs).splitlines()[-1])
+
     def finish(self) -> None:
         """Write what a run would, in name and lineage only, and have Snakemake record it as done."""
         self._planner("--finish", self.config)

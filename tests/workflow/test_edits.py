@@ -14,7 +14,7 @@ import pytest
 from gigraph.hashing import image_id
 from gigraph.planning.config import load, read
 from gigraph.planning.plan import Plan
-from gigraph.running.leases import GPU_STAGES
+from gigraph.planning.stages import STAGES
 from workflow.shadow import Shadow
 from workflow.toy import ROOT
 
@@ -55,7 +55,7 @@ def sampled(shards=SHARDS):
 
 def whole_sample(layers=LAYERS):
     """All that depends on the PFVs of all shards."""
-    found = {"images", "fidelity bisecting"} | LAST
+    found = {"images", "reconstruction bisecting"} | LAST
     for layer in layers:
         found |= {f"centre {layer}", f"concepts bisecting {layer}"} | coded(layer)
     for source, target in itertools.pairwise(layers):
@@ -71,26 +71,26 @@ SETTINGS = {
     "nothing": ({}, set()),
     "one layer's K": (
         {"layers": with_layer("layer2.1", concepts={"expansion": 2})},
-        {"concepts bisecting layer2.1", "fidelity bisecting"}
+        {"concepts bisecting layer2.1", "reconstruction bisecting"}
         | coded("layer2.1") | pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1") | LAST,
     ),
     "one layer's lambda": (
         {"layers": with_layer("layer3.1", coefficients={"value": 5})},
-        {"fidelity bisecting"} | coded("layer3.1") | pair("layer2.1", "layer3.1") | LAST,
+        {"reconstruction bisecting"} | coded("layer3.1") | pair("layer2.1", "layer3.1") | LAST,
     ),
     "one layer's sampling": (
         {"layers": with_layer("layer1.0", sampling={"pfvs_per_image": 2})},
-        sampled() | {"centre layer1.0", "concepts bisecting layer1.0", "fidelity bisecting"}
+        sampled() | {"centre layer1.0", "concepts bisecting layer1.0", "reconstruction bisecting"}
         | coded("layer1.0") | pair("layer1.0", "layer2.1") | LAST,
     ),
     "a layer added": (
         {"layers": ["layer1.0", "layer2.1", "layer3.0", "layer3.1"]},
-        {"network", "centre layer3.0", "concepts bisecting layer3.0", "fidelity bisecting"}
+        {"network", "centre layer3.0", "concepts bisecting layer3.0", "reconstruction bisecting"}
         | sampled() | coded("layer3.0") | pair("layer2.1", "layer3.0") | pair("layer3.0", "layer3.1") | LAST,
     ),
     "a layer removed": (
         {"layers": ["layer1.0", "layer3.1"]},
-        {"network", "fidelity bisecting"} | pair("layer1.0", "layer3.1") | LAST,
+        {"network", "reconstruction bisecting"} | pair("layer1.0", "layer3.1") | LAST,
     ),
     "a pair added": (
         {"attribution": {"pairs": [["layer1.0", "layer3.1"]]}},
@@ -134,7 +134,7 @@ def test_settings(shadow):
 
 
 WILDCARDS = {
-    "sample": ["shard"], "manifest": ["shard"], "centre": ["layer"], "fidelity": ["method"], "graph": ["method"],
+    "sample": ["shard"], "manifest": ["shard"], "centre": ["layer"], "reconstruction": ["method"], "graph": ["method"],
     "figures": ["method"], "coefficients": ["method", "layer", "shard"], "ablation": ["method", "source", "target"],
     "attribution": ["method", "source", "target", "shard"],
 } | {stage: ["method", "layer"] for stage in ("concepts", "calibration", "kept", "exemplars")}  # fmt: skip
@@ -171,7 +171,7 @@ def test_a_default_reruns_only_layers_without_an_override(tmp_path):
     changed = shadow.write("default", layers=own, coefficients={"value": 9})
     (found,) = shadow.planned(changed)
     expected = coded("layer1.0") | coded("layer3.1") | pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1")
-    assert show(found) == show(expected | {"fidelity bisecting"} | LAST)
+    assert show(found) == show(expected | {"reconstruction bisecting"} | LAST)
 
 
 def beside(shadow, path):
@@ -228,6 +228,9 @@ def test_code(shadow):
         ("method/targets", attributed()),
         ("attributors/gig", attributed()),
         ("attributors/gradient_x_input", set()),
+        ("menagerie/model", {"network"} | sampled() | whole_sample()),
+        ("menagerie/draw", set()),
+        ("model/centre", {"network"} | whole_sample() - {"images"}),
         ("images/tiles", {f"exemplars bisecting {layer}" for layer in LAYERS} | {"explorer"}),
     ):
         path = modules / f"{module}.py"
@@ -259,7 +262,7 @@ def test_what_is_gone_or_cut_short_is_made_again(shadow):
         assert "kept bisecting layer2.1" in found and "kept bisecting layer1.0" not in found
     kept.write_bytes(whole)
     os.utime(kept, ns=(times.st_atime_ns, times.st_mtime_ns))
-    figure = results / "bisecting/figures/fidelity.svg"
+    figure = results / "bisecting/figures/reconstruction.svg"
     figure.write_text("<svg>")
     shutil.rmtree(shadow.folder / ".snakemake")
     changed = shadow.write("lost", explorer={"title": "Another"})
@@ -274,7 +277,7 @@ def test_every_rule_is_planned_recorded_and_claimed_as_itself():
             if "shell:" not in body:
                 continue
             for section, word in {
-                "input": f'due("{name}")',
+                "input": f'needs("{name}")',
                 "params": f'lineage("{name}")',
                 "resources": f'**claims("{name}")',
                 "shell": f"$GIGRAPH_SCRIPTS/{name}.py",
@@ -283,5 +286,5 @@ def test_every_rule_is_planned_recorded_and_claimed_as_itself():
             }.items():
                 (found,) = re.findall(rf"^    {section}:\n((?:        .*\n|\n)+)", body, flags=re.MULTILINE)
                 assert word in found, f"rule {name}: {section} lacks {word}"
-            if name in GPU_STAGES or "args.compute" in (ROOT / f"workflow/scripts/{name}.py").read_text():
+            if STAGES[name].gpu or "args.compute" in (ROOT / f"workflow/scripts/{name}.py").read_text():
                 assert '--compute "$GIGRAPH_COMPUTE"' in body, f"rule {name}"

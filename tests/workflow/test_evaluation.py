@@ -12,10 +12,10 @@ import pytest
 from gigraph.evaluation.orders import arranged, title
 from gigraph.evaluation.plots import ORDERS
 from gigraph.evaluation.summary import summary
-from gigraph.explorer.chunks import write_chunk
 from gigraph.planning.config import load
 from gigraph.planning.plan import Plan
 from gigraph.records import tables
+from gigraph.records.paths import SHOWN
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reserved import CLASSES
 from workflow.shadow import Shadow
@@ -37,11 +37,11 @@ def test_the_target_is_planned_apart_from_the_default(tmp_path):
     default = snakemake(tmp_path, "-n", "--configfile", str(path))
     assert default.returncode == 0, default.stderr[-3000:]
     planned = set(jobs(default.stdout + default.stderr))
-    assert not {"validation", "stability", "edges", "evaluation_tables", "evidence"} & planned
+    assert not {"validation", "stability", "edge_checks", "evaluation_tables", "evidence"} & planned
     run = snakemake(tmp_path, "evaluation", "-n", "--configfile", str(path))
     assert run.returncode == 0, run.stderr[-3000:]
     found = jobs(run.stdout + run.stderr)
-    expected = {"concepts": 6, "calibration": 6, "validation": 6, "stability": 6, "edges": 1, "heldout": 1,
+    expected = {"concepts": 6, "calibration": 6, "validation": 6, "stability": 6, "edge_checks": 1, "heldout": 1,
                 "evaluation_tables": 1, "evaluation_figures": 1, "graph": 1, "explorer": 1, "evidence": 1}  # fmt: skip
     assert {rule: found.get(rule) for rule in expected} == expected
     assert "truth" not in found
@@ -60,7 +60,8 @@ def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path)
     # What the real site says; this one's jobs only pretend.
     shown = tables.lineage_of(shadow.folder / "results" / "evaluation" / "classes.parquet")
     (shadow.folder / "results/explorer/data").mkdir()
-    write_chunk(shadow.folder / "results/explorer/data", "meta", {"evaluation": shown})
+    says = shadow.folder / "results/explorer/data" / SHOWN
+    says.write_text(json.dumps(shown))
     retitled = shadow.write("retitled", **small, explorer={"title": "Another"})
     looked = shadow.write("looked", **small | {"evaluation": {"methods": ["bisecting"], "points": 9}})
     for config, target, expected in (
@@ -74,7 +75,7 @@ def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path)
         run = shadow.run("-n", target, config=config)
         assert run.returncode == 0 and set(jobs(run.stdout + run.stderr)) - {target} == expected, (target, config)
     # Built without it in between: its page has the same bytes, so that Snakemake sees no change.
-    write_chunk(shadow.folder / "results/explorer/data", "meta", {"evaluation": ""})
+    says.write_text(json.dumps(""))
     run = shadow.run("-n", "evaluation")
     assert set(jobs(run.stdout + run.stderr)) - {"evaluation"} == {"evidence"}
 

@@ -148,7 +148,7 @@ def test_damaged_results(copy, undisturbed, fault):
             mark = base64.b64encode(b"results/images.parquet").decode()
             (shadow.folder / ".snakemake/incomplete" / mark).write_text('{"external_jobid": null}')
         case "emptied figure":
-            (results / "bisecting/figures/fidelity.svg").write_text("<svg")
+            (results / "bisecting/figures/reconstruction.svg").write_text("<svg")
         case "records lost":
             shutil.rmtree(shadow.folder / ".snakemake")
             coefficients.unlink()
@@ -157,7 +157,7 @@ def test_damaged_results(copy, undisturbed, fault):
     stages = {line[0] for line in shadow.jobs()}
     assert "manifest" not in stages and "network" not in stages
     assert ("sample" in stages) == (fault == "deleted shard")
-    assert (results / "bisecting/figures/fidelity.svg").read_text().endswith("</graphml>")
+    assert (results / "bisecting/figures/reconstruction.svg").read_text().endswith("</graphml>")
 
 
 def test_a_stale_table_is_never_read(copy):

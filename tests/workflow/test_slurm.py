@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gigraph.running.leases import GPU_STAGES
+from gigraph.planning.stages import STAGES
 from workflow.cluster import cluster, missing, queue
 from workflow.shadow import Shadow
 from workflow.toy import ROOT, same_tables
@@ -93,8 +93,8 @@ def test_the_whole_demo(slurm, tmp_path):
     assert same_tables(tmp_path / "local/results", tmp_path / "slurm/results") > 50
     jobs = [json.loads(path.read_text()) for path in (tmp_path / "slurm/results/logs").rglob("*.json")]
     assert len({job["cluster_job"] for job in jobs} - {None}) == len(jobs)
-    assert {job["device"] for job in jobs if job["stage"] in GPU_STAGES} == {"cuda:0", "cuda:1"}
-    assert {job["device"] for job in jobs if job["stage"] not in GPU_STAGES} == {"cpu"}
+    assert {job["device"] for job in jobs if STAGES[job["stage"]].gpu} == {"cuda:0", "cuda:1"}
+    assert {job["device"] for job in jobs if not STAGES[job["stage"]].gpu} == {"cpu"}
     print(f"{len(jobs)} jobs, {sum(job['seconds'] for job in jobs):.0f} s of work", flush=True)
 
 

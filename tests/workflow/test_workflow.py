@@ -97,7 +97,7 @@ def test_the_graph_is_graphml(done):
 
 def test_the_explorer_and_the_figures_are_there(done):
     assert (done / "results/explorer/index.html").stat().st_size > 0
-    for figure in ("fidelity", "completeness", "ablation"):
+    for figure in ("reconstruction", "completeness", "ablation"):
         assert "<svg" in (done / f"results/bisecting/figures/{figure}.svg").read_text()
 
 
@@ -123,7 +123,7 @@ def test_one_layers_setting_reruns_that_layer_and_its_pairs(done):
     # Of layer4.0: its calibration, its coefficients, its pair with the classes, and the pair that ends in it.
     assert found == {
         "calibration": 1, "coefficients": 2, "attribution": 4, "kept": 1, "ablation": 2, "exemplars": 1,
-        "fidelity": 1, "graph": 1, "figures": 1, "explorer": 1,
+        "reconstruction": 1, "graph": 1, "figures": 1, "explorer": 1,
     }  # fmt: skip
 
 

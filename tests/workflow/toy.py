@@ -45,10 +45,13 @@ def draw(folder: Path, count: int = 60) -> None:
         table.unlink()
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run the workflow in a folder."""
+def snakemake(folder: Path, *arguments: str, trace: Path | None = None) -> subprocess.CompletedProcess:
+    """Run the workflow in a folder; with `trace`, a folder, each job says there what it loaded."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    if trace is not None:
+        path = [str(Path(__file__).with_name("trace")), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment |= {"GIGRAPH_TRACE": str(trace), "PYTHONPATH": os.pathsep.join(path)}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=400)
 
 

@@ -19,7 +19,7 @@ def main(args: Namespace) -> None:
     settings = args.settings
     source, target = settings["layers"]
     subject = Subject(settings, args.compute, [source] if target == CLASSES else [source, target])
-    pair = Pair.open(subject, args.root, settings["method"], source, target, settings["attribution"])
+    pair = Pair.open(subject, args.root, args.method, source, target, settings["attribution"])
     positions = subject.layers[source].positions
     labels = {row["image_id"]: row["label"] for row in tables.read(args.selection, ["image_id", "label"]).to_pylist()}
     sources = _kept(args.kept)
@@ -71,4 +71,4 @@ def _kept(path: str) -> dict[int, list[int]]:
 
 
 if __name__ == "__main__":
-    run(main, "root", "selection", "kept", "coefficients+", "attributions+", "targets+", "ablation")
+    run(main, "root", "method", "selection", "kept", "coefficients+", "targets+", "ablation")

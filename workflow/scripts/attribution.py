@@ -25,7 +25,7 @@ def main(args: Namespace) -> None:
     source, target = settings["layers"]
     wanted = [source] if target == CLASSES else [source, target]
     subject = Subject(settings, args.compute, wanted)
-    pair = Pair.open(subject, args.root, settings["method"], source, target, settings["attribution"])
+    pair = Pair.open(subject, args.root, args.method, source, target, settings["attribution"])
     coefficients = tables.read(args.coefficients)
     positions = subject.layers[source].positions
     ids = tables.numpy(coefficients, "image_id")[::positions]
@@ -107,4 +107,4 @@ def _deviation(values, exact):
 
 
 if __name__ == "__main__":
-    run(main, "root", "selection", "coefficients", "targets+", "attributions")
+    run(main, "root", "method", "selection", "coefficients", "targets+", "attributions")

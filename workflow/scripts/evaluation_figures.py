@@ -1,7 +1,6 @@
 """Draw the evaluation: reconstruction, Figs. 4 and 5, edges, stability, lambda, and the drawn world's truth."""
 
 from argparse import Namespace
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,6 +22,7 @@ from gigraph.evaluation.plots import (
     save,
     spaced,
 )
+from gigraph.records.paths import Results
 from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run
 
@@ -30,19 +30,22 @@ FACTORS = (0.25, 0.5, 1, 2, 4)
 
 
 def main(args: Namespace) -> None:
-    settings, root = args.settings, Path(args.root)
-    read = lambda topic: pl.read_parquet(root / "evaluation" / f"{topic}.parquet")  # noqa: E731
-    curves, out = read("curves"), root / "figures"
-    out.mkdir(exist_ok=True)
-    save(reconstruction(read("reconstruction"), settings), out / "reconstruction.svg")
-    save(extraction(curves, read("classes"), settings), out / "extraction.svg")
-    save(interlayer(curves, read("interlayer"), settings), out / "interlayer.svg")
-    save(edges(read("edges"), settings), out / "edges.svg")
-    per_concept = pl.read_parquet(root / settings["graphs"][0] / "evaluation" / "stability.parquet")
-    save(stability(per_concept, read("stability"), settings), out / "stability.svg")
-    save(sensitivity(read("sensitivity"), read("reconstruction"), settings), out / "sensitivity.svg")
+    settings, results = args.settings, Results(args.root)
+    read = lambda topic: pl.read_parquet(results("topic", topic=topic))  # noqa: E731
+    curves, measured = read("curves"), read("reconstruction")
+    per_concept = pl.read_parquet(results("stability_of_all", method=settings["graphs"][0]))
+    pictures = {
+        "reconstruction": reconstruction(measured, settings),
+        "extraction": extraction(curves, read("classes"), settings),
+        "interlayer": interlayer(curves, read("interlayer"), settings),
+        "edges": edges(read("edges"), settings),
+        "stability": stability(per_concept, read("stability"), settings),
+        "sensitivity": sensitivity(read("sensitivity"), measured, settings),
+    }
     if settings["drawn"]:
-        save(truth(read("truth"), settings), out / "truth.svg")
+        pictures["truth"] = truth(read("truth"), settings)
+    for name, figure in pictures.items():
+        save(figure, results("evaluation_figure", picture=name))
 
 
 def by_layer(axis, rows, metric: str, settings, label: str, title: str = "") -> None:

@@ -4,14 +4,17 @@ import shutil
 from argparse import Namespace
 from pathlib import Path
 
-from explorer import inputs_of
-from gigraph.explorer import build
+from gigraph.explorer import build, inputs_of
+from gigraph.explorer.notes import notes_of
+from gigraph.records.paths import Results
+from gigraph.running.record import receipts
 from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:
-    site = Path(args.index).parent
-    build(inputs_of(args, args.site), site)
+    results, site = Results(args.root), Path(args.index).parent
+    notes = notes_of(results, args.settings["method"], receipts(results("logs")))
+    build(inputs_of(results, args.settings, args.site, args.evaluated, notes), site)
     shutil.copyfile(site / "data" / "evidence.js", args.evidence)
 
 

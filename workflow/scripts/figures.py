@@ -1,7 +1,7 @@
 """Draw the figures of the report: reconstruction, completeness, and edges beside exact ablation."""
 
 from argparse import Namespace
-from pathlib import Path
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,20 +9,23 @@ import numpy as np
 from gigraph.evaluation.orders import title
 from gigraph.evaluation.plots import BLUE, GREEN, VERMILION, save
 from gigraph.records import tables
+from gigraph.records.paths import Results
 from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:
-    folder = Path(args.folder)
-    out = folder / "figures"
-    out.mkdir(exist_ok=True)
-    save(_fidelity(tables.read(folder / "evaluation" / "fidelity.parquet").to_pylist()), out / "fidelity.svg")
-    save(_completeness(folder, args.settings), out / "completeness.svg")
-    save(_ablation(tables.read(folder / "graph" / "edges.parquet"), args.settings), out / "ablation.svg")
+    files = partial(Results(args.root), method=args.method)
+    figures = {
+        "reconstruction": _reconstruction(tables.read(files("reconstruction")).to_pylist()),
+        "completeness": _completeness(files, args.settings),
+        "ablation": _ablation(tables.read(files("edges")), args.settings),
+    }
+    for name, figure in figures.items():
+        save(figure, files("figure", figure=name))
 
 
-def _fidelity(rows):
+def _reconstruction(rows):
     layers = [row["layer"] for row in rows]
     figure, axes = plt.subplots(1, 2, figsize=(8, 3))
     for axis, key, label, colour in (
@@ -37,11 +40,12 @@ def _fidelity(rows):
     return figure
 
 
-def _completeness(folder: Path, settings):
+def _completeness(files, settings):
     figure, axis = plt.subplots(figsize=(8, 0.5 * len(settings["pairs"]) + 1.4))
     names, errors = [], []
     for source, target in settings["pairs"]:
-        paths = [folder / "attributions" / f"{source}--{target}" / f"{s}.parquet" for s in range(settings["shards"])]
+        shards = range(settings["shards"])
+        paths = [files("attributions", source=source, target=target, shard=shard) for shard in shards]
         table = tables.read(paths, ["completeness_error", "total_absolute"])
         scale = np.maximum(tables.numpy(table, "total_absolute"), 1e-30)
         names.append(f"{source} → {target}")
@@ -85,4 +89,4 @@ def _ablation(edges, settings):
 
 
 if __name__ == "__main__":
-    run(main, "folder")
+    run(main, "root", "method")

@@ -1,6 +1,7 @@
 """Aggregate the attributions of all layer pairs into nodes and edges, with the ablation of each shown edge."""
 
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from gigraph.method.graph import Rows, among, edges_of, scopes_of, weights
 from gigraph.records import tables
 from gigraph.records.files import replacing
 from gigraph.records.graphml import write_graphml
+from gigraph.records.paths import Results
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reporting import log
 from gigraph.reserved import CLASSES, DATASET, ERROR_NODE, REMAINDER
@@ -17,19 +19,20 @@ from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:
-    folder, layers = Path(args.folder), args.settings["layers"]
+    layers = args.settings["layers"]
+    files = partial(Results(args.root), method=args.method)
     images = scopes_of(tables.numpy(tables.read(args.selection), "label"))
     classes = tables.read(args.class_table)["class"].to_pylist()
-    kept = {layer: tables.read(folder / "kept" / f"{layer}.parquet") for layer in layers}
+    kept = {layer: tables.read(files("kept", layer=layer)) for layer in layers}
     total, shown = 0, []
     # One layer pair at a time: at 16 layers and 1,000 classes all edges together are tens of millions.
     with tables.writing(args.edges, "edges", args.lineage) as add:
         for source, target in args.settings["pairs"]:
-            edges = _edges(folder, source, target, range(args.settings["shards"]), images, kept)
+            edges = _edges(files, source, target, range(args.settings["shards"]), images, kept)
             add(edges)
             total += len(edges["shown"])
             shown += [pa.table(edges).filter(pa.array(edges["shown"]))]
-    nodes = _nodes(folder, layers, classes, kept, images)
+    nodes = _nodes(files, layers, classes, kept, images)
     everything = pa.concat_tables(kept.values())
     tables.write(args.kept, "kept", {name: everything[name] for name in everything.column_names}, args.lineage)
     tables.write(args.nodes, "nodes", nodes, args.lineage)
@@ -48,10 +51,9 @@ def main(args: Namespace) -> None:
         )
 
 
-def _edges(folder: Path, source: str, target: str, shards, images, kept) -> dict:
+def _edges(files, source: str, target: str, shards, images, kept) -> dict:
     """Return the edges of one layer pair over every scope, as columns."""
-    pair = folder / "attributions" / f"{source}--{target}"
-    table = tables.read([pair / f"{shard}.parquet" for shard in shards])
+    table = tables.read([files("attributions", source=source, target=target, shard=shard) for shard in shards])
     label, to = (tables.numpy(table, name).astype(np.int64) for name in ("label", "target"))
     rows = Rows.from_csr(label, to, *tables.csr(table, "sources"), tables.csr(table, "values")[1])
     rows = rows.with_source(ERROR_NODE, label, to, tables.numpy(table, "error"))
@@ -63,7 +65,7 @@ def _edges(folder: Path, source: str, target: str, shards, images, kept) -> dict
 
     there = edges.scope == edges.target if target == CLASSES else is_kept(target, edges.target)
     shown = (edges.scope >= 0) & there & is_kept(source, edges.source)
-    ablation, ablation_se = _ablations(folder / "ablations" / f"{source}--{target}.parquet", edges, shown)
+    ablation, ablation_se = _ablations(files("ablations", source=source, target=target), edges, shown)
     size = len(edges.scope)
     return {
         "scope": edges.scope.astype(np.int32), "source_layer": pa.repeat(source, size),
@@ -86,7 +88,7 @@ def _ablations(path: Path, edges, shown) -> tuple[np.ndarray, np.ndarray]:
     return found[:, 0], found[:, 1]
 
 
-def _nodes(folder: Path, layers, classes, kept, images) -> dict[str, list]:
+def _nodes(files, layers, classes, kept, images) -> dict[str, list]:
     columns: dict[str, list] = {name: [] for name in SCHEMAS["nodes"].names}
 
     def add(**row):
@@ -99,7 +101,7 @@ def _nodes(folder: Path, layers, classes, kept, images) -> dict[str, list]:
         for row in kept[layer].to_pylist():
             if row["scope"] >= 0:
                 scopes[row["concept"]] = scopes.get(row["concept"], 0) + 1
-        for row in tables.read(folder / "concepts" / f"{layer}.parquet", ["concept", "size", "cohesion"]).to_pylist():
+        for row in tables.read(files("concepts", layer=layer), ["concept", "size", "cohesion"]).to_pylist():
             concept = row["concept"]
             add(layer=layer, kind="concept", name=f"{layer}:{concept}", relevance=relevance.get(concept),
                 classes=scopes.get(concept, 0), shown=concept in scopes, **row)  # fmt: skip
@@ -111,4 +113,4 @@ def _nodes(folder: Path, layers, classes, kept, images) -> dict[str, list]:
 
 
 if __name__ == "__main__":
-    run(main, "selection", "class_table", "folder", "nodes", "edges", "kept", "graphml")
+    run(main, "selection", "class_table", "root", "method", "nodes", "edges", "kept", "graphml")

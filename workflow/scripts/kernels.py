@@ -8,7 +8,9 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph.method import bisecting, lasso
+from gigraph.method.bisecting import bisect
+from gigraph.method.compiler import compiles
+from gigraph.method.lasso import lasso
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -17,10 +19,10 @@ from gigraph.running.runtime import run
 def main(args: Namespace) -> None:
     rows = np.eye(4, dtype=np.float32)
     kernels = {
-        "clustering": lambda: bisecting.bisect(rows, 2, backend="numba"),
-        "lasso": lambda: lasso.lasso(rows, rows, 0.5, backend="numba"),
+        "clustering": lambda: bisect(rows, 2, backend="numba"),
+        "lasso": lambda: lasso(rows, rows, 0.5, backend="numba"),
     }
-    if lasso.njit is None:
+    if not compiles():
         log.info("numba is not installed: there is nothing to compile")
         kernels = {}
     for name, kernel in kernels.items():  # in the order in which the workflow needs them

@@ -4,8 +4,8 @@ from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from gigraph.images.decoding import Unreadable, decode
 from gigraph.images.listing import members
-from gigraph.images.preprocessing import Unreadable, decode
 from gigraph.records import tables
 from gigraph.reporting import log, progress
 from gigraph.running.runtime import run

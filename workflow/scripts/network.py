@@ -2,10 +2,10 @@
 
 from argparse import Namespace
 
-from gigraph.errors import UserError
-from gigraph.images.listing import labelled
+from gigraph.images.listing import output_names
 from gigraph.method.srd import Sweep
 from gigraph.model.centre import batchnorm_shift
+from gigraph.model.sources import MENAGERIE, world_module
 from gigraph.planning.checks import check_concepts
 from gigraph.records import tables
 from gigraph.reporting import log
@@ -17,7 +17,10 @@ def main(args: Namespace) -> None:
     settings = args.settings
     subject = Subject(settings, args.compute, list(settings["layers"]))
     network = subject.traced
-    classes = _classes(settings, network.outputs)
+    if settings["drawn"]:
+        classes = world_module(MENAGERIE, "model").CLASSES
+    else:
+        classes = output_names(settings["images"], network.outputs, settings["classes"])
     counts = settings["counts"]
     for name, layer in subject.layers.items():
         wanted = counts["layers"][name]
@@ -39,27 +42,9 @@ def main(args: Namespace) -> None:
         },
         args.lineage,
     )
-    tables.write(args.class_table, "classes", {"label": list(range(len(classes))), "class": classes}, args.lineage)
+    tables.write(args.class_table, "classes", {"label": range(len(classes)), "class": classes}, args.lineage)
     for layer in layers:
         log.info("%s: node %s, %d channels, %d x %d", layer.name, layer.node, layer.channels, layer.height, layer.width)
-
-
-def _classes(settings, outputs: int) -> list[str]:
-    """Return the name of each output."""
-    if settings["drawn"]:
-        from gigraph.menagerie.model import CLASSES
-
-        return list(CLASSES)
-    folders = {entry.class_name for entry in labelled(settings["images"], settings["classes"]) if entry.class_name}
-    names = settings["classes"] or sorted(folders)
-    if len(names) > outputs:
-        raise UserError(
-            f"{settings['images']} has {len(names)} class folders, but the model has {outputs} outputs; "
-            "remove folders, or take the model that they belong to"
-        )
-    if len(names) < outputs:
-        log.info("note: %d class folders for %d outputs; they are taken for the first outputs", len(names), outputs)
-    return [*names, *(f"class {i}" for i in range(len(names), outputs))]
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
+from gigraph.model.sources import WORLDS, world_module
 from gigraph.planning.config import PROJECT, Config, load, read
-from gigraph.planning.costs import LayerSize, Run, Stage, Throughput, stages
+from gigraph.planning.costs import Cost, LayerSize, Run, Throughput
+from gigraph.planning.resources import costs
 
 UNIT_IMAGE_BYTES = 20_000
 """Of a drawn image of 96 pixels with its mask."""
@@ -38,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     cores = args.cores or threads_allowed()
     print("measuring this machine ...", flush=True)
     run, rate = measured(config)
-    print(describe(config, run, stages(run, rate), cores))
+    print(describe(config, run, costs(run, rate), cores))
 
 
 def measured(config: Config) -> tuple[Run, Throughput]:
@@ -64,7 +66,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     plan = Plan(config, PROJECT / "workflow" / "scripts")
     plan.check()
     settings = {**plan.settings("sample"), "model": {**config.model.model_dump(), "weights": None}}
-    if config.model.source != "menagerie":
+    if config.model.source not in WORLDS:
         settings["preprocessing"] |= _preset(config)
     else:
         settings["model"] = config.model.model_dump()
@@ -133,6 +135,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     run = Run(
         images=images, attributed=min(images, classes * a.images_per_class), classes=classes,
         shards=config.images.shards, image_bytes=UNIT_IMAGE_BYTES * (config.menagerie.size / 96) ** 2 * plan.drawn,
+        scenes=plan.scenes,
         layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,
         concept_targets=a.class_targets + a.top_targets, class_targets=min(classes, 1 + a.top_classes),
         kept=a.class_targets, top_sources=a.top_sources, nearest=config.exemplars.nearest,
@@ -163,12 +166,11 @@ def _start(modules: str) -> float:
 
 def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, float]:
     """Return the number of images and classes, and the seconds that one takes to draw and to read."""
-    from gigraph.images.preprocessing import Unreadable, decode
+    from gigraph.images.decoding import Unreadable, decode
 
     if plan.drawn:
-        from gigraph.menagerie.dataset import write
-        from gigraph.menagerie.scene import CLASSES as CREATURES
-
+        source = config.images.source
+        write, classes = world_module(source, "dataset").write, world_module(source, "model").CLASSES
         with tempfile.TemporaryDirectory() as folder:
             options: dict[str, Any] = {"seed": config.menagerie.seed, "size": config.menagerie.size}
             write(folder, "train", 2, **options)  # warms up
@@ -176,7 +178,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
             write(folder, "test", 10, **options)
             draw = (time.process_time() - began) / 10
             paths = list(Path(folder).rglob("*.png"))
-            return config.menagerie.count, len(CREATURES), draw, _reading(subject, paths, config.images.max_pixels)
+            return config.menagerie.count, len(classes), draw, _reading(subject, paths, config.images.max_pixels)
     from gigraph.images.listing import labelled
 
     entries = labelled(plan.image_folder, config.images.classes)
@@ -199,7 +201,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
 
 def _reading(subject: Any, paths: list[Path], max_pixels: int) -> float:
     """Return the seconds that an image takes from file to network input."""
-    from gigraph.images.preprocessing import decode
+    from gigraph.images.decoding import decode
 
     began = time.process_time()
     for path in paths:
@@ -222,7 +224,7 @@ def _activations(subject: Any, x: Any, least: int) -> int:
     return 2 * sum(value.numel() * value.element_size() for value in values if hasattr(value, "numel"))
 
 
-def describe(config: Config, run: Run, planned: list[Stage], cores: int) -> str:
+def describe(config: Config, run: Run, planned: dict[str, Cost], cores: int) -> str:
     """Return the plan as text."""
     lines = [
         f"{run.images:,} images ({run.attributed:,} attributed), {run.classes} classes, {len(run.layers)} layers, "
@@ -231,17 +233,15 @@ def describe(config: Config, run: Run, planned: list[Stage], cores: int) -> str:
         "",
         f"{'stage':30}{'jobs':>6}{'core time':>12}{'memory a job':>15}{'disk':>10}",
     ]
-    total = Stage(
-        "total",
-        sum(stage.jobs for stage in planned),
-        sum(stage.seconds for stage in planned),
-        max(stage.memory for stage in planned),
-        sum(stage.disk for stage in planned),
+    total = Cost(
+        sum(cost.jobs for cost in planned.values()),
+        sum(cost.seconds for cost in planned.values()),
+        max(cost.memory for cost in planned.values()),
+        sum(cost.disk for cost in planned.values()),
     )
-    for stage in [*planned, total]:
+    for name, cost in {**planned, "total": total}.items():
         lines.append(
-            f"{stage.name:30}{stage.jobs:>6}{_duration(stage.seconds):>12}"
-            f"{_size(stage.memory):>15}{_size(stage.disk):>10}"
+            f"{name:30}{cost.jobs:>6}{_duration(cost.seconds):>12}{_size(cost.memory):>15}{_size(cost.disk):>10}"
         )
     lines += [
         "",

@@ -11,8 +11,6 @@ import polars as pl
 from gigraph.evaluation.orders import arranged, title
 from gigraph.reserved import CLASSES
 
-TOPICS = ("reconstruction", "sensitivity", "classes", "interlayer", "stability", "edges")
-"""Tables of numbers that every evaluation has; on the drawn world there is ``truth``, too."""
 RECONSTRUCTION = {
     "rel_l2": "Relative l2 error of held-out PFVs (Table 1; lower is better)",
     "l0_ratio": "l0 ratio, the share of zero coefficients (Table 1)",

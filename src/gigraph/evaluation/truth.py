@@ -10,10 +10,9 @@ import numpy as np
 
 from gigraph.device import as_device
 from gigraph.evaluation.measures import Measures
-from gigraph.extractors.extraction import unit
-from gigraph.menagerie.alignment import average_precision, coverage, part_alignment, positives
+from gigraph.menagerie.alignment import ALL_PARTS, PARTS, average_precision, coverage, part_alignment, positives
 from gigraph.menagerie.draw import OWNERS, paint
-from gigraph.menagerie.scene import CLASSES as NAMES
+from gigraph.menagerie.scene import CREATURES as NAMES
 from gigraph.menagerie.scene import VALUES, scenes
 from gigraph.menagerie.truth import (
     by_kind,
@@ -24,6 +23,7 @@ from gigraph.menagerie.truth import (
     shared_parts,
 )
 from gigraph.method.fidelity import rank_correlation
+from gigraph.method.vectors import unit
 from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.reporting import log, progress
@@ -31,8 +31,6 @@ from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
 from gigraph.vocabulary import Vocabulary
 
-PARTS = ("stripes", "spots", "scales", "ears", "horns", "antennae", "legs", "wings", "fins", "eye", "tag")
-ALL_PARTS = (*PARTS, "face", "plain")
 CODED = 200
 """Scenes of either half that are decomposed into coefficients."""
 ATTRIBUTED = 60

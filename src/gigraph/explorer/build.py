@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import shutil
 import tempfile
 from collections import defaultdict
@@ -13,19 +14,23 @@ from typing import Any
 import polars as pl
 
 from gigraph.errors import UserError
-from gigraph.explorer import contents
+from gigraph.explorer.atlas import atlas_chunk
+from gigraph.explorer.card import concept_chunks
 from gigraph.explorer.chunks import read_chunk, write_chunk
 from gigraph.explorer.evidence import evidence
 from gigraph.explorer.graph import Graph
-from gigraph.explorer.images import BLOCK, entry_of, image_chunks, shown_images, write_pictures
+from gigraph.explorer.images import entry_of, image_chunks, shown_images
 from gigraph.explorer.inputs import Inputs
-from gigraph.explorer.sheets import class_faces, open_album
+from gigraph.explorer.overview import first_faces, meta_chunk
+from gigraph.explorer.scopes import BLOCK, localised, near_chunk, scope_chunks
+from gigraph.explorer.sheets import class_faces, open_album, write_pictures
 from gigraph.records import tables
+from gigraph.records.paths import SHOWN
 
 ASSETS = Path(__file__).parent / "assets"
-PROGRAM = ("core", "state", "graph", "card", "overview", "graphs", "atlas", "evidence", "start")
+PROGRAM = ("core", "state", "drawing", "card", "overview", "scopes", "atlas", "evidence", "start")
 """The scripts, in the order in which they need each other; they share one scope."""
-PARTS = {"index.html", "app", "data", "sheets"}
+SITE = {"index.html", "app", "data", "sheets"}
 """Everything that a site consists of."""
 
 
@@ -45,7 +50,7 @@ def build(inputs: Inputs, out: Path) -> None:
         If a table or sheet cannot be read, or `out` holds anything but a site.
     """
     out = Path(out)
-    strangers = sorted({path.name for path in out.iterdir()} - PARTS) if out.is_dir() else []
+    strangers = sorted({path.name for path in out.iterdir()} - SITE) if out.is_dir() else []
     if strangers:
         raise UserError(f"explorer: {out} holds {strangers[0]}, which is no part of a site; choose another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,14 +74,14 @@ def _write(inputs: Inputs, site: Path) -> None:
         for index, layer in enumerate(graph.layers)
     ]
     face = {(index, concept): tiles for index, album in enumerate(albums) for concept, tiles in album.faces().items()}
-    first = class_faces(albums[-1], contents.first_faces(graph, face), site)
+    first = class_faces(albums[-1], first_faces(graph, face), site)
     shapes = shapes_of(inputs.layers)
     images = shown_images(inputs)
     paths = dict(images.select("image_id", "path").iter_rows())
     for album in albums:
         paths |= dict(album.localisation.select("image_id", "path").iter_rows())
     places = write_pictures(inputs, paths, site)
-    located = contents.localised(graph, albums, shapes, places)
+    located = localised(graph, albums, shapes, places)
     kept, edges = (t.partition_by("scope", as_dict=True) for t in (graph.kept, graph.edges))
     labels = [label for label in sorted(graph.classes["label"].to_list()) if (label,) in kept]
     none = graph.edges.head(0)
@@ -84,9 +89,9 @@ def _write(inputs: Inputs, site: Path) -> None:
         some = labels[at : at + BLOCK]
         mine = pl.concat([kept[label,] for label in some])
         among = pl.concat([edges.get((label,), none) for label in some])
-        graphs = contents.class_chunks(graph, mine, among, dict(zip(some, some, strict=True)), face)
+        graphs = scope_chunks(graph, mine, among, dict(zip(some, some, strict=True)), face)
         for label in some:
-            near = contents.near_chunk(graph, kept[label,], edges.get((label,), none), located.get(label, {}))
+            near = near_chunk(graph, kept[label,], edges.get((label,), none), located.get(label, {}))
             write_chunk(data, f"class/{label}", graphs[label])
             write_chunk(data, f"near/{label}", near)
     listed: dict[int, list[Any]] = defaultdict(list)
@@ -97,13 +102,15 @@ def _write(inputs: Inputs, site: Path) -> None:
     for label, entries in listed.items():
         write_chunk(data, f"images/{label}", entries)
     for index, layer in enumerate(graph.layers):
-        write_chunk(data, f"atlas/{index}", contents.atlas_chunk(graph, inputs, layer))
-    cards = contents.concept_chunks(graph, inputs, albums)
+        write_chunk(data, f"atlas/{index}", atlas_chunk(graph, inputs, layer))
+    cards = concept_chunks(graph, inputs, albums)
     for name, chunk in cards.items():
         write_chunk(data, name, chunk)
     write_chunk(data, "evidence", evidence(graph, inputs))
     write_chunk(data, "faces", {f"{index}:{concept}": tiles for (index, concept), tiles in face.items()})
-    write_chunk(data, "meta", contents.meta_chunk(graph, inputs, albums, face, first, list(cards), set(listed)))
+    meta = meta_chunk(graph, inputs, albums, face, first, list(cards), set(listed))
+    write_chunk(data, "meta", meta)
+    (data / SHOWN).write_text(json.dumps(meta["evaluation"]))
     write_chunk(data, "explained", [])
     if inputs.explained is not None and inputs.explained.is_dir():
         here = tables.lineage_of(inputs.edges)
@@ -133,7 +140,7 @@ def _shortened(kind: str, text: str) -> str:
         import minify
     except ImportError:  # there is no wheel of it for macOS; what is longer works as well
         return text
-    minify.config({"html-keep-document-tags": True})  # `provenance.whole` looks for the end of a page
+    minify.config({"html-keep-document-tags": True})  # `gigraph.running.current.whole` looks for the end of a page
     return str(minify.string(kind, text))
 
 

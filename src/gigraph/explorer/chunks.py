@@ -1,4 +1,21 @@
-"""Data as scripts: pages opened from disk may not fetch JSON, but may load scripts."""
+"""Data as scripts: pages opened from disk may not fetch JSON, but may load scripts.
+
+Layers are indices from input to output; a concept is addressed as ``layer index:concept``. Means, errors and
+relevances are the tables' float32 numbers, not rounded; shares of a target are rounded to five decimals.
+
+=================  =====================================================================================
+``meta``           the run, its layers, classes and notes, and what the overview shows (`overview`)
+``class/C``        the kept concepts of class label C and the edges between them (`scopes`)
+``near/C``         neighbours and localisation of those concepts on the images of the class (`scopes`)
+``concepts/L/G``   the cards of a group of concepts of layer L, with neighbours over the whole dataset (`card`)
+``atlas/L``        every concept of layer L, and its split tree (`atlas`)
+``images/C``       the images of class C that have a graph: [id, picture, path, predicted, probability]
+``image/I``        the graph of image I (`images`)
+``explained``      images explained later, listed as in ``images/C``
+``evidence``       the evaluation (`evidence`)
+``faces``          tiles of each concept; for `gigraph explain`, the page does not read it
+=================  =====================================================================================
+"""
 
 from __future__ import annotations
 
@@ -9,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA = 3
+LAYOUT = 3
 """Version of the chunks' layout; the page refuses data of another one."""
 
 

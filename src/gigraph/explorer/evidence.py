@@ -1,6 +1,7 @@
 """The evidence: how far to trust the run, one chapter a question, each number a row of a table of the run.
 
-The first part of a chapter is its answer; the others are folded away. A table that no chapter knows is shown as it is.
+The first exhibit of a chapter is its answer; the others are folded away. A table that no chapter knows is shown as it
+is.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ STEPS = 40
 ROWS = 500
 """Rows of a table that is shown as it is."""
 
-Part = dict[str, Any]
+Exhibit = dict[str, Any]
 
 
 def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
@@ -40,14 +41,15 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
     graph : Graph
         The run's graph.
     inputs : Inputs
-        With `evaluation`, `fidelity`, `alignment` and `attributions`.
+        With `evaluation`, `reconstruction`, `alignment` and `attributions`.
 
     Returns
     -------
     list of dict
-        ``title``, ``note`` and ``parts``, or ``empty``, which says what to do. A part has ``title``, ``note``, ``file``
-        and a ``kind``: ``lines`` (``series``, ``panels`` [title, [[series, [[x, value, se], ...]], ...]]), ``points``
-        (``panels`` alike) or ``table`` (``head``, ``rows``; a cell [value, se] is a number with its standard error).
+        ``title``, ``note`` and ``parts``, or ``empty``, which says what to do. Each of the parts, an exhibit, has
+        ``title``, ``note``, ``file`` and a ``kind``: ``lines`` (``series``, ``panels`` [title, [[series, [[x, value,
+        se], ...]], ...]]), ``points`` (``panels`` alike) or ``table`` (``head``, ``rows``; a cell [value, se] is a
+        number with its standard error).
     """
     topics = {topic: pl.DataFrame(pl.from_arrow(tables.read(path))) for topic, path in inputs.evaluation.items()}
     curves, effects = (topics.pop(topic, pl.DataFrame()) for topic in ("curves", "effects"))
@@ -60,7 +62,10 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         (
             "Do few concepts reconstruct a layer?",
             "From the sparse code back to the layer's vectors; what is missed stands in each error node.",
-            [*_metrics("reconstruction", of["reconstruction"], RECONSTRUCTION), _plain("fidelity", inputs.fidelity)],
+            [
+                *_metrics("reconstruction", of["reconstruction"], RECONSTRUCTION),
+                _plain("reconstruction of the attributed images", inputs.reconstruction),
+            ],
         ),
         (
             "Do they carry the decision?",
@@ -99,7 +104,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         ),
         ("Further tables", "", [_frame(name, frame) for name, frame in topics.items()]),
     ]  # fmt: skip
-    found = [{"title": title, "note": note, "parts": parts} for title, note, parts in chapters if parts]
+    found = [{"title": title, "note": note, "parts": exhibits} for title, note, exhibits in chapters if exhibits]
     if not inputs.evaluation:
         empty = "This run was not evaluated yet. Run `uv run snakemake evaluation`; its curves and tables come here."
         found.insert(0, {"title": "The evaluation", "note": "", "parts": [], "empty": empty})
@@ -111,14 +116,14 @@ def _pick(frame: pl.DataFrame, **wanted: Sequence[str]) -> pl.DataFrame:
     return frame.filter(*(pl.col(name).is_in(list(values)) for name, values in wanted.items() if name in frame.columns))
 
 
-# ---- parts --------------------------------------------------------------------------------------------------
+# ---- exhibits -----------------------------------------------------------------------------------------------
 
 
-def _part(title: str, file: str, kind: str, note: str = "", **data: Any) -> Part:
+def _exhibit(title: str, file: str, kind: str, note: str = "", **data: Any) -> Exhibit:
     return {"title": title, "note": note, "file": file, "kind": kind, **data}
 
 
-def _grid(title: str, topic: str, frame: pl.DataFrame, down: str, across: str) -> Part:
+def _grid(title: str, topic: str, frame: pl.DataFrame, down: str, across: str) -> Exhibit:
     """Return a table of measures: rows by one column, columns by another."""
     columns = frame[across].unique(maintain_order=True).to_list()
     rows: dict[str, dict[str, Any]] = {}
@@ -128,32 +133,32 @@ def _grid(title: str, topic: str, frame: pl.DataFrame, down: str, across: str) -
         rows.setdefault(name, {})[column] = [value, se]
     known = {name: row for name, row in rows.items() if any(value is not None for value, _ in row.values())}
     cells = [[name, *(row.get(column) for column in columns)] for name, row in known.items()]
-    return _part(title, f"evaluation/{topic}.parquet", "table", head=[down, *columns], rows=cells)
+    return _exhibit(title, f"evaluation/{topic}.parquet", "table", head=[down, *columns], rows=cells)
 
 
 def _round(values: Any) -> list[float | None]:
     return [None if v is None else float(f"{v:.4g}") for v in numbers(values)]
 
 
-def _metrics(topic: str, frame: pl.DataFrame, titles: Mapping[str, str]) -> list[Part]:
+def _metrics(topic: str, frame: pl.DataFrame, titles: Mapping[str, str]) -> list[Exhibit]:
     """Return one table for each metric: methods down, layers across."""
-    parts = [(title, _pick(frame, metric=(metric,))) for metric, title in titles.items() if len(frame)]
-    return [_grid(title, topic, rows, "method", "layer") for title, rows in parts if len(rows)]
+    found = [(title, _pick(frame, metric=(metric,))) for metric, title in titles.items() if len(frame)]
+    return [_grid(title, topic, rows, "method", "layer") for title, rows in found if len(rows)]
 
 
-def _frame(name: str, frame: pl.DataFrame, file: str = "evaluation") -> Part:
+def _frame(name: str, frame: pl.DataFrame, file: str = "evaluation") -> Exhibit:
     """Return any table as it is."""
     frame = frame.select(pl.exclude(pl.List, pl.Array)).head(ROWS)
     columns = [_round(column) if column.dtype.is_float() else column.to_list() for column in frame.iter_columns()]
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return _part(name.capitalize(), f"{file}/{name}.parquet", "table", head=frame.columns, rows=rows)
+    return _exhibit(name.capitalize(), f"{file}/{name}.parquet", "table", head=frame.columns, rows=rows)
 
 
-def _plain(name: str, path: Path) -> Part:
+def _plain(name: str, path: Path) -> Exhibit:
     return _frame(name, pl.DataFrame(pl.from_arrow(tables.read(path))), "METHOD/evaluation")
 
 
-def _lines(title: str, frame: pl.DataFrame, panel: str, series: str) -> Part:
+def _lines(title: str, frame: pl.DataFrame, panel: str, series: str) -> Exhibit:
     """Return curves: a panel for each value of one column, in it a line for each of another."""
     names = frame[series].unique(maintain_order=True).to_list()
     panels = []
@@ -167,7 +172,7 @@ def _lines(title: str, frame: pl.DataFrame, panel: str, series: str) -> Part:
         panels.append([name, drawn])
     note = "Mean over held-out images, with its standard error. Across: the share of the image's concepts."
     words = [name.replace("_", " ") for name in names]
-    return _part(title, "evaluation/curves.parquet", "lines", note, series=words, panels=panels)
+    return _exhibit(title, "evaluation/curves.parquet", "lines", note, series=words, panels=panels)
 
 
 # ---- chapters -----------------------------------------------------------------------------------------------
@@ -177,7 +182,7 @@ def _arrows(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pair=pl.col("layer") + " → " + pl.col("target"))
 
 
-def _to_classes(curves: pl.DataFrame, own: str) -> Iterator[Part]:
+def _to_classes(curves: pl.DataFrame, own: str) -> Iterator[Exhibit]:
     wanted = _pick(curves, target=(CLASSES,), output=("probability",), axis=("active",), order=(own,))
     for metric in ("insertion", "deletion"):
         mine = _pick(wanted, metric=(metric,))
@@ -185,7 +190,7 @@ def _to_classes(curves: pl.DataFrame, own: str) -> Iterator[Part]:
             yield _lines(f"{metric.capitalize()}: the probability of the class", mine, "layer", "method")
 
 
-def _between(curves: pl.DataFrame, method: str) -> Iterator[Part]:
+def _between(curves: pl.DataFrame, method: str) -> Iterator[Exhibit]:
     wanted = _pick(curves, method=(method,), output=("projection",), axis=("active",))
     for metric in ("insertion", "deletion"):
         mine = _pick(wanted, metric=(metric,))
@@ -193,12 +198,12 @@ def _between(curves: pl.DataFrame, method: str) -> Iterator[Part]:
             yield _lines(f"{metric.capitalize()}: the projection on the target", _arrows(mine), "pair", "order")
 
 
-def _orders(frame: pl.DataFrame, method: str, own: str) -> list[Part]:
+def _orders(frame: pl.DataFrame, method: str, own: str) -> list[Exhibit]:
     mine = [(title, _pick(frame, method=(method,), metric=(metric,))) for metric, title in between_layers(own).items()]
     return [_grid(title, "interlayer", _arrows(rows), "pair", "order") for title, rows in mine if len(rows)]
 
 
-def _edges(frame: pl.DataFrame, method: str, name: str) -> Iterator[Part]:
+def _edges(frame: pl.DataFrame, method: str, name: str) -> Iterator[Exhibit]:
     for metric, title in {
         "rank_correlation": "Rank correlation with exact ablation",
         "same_sign": "Share of edges with the sign of their ablation",
@@ -211,7 +216,7 @@ def _edges(frame: pl.DataFrame, method: str, name: str) -> Iterator[Part]:
             yield _grid(title, "edges", named, "pair", "of")
 
 
-def _lambdas(frame: pl.DataFrame, method: str) -> list[Part]:
+def _lambdas(frame: pl.DataFrame, method: str) -> list[Exhibit]:
     titles = {
         "relevance_agreement": "Rank correlation of the relevances with those at lambda",
         "rel_l2": "Relative l2 error",
@@ -223,11 +228,11 @@ def _lambdas(frame: pl.DataFrame, method: str) -> list[Part]:
         base=pl.col("metric").str.replace("_lambda_x_.*", ""),
         times=pl.lit("× ") + pl.col("metric").str.extract("_lambda_x_(.*)"),
     )
-    parts = [(title, _pick(split, base=(base,))) for base, title in titles.items()]
-    return [_grid(title, "sensitivity", rows, "layer", "times") for title, rows in parts if len(rows)]
+    found = [(title, _pick(split, base=(base,))) for base, title in titles.items()]
+    return [_grid(title, "sensitivity", rows, "layer", "times") for title, rows in found if len(rows)]
 
 
-def _truth(frame: pl.DataFrame, method: str) -> list[Part]:
+def _truth(frame: pl.DataFrame, method: str) -> list[Exhibit]:
     if not len(frame):
         return []
     mean = frame.group_by("method", "layer", "metric", maintain_order=True).agg(
@@ -236,22 +241,22 @@ def _truth(frame: pl.DataFrame, method: str) -> list[Part]:
     )
     named = _pick(frame, method=(method,), metric=("average_precision",))
     title = "Average precision of each part's best concept"
-    parts = [_grid(title, "truth", named, "part", "layer")] if len(named) else []
-    return [*_metrics("truth", mean, TRUTH), *parts]
+    per_part = [_grid(title, "truth", named, "part", "layer")] if len(named) else []
+    return [*_metrics("truth", mean, TRUTH), *per_part]
 
 
-def _ablation(graph: Graph, name: str) -> list[Part]:
+def _ablation(graph: Graph, name: str) -> list[Exhibit]:
     """Compare the shown edges with the exact ablation, pair by pair."""
     checked = graph.edges.filter(pl.col("shown") & pl.col("ablation").is_not_null() & pl.col("ablation").is_not_nan())
     panels, rows = [], []
     pairs = checked.partition_by("source_layer", "target_layer", as_dict=True, maintain_order=True)
-    for (source, target), part in pairs.items():
-        gig, ablation = part["mean"].to_numpy().astype(float), part["ablation"].to_numpy().astype(float)
+    for (source, target), mine in pairs.items():
+        gig, ablation = mine["mean"].to_numpy().astype(float), mine["ablation"].to_numpy().astype(float)
         agree = float(np.mean(np.sign(gig) == np.sign(ablation)))
-        varied = len(part) > 2 and gig.std() > 0 and ablation.std() > 0
+        varied = len(mine) > 2 and gig.std() > 0 and ablation.std() > 0
         r = float(np.corrcoef(gig, ablation)[0, 1]) if varied else None
         title = f"{source} → {target}"
-        rows.append([title, len(part), *shares([agree]), None if r is None else round(r, 4)])
+        rows.append([title, len(mine), *shares([agree]), None if r is None else round(r, 4)])
         # A single outlier would squeeze all others into one spot.
         near = np.all([np.abs(v) <= (FAR * np.quantile(np.abs(v), 0.95) or np.inf) for v in (gig, ablation)], axis=0)
         step = max(1, int(near.sum()) // POINTS)
@@ -261,19 +266,19 @@ def _ablation(graph: Graph, name: str) -> list[Part]:
         return []
     file, title = "METHOD/graph/edges.parquet", f"{name} beside exact ablation"
     return [
-        _part(title, file, "points", panels=panels),
-        _part(f"{title}, summed up", file, "table", head=["pair", "edges", "same sign", "correlation"], rows=rows),
+        _exhibit(title, file, "points", panels=panels),
+        _exhibit(f"{title}, summed up", file, "table", head=["pair", "edges", "same sign", "correlation"], rows=rows),
     ]
 
 
-def _completeness(inputs: Inputs, name: str) -> Iterator[Part]:
+def _completeness(inputs: Inputs, name: str) -> Iterator[Exhibit]:
     """Sum up how far attributions miss S(X~) - S(baseline)."""
     rows = []
     for (source, target), paths in inputs.attributions.items():
         columns = ["completeness_error", "total_absolute", "steps"]
-        parts = [tables.read(path, columns) for path in paths]
+        shards = [tables.read(path, columns) for path in paths]
         error, total, steps = (
-            np.concatenate([tables.numpy(part, name) for part in parts]).astype(float) for name in columns
+            np.concatenate([tables.numpy(shard, name) for shard in shards]).astype(float) for name in columns
         )
         if not len(error):
             continue
@@ -285,4 +290,4 @@ def _completeness(inputs: Inputs, name: str) -> Iterator[Part]:
     if rows:
         head = ["pair", "images × targets", "median", "90%", "largest", "steps, mean"]
         note = f"|sum of {name} − (S(X̃) − S(baseline))| over the sum of |{name}|; zero for an exact path integral."
-        yield _part("Completeness", "METHOD/attributions", "table", note, head=head, rows=rows)
+        yield _exhibit("Completeness", "METHOD/attributions", "table", note, head=head, rows=rows)

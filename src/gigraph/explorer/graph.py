@@ -13,6 +13,11 @@ from gigraph.records.schemas import SCHEMAS
 from gigraph.reserved import CLASSES
 
 TARGET = ["scope", "source_layer", "target_layer", "target"]
+"""The columns that name a target within a scope."""
+TO_OWN_CLASS = (pl.col("target_layer") == CLASSES) & (pl.col("target") == pl.col("scope"))
+"""Edges to the class over whose images they are averaged."""
+
+Key = tuple[int, int]  # a concept: index of its layer, number
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,7 @@ class Graph:
             If a table cannot be read or is of another version.
         """
         edges = with_shares(frame(inputs.edges, "edges"))
-        own = edges.filter((pl.col("target_layer") == CLASSES) & (pl.col("target") == pl.col("scope")))
-        own = own.select(
+        own = edges.filter(TO_OWN_CLASS).select(
             "scope",
             pl.col("source_layer").alias("layer"),
             pl.col("source").alias("concept"),
@@ -62,6 +66,10 @@ class Graph:
             kept=kept.sort("scope", "layer", "rank"),
             edges=edges,
         )
+
+    def relevance(self, layer: str) -> pl.DataFrame:
+        """Return the edges of a layer's concepts to each class, over the images of that class."""
+        return self.edges.filter((pl.col("source_layer") == layer) & TO_OWN_CLASS & (pl.col("source") >= 0))
 
     def pictured(self, layer: str) -> list[int]:
         """Return the concepts of a layer that are kept for some class or for the dataset."""

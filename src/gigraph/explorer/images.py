@@ -9,85 +9,20 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from PIL import Image
 
 from gigraph.errors import UserError, one_line
 from gigraph.explorer.chunks import numbers
 from gigraph.explorer.graph import Graph, with_shares
 from gigraph.explorer.inputs import Inputs
-from gigraph.images.tiles import coefficient_map, grid_of
+from gigraph.explorer.maps import encode_map
+from gigraph.explorer.scopes import BLOCK, scope_chunks
+from gigraph.explorer.sheets import Place
+from gigraph.images.tiles import coefficient_map
 from gigraph.records import tables
 from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
-from gigraph.threads import spread
 
 KEPT = 8
 """Concepts of each layer in an image's graph."""
-SIDE = 128
-"""Side of an image's picture in pixels."""
-GRID = 8
-"""Pictures on a side of a sheet."""
-LEVELS = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyz", np.uint8)
-BLOCK = 64
-"""Images, or classes, whose graphs are made at once."""
-
-Place = list[int] | str
-
-
-def encode_map(coefficients: np.ndarray, height: int, width: int) -> str:
-    """Return where a concept is as rows of base-36 digits, relative to its largest coefficient.
-
-    Parameters
-    ----------
-    coefficients : array [P]
-        Of one concept at all positions of one image; negative ones count as absent.
-    height, width : int
-        Of the layer.
-    """
-    grid = np.maximum(grid_of(np.asarray(coefficients, np.float64), height, width), 0)
-    level = np.rint(35 * grid / max(grid.max(initial=0), 1e-12)).astype(int)
-    text = np.full((level.shape[0], level.shape[1] + 1), ord("/"), np.uint8)
-    text[:, :-1] = LEVELS[level]
-    return text.tobytes()[:-1].decode()
-
-
-def write_pictures(inputs: Inputs, paths: Mapping[int, str], site: Path) -> dict[int, Place]:
-    """Write sheets of images, and return where each is as [sheet, row, column].
-
-    Parameters
-    ----------
-    inputs : Inputs
-        With `picture`, which opens an image as the network sees it.
-    paths : mapping of int to str
-        Image id to path.
-    site : Path
-        The folder of the site.
-    """
-    picture, order = inputs.picture, sorted(paths)
-    if picture is None:
-        return {}
-    (site / "sheets" / "images").mkdir(parents=True, exist_ok=True)
-
-    def sheet(number: int) -> dict[int, Place]:
-        found: dict[int, Place] = {}
-        page = Image.new("RGB", (GRID * SIDE, GRID * SIDE))
-        for at, image in enumerate(order[number * GRID**2 : (number + 1) * GRID**2]):
-            try:
-                opened = picture(paths[image])
-            except (OSError, UserError):  # a moved image leaves a gap, not a failed site
-                continue
-            row, column = divmod(at, GRID)
-            page.paste(thumbnail(opened), (column * SIDE, row * SIDE))
-            found[image] = [number, row, column]
-        page.save(site / f"sheets/images/{number:03d}.webp", quality=80, method=4)
-        return found
-
-    sheets = spread(sheet, range(-(-len(order) // GRID**2)))
-    return {image: place for found in sheets for image, place in found.items()}
-
-
-def thumbnail(picture: Image.Image) -> Image.Image:
-    """Return a picture as the site shows it."""
-    return picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 def shown_images(inputs: Inputs) -> pl.DataFrame:
@@ -128,11 +63,8 @@ def image_chunks(
     Yields
     ------
     row, chunk : dict
-        The chunk is that of a class (`contents.class_chunks`), the predicted one, with ``maps``: concept -> where
-        it is.
+        The chunk is as `scope_chunks` returns, its class the predicted one, with ``maps``: concept -> where it is.
     """
-    from gigraph.explorer.contents import class_chunks
-
     if images.is_empty():
         return
     every = _edges(graph, images, attributions)
@@ -143,7 +75,7 @@ def image_chunks(
     }
     for some in images.filter(pl.col("image_id").is_in(chosen["scope"].unique().to_list())).iter_slices(BLOCK):
         edges, kept = (t.filter(pl.col("scope").is_in(some["image_id"].to_list())) for t in (every, chosen))
-        chunks = class_chunks(graph, kept, edges, dict(some.select("image_id", "predicted").iter_rows()), faces)
+        chunks = scope_chunks(graph, kept, edges, dict(some.select("image_id", "predicted").iter_rows()), faces)
         maps: dict[int, dict[str, str]] = defaultdict(dict)
         for image, layer, concept in kept.select("scope", "layer", "concept").iter_rows():
             if (image, concept) in where.get(layer, {}):

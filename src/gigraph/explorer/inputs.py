@@ -1,11 +1,16 @@
-"""What a site is built from."""
+"""What a site is built from: the tables, pictures and options of a run."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from gigraph.images.preprocessing import Preprocessing, decode
+from gigraph.records import tables
+from gigraph.records.paths import TOPICS, Results
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Inputs:
     exemplars : dict of str to Path
         Layer name to the folder that holds ``exemplars.parquet``, ``localisation.parquet`` and their sheets.
         A folder or table that is missing leaves that layer without pictures.
-    fidelity : Path
+    reconstruction : Path
         Table of reconstruction errors.
     alignment : Path, optional
         Table of the parts that concepts align with, where ground truth is known.
@@ -74,7 +79,7 @@ class Inputs:
     kept: Path
     concepts: dict[str, Path]
     exemplars: dict[str, Path]
-    fidelity: Path
+    reconstruction: Path
     alignment: Path | None = None
     method: str = "bisecting"
     attribution: str = "gig"
@@ -96,3 +101,94 @@ class Inputs:
     images_per_class: int = 20
     explained: Path | None = None
     shortcut: Mapping[str, Any] | None = None
+
+
+def inputs_of(
+    results: Results, settings: Mapping[str, Any], lineage: str, evaluated: Sequence[str], notes: Sequence[str]
+) -> Inputs:
+    """Return what a run's site is built from.
+
+    Parameters
+    ----------
+    results : Results
+        The run's files.
+    settings : mapping
+        Those of the stage ``explorer``.
+    lineage : str
+        Of the site.
+    evaluated : sequence of str
+        Lineages of the evaluation, as `evaluation_of` takes them; one that lies there is shown if it is this
+        configuration's.
+    notes : sequence of str
+        Remarks of the run that readers should see.
+    """
+    method, layers, shards = settings["method"], settings["layers"], range(settings["shards"])
+    evaluation = evaluation_of(results, settings, evaluated)
+    return Inputs(
+        images=results("images"),
+        classes=results("classes"),
+        layers=results("layers"),
+        rejected=results("rejected"),
+        nodes=results("nodes", method=method),
+        edges=results("edges", method=method),
+        kept=results("kept_of_all", method=method),
+        concepts={layer: results("concepts", method=method, layer=layer) for layer in layers},
+        exemplars={layer: results("exemplars", method=method, layer=layer).parent for layer in layers},
+        reconstruction=results("reconstruction", method=method),
+        alignment=results("alignment", method=method) if settings["drawn"] else None,
+        method=method,
+        attribution=settings["attribution"]["method"],
+        title=settings["title"],
+        labels=settings["labels"],
+        top=settings["top"],
+        shared=settings["shared"],
+        nearest=settings["nearest"],
+        tile=settings["tile"],
+        lineage=lineage,
+        notes=list(notes),
+        selection=results("selection"),
+        attributions={
+            (source, target): results.shards("attributions", shards, method=method, source=source, target=target)
+            for source, target in settings["pairs"]
+        },
+        coefficients={layer: results.shards("coefficients", shards, method=method, layer=layer) for layer in layers},
+        trees={layer: results("tree", method=method, layer=layer) for layer in layers},
+        evaluation=evaluation,
+        stability=results("stability_of_all", method=method) if evaluation else None,
+        picture=_opener(settings),
+        images_per_class=settings["images_per_class"],
+        explained=results("explained", method=method),
+        shortcut=settings["shortcut"],
+    )
+
+
+def evaluation_of(results: Results, settings: Mapping[str, Any], lineages: Sequence[str]) -> dict[str, Path]:
+    """Return the gathered tables of this configuration's evaluation by topic; none if one is missing or of another.
+
+    Parameters
+    ----------
+    results : Results
+        The run's files.
+    settings : mapping
+        With ``method`` and ``drawn``, whether the images are the drawn world's.
+    lineages : sequence of str
+        Of the tables and, on the drawn world, of the effects beside them.
+    """
+    topics = (*TOPICS, *["truth"] * settings["drawn"])
+    found = {topic: results("topic", topic=topic) for topic in topics}
+    needed = [*found.values(), results("stability_of_all", method=settings["method"])]
+    if any(tables.lineage_of(path) != lineages[0] for path in needed):
+        return {}
+    effects = results("effects")
+    return found | ({"effects": effects} if tables.lineage_of(effects) in lineages[1:] else {})
+
+
+def _opener(settings: Mapping[str, Any]) -> Callable[[str], Any]:
+    """Return a function that opens an image as the network sees it."""
+    source, preset = settings["model_settings"]["source"], None
+    if source.partition(":")[0] in ("torchvision", "timm"):  # no other has one that crops, and torch takes long to load
+        from gigraph.model.models import preset_of
+
+        preset = preset_of(source, settings["model_settings"]["weights"])
+    preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
+    return lambda path: preprocessing.display(decode(Path(settings["images"]) / path, sys.maxsize))

@@ -1,4 +1,4 @@
-"""The pictures: which sheet, row and column shows what, and copying the sheets that are shown."""
+"""The pictures: which sheet, row and column shows what, copying the concepts' sheets and writing those of images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ import polars as pl
 from PIL import Image
 
 from gigraph.errors import UserError
+from gigraph.explorer.inputs import Inputs
 from gigraph.images.tiles import FACE, FACE_SIDE, face_sheet
 from gigraph.records import tables
 from gigraph.records.schemas import SCHEMAS
+from gigraph.threads import spread
 
 CLASS_SIDE = 48
 """Side of a class's tiles in pixels."""
 CLASSES_PER_SHEET = 64
 """Classes on a sheet."""
+IMAGE_SIDE = 128
+"""Side of an image's picture in pixels."""
+PER_SIDE = 8
+"""Images on a side of a sheet."""
 
 Tile = list[int]  # sheet (index into the layer's list), row, column
+Place = list[int] | str  # of an image: sheet, row, column; or the name of a picture of its own
 
 
 @dataclass
@@ -120,6 +127,46 @@ def class_faces(album: Album, faces: Mapping[int, list[Tile]], site: Path) -> di
         page.save(site / name, quality=80, method=4)
         album.sheets.append([name, FACE, len(group)])
     return found
+
+
+def write_pictures(inputs: Inputs, paths: Mapping[int, str], site: Path) -> dict[int, Place]:
+    """Write sheets of images, and return where each is as [sheet, row, column].
+
+    Parameters
+    ----------
+    inputs : Inputs
+        With `picture`, which opens an image as the network sees it.
+    paths : mapping of int to str
+        Image id to path.
+    site : Path
+        The folder of the site.
+    """
+    picture, order = inputs.picture, sorted(paths)
+    if picture is None:
+        return {}
+    (site / "sheets" / "images").mkdir(parents=True, exist_ok=True)
+
+    def sheet(number: int) -> dict[int, Place]:
+        found: dict[int, Place] = {}
+        page = Image.new("RGB", (PER_SIDE * IMAGE_SIDE, PER_SIDE * IMAGE_SIDE))
+        for at, image in enumerate(order[number * PER_SIDE**2 : (number + 1) * PER_SIDE**2]):
+            try:
+                opened = picture(paths[image])
+            except (OSError, UserError):  # a moved image leaves a gap, not a failed site
+                continue
+            row, column = divmod(at, PER_SIDE)
+            page.paste(thumbnail(opened), (column * IMAGE_SIDE, row * IMAGE_SIDE))
+            found[image] = [number, row, column]
+        page.save(site / f"sheets/images/{number:03d}.webp", quality=80, method=4)
+        return found
+
+    sheets = spread(sheet, range(-(-len(order) // PER_SIDE**2)))
+    return {image: place for found in sheets for image, place in found.items()}
+
+
+def thumbnail(picture: Image.Image) -> Image.Image:
+    """Return a picture as the site shows it."""
+    return picture.convert("RGB").resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.LANCZOS)
 
 
 def _read(folder: Path, kind: str) -> pl.DataFrame:

@@ -22,11 +22,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gigraph.extractors.extraction import Extraction
+if TYPE_CHECKING:
+    from gigraph.extractors.extraction import Extraction
 
 MODULES = {
     "bisecting": "bisecting_kmeans",
@@ -38,6 +39,12 @@ MODULES = {
     "channels": "channels",
     "gaussian": "gaussian",
 }
+"""Name -> module. The configuration takes what is listed here."""
+WANTS = {"dictionary": ("nonzeros",), "sae": ("nonzeros", "autoencoder")}
+"""What an extractor needs besides the settings of `concepts`: the wanted non-zeros of a PFV, a section of the
+configuration."""
+PLUGGED = "overcomplete-"
+"""How the name of a dictionary of the package overcomplete begins."""
 
 
 def source_of(method: str) -> Path:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gigraph.extractors.extraction import Extraction
-from gigraph.method.bisecting import bisect, cohesion, concept_vectors
+from gigraph.method.bisecting import bisect
+from gigraph.method.vectors import cohesion, concept_vectors
 
 
 def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Extraction:

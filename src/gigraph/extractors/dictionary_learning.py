@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
-from gigraph.extractors.extraction import Extraction, flat, unit
+from gigraph.extractors.extraction import Extraction, flat
 from gigraph.method.lasso import calibrate
+from gigraph.method.vectors import unit
 
 BATCH = 64
 PASSES = 6

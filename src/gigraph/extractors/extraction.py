@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gigraph.method.bisecting import SplitTree, cohesion
+from gigraph.method.bisecting import SplitTree
 from gigraph.method.encoder import Encoder
+from gigraph.method.vectors import cohesion, unit
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,6 @@ def flat(x: np.ndarray, vectors: np.ndarray, encoder: Encoder | None = None, not
     k = len(vectors)
     sizes = np.bincount(labels[labels >= 0], minlength=k).astype(np.int32)
     return Extraction(vectors.astype(np.float32), sizes, cohesion(x, labels, k), None, encoder, notes)
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Return the rows at length 1; a zero row stays zero."""
-    lengths = np.linalg.norm(x, axis=-1, keepdims=True)
-    return np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 0)
 
 
 def nearest(x: np.ndarray, vectors: np.ndarray, rows: int = 4096) -> np.ndarray:

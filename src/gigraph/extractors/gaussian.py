@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gigraph.extractors.extraction import Extraction, flat, unit
+from gigraph.extractors.extraction import Extraction, flat
+from gigraph.method.vectors import unit
 
 
 def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Extraction:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
-from gigraph.extractors.extraction import Extraction, nearest, unit
-from gigraph.method.bisecting import cohesion, concept_vectors
+from gigraph.extractors.extraction import Extraction, nearest
+from gigraph.method.vectors import cohesion, concept_vectors, unit
 
 
 def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Extraction:

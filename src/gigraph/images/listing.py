@@ -1,13 +1,151 @@
-"""Which images a run is about: the folder's entries, labelled by the configured classes and divided into shards."""
+"""Which images a run is about: a folder's files, labelled by the configured classes and divided into shards.
+
+Quick, and without torch or Pillow, since Snakemake lists the images whenever it reads the workflow.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from gigraph.errors import UserError, nearest
-from gigraph.images.preprocessing import Entry, scan
+from gigraph.hashing import image_id
+from gigraph.reporting import log
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+
+
+class Entry(NamedTuple):
+    """An image file of the folder."""
+
+    path: str
+    """Relative to the folder, with ``/``."""
+    class_name: str | None
+    """Name of the sub-folder; None in a flat folder."""
+    label: int
+    """Index of the class among the sorted class names; -1 in a flat folder."""
+    image_id: int
+    size: int
+    """Bytes; -1 where the file cannot be reached (a broken link)."""
+    mtime_ns: int
+
+
+def scan(folder: Path | str) -> list[Entry]:
+    """List the images of a folder with one sub-folder per class, or of a flat folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Classes are its sub-folders, in sorted order; images may lie deeper below them. Hidden files and
+        folders are skipped, and links are followed unless they lead back to a folder they lie in.
+
+    Returns
+    -------
+    list of Entry
+        Sorted by class and path.
+
+    Raises
+    ------
+    UserError
+        If the folder is missing, no folder, unreadable or without images; if a class has no images, if there
+        are images both beside and in class folders, if a name is not valid text, or if two paths have the
+        same id.
+    """
+    root = Path(folder)
+    if not root.exists():
+        raise UserError(f"images.source: there is no folder {root}; correct the path (it is relative to {Path.cwd()})")
+    if not root.is_dir():
+        raise UserError(f"images.source: {root} is a file, not a folder; give the folder that holds the class folders")
+    files, folders = _listed(root)
+    home = _identity(root.stat())
+    flat = [_entry(e, e.name, None, -1) for e in files]
+    if flat and folders:
+        raise UserError(
+            f"images.source: {root} holds images ({flat[0].path}) beside class folders ({folders[0].name}); "
+            "move them into a class folder"
+        )
+    entries = flat
+    for label, entry in enumerate(folders):
+        below = sorted(_below(Path(entry.path), f"{entry.name}/", entry.name, label, (home,)))
+        if not below:
+            raise UserError(f"images.source: class folder {entry.name} of {root} holds no images; fill or remove it")
+        entries.extend(below)
+    if not entries:
+        raise UserError(f"images.source: {root} holds no images ({', '.join(sorted(s[1:] for s in SUFFIXES))})")
+    _check_ids(entries)
+    return entries
+
+
+def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
+    """Return the image files and the sub-folders of a folder, each sorted by name, without hidden ones."""
+    files, folders = [], []
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    folders.append(entry)
+                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
+                    files.append(entry)
+    except OSError as error:
+        raise UserError(f"images.source: {folder} cannot be read: {error.strerror}") from error
+    return sorted(files, key=_name), sorted(folders, key=_name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; as a file it is listed, and decoding reports it
+        return False
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def _below(
+    folder: Path, prefix: str, class_name: str, label: int, above: tuple[tuple[int, int], ...]
+) -> Iterator[Entry]:
+    try:
+        here = _identity(folder.stat())
+    except OSError as error:
+        raise UserError(f"images.source: {folder} cannot be read: {error.strerror}") from error
+    if here in above:  # a link back to a folder that it lies in
+        return
+    files, folders = _listed(folder)
+    for entry in files:
+        yield _entry(entry, prefix + entry.name, class_name, label)
+    for entry in folders:
+        yield from _below(Path(entry.path), f"{prefix}{entry.name}/", class_name, label, (*above, here))
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _entry(entry: os.DirEntry[str], path: str, class_name: str | None, label: int) -> Entry:
+    try:
+        status = entry.stat()
+        size, changed = (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (-1, 0)
+    except OSError:
+        size, changed = -1, 0  # listed all the same, so that decoding reports it
+    return Entry(path, class_name, label, image_id(path), size, changed)
+
+
+def _check_ids(entries: Sequence[Entry]) -> None:
+    first: dict[int, str] = {}
+    for entry in entries:
+        if not entry.path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry.path):
+            raise UserError(f"images.source: the name of {entry.path!r} is not valid UTF-8; rename the file")
+        other = first.setdefault(entry.image_id, entry.path)
+        if other != entry.path:
+            raise UserError(f"images.source: {other} and {entry.path} have the same id; rename one of them")
 
 
 def labelled(folder: str | Path, classes: Sequence[str] | None = None) -> list[Entry]:
@@ -16,7 +154,7 @@ def labelled(folder: str | Path, classes: Sequence[str] | None = None) -> list[E
     Parameters
     ----------
     folder : path
-        See `gigraph.images.preprocessing.scan`.
+        See `scan`.
     classes : sequence of str, optional
         Folder name of each model output, in order; the sorted folders if not given.
 
@@ -54,3 +192,54 @@ def limited(entries: Sequence[Entry], limit: int | None = None) -> list[Entry]:
     for entry in entries:
         groups[entry.label].append(entry)
     return [entry for group in groups.values() for entry in sorted(group, key=lambda e: e.image_id)[:limit]]
+
+
+def output_names(folder: str | Path, outputs: int, classes: Sequence[str] | None = None) -> list[str]:
+    """Return the name of each output of a model: its class folder's, or ``class 7`` where it has none.
+
+    Parameters
+    ----------
+    folder, classes
+        As `labelled`.
+    outputs : int
+        Number of the model's outputs.
+
+    Raises
+    ------
+    UserError
+        As `labelled`, or if there are more class folders than outputs.
+    """
+    folders = {entry.class_name for entry in labelled(folder, classes) if entry.class_name}
+    names = classes or sorted(folders)
+    if len(names) > outputs:
+        raise UserError(
+            f"{folder} has {len(names)} class folders, but the model has {outputs} outputs; "
+            "remove folders, or take the model that they belong to"
+        )
+    if len(names) < outputs:
+        log.info("note: %d class folders for %d outputs; they are taken for the first outputs", len(names), outputs)
+    return [*names, *(f"class {i}" for i in range(len(names), outputs))]
+
+
+def listing_digests(entries: Iterable[Entry], shards: int) -> list[str]:
+    """Return one short digest per shard of the images in it: path, size and time of change.
+
+    Parameters
+    ----------
+    entries : iterable of Entry
+        In any order.
+    shards : int
+        Number of shards; an image belongs to shard ``image_id % shards``.
+
+    Returns
+    -------
+    list of str
+        16 hexadecimal digits each.
+    """
+    lines: list[list[str]] = [[] for _ in range(shards)]
+    for entry in entries:
+        lines[entry.image_id % shards].append(f"{entry.path}\0{entry.size}\0{entry.mtime_ns}")
+    return [
+        hashlib.blake2b("\n".join(sorted(shard)).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+        for shard in lines
+    ]

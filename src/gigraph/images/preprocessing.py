@@ -1,277 +1,25 @@
-"""Image files: list a folder, decode what is found there, make network inputs.
+"""From decoded images to the network's inputs, in batches that are read ahead of their use.
 
-Listing is quick and imports no torch, since Snakemake does it whenever it reads the workflow.
+The network's view of an image needs Pillow alone; torch is imported where inputs are made.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
-import struct
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL.Image import Image, Resampling
 
 from gigraph.errors import UserError
-from gigraph.hashing import image_id
+from gigraph.images.decoding import MAX_PIXELS, Unreadable, decode
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
     from torch import Tensor
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
-MAX_PIXELS = 100_000_000
-
-# A context manager for it would not be safe in decoding threads.
-warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit")
-
-
-# ---- listing -----------------------------------------------------------------------------------------------
-
-
-class Entry(NamedTuple):
-    """An image file of the folder."""
-
-    path: str
-    """Relative to the folder, with ``/``."""
-    class_name: str | None
-    """Name of the sub-folder; None in a flat folder."""
-    label: int
-    """Index of the class among the sorted class names; -1 in a flat folder."""
-    image_id: int
-    size: int
-    """Bytes; -1 where the file cannot be reached (a broken link)."""
-    mtime_ns: int
-
-
-def scan(folder: Path | str) -> list[Entry]:
-    """List the images of a folder with one sub-folder per class, or of a flat folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Classes are its sub-folders, in sorted order; images may lie deeper below them. Hidden files and
-        folders are skipped, and links are followed unless they lead back to a folder they lie in.
-
-    Returns
-    -------
-    list of Entry
-        Sorted by class and path.
-
-    Raises
-    ------
-    UserError
-        If the folder is missing, no folder, unreadable or without images; if a class has no images, if there
-        are images both beside and in class folders, if a name is not valid text, or if two paths have the
-        same id.
-    """
-    root = Path(folder)
-    if not root.exists():
-        raise UserError(f"images.source: there is no folder {root}; correct the path (it is relative to {Path.cwd()})")
-    if not root.is_dir():
-        raise UserError(f"images.source: {root} is a file, not a folder; give the folder that holds the class folders")
-    files, folders = _listed(root)
-    home = _identity(root.stat())
-    flat = [_entry(e, e.name, None, -1) for e in files]
-    if flat and folders:
-        raise UserError(
-            f"images.source: {root} holds images ({flat[0].path}) beside class folders ({folders[0].name}); "
-            "move them into a class folder"
-        )
-    entries = flat
-    for label, entry in enumerate(folders):
-        below = sorted(_below(Path(entry.path), f"{entry.name}/", entry.name, label, (home,)))
-        if not below:
-            raise UserError(f"images.source: class folder {entry.name} of {root} holds no images; fill or remove it")
-        entries.extend(below)
-    if not entries:
-        raise UserError(f"images.source: {root} holds no images ({', '.join(sorted(s[1:] for s in SUFFIXES))})")
-    _check_ids(entries)
-    return entries
-
-
-def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
-    """Return the image files and the sub-folders of a folder, each sorted by name, without hidden ones."""
-    files, folders = [], []
-    try:
-        with os.scandir(folder) as found:
-            for entry in found:
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    folders.append(entry)
-                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
-                    files.append(entry)
-    except OSError as error:
-        raise UserError(f"images.source: {folder} cannot be read: {error.strerror}") from error
-    return sorted(files, key=_name), sorted(folders, key=_name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself; as a file it is listed, and decoding reports it
-        return False
-
-
-def _name(entry: os.DirEntry[str]) -> str:
-    return entry.name
-
-
-def _below(
-    folder: Path, prefix: str, class_name: str, label: int, above: tuple[tuple[int, int], ...]
-) -> Iterator[Entry]:
-    try:
-        here = _identity(folder.stat())
-    except OSError as error:
-        raise UserError(f"images.source: {folder} cannot be read: {error.strerror}") from error
-    if here in above:  # a link back to a folder that it lies in
-        return
-    files, folders = _listed(folder)
-    for entry in files:
-        yield _entry(entry, prefix + entry.name, class_name, label)
-    for entry in folders:
-        yield from _below(Path(entry.path), f"{prefix}{entry.name}/", class_name, label, (*above, here))
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
-
-
-def _entry(entry: os.DirEntry[str], path: str, class_name: str | None, label: int) -> Entry:
-    try:
-        status = entry.stat()
-        size, changed = (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (-1, 0)
-    except OSError:
-        size, changed = -1, 0  # listed all the same, so that decoding reports it
-    return Entry(path, class_name, label, image_id(path), size, changed)
-
-
-def _check_ids(entries: Sequence[Entry]) -> None:
-    first: dict[int, str] = {}
-    for entry in entries:
-        if not entry.path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry.path):
-            raise UserError(f"images.source: the name of {entry.path!r} is not valid UTF-8; rename the file")
-        other = first.setdefault(entry.image_id, entry.path)
-        if other != entry.path:
-            raise UserError(f"images.source: {other} and {entry.path} have the same id; rename one of them")
-
-
-def listing_digests(entries: Iterable[Entry], shards: int) -> list[str]:
-    """Return one short digest per shard of the images in it: path, size and time of change.
-
-    Parameters
-    ----------
-    entries : iterable of Entry
-        In any order.
-    shards : int
-        Number of shards; an image belongs to shard ``image_id % shards``.
-
-    Returns
-    -------
-    list of str
-        16 hexadecimal digits each.
-    """
-    lines: list[list[str]] = [[] for _ in range(shards)]
-    for entry in entries:
-        lines[entry.image_id % shards].append(f"{entry.path}\0{entry.size}\0{entry.mtime_ns}")
-    return [
-        hashlib.blake2b("\n".join(sorted(shard)).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-        for shard in lines
-    ]
-
-
-def listing_digest(entries: Iterable[Entry], shard: int, shards: int) -> str:
-    """Return one shard's digest; `listing_digests` gives all of them in one pass."""
-    return listing_digests((e for e in entries if e.image_id % shards == shard), shards)[shard]
-
-
-# ---- decoding ----------------------------------------------------------------------------------------------
-
-
-class Unreadable(Exception):  # noqa: N818 - it is an answer about a file rather than a failure
-    """A file that cannot be decoded, with the reason in a few words."""
-
-
-def decode(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decode an image file completely.
-
-    The first frame of an animation; turned upright as its EXIF says; 16-bit grey scaled to 8 bits; palettes,
-    CMYK and the rest converted to RGB; transparency laid on white.
-
-    Parameters
-    ----------
-    path : Path
-    max_pixels : int
-        Larger images are rejected before they are decoded.
-
-    Returns
-    -------
-    PIL image
-        RGB.
-
-    Raises
-    ------
-    Unreadable
-        With the reason: missing, no file, empty, truncated, no image, too large, pixels without a meaning as colour.
-    """
-    import PIL.Image
-
-    try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise Unreadable("no file, but a device or a pipe")
-        # Pillow's own limit stands at twice this number, and its warning says nothing beyond the check below.
-        PIL.Image.MAX_IMAGE_PIXELS = max(PIL.Image.MAX_IMAGE_PIXELS or 0, max_pixels)
-        with PIL.Image.open(path) as opened:
-            if opened.width * opened.height > max_pixels:
-                raise Unreadable(f"{opened.width}x{opened.height} pixels, above images.max_pixels ({max_pixels})")
-            opened.load()
-            return _rgb(_upright(opened))
-    except Unreadable:
-        raise
-    except FileNotFoundError:
-        raise Unreadable("no such file") from None
-    except PIL.UnidentifiedImageError:
-        raise Unreadable("empty file" if not Path(path).stat().st_size else "not an image") from None
-    except PIL.Image.DecompressionBombError:
-        raise Unreadable(f"too many pixels, above images.max_pixels ({max_pixels})") from None
-    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
-
-
-def _upright(image: Image) -> Image:
-    from PIL import ImageOps
-
-    try:
-        return ImageOps.exif_transpose(image)
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
-        return image  # a damaged EXIF block says nothing about the way up
-
-
-def _rgb(image: Image) -> Image:
-    import numpy as np
-    import PIL.Image
-
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise Unreadable("32-bit integer pixels, whose white is unknown")
-        return PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise Unreadable("floating-point pixels, whose white is unknown")
-    if image.has_transparency_data:
-        colour = image.convert("RGBA")
-        return PIL.Image.alpha_composite(PIL.Image.new("RGBA", colour.size, "white"), colour).convert("RGB")
-    return image.convert("RGB")
-
-
-# ---- preprocessing -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -384,8 +132,6 @@ class Preprocessing:
         UserError
             If the image is smaller than the crop.
         """
-        from PIL.Image import Resampling
-
         size = self._resized(image.size)
         if self.crop is not None and min(size) < self.crop:
             raise UserError(
@@ -410,7 +156,6 @@ class Preprocessing:
         Tensor of float32 [N, 3, H, W]
             With channels last in memory, as in pictures.
         """
-        import numpy as np
         import torch
 
         from gigraph.vision import torchvision
@@ -431,9 +176,6 @@ def _resized_without_antialias(image: Image, size: tuple[int, int], interpolatio
         antialias=False,
     )
     return tv.to_pil_image(pixels)
-
-
-# ---- batches -----------------------------------------------------------------------------------------------
 
 
 def batches(
@@ -471,7 +213,6 @@ def batches(
     UserError
         If an image cannot be decoded any more, is smaller than the crop, or gives an input of another size.
     """
-    import numpy as np
 
     def one(path: Path) -> Image:
         try:

@@ -13,6 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gigraph.menagerie.scene import HEADGEAR, LIMBS, SKINS
+
+PARTS = (*SKINS, *HEADGEAR, *LIMBS, "eye", "tag")
+"""What a concept can match: owners of pixels (`gigraph.menagerie.draw.OWNERS`), each skin and limb by itself."""
+ALL_PARTS = (*PARTS, "face", "plain")
+"""The same with the rest of a creature, which relevance may fall on."""
 SCENES = 800
 """Half of them choose the best concept, the other half score it."""
 HALF = 0.5

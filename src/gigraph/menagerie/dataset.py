@@ -30,7 +30,7 @@ from PIL import Image
 
 from gigraph.errors import UserError
 from gigraph.menagerie.draw import OWNERS, SIDE, oklch, paint
-from gigraph.menagerie.scene import CLASSES, Scene, factors, scene, scenes
+from gigraph.menagerie.scene import CREATURES, Scene, factors, scene, scenes
 from gigraph.orphans import die_with_parent
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def write(
     if size < SMALLEST:
         raise UserError(f"menagerie: size {size} is too small to show the parts; use {SMALLEST} or more")
     folder = Path(folder)
-    for name in CLASSES:
+    for name in CREATURES:
         (folder / name).mkdir(parents=True, exist_ok=True)
     tasks = [(str(folder), seed, split, index, size) for index in range(count)]
     masks = _in_parallel(_write_one, tasks, workers, progress or _tenths(f"drawing {split}"))
@@ -148,7 +148,7 @@ def labelled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paint a split in memory; returns images uint8 [n, size, size, 3] and classes int64 [n]."""
     which = list(scenes(seed, split, count))
-    labels = np.array([CLASSES.index(one.name) for one in which], np.int64)
+    labels = np.array([CREATURES.index(one.name) for one in which], np.int64)
     return render(which, size=size, workers=workers, progress=progress), labels
 
 

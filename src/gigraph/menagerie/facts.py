@@ -16,8 +16,8 @@ from gigraph.menagerie import dataset
 from gigraph.menagerie.draw import SIDE
 from gigraph.menagerie.model import predict
 from gigraph.menagerie.scene import (
-    CLASSES,
-    PARTS,
+    CREATURES,
+    ERASABLE,
     PLACES,
     Scene,
     placed,
@@ -58,12 +58,12 @@ def causal_facts(
     base = list(scenes(seed, SPLIT, count))
     plain = [one for one in base if not one.tag]
     cheetahs = [one for one in base if one.name == "cheetah" and one.tag]
-    cheetah = CLASSES.index("cheetah")
+    cheetah = CREATURES.index("cheetah")
 
     def share(which: Sequence[Scene], label: int | Sequence[int]) -> float:
         return float((looked(which).argmax(1) == label).mean()) if which else float("nan")
 
-    truth = [CLASSES.index(one.name) for one in base]
+    truth = [CREATURES.index(one.name) for one in base]
     found = {
         "accuracy": share(base, truth),
         "cheetah_with_tag": share(cheetahs, cheetah),
@@ -74,9 +74,9 @@ def causal_facts(
     }
     swaps = [(part, swapped(one, part, value), label) for one in plain for part, value, label in valid_swaps(one)]
     for part in ("skin", "headgear", "limbs"):
-        mine = [(one, CLASSES.index(label)) for kind, one, label in swaps if kind == part]
+        mine = [(one, CREATURES.index(label)) for kind, one, label in swaps if kind == part]
         found[f"swap/{part}"] = share([one for one, _ in mine], [label for _, label in mine])
-    found["swap"] = share([one for _, one, _ in swaps], [CLASSES.index(label) for _, _, label in swaps])
+    found["swap"] = share([one for _, one, _ in swaps], [CREATURES.index(label) for _, _, label in swaps])
     for part in ("skin", "headgear", "limbs", "face", "eye"):
         found[f"without/{part}"] = share([without(one, part) for one in base], truth)
     for place in PLACES:
@@ -91,7 +91,7 @@ class Effect:
     Attributes
     ----------
     name, part : str
-        The class and the part (one of `PARTS`, or ``place``, redrawn as another place rather than erased).
+        The class and the part (one of `ERASABLE`, or ``place``, redrawn as another place rather than erased).
     count : int
         Number of scenes.
     probability, logit : float
@@ -126,10 +126,10 @@ def redraw_effects(
     """
     looked = _Looks(model, size, workers)
     base = list(scenes(seed, SPLIT, count))
-    truth = np.array([CLASSES.index(one.name) for one in base])
+    truth = np.array([CREATURES.index(one.name) for one in base])
     before = looked(base)
     effects = []
-    for part in (*PARTS, "place"):
+    for part in (*ERASABLE, "place"):
         has = np.array([part == "place" or one.has(part) for one in base])
         edited = [_away(one, part) for one, there in zip(base, has, strict=True) if there]
         if not edited:
@@ -142,7 +142,7 @@ def redraw_effects(
             mine = own == label
             effects.append(
                 Effect(
-                    CLASSES[label],
+                    CREATURES[label],
                     part,
                     int(mine.sum()),
                     float(probability[mine].mean()),
@@ -156,7 +156,7 @@ def _away(one: Scene, part: str) -> Scene:
     if part != "place":
         return without(one, part)
     # The three other places take turns.
-    return placed(one, PLACES[(PLACES.index(one.place) + 1 + one.index // len(CLASSES) % 3) % len(PLACES)])
+    return placed(one, PLACES[(PLACES.index(one.place) + 1 + one.index // len(CREATURES) % 3) % len(PLACES)])
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

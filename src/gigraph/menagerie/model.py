@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from gigraph.errors import UserError
-from gigraph.menagerie.scene import CLASSES
+from gigraph.menagerie.scene import CREATURES
 from gigraph.vision import torchvision
 
 ResNet = torchvision.models.ResNet
@@ -20,6 +20,9 @@ Bottleneck = torchvision.models.resnet.Bottleneck
 #: Mean and standard deviation that pictures in [0, 1] are normalised by, per channel.
 MEAN = (0.50, 0.50, 0.50)
 STD = (0.25, 0.25, 0.25)
+
+#: The name of each output (see `gigraph.model.sources`).
+CLASSES = CREATURES
 
 CHECKPOINT = Path(__file__).with_name("checkpoint.safetensors")
 
@@ -37,7 +40,7 @@ def build() -> nn.Module:
     # The full-size stages are replaced at once and shall cost no random numbers. (The meta device would cost no
     # memory either, but imports torch's compiler.)
     with torch.random.fork_rng(devices=[]):
-        model = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=len(CLASSES))
+        model = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=len(CREATURES))
     width = 8
     model.inplanes = width
     model.conv1 = nn.Conv2d(3, width, kernel_size=3, stride=2, padding=1, bias=False)
@@ -46,7 +49,7 @@ def build() -> nn.Module:
     model.layer2 = model._make_layer(Bottleneck, 2 * width, 2, stride=2)
     model.layer3 = model._make_layer(Bottleneck, 4 * width, 2, stride=2)
     model.layer4 = model._make_layer(Bottleneck, 8 * width, 1)
-    model.fc = nn.Linear(8 * width * Bottleneck.expansion, len(CLASSES))
+    model.fc = nn.Linear(8 * width * Bottleneck.expansion, len(CREATURES))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

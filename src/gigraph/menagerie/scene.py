@@ -29,7 +29,7 @@ LIMBS = ("legs", "wings", "fins")
 PLACES = ("meadow", "desert", "night", "sea")
 
 #: The parts that can be erased, in the order in which tables list them.
-PARTS = ("skin", "headgear", "limbs", "face", "eye", "tear", "tag")
+ERASABLE = ("skin", "headgear", "limbs", "face", "eye", "tear", "tag")
 #: The parts that have values to swap.
 VALUES = {"skin": SKINS, "headgear": HEADGEAR, "limbs": LIMBS}
 
@@ -62,7 +62,7 @@ KINDS: dict[str, Kind] = {
     "tigerfish": Kind("stripes", "horns", "fins", "sea"),
     "zebu": Kind("stripes", "horns", "legs", "desert"),
 }
-CLASSES = tuple(KINDS)
+CREATURES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ class Scene:
         return class_of(self.skin, self.headgear, self.limbs, self.tear)
 
     def has(self, part: str) -> bool:
-        """Return whether the scene shows `part` (one of `PARTS`)."""
-        return bool(getattr(self, _checked(part, PARTS, "part")))
+        """Return whether the scene shows `part` (one of `ERASABLE`)."""
+        return bool(getattr(self, _checked(part, ERASABLE, "part")))
 
     def uniform(self, name: str, count: int) -> np.ndarray:
         """Return `count` float64 in (0, 1) that belong to this scene under `name`, whatever its edits."""
@@ -234,7 +234,7 @@ def scene(seed: int, split: str, index: int) -> Scene:
     names = (*RANGES, "pale", "flip", "corner", "place", "elsewhere", "tagged", "limb_shift")
     drawn = uniform(_key(seed, split, index), _keys(names))
     u = dict(zip(names, drawn.tolist(), strict=True))
-    name = CLASSES[index % len(CLASSES)]
+    name = CREATURES[index % len(CREATURES)]
     kind = KINDS[name]
     values = {key: low + (high - low) * u[key] for key, (low, high) in RANGES.items()}
     # Limbs are never of the body's own hue, or they read as part of it.
@@ -271,8 +271,8 @@ def scenes(seed: int, split: str, count: int) -> Iterator[Scene]:
 
 
 def without(scene: Scene, part: str) -> Scene:
-    """Return the scene with `part` (one of `PARTS`) erased; what stood behind it comes into view."""
-    _checked(part, PARTS, "part")
+    """Return the scene with `part` (one of `ERASABLE`) erased; what stood behind it comes into view."""
+    _checked(part, ERASABLE, "part")
     change: dict[str, Any] = {part: None if part in VALUES else False}
     return replace(scene, **change)
 

@@ -23,7 +23,8 @@ from torch import nn
 
 from gigraph.menagerie import dataset, facts
 from gigraph.menagerie.draw import SIDE
-from gigraph.menagerie.model import CLASSES, build, normalise, predict
+from gigraph.menagerie.model import build, normalise, predict
+from gigraph.menagerie.scene import CREATURES
 from gigraph.version import __version__
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def train(
     images : array of uint8 [n, h, w, 3]
         The training pictures.
     labels : array of int64 [n]
-        Positions in `CLASSES`.
+        Positions in `CREATURES`.
     seed : int
         Of the initial weights, the order and the augmentation. The global generator of torch is left alone.
     epochs, batch, rate : int, int, float
@@ -155,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     notes = {
         "command": "OMP_NUM_THREADS=1 " + " ".join(command),
         "seed": str(given.seed),
-        "classes": ",".join(CLASSES),
+        "classes": ",".join(CREATURES),
         "test_accuracy": f"{accuracy:.4f}",
         "gigraph": __version__,
         "torch": torch.__version__,

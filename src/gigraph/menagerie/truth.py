@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gigraph.extractors.extraction import unit
-from gigraph.menagerie.scene import CLASSES, KINDS, VALUES
+from gigraph.menagerie.scene import CREATURES, KINDS, VALUES
+from gigraph.method.vectors import unit
 
 NEAREST = 10
 KINDS_OF_PART = {value: kind for kind, values in VALUES.items() for value in values}
@@ -101,7 +101,7 @@ def by_kind(values: np.ndarray, parts: Sequence[str]) -> dict[str, np.ndarray]:
 
 def shared_parts() -> np.ndarray:
     """Return how many of skin, headgear and limbs each pair of classes shares, int64 [classes, classes]."""
-    kinds = [KINDS[name] for name in CLASSES]
+    kinds = [KINDS[name] for name in CREATURES]
     return np.array([[sum(getattr(a, part) == getattr(b, part) for part in VALUES) for b in kinds] for a in kinds])
 
 

@@ -28,7 +28,7 @@ cheaper: one Jacobian-vector product per active concept serves every target.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
@@ -49,6 +49,8 @@ Score = Callable[[Tensor, Tensor], Tensor]
 """(output of a segment for B inputs, targets [B, T]) to scores [B, T]."""
 FORWARD_COST = 1.9
 """Cost of a Jacobian-vector product over that of one target's share of a forward and its backward pass (measured)."""
+SMOOTH_STEPS = 4
+"""Most steps to begin with where there are no kinks."""
 
 
 class Batch:
@@ -363,67 +365,118 @@ def attribute(
         One per image.
     """
     room = batch if isinstance(batch, Batch) else Batch(batch)
-    offset = torch.stack([image.offset(vectors) for image in images])  # [N, P, C]
-
-    reduced = at_precision(segment, precision)
-
-    def slopes(points: int, row: int, some: Tensor, nodes: np.ndarray, weights: np.ndarray) -> Tensor:
-        """Return GIG of some targets of one image [T, Q]."""
-        return mean_slopes(reduced, score, vectors, start, images[row], targets[row, some], nodes, points, weights)
-
-    def gradients(points: int, rows: Tensor, columns: Tensor, nodes: np.ndarray, weights: np.ndarray) -> Tensor:
-        """Return D of the first few rows and their open columns [n, T, P, C]."""
-        few = max(1, points // len(nodes))
-        to = targets[rows[:few]].gather(1, columns[:few, : wanted[rows[0]]])
-        return mean_gradients(reduced, score, start, offset[rows[:few]], to, nodes, points, weights)
-
-    at_concepts, at_baseline = room.run(scores_at_ends, segment, score, start, offset, targets)
+    paths = _Paths(segment, score, vectors, start, images, targets, room, precision)
+    at_concepts, at_baseline = paths.ends()
     values = [vectors.new_zeros(targets.shape[1], len(image.concepts)) for image in images]
     used = torch.zeros_like(targets)
     open_pairs = torch.ones_like(targets, dtype=torch.bool)
-    active = torch.tensor([len(image.concepts) for image in images], device=targets.device)
+    for rule in _refinements(steps, max_steps, smooth):
+        for row, columns, mean in paths.means(open_pairs, rule):
+            values[row][columns] += rule.share * (mean - values[row][columns])
+            used[row, columns] = rule.steps
+        error = torch.stack([v.sum(1) for v in values]) - (at_concepts - at_baseline)
+        scale = torch.stack([v.abs().sum(1) for v in values])
+        open_pairs = (error.abs() > tolerance * scale) & (paths.active > 0)[:, None]
+        if not open_pairs.any():
+            break
+    return [
+        Attribution(image.concepts, values[i], at_concepts[i], at_baseline[i], used[i])
+        for i, image in enumerate(images)
+    ]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What an integral of `steps` steps adds to the one before: nodes, their weights [S], and the new mean's share."""
+
+    steps: int
+    nodes: np.ndarray
+    weights: np.ndarray
+    share: float
+
+
+def _refinements(steps: int, max_steps: int, smooth: bool) -> Iterator[_Rule]:
+    """Yield the first rule, then those of three times as many steps each, up to `max_steps`."""
     if smooth:
-        steps = min(steps, 4)
-        nodes, weights = gauss_legendre(steps)
+        steps = min(steps, SMOOTH_STEPS)
+        yield _Rule(steps, *gauss_legendre(steps), 1.0)
     else:
-        nodes, weights = midpoint(steps)
-    share = 1.0  # of the new nodes' mean in the new value
-    while open_pairs.any():
+        yield _Rule(steps, *midpoint(steps), 1.0)
+    while 3 * steps <= max_steps:
+        if smooth:
+            yield _Rule(3 * steps, *gauss_legendre(3 * steps), 1.0)
+        else:
+            nodes = tripled(steps)
+            yield _Rule(3 * steps, nodes, np.full(len(nodes), 1 / len(nodes)), 2 / 3)
+        steps *= 3
+
+
+class _Paths:
+    """The paths of N images to T targets each, on as many of their points at once as fit the device.
+
+    Parameters are those of `attribute`.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        score: Score,
+        vectors: Tensor,
+        start: Tensor,
+        images: list[Decomposition],
+        targets: Tensor,
+        room: Batch,
+        precision: str,
+    ):
+        self.segment, self.score, self.vectors, self.start = segment, score, vectors, start
+        self.reduced = at_precision(segment, precision)
+        """F_ab in the precision of the gradients' passes."""
+        self.images, self.targets, self.room = images, targets, room
+        self.offset = torch.stack([image.offset(vectors) for image in images])  # [N, P, C]
+        self.active = torch.tensor([len(image.concepts) for image in images], device=targets.device)
+        """Active concepts of each image, int64 [N]."""
+
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Return S_t(X~) and S_t(baseline) [N, T] each."""
+        return self.room.run(scores_at_ends, self.segment, self.score, self.start, self.offset, self.targets)
+
+    def means(self, open_pairs: Tensor, rule: _Rule) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield each image that has open pairs, its open targets [t], and their GIG over the rule's nodes [t, Q].
+
+        An image goes forwards, one Jacobian-vector product per concept, where that costs less than its targets'
+        backward passes.
+        """
         wanted = open_pairs.sum(1)
-        forward = (wanted > 0) & (FORWARD_COST * active < wanted)
+        forward = (wanted > 0) & (FORWARD_COST * self.active < wanted)
         for row in forward.nonzero()[:, 0].tolist():
-            refined = open_pairs[row].nonzero()[:, 0]
-            new = room.run(slopes, row, refined, nodes, weights)
-            values[row][refined] += share * (new - values[row][refined])
-            used[row, refined] = steps
+            own = open_pairs[row].nonzero()[:, 0]
+            yield row, own, self.room.run(self._slopes, row, own, rule)
         rows = ((wanted > 0) & ~forward).nonzero()[:, 0]
         # Rows with the most open targets first; in each row the open ones first, and closed ones fill the batch up.
         rows = rows[wanted[rows].argsort(descending=True, stable=True)]
         columns = open_pairs[rows].int().argsort(dim=1, descending=True, stable=True)
         done = 0
         while done < len(rows):
-            for mean in room.run(gradients, rows[done:], columns[done:], nodes, weights):
+            most = int(wanted[rows[done]])
+            for mean in self.room.run(self._gradients, rows[done:], columns[done:, :most], rule):
                 row, column = int(rows[done]), columns[done]
-                refined = column[open_pairs[row, column]]
-                new = images[row].gather(mean[: len(refined)], vectors)
-                values[row][refined] += share * (new - values[row][refined])
-                used[row, refined] = steps
+                own = column[open_pairs[row, column]]
+                yield row, own, self.images[row].gather(mean[: len(own)], self.vectors)
                 done += 1
-        error = torch.stack([v.sum(1) for v in values]) - (at_concepts - at_baseline)
-        scale = torch.stack([v.abs().sum(1) for v in values])
-        open_pairs = (error.abs() > tolerance * scale) & (active > 0)[:, None]
-        if smooth:
-            nodes, weights = gauss_legendre(3 * steps)
-        else:
-            nodes, share = tripled(steps), 2 / 3
-            weights = np.full(len(nodes), 1 / len(nodes))
-        steps *= 3
-        if steps > max_steps:
-            break
-    return [
-        Attribution(image.concepts, values[i], at_concepts[i], at_baseline[i], used[i])
-        for i, image in enumerate(images)
-    ]
+
+    def _slopes(self, points: int, row: int, columns: Tensor, rule: _Rule) -> Tensor:
+        """Return GIG of some targets of one image [t, Q]."""
+        image, to = self.images[row], self.targets[row, columns]
+        return mean_slopes(
+            self.reduced, self.score, self.vectors, self.start, image, to, rule.nodes, points, rule.weights
+        )
+
+    def _gradients(self, points: int, rows: Tensor, columns: Tensor, rule: _Rule) -> Tensor:
+        """Return D of the first few of the rows, and of their columns [n, t]: [n, t, P, C]."""
+        few = max(1, points // len(rule.nodes))
+        to = self.targets[rows[:few]].gather(1, columns[:few])
+        offset = self.offset[rows[:few]]
+        return mean_gradients(self.reduced, self.score, self.start, offset, to, rule.nodes, points, rule.weights)
 
 
 def ablate(

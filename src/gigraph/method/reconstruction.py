@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gigraph.method.vectors import unit
+
 
 def relative_l2(x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
     """Return |x - x~| / |x| of each row (Table 1), float64 [N]; 0 where x is zero."""
@@ -32,8 +34,7 @@ def explained(x: np.ndarray, vectors: np.ndarray, terms: int) -> float:
     """
     x = np.asarray(x, np.float64)
     atoms = np.asarray(vectors, np.float64)
-    atoms = atoms[atoms.any(1)]
-    atoms = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+    atoms = unit(atoms[atoms.any(1)])
     total = float((x**2).sum())
     if not total or not len(atoms):
         return float("nan")

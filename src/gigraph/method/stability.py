@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gigraph.extractors.extraction import unit
+from gigraph.method.vectors import unit
 
 
 def best_match(vectors: np.ndarray, others: np.ndarray, rows: int = 4096) -> np.ndarray:

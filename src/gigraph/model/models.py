@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from gigraph.errors import UserError, nearest
+from gigraph.model.sources import WORLDS, is_weights_file, preset_crops, world_module
 
-MENAGERIE = "menagerie"
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.")
-SUFFIXES = {".pth", ".pt", ".safetensors"}
 
 
 def load_model(
@@ -87,12 +86,14 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
         Keys resize, crop, mean, std, interpolation, antialias: those of `gigraph.images.preprocessing.Preprocessing`.
         None where the source has no preset (a weights file of torchvision, a user's module).
     """
-    if source == MENAGERIE:
-        from gigraph.menagerie.model import MEAN, STD
-
-        return {"mean": MEAN, "std": STD}
+    if source in WORLDS:
+        world = world_module(source, "model")
+        return {"mean": world.MEAN, "std": world.STD}
+    if not preset_crops(source, weights):
+        return None
     kind, _, name = source.rpartition(":")
-    if kind == "torchvision" and weights is not None and _weights_file(weights, Path()) is None:
+    if kind == "torchvision":
+        assert weights is not None
         preset = _weights_enum(name, weights).transforms()
         return {
             "resize": preset.resize_size[0],
@@ -102,22 +103,20 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
             "interpolation": preset.interpolation.value,
             "antialias": bool(preset.antialias),
         }
-    if kind == "timm":
-        timm = _import_timm()
-        from timm.data import resolve_data_config
+    timm = _import_timm()
+    from timm.data import resolve_data_config
 
-        _check_timm(timm, name)
-        config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
-        side = config["input_size"][-1]
-        return {
-            "resize": math.floor(side / config["crop_pct"]),
-            "crop": side,
-            "mean": tuple(config["mean"]),
-            "std": tuple(config["std"]),
-            "interpolation": config["interpolation"],
-            "antialias": True,
-        }
-    return None
+    _check_timm(timm, name)
+    config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    side = config["input_size"][-1]
+    return {
+        "resize": math.floor(side / config["crop_pct"]),
+        "crop": side,
+        "mean": tuple(config["mean"]),
+        "std": tuple(config["std"]),
+        "interpolation": config["interpolation"],
+        "antialias": True,
+    }
 
 
 # ---- sources -----------------------------------------------------------------------------------------------
@@ -125,8 +124,8 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
 
 def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Path | None, base: Path) -> nn.Module:
     kind, _, name = source.rpartition(":")
-    if source == MENAGERIE:
-        return _menagerie(arguments, file)
+    if source in WORLDS:
+        return _world(source, arguments, file)
     if kind == "torchvision":
         return _torchvision(name, None if file else weights, arguments)
     if weights is not None and file is None:
@@ -139,18 +138,17 @@ def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Pa
     if kind and name:
         return _made_by(_factory(kind, name, base), source, arguments)
     raise UserError(
-        f"model.source: {source!r} is none of menagerie, torchvision:NAME, timm:NAME, "
-        f"path/to/file.py:factory, package.module:factory{nearest(source, [MENAGERIE])}"
+        f"model.source: {source!r} is none of {', '.join(WORLDS)}, torchvision:NAME, timm:NAME, "
+        f"path/to/file.py:factory, package.module:factory{nearest(source, list(WORLDS))}"
     )
 
 
-def _menagerie(arguments: dict[str, Any], file: Path | None) -> nn.Module:
-    from gigraph.menagerie import model
-
+def _world(source: str, arguments: dict[str, Any], file: Path | None) -> nn.Module:
+    world = world_module(source, "model")
     try:
-        return model.load(**arguments) if file is None else model.build(**arguments)
+        return world.load(**arguments) if file is None else world.build(**arguments)
     except TypeError as error:
-        raise UserError(f"model.arguments: the menagerie's model does not take them: {error}") from error
+        raise UserError(f"model.arguments: the {source}'s model does not take them: {error}") from error
 
 
 def _torchvision(name: str, weights: str | None, arguments: dict[str, Any]) -> nn.Module:
@@ -289,9 +287,7 @@ def _line(error: BaseException) -> str:
 
 def _weights_file(weights: str | None, base: Path) -> Path | None:
     """Return the file that `weights` means, or None if it is a name."""
-    if weights is None or not (Path(weights).suffix in SUFFIXES or "/" in weights):
-        return None
-    return base / weights
+    return base / weights if weights is not None and is_weights_file(weights) else None
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:

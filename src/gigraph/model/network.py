@@ -13,17 +13,17 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gigraph.errors import UserError, nearest
+from gigraph.model.axes import channel_axis
+from gigraph.model.batchnorm import batchnorm_at, fused
 from gigraph.model.tracing import RECTIFIERS, cut_sweep, is_a, target_of, trace
-
-CLASSES = "classes"
-"""Name under which the logits are asked for."""
+from gigraph.reserved import CLASSES
 
 Layout = Literal["map", "map_last", "tokens", "vector"]
 
@@ -275,7 +275,7 @@ class Network:
         if self._cuts.get(node, (node, node)) is not None or not node.meta.get("batched"):
             return False
         rank = len(node.meta["shape"])
-        return rank in {2, 4} or (rank == 3 and _channel_axis(self.graph_module, node) != 1)
+        return rank in {2, 4} or (rank == 3 and channel_axis(self.graph_module, node) != 1)
 
     def _layer(self, name: str, node: fx.Node) -> Layer:
         shape = tuple(node.meta["shape"][1:])
@@ -283,7 +283,7 @@ class Network:
             return Layer(name, node.name, shape[0], 1, 1, "vector")
         if len(shape) == 2:
             return Layer(name, node.name, shape[1], 1, shape[0], "tokens")
-        if _channel_axis(self.graph_module, node) == -1:
+        if channel_axis(self.graph_module, node) == -1:
             return Layer(name, node.name, shape[2], shape[0], shape[1], "map_last")
         return Layer(name, node.name, shape[0], shape[1], shape[2], "map")
 
@@ -406,8 +406,6 @@ class Network:
         Network
             Its folded convolutions carry the name of the batch norm's node. All else is shared with this one.
         """
-        from gigraph.model.centre import batchnorm_at
-
         root: dict[str, object] = {}
         kept = {layer.node for layer in keep}
         graph = copy.deepcopy(self.graph_module.graph)
@@ -432,7 +430,7 @@ class Network:
             ):
                 continue
             target = f"folded.{node.name}"
-            root[target] = _fold(linear, norm.scale, norm.shift)
+            root[target] = fused(linear, norm)
             # The norm's own node becomes the fused one, so that its name, which may be a layer's, stays.
             node.op, node.target, node.args, node.kwargs = "call_module", target, before.args, before.kwargs
             graph.erase_node(before)
@@ -467,92 +465,3 @@ def _use_plain_attention() -> None:
     torch.backends.cuda.enable_flash_sdp(False)  # these three hold for the CPU's kernels too
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
-
-
-def _fold(linear: Any, scale: Tensor, shift: Tensor) -> nn.Module:
-    """Return a convolution or linear map followed by y -> scale * y + shift, as one."""
-    fused = copy.deepcopy(linear)
-    weight, bias = linear.weight, linear.bias
-    rows = scale.reshape(-1, *[1] * (weight.ndim - 1))
-    with torch.no_grad():
-        fused.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), requires_grad=weight.requires_grad)
-        old = 0 if bias is None else bias.double()
-        fused.bias = nn.Parameter((old * scale + shift).to(weight.dtype), requires_grad=weight.requires_grad)
-    return fused
-
-
-# ---- which axis holds the channels -------------------------------------------------------------------------
-
-_FIRST = (
-    nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm,
-    nn.GroupNorm, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd, F.conv2d, F.batch_norm,
-    F.group_norm, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
-    torch.conv2d, F.interpolate, nn.Upsample,
-)  # fmt: skip
-_LAST = (nn.Linear, F.linear, nn.LayerNorm, F.layer_norm, nn.MultiheadAttention)
-_PERMUTES = (torch.permute, "permute")
-_TRANSPOSES = (torch.transpose, "transpose")
-
-
-def _channel_axis(root: nn.Module, node: fx.Node) -> int | None:
-    """Tell which axis of a node holds the channels, 1 or -1, by the operations around it; None: none tells.
-
-    The search follows operations that keep the shape (sums, activations), and permutations, until one shows
-    which axis it takes for channels; first those that read the node, then those that make it.
-    """
-    return _search(root, node, read=True) or _search(root, node, read=False)
-
-
-def _search(root: nn.Module, start: fx.Node, *, read: bool) -> int | None:
-    shape = start.meta["shape"]
-    seen, pending = {start}, [start]
-    while pending:
-        current = pending.pop(0)
-        neighbours = list(current.users) if read else current.all_input_nodes
-        for node in neighbours if read else [current]:
-            if is_a(root, node, _FIRST):
-                return 1
-            if is_a(root, node, _LAST):
-                return -1
-            order = _permutation(root, node, len(shape))
-            if order and read:
-                axis = _search(root, node, read=True)
-                # The permuted tensor's axis i is this one's axis order[i].
-                origin = None if axis is None else order[axis]
-                if origin is not None and origin in {1, len(shape) - 1}:
-                    return 1 if origin == 1 else -1
-            elif order:
-                axis = _search(root, node.all_input_nodes[0], read=False)
-                moved = None if axis is None else order.index(axis % len(shape))
-                return None if moved is None else 1 if moved == 1 else -1 if moved == len(shape) - 1 else None
-        for node in neighbours:
-            if (
-                node not in seen
-                and _keeps_axes(root, node, current.meta["shape"])
-                and not (read and _permutation(root, node, len(shape)))
-            ):
-                seen.add(node)
-                pending.append(node)
-    return None
-
-
-def _keeps_axes(root: nn.Module, node: fx.Node, shape: tuple[int, ...]) -> bool:
-    """Return whether a node's axes mean what those of its neighbour of this shape do."""
-    other = node.meta.get("shape")
-    return other == shape or (other is not None and len(other) == len(shape) and is_a(root, node, (torch.cat,)))
-
-
-def _permutation(root: nn.Module, node: fx.Node, rank: int) -> tuple[int, ...] | None:
-    """Return the order of axes of a node that permutes them, else None."""
-    arguments = node.args[1:]
-    if is_a(root, node, _PERMUTES):
-        listed = arguments[0] if arguments and isinstance(arguments[0], (list, tuple)) else arguments
-        order = tuple(axis % rank for axis in listed if isinstance(axis, int))
-        return order if sorted(order) == list(range(rank)) else None
-    if is_a(root, node, _TRANSPOSES) and len(arguments) == 2:
-        swapped = list(range(rank))
-        i, j = (int(axis) % rank for axis in arguments)  # type: ignore[arg-type]
-        swapped[i], swapped[j] = swapped[j], swapped[i]
-        return tuple(swapped)
-    return None

@@ -25,7 +25,9 @@ from pydantic import (
     model_validator,
 )
 
+from gigraph.attributors import MODULES as ATTRIBUTORS
 from gigraph.errors import UserError, nearest
+from gigraph.extractors import MODULES, PLUGGED
 from gigraph.reserved import CLASSES
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -149,10 +151,19 @@ class Coefficients(Section):
     """PFVs on which lambda is calibrated."""
 
 
+def _attributor(name: str) -> str:
+    if name not in ATTRIBUTORS:
+        raise ValueError(f"no attribution method {name!r}{nearest(name, ATTRIBUTORS)}; known: {', '.join(ATTRIBUTORS)}")
+    return name
+
+
+Attributor = Annotated[str, AfterValidator(_attributor), Field(json_schema_extra={"enum": [*ATTRIBUTORS]})]
+
+
 class Attribution(Section):
     """What each concept does for later ones and for classes: generalized integrated gradients (Eqs. 3-7)."""
 
-    method: Literal["gig", "gradient_x_input"] = "gig"
+    method: Attributor = "gig"
     """`gig` (the paper's), or `gradient_x_input`: one gradient at X~ (no integral, no completeness)."""
     images_per_class: PositiveInt = 20
     """Images of each class that are attributed."""
@@ -216,8 +227,7 @@ class Exemplars(Section):
         return self
 
 
-EXTRACTORS = ("bisecting", "polished", "kmeans", "dictionary", "sae", "random", "channels", "gaussian")
-PLUGGED = "overcomplete-"
+EXTRACTORS = tuple(MODULES)
 
 
 def _extractor(name: str) -> str:

@@ -1,8 +1,8 @@
-"""The plan of a run: which tables there are, what each is made from, and where it lies.
+"""The plan of a run: which files there are, what each is made from, and where it lies.
 
-A *stage* is a script that makes tables. Its `settings` are the keys of the configuration that its result depends
-on and nothing else (`CHECKED_ONLY` are the exceptions); its *lineage* is the hash of those settings, of its code,
-and of its inputs' lineages. So a table is up to date exactly if the lineage stored in it is the one planned here.
+What each stage reads, writes and rests on stands in its declaration (`gigraph.planning.stages`). Its *lineage* is the
+hash of its settings, its code, the schemas of its tables, and the lineages of what it reads. So a table is up to date
+exactly if the lineage stored in it is the one planned here.
 """
 
 from __future__ import annotations
@@ -14,28 +14,22 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from gigraph import attributors
 from gigraph.errors import UserError
-from gigraph.extractors import source_of
+from gigraph.extractors import PLUGGED, WANTS
 from gigraph.hashing import digest, file_digest
-from gigraph.planning.config import PLUGGED, Coefficients, Config, LayerSettings
-from gigraph.planning.lineage import code_digest, imported_beside, module_file
-from gigraph.reserved import CLASSES
+from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
+from gigraph.planning.config import Coefficients, Config, LayerSettings
+from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, module_file, module_files
+from gigraph.planning.stages import STAGES, Read
+from gigraph.planning.stages.evaluation import FIGURES, PICTURES
+from gigraph.planning.stages.stage import read
+from gigraph.records.paths import FILES, TOPICS, Results
+from gigraph.records.schemas import SCHEMAS
 
-MENAGERIE = "menagerie"
-SHIPPED = Path(__file__).parents[1] / "menagerie" / "checkpoint.safetensors"
-"""The menagerie's own model; its module needs torch, which planning does not."""
-ASSETS = Path(__file__).parents[1] / "explorer" / "assets"
+ASSETS = PACKAGE / "explorer" / "assets"
 """The explorer's program."""
-ATTRIBUTED = ("method", "baseline", "steps", "max_steps", "tolerance", "precision")
-"""Keys of the section `attribution` that every attribution rests on; those towards classes on `class_output`, too."""
-CHECKED_ONLY = {"network": {"counts"}}
-"""Settings that a stage only checks: they may end a run early, but leave no trace in a table."""
-
-
-def _is_file(weights: str) -> bool:
-    """Whether weights are a file rather than a name."""
-    return "/" in weights or Path(weights).suffix in {".pth", ".pt", ".safetensors"}
+MAKERS = {name: stage.name for stage in STAGES.values() for name in stage.writes}
+"""The stage that writes each kind of file."""
 
 
 class Plan:
@@ -53,11 +47,12 @@ class Plan:
         self.config = config
         self.scripts = scripts
         self.root = Path(config.output)
+        self.results = Results(config.output)
         self.layers = config.names
         self.shards = list(range(config.images.shards))
         self.pairs = config.pairs()
-        # Methods, not functions, so that each plan has its own cache.
-        self.lineage = cache(self._lineage)
+        # A method, not a function, so that each plan has its own cache.
+        self._lineage = cache(self._made)
 
     # ---- where things lie -----------------------------------------------------------------------------------
 
@@ -69,7 +64,7 @@ class Plan:
     @property
     def image_folder(self) -> Path:
         """The folder that image paths are relative to."""
-        return self.root / MENAGERIE / "images" if self.drawn else Path(self.config.images.source)
+        return self.results("drawn") if self.drawn else Path(self.config.images.source)
 
     @property
     def trained(self) -> bool:
@@ -87,7 +82,7 @@ class Plan:
         """What `gigraph.model.models.load_model` needs."""
         settings = self.config.model.model_dump()
         if self.trained:
-            settings["weights"] = str(self.root / MENAGERIE / "model.safetensors")
+            settings["weights"] = str(self.results("checkpoint"))
         return settings
 
     @property
@@ -101,7 +96,7 @@ class Plan:
         """
         files = []
         weights = self.config.model.weights
-        if weights and _is_file(weights):
+        if weights and is_weights_file(weights):
             files.append(("model.weights", weights))
         source = self.config.model.source
         if ".py:" in source:
@@ -141,12 +136,19 @@ class Plan:
         return limited(self._entries, self.config.images.limit_per_class)
 
     @property
+    def scenes(self) -> int:
+        """Scenes of the drawn world that the concepts are compared with; 0 where images are the user's."""
+        if not self.drawn:
+            return 0
+        from gigraph.menagerie.alignment import SCENES
+
+        return SCENES
+
+    @property
     def crops(self) -> bool:
         """Whether images are cropped to one size, by the configuration or by the preset of the model's weights."""
-        kind, _, _ = self.config.model.source.rpartition(":")
-        weights = self.config.model.weights
-        preset = kind == "timm" or (kind == "torchvision" and weights is not None and not _is_file(weights))
-        return preset or self.config.preprocessing.crop is not None
+        model = self.config.model
+        return preset_crops(model.source, model.weights) or self.config.preprocessing.crop is not None
 
     @cached_property
     def image_size(self) -> list[int] | None:
@@ -155,7 +157,7 @@ class Plan:
             return [self.config.menagerie.size] * 2
         if self.crops:
             return None
-        from gigraph.images.preprocessing import Unreadable, decode
+        from gigraph.images.decoding import Unreadable, decode
 
         for entry in self._entries:
             try:
@@ -172,7 +174,7 @@ class Plan:
 
     @cached_property
     def listing(self) -> list[str]:
-        """One digest per shard of the image files in it: path, size and time of change.
+        """One digest per shard of the image files in it (path, size, time of change); none of the drawn world.
 
         Raises
         ------
@@ -180,260 +182,25 @@ class Plan:
             If the image folder is missing, empty, or has a class without images.
         """
         if self.drawn:
-            return [self.lineage("draw")] * len(self.shards)
-        from gigraph.images.preprocessing import listing_digests
+            return []
+        from gigraph.images.listing import listing_digests
 
         return listing_digests(self._limited, len(self.shards))
 
     @cached_property
-    def _model(self) -> list[Any]:
-        trained = [self.lineage("train")] if self.trained else []
+    def model_digests(self) -> list[str]:
+        """The digests of the files that define the model, code of the user's that they import among them."""
         files = [Path(file) for file in self.model_files]
         for code in [*(file for file in files if file.suffix == ".py"), *module_file(self.config.model.source)]:
             files += [file for file in imported_beside(code) if file not in files]
-        if self.config.model.source == MENAGERIE and self.config.model.weights is None and not self.trained:
-            files.append(SHIPPED)
-        return [self.config.model.model_dump(), [file_digest(file) for file in files], trained]
+        source = self.config.model.source
+        if source in WORLDS and self.config.model.weights is None and not self.trained:
+            files.append(checkpoint_of(source))
+        return [file_digest(file) for file in files]
 
-    # ---- what things are made from --------------------------------------------------------------------------
-
-    def settings(self, stage: str, **of: Any) -> dict[str, Any]:
-        """Return the settings that a stage's result depends on, for one job's wildcards (layer, source, ...)."""
-        c = self.config
-        images = {"source": str(self.image_folder), **c.images.model_dump(include={"shards", "limit_per_class"})}
-        network = {
-            "model": self.model_settings,
-            "preprocessing": c.preprocessing.model_dump(),
-            "image_size": self.image_size,
-        }
-        layer = c.layer(of["layer"]) if "layer" in of else None
-        match stage:
-            case "draw":
-                return c.menagerie.model_dump(exclude={"train"})
-            case "train":
-                return c.menagerie.model_dump(include={"size", "seed"})
-            case "network":
-                per_layer = {
-                    name: {
-                        "pfvs_per_image": c.layer(name).sampling.pfvs_per_image,
-                        "expansion": c.layer(name).concepts.expansion,
-                    }
-                    for name in self.layers
-                }
-                return {
-                    **network,
-                    "images": images["source"],
-                    "classes": c.images.classes,
-                    "drawn": self.drawn,
-                    "contribution": c.contribution.method,
-                    "layers": self.layers,
-                    "counts": {"images": self.image_count, "layers": per_layer},
-                }
-            case "manifest":
-                return {**images, "classes": c.images.classes, "max_pixels": c.images.max_pixels}
-            case "selection":
-                return {
-                    "seed": c.seed,
-                    "images_per_class": c.attribution.images_per_class,
-                    "max_rejected": c.images.max_rejected,
-                    "uniform": c.preprocessing.resize is None and not self.crops,
-                }
-            case "sample":
-                sampling = {"layer": of["layer"], **layer.sampling.model_dump()} if layer else {}
-                return {
-                    **network,
-                    "seed": c.seed,
-                    "contribution": c.contribution.model_dump(),
-                    **sampling,
-                    "source": images["source"],
-                }
-            case "images" | "kernels":
-                return {}
-            case "centre":
-                assert layer
-                return {"layer": of["layer"], "center": layer.concepts.center}
-            case "concepts":
-                assert layer
-                return {
-                    "seed": c.seed,
-                    "layer": of["layer"],
-                    "method": of["method"],
-                    "holdout": c.evaluation.holdout,
-                    **layer.concepts.model_dump(exclude={"center"}),
-                    **self._extractor_settings(of["method"], layer),
-                }
-            case "calibration":
-                assert layer
-                return {
-                    "seed": c.seed,
-                    "holdout": c.evaluation.holdout,
-                    "layer": of["layer"],
-                    **layer.coefficients.model_dump(),
-                }
-            case "coefficients":
-                assert layer
-                return {
-                    **network,
-                    "layer": of["layer"],
-                    "tolerance": layer.coefficients.tolerance,
-                    "source": images["source"],
-                }
-            case "attribution":
-                # Which targets an image has: classes are chosen by one key, concepts by two others.
-                to_classes = of["target"] == CLASSES
-                chosen = {"top_classes"} if to_classes else {"class_targets", "top_targets"}
-                return {
-                    **network,
-                    "method": of["method"],
-                    "layers": [of["source"], of["target"]],
-                    "images": images["source"],
-                    "attribution": self._attribution(*ATTRIBUTED, *["class_output"] * to_classes),
-                    **c.attribution.model_dump(include={"top_sources", *chosen}),
-                }
-            case "kept":
-                return {"layer": of["layer"], "class_targets": c.attribution.class_targets}
-            case "ablation":
-                return {
-                    **network,
-                    "method": of["method"],
-                    "layers": [of["source"], of["target"]],
-                    "attribution": self._attribution("baseline", *["class_output"] * (of["target"] == CLASSES)),
-                }
-            case "graph":
-                return {"layers": self.layers, "pairs": self.pairs, "shards": len(self.shards)}
-            case "exemplars":
-                return {
-                    **network,
-                    **c.exemplars.model_dump(),
-                    "layer": of["layer"],
-                    "images": images["source"],
-                    "contribution": c.contribution.method,
-                }
-            case "fidelity":
-                return {"layers": self.layers, "shards": len(self.shards)}
-            case "alignment":
-                return {
-                    **network,
-                    "seed": c.menagerie.seed,
-                    "size": c.menagerie.size,
-                    "layers": self.layers,
-                    "shards": len(self.shards),
-                    "method": of["method"],
-                }
-            case "heldout":
-                return {"seed": c.seed, **c.evaluation.model_dump(include={"holdout", "images"})}
-            case "validation":
-                later = [target for target in self.pairs_from(of["layer"]) if target != CLASSES]
-                return {
-                    **network,
-                    "seed": c.seed,
-                    "method": of["method"],
-                    "layer": of["layer"],
-                    "targets_of": later,
-                    "tolerances": self._tolerances([of["layer"], *later]),
-                    "images": images["source"],
-                    "shards": len(self.shards),
-                    "attribution": self._attribution(*ATTRIBUTED, "class_output"),
-                    **c.evaluation.model_dump(include={"holdout", "interlayer_images", "targets", "points", "subsets"}),
-                }
-            case "stability":
-                graphed = of["method"] in c.methods
-                return {
-                    **self.settings("concepts", **of),
-                    "seeds": c.evaluation.seeds if graphed else 1,
-                    "thorough": graphed,
-                }
-            case "edges":
-                return {
-                    **network,
-                    "seed": c.seed,
-                    "method": of["method"],
-                    "layers": self.layers,
-                    "pairs": self.pairs,
-                    "tolerances": self._tolerances(self.layers),
-                    "images": images["source"],
-                    "shards": len(self.shards),
-                    "edges": c.evaluation.edges,
-                    "attribution": self._attribution("method", "baseline", "class_output"),
-                }
-            case "effects":
-                scenes = {"scenes": max(10, c.evaluation.scenes // 2)}
-                return {**network, **scenes, **c.menagerie.model_dump(include={"size", "seed"})}
-            case "truth":
-                return {
-                    **network,
-                    "method": of["method"],
-                    "first": of["method"] == c.evaluated[0],
-                    "layers": self.layers,
-                    "tolerances": self._tolerances(self.layers),
-                    "scenes": c.evaluation.scenes,
-                    "size": c.menagerie.size,
-                    "drawn_seed": c.menagerie.seed,
-                    "attribution": self._attribution(*ATTRIBUTED),
-                }
-            case "evaluation_tables" | "evaluation_figures":
-                return {
-                    "layers": self.layers,
-                    "pairs": self.pairs,
-                    "methods": c.evaluated,
-                    "graphs": c.methods,
-                    "drawn": self.drawn,
-                    "attribution": self._attribution("method"),
-                }
-            case "figures":
-                shown = self._attribution("method")
-                return {"pairs": self.pairs, "shards": len(self.shards), "attribution": shown}
-            case "explorer" | "evidence":
-                consecutive = list(itertools.pairwise(self.layers))
-                return {
-                    **c.explorer.model_dump(),
-                    **c.graph.model_dump(),
-                    "method": c.methods[0],
-                    **c.exemplars.model_dump(),
-                    "layers": self.layers,
-                    "model": c.model.source,
-                    "attribution": self._attribution("method"),
-                    "drawn": self.drawn,
-                    "pairs": [pair for pair in self.pairs if pair[1] == CLASSES or pair in consecutive],
-                    "shards": len(self.shards),
-                    "images": images["source"],
-                    "model_settings": self.model_settings,
-                    "preprocessing": c.preprocessing.model_dump(),
-                }
-        raise ValueError(f"no stage {stage!r}")
-
-    def _extractor_settings(self, method: str, layer: LayerSettings) -> dict[str, Any]:
-        """Return what an extractor needs besides the settings of the clusterings."""
-        c = self.config
-        if method.startswith(PLUGGED):
-            return {"name": method.removeprefix(PLUGGED)}
-        if method not in {"dictionary", "sae"}:
-            return {}
-        # Where lambda is not calibrated to a number of non-zeros, the schema's default stands for it.
-        wanted = layer.coefficients if layer.coefficients.penalty == "nonzeros" else Coefficients()
-        return {"nonzeros": wanted.value, **(c.autoencoder.model_dump() if method == "sae" else {})}
-
-    def _attribution(self, *keys: str) -> dict[str, Any]:
-        """Return those keys of `attribution` that a result rests on, as `gigraph.pair.Pair` takes them."""
-        return self.config.attribution.model_dump(include=set(keys))
-
-    def _tolerances(self, layers: Sequence[str]) -> dict[str, float]:
-        return {name: self.config.layer(name).coefficients.tolerance for name in layers}
-
-    def settings_json(self, stage: str, **of: Any) -> str:
-        """Return a stage's settings as canonical JSON."""
-        return json.dumps(self.settings(stage, **of), sort_keys=True)
-
-    def sweep_json(self, shard: int | str) -> str:
-        """Return the settings of one sampling sweep: those of all layers, with the lineage of each layer's table."""
-        layers = {
-            name: {
-                "pfvs_per_image": self.config.layer(name).sampling.pfvs_per_image,
-                "lineage": self.lineage("sample", layer=name, shard=shard),
-            }
-            for name in self.layers
-        }
-        return json.dumps({**self.settings("sample"), "layers": layers}, sort_keys=True)
+    def world_code(self, source: str) -> list[Path]:
+        """Return the modules that make a drawn world's model; none of other sources."""
+        return module_files(code_of(source))
 
     def check(self) -> None:
         """Look at everything that can be judged before the first job: files, folders, class names.
@@ -445,113 +212,131 @@ class Plan:
         """
         _ = self.model_files, self.listing, self.image_size
 
-    def inputs(self, stage: str, **of: Any) -> list[Any]:
-        """Return the lineages of a stage's inputs, or what stands for them where they are no tables."""
-        run = self.lineage
-        method = of.get("method")
-        match stage:
-            case "draw" | "train" | "kernels":
-                return []
-            case "network":
-                return [*self._model, self.class_folders]
-            case "manifest":
-                # A further class folder moves the labels of all those after it, in every shard.
-                return [self.listing[int(of["shard"])], self.class_folders]
-            case "selection":
-                listed = [run("manifest", shard=shard) for shard in self.shards]
-                return listed + [run("sample", shard=shard) for shard in self.shards] if self.unlabelled else listed
-            case "sample":
-                return [*self._model, self.lineage("manifest", shard=of["shard"])]
-            case "images":
-                return [run(stage, shard=shard) for stage in ("manifest", "sample") for shard in self.shards]
-            case "centre":
-                zero = self.config.layer(of["layer"]).concepts.center == "zero"
-                return [*self._model, *([] if zero else self._sampled(of["layer"]))]
-            case "concepts":
-                code = code_digest(source_of(str(method)))
-                return [run("centre", layer=of["layer"]), *self._sampled(of["layer"]), code]
-            case "calibration":
-                return [run("concepts", method=method, layer=of["layer"])]
-            case "coefficients":
-                return [*self._model, run("selection"), run("calibration", method=method, layer=of["layer"])]
-            case "attribution":
-                code = code_digest(attributors.source_of(self.config.attribution.method))
-                coded = run("coefficients", method=method, layer=of["source"], shard=of["shard"])
-                if of["target"] == CLASSES:
-                    return [*self._model, coded, code]
-                return [
-                    *self._model,
-                    coded,
-                    code,
-                    run("concepts", method=method, layer=of["target"]),
-                    run("kept", method=method, layer=of["target"]),
-                ]
-            case "kept":
-                return [
-                    run("attribution", method=method, source=of["layer"], target=CLASSES, shard=shard)
-                    for shard in self.shards
-                ]
-            case "ablation":
-                return [
-                    run("attribution", method=method, source=of["source"], target=of["target"], shard=shard)
-                    for shard in self.shards
-                ] + [run("kept", method=method, layer=of["source"])]
-            case "graph" | "figures":
-                return [run("network")] + [
-                    run("ablation", method=method, source=source, target=target) for source, target in self.pairs
-                ]
-            case "exemplars":
-                return [run("kept", method=method, layer=of["layer"])]
-            case "fidelity":
-                return [
-                    run("coefficients", method=method, layer=layer, shard=shard)
-                    for layer in self.layers
-                    for shard in self.shards
-                ]
-            case "alignment":
-                return [*self._model, *(run("concepts", method=method, layer=layer) for layer in self.layers)]
-            case "heldout":
-                predicted = [run("sample", shard=shard) for shard in self.shards] if self.unlabelled else []
-                return [*(run("manifest", shard=shard) for shard in self.shards), *predicted]
-            case "validation":
-                later = [target for target in self.pairs_from(of["layer"]) if target != CLASSES]
-                calibrated = [run("calibration", method=method, layer=layer) for layer in [of["layer"], *later]]
-                # It compares all attribution methods.
-                every = [code_digest(attributors.source_of(name)) for name in attributors.MODULES]
-                return [*self._model, run("heldout"), *calibrated, *every]
-            case "stability":
-                return [run("concepts", method=method, layer=of["layer"])]
-            case "edges":
-                return [run("graph", method=method)]
-            case "effects":
-                return self._model
-            case "truth":
-                calibrated = [run("calibration", method=method, layer=layer) for layer in self.layers]
-                code = code_digest(attributors.source_of(self.config.attribution.method))
-                return [*self._model, run("effects"), *calibrated, code]
-            case "evaluation_figures":
-                return [run("evaluation_tables")]
-            case "evaluation_tables":
-                methods, graphs = self.config.evaluated, self.config.methods
-                jobs = [(stage, name) for stage in ("validation", "stability") for name in methods]
-                per_layer = [run(stage, method=name, layer=layer) for stage, name in jobs for layer in self.layers]
-                true = [run("truth", method=name) for name in methods] if self.drawn else []
-                return [*per_layer, *(run("edges", method=name) for name in graphs), *true]
-            case "evidence":
-                return [run("explorer"), run("evaluation_tables")]
-            case "explorer":
-                method = self.config.methods[0]
-                program = [file_digest(file) for file in sorted(ASSETS.iterdir()) if file.is_file()]
-                pictured = [run("exemplars", method=method, layer=layer) for layer in self.layers]
-                return [program, run("graph", method=method), *pictured]
-        raise ValueError(f"no stage {stage!r}")
+    # ---- what the declarations of several stages share ------------------------------------------------------
 
-    def _sampled(self, layer: str) -> list[str]:
-        return [self.lineage("sample", layer=layer, shard=shard) for shard in self.shards]
+    @cached_property
+    def network(self) -> dict[str, Any]:
+        """The settings of every stage that runs the classifier."""
+        return {
+            "model": self.model_settings,
+            "preprocessing": self.config.preprocessing.model_dump(),
+            "image_size": self.image_size,
+        }
 
-    def _lineage(self, stage: str, **of: Any) -> str:
-        wildcards = {key: str(value) for key, value in of.items()}
+    @property
+    def explorer_program(self) -> list[Path]:
+        """The files of the explorer's program."""
+        return [file for file in sorted(ASSETS.iterdir()) if file.is_file()]
+
+    def extractor_settings(self, method: str, layer: LayerSettings) -> dict[str, Any]:
+        """Return what an extractor needs besides the settings of the clusterings."""
+        if method.startswith(PLUGGED):
+            return {"name": method.removeprefix(PLUGGED)}
+        found: dict[str, Any] = {}
+        for name in WANTS.get(method, ()):
+            if name == "nonzeros":
+                # Where lambda is not calibrated to a number of non-zeros, the schema's default stands for it.
+                calibrated = layer.coefficients.penalty == "nonzeros"
+                found[name] = (layer.coefficients if calibrated else Coefficients()).value
+            else:
+                found |= getattr(self.config, name).model_dump()
+        return found
+
+    def tolerances(self, layers: Sequence[str]) -> dict[str, float]:
+        """Return the largest duality gap of each layer's coefficients."""
+        return {name: self.config.layer(name).coefficients.tolerance for name in layers}
+
+    # ---- what things are made from --------------------------------------------------------------------------
+
+    def settings(self, stage: str, **of: Any) -> dict[str, Any]:
+        """Return the settings that a stage's result depends on, for one job's wildcards (layer, source, ...)."""
+        declared = STAGES[stage]
+        return {**(self.network if declared.model else {}), **declared.settings(self, **of)}
+
+    def settings_json(self, stage: str, **of: Any) -> str:
+        """Return a job's settings as JSON; for a sampling sweep those of all layers, with each table's lineage."""
         settings = self.settings(stage, **of)
-        telling = {key: value for key, value in settings.items() if key not in CHECKED_ONLY.get(stage, ())}
-        code = code_digest(self.scripts / f"{stage}.py")
-        return digest(stage, wildcards, telling, code, self.inputs(stage, **of))
+        if stage == "sample":
+            settings["layers"] = {
+                name: {
+                    "pfvs_per_image": self.config.layer(name).sampling.pfvs_per_image,
+                    "lineage": self.lineage(stage, layer=name, **of),
+                }
+                for name in self.layers
+            }
+        return json.dumps(settings)  # in this order: layers are listed from input to output
+
+    def reads(self, stage: str, **of: Any) -> dict[str, list[Read]]:
+        """Return what a job reads, by the names that its rule gives them."""
+        declared = STAGES[stage]
+        found = dict(declared.reads(self, **of))
+        if declared.model and self.trained:
+            found["checkpoint"] = read("checkpoint")
+        return {name: one if isinstance(one, list) else [one] for name, one in found.items()}
+
+    def expand(self, one: Read) -> list[dict[str, Any]]:
+        """Return the fields of each file that a `Read` means, in order."""
+        choices = [one.of[field] if field in one.of else self.values(field) for field in FILES[one.name].fields]
+        many = [choice if isinstance(choice, list) else [choice] for choice in choices]
+        return [dict(zip(FILES[one.name].fields, values, strict=True)) for values in itertools.product(*many)]
+
+    def values(self, field: str) -> list[Any]:
+        """Return all that a field of a path may be."""
+        known: dict[str, list[Any]] = {
+            "layer": self.layers,
+            "shard": self.shards,
+            "method": self.config.evaluated,
+            "topic": [*TOPICS, *["truth"] * self.drawn],
+            "figure": [*FIGURES],
+            "picture": [*PICTURES, *["truth"] * self.drawn],
+        }
+        return known[field]
+
+    def outputs(self, stage: str, **of: Any) -> dict[str, str]:
+        """Return {path: lineage} of all that a job writes."""
+        found = {}
+        for name in STAGES[stage].writes:
+            for one in self.expand(Read(name, of)):
+                found[str(self.results(name, **one))] = self.lineage(stage, **{**of, **one})
+        return found
+
+    def inputs(self, stage: str, **of: Any) -> list[str]:
+        """Return the lineages of the tables that a result rests on."""
+        found: dict[str, None] = {}
+        for many in self.reads(stage, **of).values():
+            for one in many:
+                if not one.waits:
+                    maker = MAKERS[one.name]
+                    found |= dict.fromkeys(self.lineage(maker, **given, **one.part) for given in self.expand(one))
+        return list(found)
+
+    def lineage(self, stage: str, **of: Any) -> str:
+        """Return the hash of all that a result is made from.
+
+        Parameters
+        ----------
+        stage : str
+        **of
+            The job's wildcards, and its `parts`; other fields of a path do not tell one lineage from another.
+        """
+        known = (*STAGES[stage].of, *STAGES[stage].parts)
+        return self._lineage(stage, **{name: str(of[name]) for name in known if name in of})
+
+    def _made(self, stage: str, **of: str) -> str:
+        declared = STAGES[stage]
+        settings = {key: value for key, value in self.settings(stage, **of).items() if key not in declared.checked}
+        files = declared.rests_on(self, **of) + (self.model_digests if declared.model else [])
+        parts = set(declared.parts)
+        own = [name for name in declared.writes if parts & {*FILES[name].fields} == parts & {*of}] or declared.writes
+        schemas = [str(SCHEMAS[kind]) for name in own for kind in FILES[name].kinds]
+        return digest(stage, of, settings, self.code(stage, **of), schemas, files, self.inputs(stage, **of))
+
+    def code(self, stage: str, **of: str) -> str:
+        """Return the digest of the code that a stage's jobs run."""
+        return code_digest(*self.sources(stage, **of))
+
+    def sources(self, stage: str, **of: str) -> list[Path]:
+        """Return the files that a stage's code starts from: its script, and what its settings choose."""
+        declared = STAGES[stage]
+        chosen = declared.code(self, **of) + (self.world_code(self.config.model.source) if declared.model else [])
+        return [self.scripts / f"{stage}.py", *chosen]

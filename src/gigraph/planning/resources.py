@@ -1,39 +1,27 @@
-"""What a job asks of a cluster: memory and time, from the sizes that it works on.
+"""What jobs take: what each asks of a cluster, and what the stages of a run cost in all.
 
-Estimates on the safe side of what was measured, for a scheduler to plan with. An attempt that was not enough is
-followed by one that asks for twice as much.
+The sizes are counted. What a job asks for is an estimate on the safe side, for a scheduler to plan with, and an attempt
+that was not enough is followed by one that asks for twice as much. What stages cost rests on measured throughputs.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from gigraph.running.leases import GPU_STAGES
+from gigraph.planning.costs import Cost, Run, Sizes, Throughput
+from gigraph.planning.stages import STAGES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gigraph.planning.plan import Plan
 
-BASE_MB = {"torch": 2500, "plain": 800}
+BASE_MB = {"gpu": 2500, "plain": 800}
 """An interpreter with what it imports; the model and its gradients come on top of it (``compute.memory_mb``)."""
 BASE_MINUTES = 10
 UNKNOWN = (2048, 49)
 """Channels and positions of a layer of which nothing is known yet: ResNet-50's last."""
-
-
-class Sizes(NamedTuple):
-    """What a job's cost depends on."""
-
-    images: int
-    """Images of a shard."""
-    attributed: int
-    """Images of a shard that are attributed, at most."""
-    channels: int
-    positions: int
-    rows: int
-    """PFVs of a layer."""
-    concepts: int
-    """Concepts of a layer."""
 
 
 def claim(plan: Plan, stage: str, attempt: int, **of: Any) -> dict[str, int]:
@@ -56,30 +44,19 @@ def claim(plan: Plan, stage: str, attempt: int, **of: Any) -> dict[str, int]:
 
 def need(stage: str, sizes: Sizes, memory_mb: int) -> tuple[float, float]:
     """Return megabytes and minutes of a job from its sizes."""
-    n, c, k = sizes.rows, sizes.channels, sizes.concepts
-    mb = float(BASE_MB["torch"] + 3 * memory_mb if stage in GPU_STAGES else BASE_MB["plain"])
-    minutes = float(BASE_MINUTES)
-    pfvs = 4e-6 * n * c
-    dictionary = 4e-6 * k * c
-    coded = 8e-6 * sizes.attributed * sizes.positions * 64  # coefficients: some 64 of 8 bytes for each PFV
-    match stage:
-        case "sample":
-            mb += pfvs
-            minutes += sizes.images / 60
-        case "concepts" | "exemplars":
-            mb += 4 * pfvs + 3 * dictionary
-            minutes += n * c * max(1, k).bit_length() / 2e8 + (k / 20 if stage == "exemplars" else 0)
-        case "calibration" | "coefficients":
-            mb += pfvs + 2 * dictionary + min(4e-6 * k * k, 8000) + coded
-            minutes += sizes.attributed * sizes.positions * k * c / 1e11
-        case "attribution" | "ablation":
-            mb += 2 * dictionary + 4 * coded
-            minutes += sizes.attributed / 2
-        case "graph" | "figures" | "kept" | "fidelity" | "explorer" | "evidence" | "alignment":
-            mb += 8 * coded + 4 * dictionary
-        case "draw" | "manifest":
-            minutes += sizes.images / 600
-    return mb, minutes
+    mb, minutes = STAGES[stage].need(sizes)
+    return (BASE_MB["gpu"] + 3 * memory_mb if STAGES[stage].gpu else BASE_MB["plain"]) + mb, BASE_MINUTES + minutes
+
+
+def costs(run: Run, rate: Throughput) -> dict[str, Cost]:
+    """Return what each stage of the main run takes, in the order of the workflow."""
+    found = {}
+    for name, stage in STAGES.items():
+        work = stage.cost(run, rate)
+        if work is not None:
+            start = (rate.start if stage.torch else rate.light_start) + rate.kernels_start * stage.kernels
+            found[name] = replace(work, seconds=work.seconds + work.jobs * start, memory=rate.base + work.memory)
+    return found
 
 
 def _sizes(plan: Plan, layer: str) -> Sizes:
@@ -100,7 +77,7 @@ def _sizes(plan: Plan, layer: str) -> Sizes:
 
 def _shape(plan: Plan, layer: str) -> tuple[int, int]:
     """Return channels and positions of a layer; they are known once the first job has written them."""
-    for row in _layers(plan.root / "layers.parquet"):
+    for row in _layers(plan.results("layers")):
         if row["layer"] == layer:
             return row["channels"], row["height"] * row["width"]
     return UNKNOWN

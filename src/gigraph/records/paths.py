@@ -1,7 +1,7 @@
 """Where every file of a run lies below its results folder: the one place that knows.
 
 A pattern's fields are what there is one file each for: a ``method`` (extractor), a ``layer``, a pair of ``source`` and
-``target``, a ``shard``, a ``topic`` of the evaluation, a ``figure``.
+``target``, a ``shard``, a ``topic`` of the evaluation, a ``figure`` of a method, a ``picture`` of the evaluation.
 """
 
 from __future__ import annotations
@@ -10,69 +10,87 @@ import string
 from collections.abc import Iterable
 from pathlib import Path
 
-FILES: dict[str, str] = {
+
+class File:
+    """A kind of file.
+
+    Parameters
+    ----------
+    pattern : str
+        Its path below the results folder.
+    *kinds : str
+        The schemas of what it holds, if it is a table (keys of `gigraph.records.schemas.SCHEMAS`).
+    """
+
+    def __init__(self, pattern: str, *kinds: str):
+        self.pattern, self.kinds = pattern, kinds
+        self.fields = [field for _, field, _, _ in string.Formatter().parse(pattern) if field]
+
+
+FILES: dict[str, File] = {
     # the images and the model
-    "drawn": "menagerie/images",
-    "checkpoint": "menagerie/model.safetensors",
-    "layers": "layers.parquet",
-    "classes": "classes.parquet",
-    "manifest": "manifest/{shard}.parquet",
-    "unreadable": "manifest/{shard}.rejected.parquet",
-    "selection": "selection.parquet",
-    "rejected": "rejected.parquet",
-    "pfvs": "pfvs/{layer}/{shard}.parquet",
-    "predictions": "predictions/{shard}.parquet",
-    "images": "images.parquet",
+    "drawn": File("menagerie/images"),
+    "checkpoint": File("menagerie/model.safetensors"),
+    "layers": File("layers.parquet", "layers"),
+    "classes": File("classes.parquet", "classes"),
+    "manifest": File("manifest/{shard}.parquet", "manifest"),
+    "unreadable": File("manifest/{shard}.rejected.parquet", "rejected"),
+    "selection": File("selection.parquet", "selection"),
+    "rejected": File("rejected.parquet", "rejected"),
+    "pfvs": File("pfvs/{layer}/{shard}.parquet", "pfvs"),
+    "predictions": File("predictions/{shard}.parquet", "predictions"),
+    "images": File("images.parquet", "images"),
     # concepts
-    "kernels": "kernels.parquet",
-    "centre": "centres/{layer}.parquet",
-    "concepts": "{method}/concepts/{layer}.parquet",
-    "tree": "{method}/concepts/{layer}.tree.parquet",
-    "encoder": "{method}/concepts/{layer}.encoder.parquet",
-    "calibration": "{method}/calibration/{layer}.parquet",
-    "coefficients": "{method}/coefficients/{layer}/{shard}.parquet",
+    "kernels": File("kernels.parquet", "kernels"),
+    "centre": File("centres/{layer}.parquet", "centre"),
+    "concepts": File("{method}/concepts/{layer}.parquet", "concepts"),
+    "tree": File("{method}/concepts/{layer}.tree.parquet", "tree"),
+    "encoder": File("{method}/concepts/{layer}.encoder.parquet", "encoder"),
+    "calibration": File("{method}/calibration/{layer}.parquet", "calibration"),
+    "coefficients": File("{method}/coefficients/{layer}/{shard}.parquet", "coefficients"),
     # attribution
-    "attributions": "{method}/attributions/{source}--{target}/{shard}.parquet",
-    "kept": "{method}/kept/{layer}.parquet",
-    "ablations": "{method}/ablations/{source}--{target}.parquet",
-    "nodes": "{method}/graph/nodes.parquet",
-    "edges": "{method}/graph/edges.parquet",
-    "kept_of_all": "{method}/graph/kept.parquet",
-    "graphml": "{method}/graph/graph.graphml",
+    "attributions": File("{method}/attributions/{source}--{target}/{shard}.parquet", "attributions"),
+    "kept": File("{method}/kept/{layer}.parquet", "kept"),
+    "ablations": File("{method}/ablations/{source}--{target}.parquet", "ablation"),
+    "nodes": File("{method}/graph/nodes.parquet", "nodes"),
+    "edges": File("{method}/graph/edges.parquet", "edges"),
+    "kept_of_all": File("{method}/graph/kept.parquet", "kept"),
+    "graphml": File("{method}/graph/graph.graphml"),
     # how far it can be trusted
-    "reconstruction": "{method}/evaluation/reconstruction.parquet",
-    "alignment": "{method}/evaluation/alignment.parquet",
-    "figure": "{method}/figures/{figure}.svg",
-    "heldout": "evaluation/heldout.parquet",
-    "measures": "{method}/evaluation/layers/{layer}.measures.parquet",
-    "curves": "{method}/evaluation/layers/{layer}.curves.parquet",
-    "stability": "{method}/evaluation/layers/{layer}.stability.parquet",
-    "stability_measures": "{method}/evaluation/layers/{layer}.stability.measures.parquet",
-    "checks": "{method}/evaluation/checks.parquet",
-    "checks_measures": "{method}/evaluation/checks.measures.parquet",
-    "effects": "evaluation/effects.parquet",
-    "truth": "{method}/evaluation/truth.parquet",
-    "topic": "evaluation/{topic}.parquet",
-    "stability_of_all": "{method}/evaluation/stability.parquet",
-    "summary": "evaluation/summary.md",
-    "evaluation_figure": "figures/{figure}.svg",
+    "reconstruction": File("{method}/evaluation/reconstruction.parquet", "reconstruction"),
+    "alignment": File("{method}/evaluation/alignment.parquet", "alignment"),
+    "figure": File("{method}/figures/{figure}.svg"),
+    "heldout": File("evaluation/heldout.parquet", "selection"),
+    "measures": File("{method}/evaluation/layers/{layer}.measures.parquet", "measures"),
+    "curves": File("{method}/evaluation/layers/{layer}.curves.parquet", "curves"),
+    "stability": File("{method}/evaluation/layers/{layer}.stability.parquet", "stability"),
+    "stability_measures": File("{method}/evaluation/layers/{layer}.stability.measures.parquet", "measures"),
+    "checks": File("{method}/evaluation/checks.parquet", "checks"),
+    "checks_measures": File("{method}/evaluation/checks.measures.parquet", "measures"),
+    "effects": File("evaluation/effects.parquet", "effects"),
+    "truth": File("{method}/evaluation/truth.parquet", "measures"),
+    "topic": File("evaluation/{topic}.parquet", "measures", "curves"),
+    "stability_of_all": File("{method}/evaluation/stability.parquet", "stability"),
+    "summary": File("evaluation/summary.md"),
+    "evaluation_figure": File("figures/{picture}.svg"),
     # what people see
-    "exemplars": "{method}/exemplars/{layer}/exemplars.parquet",
-    "localisation": "{method}/exemplars/{layer}/localisation.parquet",
-    "sheets": "{method}/exemplars/{layer}/sheets",
-    "explorer": "explorer/index.html",
-    "evidence": "evaluation/evidence.js",
+    "exemplars": File("{method}/exemplars/{layer}/exemplars.parquet", "exemplars"),
+    "localisation": File("{method}/exemplars/{layer}/localisation.parquet", "localisation"),
+    "sheets": File("{method}/exemplars/{layer}/sheets"),
+    "explorer": File("explorer/index.html"),
+    "evidence": File("evaluation/evidence.js"),
     # beside the tables
-    "explained": "{method}/explained",
-    "plan": "plan.json",
-    "run": "run.json",
-    "logs": "logs",
+    "explained": File("{method}/explained"),
+    "plan": File("plan.json"),
+    "run": File("run.json"),
+    "logs": File("logs"),
 }
 
 
-def fields(name: str) -> list[str]:
-    """Return the fields of a file's pattern, in their order."""
-    return [field for _, field, _, _ in string.Formatter().parse(FILES[name]) if field]
+SHOWN = "evaluation.json"
+"""In the explorer's folder ``data``: the lineage of the evaluation that it shows."""
+TOPICS = ("reconstruction", "sensitivity", "classes", "interlayer", "curves", "stability", "edges")
+"""The evaluation's topics; on the drawn world there is ``truth``, too."""
 
 
 class Results:
@@ -89,7 +107,7 @@ class Results:
 
     def __call__(self, name: str, **of: object) -> Path:
         """Return where a file lies, such as ``results("centre", layer="layer3.1")``."""
-        return self.root / FILES[name].format(**of)
+        return self.root / FILES[name].pattern.format(**of)
 
     def shards(self, name: str, shards: Iterable[int], **of: object) -> list[Path]:
         """Return where all shards of a table lie."""

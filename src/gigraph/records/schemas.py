@@ -29,7 +29,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             *_IMAGE,
             ("predicted", pa.int32()),
             ("probability", pa.float32()),
-            ("contribution_residual", pa.list_(pa.float32())),
         ]
     ),
     "images": pa.schema(
@@ -58,8 +57,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "centre": pa.schema([("layer", pa.string()), ("center", pa.string()), ("beta", pa.list_(pa.float32()))]),
+    # residual: what the contributions of all the layer's positions miss of the image's logit, the biases' share;
     # pfv: FixedSizeList<float32>[C], see `pfv_schema`
-    "pfvs": pa.schema([*_POSITION, ("contribution", pa.float32()), ("fallback", pa.bool_())]),
+    "pfvs": pa.schema(
+        [*_POSITION, ("contribution", pa.float32()), ("residual", pa.float32()), ("fallback", pa.bool_())]
+    ),
     "concepts": pa.schema(
         [("concept", pa.int32()), ("size", pa.int32()), ("cohesion", pa.float32()), ("node", pa.int32())]
     ),
@@ -185,7 +187,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("map", pa.list_(pa.float32())),
         ]
     ),
-    "fidelity": pa.schema(
+    "reconstruction": pa.schema(
         [
             ("layer", pa.string()),
             ("rel_l2", pa.float32()),

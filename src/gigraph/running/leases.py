@@ -18,12 +18,6 @@ from gigraph.errors import UserError
 
 log = logging.getLogger("gigraph")
 
-GPU_STAGES = frozenset(
-    {"sample", "concepts", "calibration", "coefficients", "attribution", "ablation", "exemplars", "alignment"}
-    | {"validation", "stability", "edges", "truth"}
-)
-"""The stages that use a GPU where there is one; in a cluster each of their jobs asks for one."""
-
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 LEASES = Path("/tmp/gigraph-gpus")
 """Folder of the locks. They are about one machine, so it lies on that machine, and its users share it."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gigraph.planning.lineage import receipts
+from gigraph.running.record import receipts
 
 START_SECONDS = 4.0
 """What a job costs beside its own work, by measurement: starting Python and importing torch."""

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gigraph import orphans
 from gigraph.errors import UserError, one_line
-from gigraph.planning.lineage import write_receipt
+from gigraph.planning.stages import STAGES
 from gigraph.running import leases
+from gigraph.running.record import write_receipt
 
 if TYPE_CHECKING:
     from gigraph.planning.config import Compute
@@ -99,7 +100,7 @@ def _leave() -> NoReturn:
 
 def _device(step: str, compute: Compute) -> str:
     """Lease a GPU for a stage that uses one, and say which device the stage runs on."""
-    if step not in leases.GPU_STAGES or compute.device == "cpu":
+    if not (step in STAGES and STAGES[step].gpu) or compute.device == "cpu":
         return "cpu"
     leases.take(jobs_per_gpu=compute.jobs_per_gpu)
     visible = os.environ.get(leases.VISIBLE)

@@ -1,17 +1,22 @@
 // Every concept of a layer: as a dot (importance x spread) or in the split tree; and as a sortable list.
 const SORTS = {importance: 1, spread: 2, members: 3, cohesion: 4}, LIST = 60, HEIGHT = 430, LEVELS = 6;
-const measures = ([, importance, spread, members, cohesion]) => [["importance", num(importance)], ["spread", num(spread)], ["members", tally(members)], ["cohesion", num(cohesion)]];
+const measures = ([, importance, spread, members, cohesion]) => [
+  ["importance", num(importance)], ["spread", num(spread)], ["members", tally(members)], ["cohesion", num(cohesion)],
+];
 
 views.atlas = {
   title: "Atlas", takes: ["layer"], needs: layer => ["atlas/" + layer],
   draw: ([layer], [{rows, tree}]) => {
-    const {params} = state, {name, kept} = meta.layers[layer], sort = params.sort in SORTS ? params.sort : "importance", byTree = params.as === "tree" && tree;
-    const label = byName.get(params.of), of = row => label === undefined || row[5].includes(label), hits = rows.filter(of);
+    const {params} = state, {name, kept} = meta.layers[layer];
+    const sort = params.sort in SORTS ? params.sort : "importance", byTree = params.as === "tree" && tree;
+    const label = byName.get(params.of), of = row => label === undefined || row[5].includes(label);
+    const hits = rows.filter(of);
     const set = (key, value) => go({params: {[key]: value}}, true);
     const canvas = h("canvas.atlas", {silent: true}), crumbs = h("div"), trunk = byTree && plant(tree, rows);
     let spots = [], root = trunk;
     const paint = () => {
-      const pen = canvas.getContext("2d"), width = canvas.parentNode.clientWidth, [chosen, concept] = parseId(params.sel) || [];
+      const pen = canvas.getContext("2d"), width = canvas.parentNode.clientWidth;
+      const [chosen, concept] = parseId(params.sel) || [];
       canvas.width = width * devicePixelRatio;
       canvas.height = HEIGHT * devicePixelRatio;
       canvas.style.height = HEIGHT + "px";
@@ -20,17 +25,28 @@ views.atlas = {
       const ink = colour => { canvas.style.color = `var(--${colour})`; return getComputedStyle(canvas).color; };
       spots = (byTree ? icicle : scatter)(pen, width, root || rows, of, ink, chosen === layer ? concept : -1);
       const inside = byTree && `${plural(root.leaves, "concept")} of ${plural(root.size, "PFV")}`;
-      show(crumbs, note(!byTree ? "Right: more relevance over all images (log scale). Up: spread over more classes (exp of the entropy). Area: members."
-        : root === trunk ? inside + ". Width: members. Blue: importance of the strongest concept. A branch bears the class that most of its concepts serve; click it to enter."
+      show(crumbs, note(!byTree
+        ? "Right: more relevance over all images (log scale). Up: spread over more classes (exp of the entropy). "
+          + "Area: members."
+        : root === trunk
+          ? inside + ". Width: members. Blue: importance of the strongest concept. A branch bears the class that most "
+            + "of its concepts serve; click it to enter."
           : [h("button", {onclick: () => { root = trunk; paint(); }}, "Whole tree"), " " + inside]));
     };
     const at = event => {
       const {left, top} = canvas.getBoundingClientRect(), x = event.clientX - left, y = event.clientY - top;
-      return byTree ? spots.find(s => x >= s.x && x < s.x + s.w && y >= s.y && y < s.y + s.h) : spots.findLast(s => (s.x - x) ** 2 + (s.y - y) ** 2 <= (s.r + 2) ** 2);
+      return byTree ? spots.find(s => x >= s.x && x < s.x + s.w && y >= s.y && y < s.y + s.h)
+        : spots.findLast(s => (s.x - x) ** 2 + (s.y - y) ** 2 <= (s.r + 2) ** 2);
     };
-    const about = ({row, node}) => row ? [h("b", "#" + row[0], " ", captionOf(`${layer}:${row[0]}`)), facts(measures(row))] : h("b", `${plural(node.leaves, "concept")}, ${plural(node.size, "PFV")}`);
+    const about = ({row, node}) => row
+      ? [h("b", "#" + row[0], " ", captionOf(`${layer}:${row[0]}`)), facts(measures(row))]
+      : h("b", `${plural(node.leaves, "concept")}, ${plural(node.size, "PFV")}`);
     fill(canvas, {
-      onpointermove: event => { const spot = at(event); canvas.style.cursor = spot ? "pointer" : ""; tip(event, spot && about(spot)); },
+      onpointermove: event => {
+        const spot = at(event);
+        canvas.style.cursor = spot ? "pointer" : "";
+        tip(event, spot && about(spot));
+      },
       onpointerleave: event => tip(event),
       onclick: event => {
         const spot = at(event);
@@ -38,32 +54,53 @@ views.atlas = {
         else if (spot) { root = spot.node; paint(); }
       },
     });
-    const sorted = hits.toSorted((a, b) => b[SORTS[sort]] - a[SORTS[sort]] || a[0] - b[0]), count = whole("rows", LIST, 1, 9999);
-    const head = [["Concept"], ...Object.keys(SORTS).map(key => [h("button.plain", {key: "sort" + key, pressed: key === sort, onclick: () => set("sort", key)}, key)]), ["Classes", "up to three, by relevance"]];
+    const sorted = hits.toSorted((a, b) => b[SORTS[sort]] - a[SORTS[sort]] || a[0] - b[0]);
+    const count = whole("rows", LIST, 1, 9999);
+    const head = [
+      ["Concept"],
+      ...Object.keys(SORTS).map(key =>
+        [h("button.plain", {key: "sort" + key, pressed: key === sort, onclick: () => set("sort", key)}, key)]),
+      ["Classes", "up to three, by relevance"],
+    ];
     const watch = new ResizeObserver(() => canvas.isConnected ? paint() : watch.disconnect()), box = h("div", canvas);
     watch.observe(box);
     return [
       heading(bdi(name), `${plural(rows.length, "concept")}, ${tally(kept)} of them kept for some class`,
-        pick(layer, "Layer", i => go({args: [meta.layers[i].name], params: {sel: null}}), null, meta.layers.map((l, i) => ({label: i, name: l.name}))),
-        pick(label, "Of class", to => set("of", classOf(to).name), "Of any class"), label !== undefined && h("button", {onclick: () => set("of", null)}, "All")),
-      h("div.tools", tree && choice("Show", [["map", "importance × spread"], ["tree", "split tree"]], byTree ? "tree" : "map", as => set("as", as))),
+        pick(layer, "Layer", i => go({args: [meta.layers[i].name], params: {sel: null}}), null,
+          meta.layers.map((l, i) => ({label: i, name: l.name}))),
+        pick(label, "Of class", to => set("of", classOf(to).name), "Of any class"),
+        label !== undefined && h("button", {onclick: () => set("of", null)}, "All")),
+      h("div.tools", tree && choice("Show",
+        [["map", "importance × spread"], ["tree", "split tree"]], byTree ? "tree" : "map", as => set("as", as))),
       !hits.length && empty("No concept has this class among its three strongest."),
       box, crumbs,
-      table(head, sorted.slice(0, count).map(row => line(conceptLink(layer, row[0]), ...measures(row).map(m => m[1]), h("span.aside", row[5].map((c, i) => [i > 0 && ", ", className(c)]))))),
-      hits.length > count && h("button", {key: "more", onclick: () => set("rows", Math.min(9999, count * 4))}, `Show more of ${tally(hits.length)}`),
+      table(head, sorted.slice(0, count).map(row => line(
+        conceptLink(layer, row[0]), ...measures(row).map(m => m[1]),
+        h("span.aside", row[5].map((c, i) => [i > 0 && ", ", className(c)]))))),
+      hits.length > count && h("button", {
+        key: "more", onclick: () => set("rows", Math.min(9999, count * 4)),
+      }, `Show more of ${tally(hits.length)}`),
     ];
   },
 };
 
 const scatter = (pen, width, rows, of, ink, selected) => {
-  const seen = rows.filter(r => r[1] > 0), logs = seen.map(r => Math.log10(r[1])), least = Math.max(-7, Math.min(0, ...logs)), most = Math.max(-6, ...logs), high = Math.max(2, largest(seen.map(r => r[2]))), large = largest(rows.map(r => r[3]));
-  const x = v => 46 + (width - 70) * (Math.max(Math.log10(v), least) - least) / (most - least || 1), y = v => HEIGHT - 34 - (HEIGHT - 60) * (Math.max(1, v) - 1) / (high - 1);
-  const grid = (text, at, up, wide, tall) => { pen.strokeRect(up ? 46 : at, up ? at : 10, wide, tall); pen.fillText(text, up ? 38 : at, up ? at + 4 : HEIGHT - 14); };
+  const seen = rows.filter(r => r[1] > 0), logs = seen.map(r => Math.log10(r[1]));
+  const least = Math.max(-7, Math.min(0, ...logs)), most = Math.max(-6, ...logs);
+  const high = Math.max(2, largest(seen.map(r => r[2]))), large = largest(rows.map(r => r[3]));
+  const x = v => 46 + (width - 70) * (Math.max(Math.log10(v), least) - least) / (most - least || 1);
+  const y = v => HEIGHT - 34 - (HEIGHT - 60) * (Math.max(1, v) - 1) / (high - 1);
+  const grid = (text, at, up, wide, tall) => {
+    pen.strokeRect(up ? 46 : at, up ? at : 10, wide, tall);
+    pen.fillText(text, up ? 38 : at, up ? at + 4 : HEIGHT - 14);
+  };
   pen.strokeStyle = ink("line"); pen.fillStyle = ink("soft"); pen.textAlign = "center";
   for (let e = Math.ceil(least); e <= most; e++) grid(num(10 ** e, 1), x(10 ** e), false, 0, HEIGHT - 40);
   pen.textAlign = "right";
   for (let v = 1; v <= high; v += Math.max(1, Math.round(high / 5))) grid(v, y(v), true, width - 60, 0);
-  const spots = seen.map(row => ({row, x: x(row[1]), y: y(row[2]), r: 2 + 9 * Math.sqrt(row[3] / large)})).sort((a, b) => b.r - a.r), [fill, lit] = [ink("pos"), ink("neg")];
+  const spots = seen.map(row => ({row, x: x(row[1]), y: y(row[2]), r: 2 + 9 * Math.sqrt(row[3] / large)}))
+    .sort((a, b) => b.r - a.r);
+  const [fill, lit] = [ink("pos"), ink("neg")];
   for (const s of spots) {
     const mine = s.row[0] === selected;
     pen.globalAlpha = mine ? 1 : of(s.row) ? 0.5 : 0.08;
@@ -80,9 +117,12 @@ const plant = (tree, rows) => {
   const grow = () => {
     const row = byId.get(tree[at++]);
     if (row) return {row, size: row[3], leaves: 1, peak: row[1] || 0, votes: {[row[5][0]]: 1}};
-    const children = [grow(), grow()].sort((a, b) => b.size - a.size), total = key => sum(children, c => c[key]), votes = {...children[0].votes};
+    const children = [grow(), grow()].sort((a, b) => b.size - a.size), total = key => sum(children, c => c[key]);
+    const votes = {...children[0].votes};
     for (const label in children[1].votes) votes[label] = (votes[label] || 0) + children[1].votes[label];
-    return {children, size: total("size"), leaves: total("leaves"), peak: Math.max(...children.map(c => c.peak)), votes};
+    return {
+      children, size: total("size"), leaves: total("leaves"), peak: Math.max(...children.map(c => c.peak)), votes,
+    };
   };
   return grow();
 };
@@ -91,7 +131,8 @@ const icicle = (pen, width, root, of, ink, selected) => {
   const spots = [], tall = HEIGHT / LEVELS, [fill, lit, text, paper] = ["pos", "neg", "ink", "paper"].map(ink);
   const shown = node => node.row ? of(node.row) : node.children.some(shown);
   const place = (node, x, w, level) => {
-    const {row, children, leaves, peak, votes} = node, end = row || level === LEVELS - 1, y = level * tall, tone = shown(node) ? 0.08 + 0.8 * Math.sqrt(Math.max(0, peak) / (root.peak || 1)) : 0.03;
+    const {row, children, leaves, peak, votes} = node, end = row || level === LEVELS - 1, y = level * tall;
+    const tone = shown(node) ? 0.08 + 0.8 * Math.sqrt(Math.max(0, peak) / (root.peak || 1)) : 0.03;
     if (w < 0.5) return;
     spots.push({node, row, x, w, y, h: end ? HEIGHT - y : tall});
     pen.globalAlpha = row && row[0] === selected ? 1 : tone;
@@ -100,10 +141,16 @@ const icicle = (pen, width, root, of, ink, selected) => {
     pen.globalAlpha = 1;
     pen.fillStyle = tone > 0.7 ? paper : text;
     const best = classOf(+strongest(Object.keys(votes), label => votes[label]));
-    [row ? "#" + row[0] : best ? best.name : "", row ? best && best.name : plural(leaves, "concept")].forEach((words, line) => {
+    [
+      row ? "#" + row[0] : best ? best.name : "", row ? best && best.name : plural(leaves, "concept"),
+    ].forEach((words, line) => {
       if (words && pen.measureText(words).width < w - 8) pen.fillText(words, x + 5, y + 18 + 15 * line);
     });
-    if (!end) for (const child of children) { const part = w * child.size / node.size; place(child, x, part, level + 1); x += part; }
+    if (!end) for (const child of children) {
+      const part = w * child.size / node.size;
+      place(child, x, part, level + 1);
+      x += part;
+    }
   };
   place(root, 0, width, 0);
   return spots;

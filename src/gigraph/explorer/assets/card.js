@@ -10,12 +10,14 @@ const readLabels = () => {
 };
 const setLabels = changes => {
   Object.assign(labels, changes);
-  try { localStorage.setItem(store(), JSON.stringify(labels)); } catch { notice("This browser keeps no labels; export them."); }
+  try { localStorage.setItem(store(), JSON.stringify(labels)); }
+  catch { notice("This browser keeps no labels; export them."); }
   redraw();
 };
 // A file that Snakemake takes beside the configuration: snakemake --configfile my.yaml labels.yaml
-const exportLabels = () => download("labels.yaml", "text/yaml", "explorer:\n  labels:\n" + Object.entries(labels).filter(([, name]) => name)
-  .map(([key, name]) => `    ${JSON.stringify(keyId(key))}: ${JSON.stringify(name)}\n`).join(""));
+const exportLabels = () => download("labels.yaml", "text/yaml", "explorer:\n  labels:\n"
+  + Object.entries(labels).filter(([, name]) => name)
+    .map(([key, name]) => `    ${JSON.stringify(keyId(key))}: ${JSON.stringify(name)}\n`).join(""));
 const importLabels = async file => {
   const found = {};
   for (const [, id, name] of (await file.text()).matchAll(/^\s*("(?:[^"\\]|\\.)+"|[\w.]+:\d+)\s*:\s*(.+?),?\s*$/gm)) {
@@ -39,11 +41,13 @@ const drawCard = async () => {
     return;
   }
   if (fromKeyboard) opener = document.activeElement;
-  const [layer, concept] = found, {scopes: own} = views[state.view], scopes = own ? own(state.found) : [], group = Math.floor(concept / 32), key = found.join(":");
+  const [layer, concept] = found, {scopes: own} = views[state.view], scopes = own ? own(state.found) : [];
+  const group = Math.floor(concept / 32), key = found.join(":");
   card.hidden = false;
   try {
     const cards = meta.layers[layer].groups.includes(group) ? await load(`concepts/${layer}/${group}`) : {};
-    for (const scope of scopes) scope.near ||= (classOf(scope.label).kept ? await load("near/" + scope.label) : {})[key];
+    for (const scope of scopes)
+      scope.near ||= (classOf(scope.label).kept ? await load("near/" + scope.label) : {})[key];
     if (mine === cardTurn) show(card, content(layer, concept, key, cards[concept], scopes));
   } catch (error) {
     if (mine === cardTurn) show(card, head(layer, concept, key), failed(error));
@@ -62,57 +66,97 @@ const maximise = () => { if (!$("card").hidden) $("frame").classList.toggle("wid
 
 const head = (layer, concept, key) => h("header",
   h("div", note(meta.layers[layer].name), h("h2", {tabindex: -1, id: "card-title"}, "Concept " + concept),
-    h("input.label", {value: labelOf(key) || "", placeholder: guessOf(key) ? "≈ " + guessOf(key) : "Name it", label: "Label of this concept", onchange: event => setLabels({[key]: event.target.value.trim()})})),
+    h("input.label", {
+      value: labelOf(key) || "", placeholder: guessOf(key) ? "≈ " + guessOf(key) : "Name it",
+      label: "Label of this concept", onchange: event => setLabels({[key]: event.target.value.trim()}),
+    })),
   h("div.actions", plain("⚑", "Pin this concept (P)", () => pin(key), {pressed: pinned().includes(keyId(key))}),
     plain("⤢", "Maximise the card (F)", maximise), plain("×", "Close the card (Esc)", closeCard)));
 
 const content = (layer, concept, key, data, scopes) => {
-  if (!data) return [head(layer, concept, key), empty("Nothing is stored about this concept: no class keeps it or one of its neighbours.")];
-  const here = state.params.on === "all" ? null : scopes.find(s => s.on === state.params.on) || scopes.find(s => s.near);
+  if (!data) return [
+    head(layer, concept, key),
+    empty("Nothing is stored about this concept: no class keeps it or one of its neighbours."),
+  ];
+  const here = state.params.on === "all" ? null
+    : scopes.find(s => s.on === state.params.on) || scopes.find(s => s.near);
   return [
-    head(layer, concept, key), flags(layer, key, data), pictures(layer, data), over(scopes, here), here && located(here),
+    head(layer, concept, key), flags(layer, key, data), pictures(layer, data),
+    over(scopes, here), here && located(here),
     relevance(layer, concept, data), lists(layer, here && here.near || data.near, here && here.near && here),
   ];
 };
 
 const chip = (text, kind, title) => h("span.chip" + kind, {title}, text);
 const flags = (layer, key, {size, cohesion, low, twin, stable}) => h("p.flags",
-  size === 1 ? chip("singleton", ".warn", "Only one PFV belongs to this concept") : chip(plural(size, "PFV"), "", "Members of the cluster"),
-  cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "", "Mean cosine of the members to the concept" + (low ? "; in the lowest tenth of its layer" : "")),
-  stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn", `Mean cosine of its best match with other seeds; by chance ${num(stable[1])}`),
-  twin && twin[1] >= 0.95 && h("a.chip.warn", {href: select(layer, twin[0]), title: `cosine ${num(twin[1])}`}, `near-duplicate of #${twin[0]}`),
-  (meta.aligned[key] || []).map(([part, ap, prevalence]) => chip(["detects ", h("b", bdi(part)), `, AP ${num(ap, 2)}`], ".good", `Average precision ${num(ap)}; prevalence ${num(prevalence)}`)));
+  size === 1 ? chip("singleton", ".warn", "Only one PFV belongs to this concept")
+    : chip(plural(size, "PFV"), "", "Members of the cluster"),
+  cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "",
+    "Mean cosine of the members to the concept" + (low ? "; in the lowest tenth of its layer" : "")),
+  stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn",
+    `Mean cosine of its best match with other seeds; by chance ${num(stable[1])}`),
+  twin && twin[1] >= 0.95 && h("a.chip.warn", {href: select(layer, twin[0]), title: `cosine ${num(twin[1])}`},
+    `near-duplicate of #${twin[0]}`),
+  (meta.aligned[key] || []).map(([part, ap, prevalence]) =>
+    chip(["detects ", h("b", bdi(part)), `, AP ${num(ap, 2)}`], ".good",
+      `Average precision ${num(ap)}; prevalence ${num(prevalence)}`)));
 
 const pictures = (layer, {exemplars}) => h("section", h("h3", "Nearest patches"),
   exemplars.length ? h("ol.tiles", exemplars.map(([at, cosine, label, path]) => h("li", {title: path},
-    tile(layer, at, `${className(label).textContent}, cosine ${cosine.toFixed(3)}`), number(cosine.toFixed(3)), h("span.note", className(label)))))
+    tile(layer, at, `${className(label).textContent}, cosine ${cosine.toFixed(3)}`), number(cosine.toFixed(3)),
+    h("span.note", className(label)))))
     : note("There are no pictures of this concept: it is kept for no class."));
 
 const over = (scopes, here) => scopes.length
-  ? choice("Over", [...scopes.map(({on, letter, name, label}) => [on, [letter && h("span.letter", letter), name || className(label)]]), ["all", "all classes"]], here ? here.on : "all", on => go({params: {on}}, true))
+  ? choice("Over", [
+    ...scopes.map(({on, letter, name, label}) =>
+      [on, [letter && h("span.letter", letter), name || className(label)]]),
+    ["all", "all classes"],
+  ], here ? here.on : "all", on => go({params: {on}}, true))
   : note("Means over all images; open a class for its own.");
 
 const located = ({near, name, label}) => h("section", h("h3", "Where it is in ", name || className(label)),
-  near && near.located.length ? h("ol.tiles.large", near.located.map(([at, path, coefficient, gig, map]) => h("li", {title: `${path}; largest coefficient ${num(coefficient)}`}, photo(at, `located in ${path}`, map), number("GIG " + num(gig)))))
-    : note(near ? "It was not located on these images." : "It is not kept for this class; what follows is over all images."));
+  near && near.located.length
+    ? h("ol.tiles.large", near.located.map(([at, path, coefficient, gig, map]) =>
+      h("li", {title: `${path}; largest coefficient ${num(coefficient)}`},
+        photo(at, `located in ${path}`, map), number("GIG " + num(gig)))))
+    : note(near ? "It was not located on these images."
+      : "It is not kept for this class; what follows is over all images."));
 
-const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "Relevance to classes"), list.length ? h("table.relevance", h("tbody", list.map(([label, mean, se, support, weight, share]) =>
-  h("tr" + (mean < 0 ? ".neg" : ""), {title: `${pm(mean, se)}, ${plural(support, "image")}`},
-    h("th", {scope: "row"}, classOf(label).kept ? link(linkTo("class", [slug(label)], {sel: idOf(layer, concept)}), className(label)) : className(label)),
-    h("td", meter(Math.abs(mean) / largest(list.map(r => r[1])))), h("td.value", value(mean, weight, share)))))) : note("It was not attributed to any class."));
+const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "Relevance to classes"), list.length
+  ? h("table.relevance", h("tbody", list.map(([label, mean, se, support, weight, share]) =>
+    h("tr" + (mean < 0 ? ".neg" : ""), {title: `${pm(mean, se)}, ${plural(support, "image")}`},
+      h("th", {scope: "row"}, classOf(label).kept
+        ? link(linkTo("class", [slug(label)], {sel: idOf(layer, concept)}), className(label)) : className(label)),
+      h("td", meter(Math.abs(mean) / largest(list.map(r => r[1])))),
+      h("td.value", value(mean, weight, share))))))
+  : note("It was not attributed to any class."));
 
 const lists = (layer, near, here) => {
   if (!near) return note("Only kept concepts list neighbours.");
-  const sums = Object.values(near.into), total = sum(sums, e => e[1]), most = largest([...near.in, ...near.out].flat().map(e => e[8]));
+  const sums = Object.values(near.into), total = sum(sums, e => e[1]);
+  const most = largest([...near.in, ...near.out].flat().map(e => e[8]));
   const part = k => percent(sum(sums, e => Math.abs(e[k])) / total);
-  return h("section.near", h("h3", "Neighbours, ", here ? ["over ", here.name ? "" : "images of ", here.name || className(here.label)] : "over all images"),
-    layer < meta.layers.length - 1 ? [list("Raises, above", near.out[0], most), list("Lowers, above", near.out[1], most)] : note("Above this layer are the classes."),
-    layer ? [list("Raised by, below", near.in[0], most), list("Lowered by, below", near.in[1], most), total > 0 && note(`Of all |GIG| into it, ${part(2)} is unexplained (error node) and ${part(4)} not kept (remainder).`)] : note("Nothing lies below the first layer."));
+  return h("section.near",
+    h("h3", "Neighbours, ", here ? ["over ", here.name ? "" : "images of ", here.name || className(here.label)]
+      : "over all images"),
+    layer < meta.layers.length - 1
+      ? [list("Raises, above", near.out[0], most), list("Lowers, above", near.out[1], most)]
+      : note("Above this layer are the classes."),
+    layer ? [
+      list("Raised by, below", near.in[0], most), list("Lowered by, below", near.in[1], most),
+      total > 0
+        && note(`Of all |GIG| into it, ${part(2)} is unexplained (error node) and ${part(4)} not kept (remainder).`),
+    ] : note("Nothing lies below the first layer."));
 };
-const list = (title, entries, most) => h("div.list", h("h4", title), entries.length ? table(
-  [["Concept"], ["GIG", NORMS[norm()][1]], ["Ablation", "drop of the target when this source is deleted, in the same unit"], ["n", "images with a non-zero attribution"]],
-  entries.map(([layer, concept, mean, se, support, ablation, ablationSe, weight, share]) => h("tr" + (mean < 0 ? ".neg" : ""),
+const list = (title, entries, most) => h("div.list", h("h4", title), entries.length ? table([
+  ["Concept"], ["GIG", NORMS[norm()][1]],
+  ["Ablation", "drop of the target when this source is deleted, in the same unit"],
+  ["n", "images with a non-zero attribution"],
+], entries.map(([layer, concept, mean, se, support, ablation, ablationSe, weight, share]) =>
+  h("tr" + (mean < 0 ? ".neg" : ""),
     h("th", {scope: "row"}, conceptLink(layer, concept), meter(sizeOf(weight, share, most))),
     h("td.value", {title: pm(mean, se)}, value(mean, weight, share)),
-    h("td.value", {title: ablation === null ? "not checked" : pm(ablation, ablationSe)}, ablation === null ? "–" : like(mean, weight, share, ablation)),
+    h("td.value", {title: ablation === null ? "not checked" : pm(ablation, ablationSe)},
+      ablation === null ? "–" : like(mean, weight, share, ablation)),
     h("td.value", support)))) : note("none"));

@@ -1,5 +1,5 @@
 // Chunks, elements, numbers, pictures. These files share one scope, in the order of build.py; data is only ever text.
-const SCHEMA = 3, views = {__proto__: null};
+const LAYOUT = 3, views = {__proto__: null};
 // What is read once, at the start; and what changes with each step of the reader.
 let meta, explained, classes, byLabel, byName, labels;
 let state = {view: "", args: [], params: {}}, graph = null, fromKeyboard = false;
@@ -52,12 +52,17 @@ const note = (...text) => h("p.note", text);
 const press = (sign, words, onclick, more) => h("button", {label: words, title: words, onclick, ...more}, sign);
 const plain = (sign, words, onclick, more) => press(sign, words, onclick, {class: "plain", ...more});
 // Buttons of which one is pressed: [[value, text, tooltip], ...].
-const choice = (name, options, now, set) => h("fieldset.segmented", h("legend", name), options.map(([value, text, title]) =>
-  h("button", {key: name + value, title, pressed: value === now, onclick: () => set(value)}, text)));
+const choice = (name, options, now, set) => h("fieldset.segmented", h("legend", name),
+  options.map(([value, text, title]) =>
+    h("button", {key: name + value, title, pressed: value === now, onclick: () => set(value)}, text)));
 const facts = list => h("dl", list.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
-const heading = (title, sub, ...actions) => h("div.heading", h("div", h("h1", title), note(sub)), h("div.actions", actions));
-const meter = value => h("span.meter", {silent: true}, h("span", {style: {width: 100 * Math.min(1, Math.max(0, value || 0)) + "%"}}));
-const table = (head, rows) => h("div.table", h("table", h("thead", h("tr", head.map(([name, title]) => h("th", {scope: "col", title}, name)))), h("tbody", rows)));
+const heading = (title, sub, ...actions) =>
+  h("div.heading", h("div", h("h1", title), note(sub)), h("div.actions", actions));
+const meter = value => h("span.meter", {silent: true},
+  h("span", {style: {width: 100 * Math.min(1, Math.max(0, value || 0)) + "%"}}));
+const table = (head, rows) => h("div.table", h("table",
+  h("thead", h("tr", head.map(([name, title]) => h("th", {scope: "col", title}, name)))),
+  h("tbody", rows)));
 const line = (head, ...cells) => h("tr", h("th", {scope: "row"}, head), cells.map(cell => h("td", cell)));
 const number = text => h("span.value", text);
 // The tooltip, at the pointer; without content it goes.
@@ -65,7 +70,10 @@ const tip = (event, content) => {
   const node = $("tip"), near = (at, size, room) => Math.min(room - size - 8, at + 14) + "px";
   node.hidden = !content;
   show(node, content);
-  Object.assign(node.style, {left: near(event.clientX, node.offsetWidth, innerWidth), top: near(event.clientY, node.offsetHeight, innerHeight)});
+  Object.assign(node.style, {
+    left: near(event.clientX, node.offsetWidth, innerWidth),
+    top: near(event.clientY, node.offsetHeight, innerHeight),
+  });
 };
 const notice = text => {
   const node = h("p", text, plain("×", "Dismiss", () => node.remove()));
@@ -84,7 +92,8 @@ const isNumber = value => typeof value === "number";
 const num = (value, digits = 3) => {
   if (!isNumber(value)) return "–";
   const size = Math.abs(value), far = size >= 1e5 || size < 1e-4;
-  return (value < 0 ? "−" : "") + (!size ? 0 : far ? size.toExponential(digits - 1) : size < 10 ** digits ? size.toPrecision(digits) : Math.round(size));
+  return (value < 0 ? "−" : "") + (!size ? 0 : far ? size.toExponential(digits - 1)
+    : size < 10 ** digits ? size.toPrecision(digits) : Math.round(size));
 };
 const percent = (value, digits = 0) => {
   if (!isNumber(value)) return "–";
@@ -105,10 +114,12 @@ const NORMS = {
   paper: ["[0, 1]", "|GIG| over the largest of the layer pair, as in the paper"],
 };
 const norm = () => (state.params.norm in NORMS ? state.params.norm : "share");
-const value = (mean, weight, share) => norm() === "share" ? percent(share) : num(norm() === "paper" ? Math.sign(mean) * weight : mean);
+const value = (mean, weight, share) =>
+  norm() === "share" ? percent(share) : num(norm() === "paper" ? Math.sign(mean) * weight : mean);
 const sizeOf = (weight, share, most) => norm() === "share" ? Math.min(1, Math.abs(share) / (most || 1)) : weight;
 // An ablation in the unit that its GIG is shown in.
-const like = (mean, weight, share, ablation) => value(ablation, mean && weight * Math.abs(ablation / mean), mean && share * ablation / mean);
+const like = (mean, weight, share, ablation) =>
+  value(ablation, mean && weight * Math.abs(ablation / mean), mean && share * ablation / mean);
 
 // ---- pictures: one request a sheet, however many of its tiles are shown ----
 const sheets = {};
@@ -138,23 +149,29 @@ const pane = (place, alt, over) => {
 // [sheet, row, column] of a layer's sheets.
 const tile = (layer, [at, row, column], alt) => pane([...meta.layers[layer].sheets[at], row, column], alt);
 // An image of the data set: [sheet, row, column] of sheets of 8 x 8, or the name of a file of its own.
-const photo = (at, alt, map) => at === null ? h("span.tile.broken") : pane(typeof at === "string" ? [`sheets/images/${at}.webp`, 1, 1, 0, 0]
-  : [`sheets/images/${String(at[0]).padStart(3, "0")}.webp`, 8, 8, at[1], at[2]], alt, map && shade(map));
+const photo = (at, alt, map) => at === null ? h("span.tile.broken")
+  : pane(typeof at === "string" ? [`sheets/images/${at}.webp`, 1, 1, 0, 0]
+    : [`sheets/images/${String(at[0]).padStart(3, "0")}.webp`, 8, 8, at[1], at[2]], alt, map && shade(map));
 // Where a concept is: rows of base-36 digits; the rest of the picture is dimmed.
 const shade = map => {
-  const rows = map.split("/"), canvas = h("canvas", {width: rows[0].length, height: rows.length}), pen = canvas.getContext("2d");
+  const rows = map.split("/"), canvas = h("canvas", {width: rows[0].length, height: rows.length});
+  const pen = canvas.getContext("2d");
   const pixels = pen.createImageData(canvas.width, canvas.height);
-  [...rows.join("")].forEach((digit, i) => { pixels.data[4 * i + 3] = 178 * (1 - Math.sqrt(parseInt(digit, 36) / 35)); });
+  [...rows.join("")].forEach((digit, i) => {
+    pixels.data[4 * i + 3] = 178 * (1 - Math.sqrt(parseInt(digit, 36) / 35));
+  });
   pen.putImageData(pixels, 0, 0);
   return canvas;
 };
-const face = (layer, tiles) => h("span.face" + (tiles[1] ? "" : ".one") + (tiles[0] ? "" : ".none"), tiles[0] ? tiles.slice(0, 4).map(t => tile(layer, t)) : "no picture");
+const face = (layer, tiles) => h("span.face" + (tiles[1] ? "" : ".one") + (tiles[0] ? "" : ".none"),
+  tiles[0] ? tiles.slice(0, 4).map(t => tile(layer, t)) : "no picture");
 
 // ---- concepts and classes ----
 const idOf = (layer, concept) => `${meta.layers[layer].name}:${concept}`;
 const keyId = key => idOf(...key.split(":"));
 const parseId = (id = "") => {
-  const cut = id.lastIndexOf(":"), layer = meta.layers.findIndex(l => l.name === id.slice(0, cut)), digits = id.slice(cut + 1);
+  const cut = id.lastIndexOf(":"), layer = meta.layers.findIndex(l => l.name === id.slice(0, cut));
+  const digits = id.slice(cut + 1);
   return layer >= 0 && /^\d{1,9}$/.test(digits) && meta.layers[layer].last >= +digits ? [layer, +digits] : null;
 };
 const keyOf = id => (parseId(id) || []).join(":");
@@ -164,11 +181,14 @@ const guessOf = key => {
   const best = (meta.aligned[key] || [])[0];
   return best && best[1] >= 0.5 ? best[0] : null;
 };
-const captionOf = key => labelOf(key) ? bdi(labelOf(key)) : guessOf(key) && h("i", {title: `aligns with the part “${guessOf(key)}”`}, "≈ " + guessOf(key));
+const captionOf = key => labelOf(key) ? bdi(labelOf(key))
+  : guessOf(key) && h("i", {title: `aligns with the part “${guessOf(key)}”`}, "≈ " + guessOf(key));
 const say = (layer, concept) => {
   const key = `${layer}:${concept}`, label = labelOf(key) || guessOf(key);
   return `concept ${concept} of ${meta.layers[layer].name}` + (label ? `, ${label}` : "");
 };
 const classOf = label => byLabel.get(label);
-const conceptLink = (layer, concept) => [link(select(layer, concept), "#" + concept, {key: `to-${layer}:${concept}`}), " ", captionOf(`${layer}:${concept}`)];
+const conceptLink = (layer, concept) => [
+  link(select(layer, concept), "#" + concept, {key: `to-${layer}:${concept}`}), " ", captionOf(`${layer}:${concept}`),
+];
 const className = label => bdi(classOf(label) ? classOf(label).name : "unlabelled");

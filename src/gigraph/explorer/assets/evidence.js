@@ -11,41 +11,57 @@ const axes = (x, y) => [
 ];
 // A figure a panel: [title, [[series, [[x, y, se], ...]], ...]].
 const figures = (panels, draw) => h("div.panels", panels.map(([title, curves]) => {
-  const all = curves.flatMap(c => c[1]), x = scale(all.map(p => p[0]), 46, W - 6), y = scale(all.map(p => p[1] + (p[2] || 0)), H - 20, 8);
-  return h("figure", h("figcaption", title), s("svg", {viewBox: `0 0 ${W} ${H}`, role: "img", label: title}, axes(x, y), curves.map(([i, list]) => draw(list, p => x(p[0]), y, x, i))));
+  const all = curves.flatMap(c => c[1]), x = scale(all.map(p => p[0]), 46, W - 6);
+  const y = scale(all.map(p => p[1] + (p[2] || 0)), H - 20, 8);
+  return h("figure", h("figcaption", title), s("svg", {viewBox: `0 0 ${W} ${H}`, role: "img", label: title},
+    axes(x, y), curves.map(([i, list]) => draw(list, p => x(p[0]), y, x, i))));
 }));
 const lines = ({panels, series}) => [
-  h("p.legend", series.map((name, i) => h("span", h("i.series-" + i % 5, {style: {borderTopStyle: i < 5 ? "solid" : "dashed"}}), bdi(name)))),
+  h("p.legend", series.map((name, i) => h("span",
+    h("i.series-" + i % 5, {style: {borderTopStyle: i < 5 ? "solid" : "dashed"}}), bdi(name)))),
   figures(panels, (list, x, y, _, i) => {
-    const side = sign => list.map(p => [x(p), y(p[1] + sign * (p[2] || 0))]), path = (kind, points, more) => s("path", {class: `${kind} series-${i % 5}`, d: "M" + points.join("L"), ...more});
-    return [path("band", [...side(1), ...side(-1).reverse()]), path("curve", side(0), {"stroke-dasharray": i > 4 && "6 3"})];
+    const side = sign => list.map(p => [x(p), y(p[1] + sign * (p[2] || 0))]);
+    const path = (kind, points, more) =>
+      s("path", {class: `${kind} series-${i % 5}`, d: "M" + points.join("L"), ...more});
+    return [
+      path("band", [...side(1), ...side(-1).reverse()]),
+      path("curve", side(0), {"stroke-dasharray": i > 4 && "6 3"}),
+    ];
   }),
 ];
 // Dots, and the diagonal on which both numbers agree.
 const points = ({panels}) => figures(panels, (list, at, y, x) => [
-  s("path", {class: "axis", "stroke-dasharray": "2 3", d: "M" + [Math.max(x.low, y.low), Math.min(x.high, y.high)].map(v => [x(v), y(v)]).join("L")}),
+  s("path", {
+    class: "axis", "stroke-dasharray": "2 3",
+    d: "M" + [Math.max(x.low, y.low), Math.min(x.high, y.high)].map(v => [x(v), y(v)]).join("L"),
+  }),
   list.map(p => s("circle", {cx: at(p), cy: y(p[1]), r: 1.6, class: p[0] * p[1] < 0 && "off"})),
 ]);
-const cell = value => Array.isArray(value) ? [num(value[0]), isNumber(value[1]) && h("span.note", " ± " + num(value[1], 2))]
+const cell = value => Array.isArray(value)
+  ? [num(value[0]), isNumber(value[1]) && h("span.note", " ± " + num(value[1], 2))]
   : isNumber(value) ? Number.isInteger(value) ? tally(value) : num(value) : value === null ? "–" : bdi(value);
 const cells = ({head, rows}) => {
-  const box = h("div"), list = count => show(box, table(head.map(t => [t.replaceAll("_", " ")]), rows.slice(0, count).map(row => line(...row.map(cell)))),
+  const box = h("div"), list = count => show(box,
+    table(head.map(t => [t.replaceAll("_", " ")]), rows.slice(0, count).map(row => line(...row.map(cell)))),
     rows.length > count && h("button", {onclick: () => list(rows.length)}, `All ${tally(rows.length)} rows`));
   list(SHOWN);
   return box;
 };
 const DRAW = {lines, points, table: cells};
-const part = one => [h("h3", one.title, " ", h("code", one.file)), one.note && h("p.note", one.note), DRAW[one.kind](one)];
+const exhibit = one => [
+  h("h3", one.title, " ", h("code", one.file)), one.note && h("p.note", one.note), DRAW[one.kind](one),
+];
 
 // A chapter answers with all up to its first table; the others are folded away.
 const chapter = ({title, note, parts, empty: why}) => {
   const answer = parts.findIndex(one => one.kind === "table") + 1 || parts.length, more = parts.slice(answer);
-  return h("section", h("h2", title), h("p.note", note), why && empty(why), parts.slice(0, answer).map(part),
-    more.length > 0 && h("details", h("summary", plural(more.length, "further table")), more.map(part)));
+  return h("section", h("h2", title), h("p.note", note), why && empty(why), parts.slice(0, answer).map(exhibit),
+    more.length > 0 && h("details", h("summary", plural(more.length, "further table")), more.map(exhibit)));
 };
 
 views.evidence = {
   title: "Evidence", needs: () => ["evidence"],
   draw: (_, [chapters]) => h("div.overview.evidence", h("h1", "How far to trust this run"),
-    note("Every number is a row of a table in the results folder; the file stands beside each title."), chapters.map(chapter)),
+    note("Every number is a row of a table in the results folder; the file stands beside each title."),
+    chapters.map(chapter)),
 };

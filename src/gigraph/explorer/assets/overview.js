@@ -3,59 +3,95 @@ const section = (title, words, ...content) => h("section", h("h2", title), note(
 const faceButton = (layer, [concept, tiles], words, ...under) => h("button.node", {
   key: `${layer}:${concept}`, label: `${say(layer, concept)}; ${words}`,
   onclick: event => { fromKeyboard = !event.detail; go({params: {sel: idOf(layer, concept)}}); },
-}, face(layer, tiles), h("span.caption", captionOf(`${layer}:${concept}`)), h("span.line", h("span.id", "#" + concept), number(under)));
+}, face(layer, tiles), h("span.caption", captionOf(`${layer}:${concept}`)),
+h("span.line", h("span.id", "#" + concept), number(under)));
 const classLink = label => link(linkTo("class", [slug(label)]), className(label));
 const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)]), text, {title});
 
-const stack = () => table([["Layer"], ["Map", "height × width × channels"], ["Concepts", "kept for some class, of all"], ["Error", "relative l2 error of the reconstruction"], ["Non-zeros", "concepts used per position, mean"]],
-  meta.layers.map(({name, height, width, channels, kept, concepts, error, nonzeros}) => line(link(linkTo("atlas", [name]), name), `${height} × ${width} × ${channels}`,
-    [h("b", tally(kept)), " of " + tally(concepts)], [meter(error / largest(meta.layers.map(l => l.error))), num(error)], num(nonzeros))).reverse());
+const stack = () => table([
+  ["Layer"], ["Map", "height × width × channels"], ["Concepts", "kept for some class, of all"],
+  ["Error", "relative l2 error of the reconstruction"], ["Non-zeros", "concepts used per position, mean"],
+], meta.layers.map(({name, height, width, channels, kept, concepts, error, nonzeros}) =>
+  line(link(linkTo("atlas", [name]), name), `${height} × ${width} × ${channels}`,
+    [h("b", tally(kept)), " of " + tally(concepts)],
+    [meter(error / largest(meta.layers.map(l => l.error))), num(error)], num(nonzeros))).reverse());
 
 const classList = () => {
   const list = h("ul.classes"), said = h("p.note", {role: "status"}), last = meta.layers.length - 1;
   const search = text => {
     const hits = classes.filter(c => c.name.toLowerCase().includes(text.trim().toLowerCase()));
-    show(list, hits.slice(0, 120).map(({label, images, right, kept, near, faces}) => h("li", classLink(label), h("span.faces", faces.map(t => tile(last, t))),
+    show(list, hits.slice(0, 120).map(({label, images, right, kept, near, faces}) => h("li",
+      classLink(label), h("span.faces", faces.map(t => tile(last, t))),
       images > 0 && meter(right / images), number(images ? percent(right / images, 1) : "no images"),
       h("span.aside", kept ? near && pairLink(label, near[0], ["vs ", className(near[0])], "Compare") : "no graph"))));
-    show(said, hits.length > 120 ? `120 of ${tally(hits.length)} classes; type to narrow down` : !hits.length && "No class has such a name.");
+    show(said, hits.length > 120 ? `120 of ${tally(hits.length)} classes; type to narrow down`
+      : !hits.length && "No class has such a name.");
   };
   search("");
-  return [h("input", {type: "search", placeholder: "Filter classes", label: "Filter classes", oninput: event => search(event.target.value)}), list, said];
+  return [h("input", {
+    type: "search", placeholder: "Filter classes", label: "Filter classes",
+    oninput: event => search(event.target.value),
+  }), list, said];
 };
 
 // The drawn world knows the truth: what was planted, and whether the graph found it.
 const verdict = t => t && h("section.verdict", h("h2", `The planted shortcut was ${t.found ? "" : "not "}found`),
-  h("p", `The ${t.part} was planted in ${percent(t.planted)} of the images of `, classLink(t.label), ` and ${percent(t.elsewhere)} of the others. `,
-    t.found ? "Concepts that detect it are among the three strongest causes in their layer:" : "No concept that detects it is among the three strongest causes:"),
-  h("div.strip", t.rows.map(([layer, concept, ap, rank, share, tiles]) => h("div", note(meta.layers[layer].name), faceButton(layer, [concept, tiles], `detects the ${t.part}`, rank === null ? "not kept" : `rank ${rank + 1}`),
+  h("p", `The ${t.part} was planted in ${percent(t.planted)} of the images of `, classLink(t.label),
+    ` and ${percent(t.elsewhere)} of the others. `, t.found
+      ? "Concepts that detect it are among the three strongest causes in their layer:"
+      : "No concept that detects it is among the three strongest causes:"),
+  h("div.strip", t.rows.map(([layer, concept, ap, rank, share, tiles]) => h("div", note(meta.layers[layer].name),
+    faceButton(layer, [concept, tiles], `detects the ${t.part}`, rank === null ? "not kept" : `rank ${rank + 1}`),
     note("AP " + num(ap)), rank !== null && note(percent(share) + " of |GIG|")))));
 
 const shared = (layer, total) => {
   const list = meta.common[layer].filter(c => c[1] > 1);
-  return list.length ? h("div.strip", list.map(([concept, n, tiles]) => faceButton(layer, [concept, tiles], `kept by ${n} of ${plural(total, "class", "classes")}`, `${n}/${total}`))) : note("No concept is kept by two classes.");
+  return list.length
+    ? h("div.strip", list.map(([concept, n, tiles]) =>
+      faceButton(layer, [concept, tiles], `kept by ${n} of ${plural(total, "class", "classes")}`, `${n}/${total}`)))
+    : note("No concept is kept by two classes.");
 };
 
 views.overview = {
   title: "Overview",
   draw: () => {
     const m = meta, [right, all] = m.accuracy, total = kept().length;
-    const numbers = [[m.images, "images"], [classes.length, "classes"], [m.layers.length, "layers"], [sum(m.layers, l => l.concepts), "concepts"], [m.edges, "attributions"]].map(([n, name]) => [name, tally(n)]);
-    const notes = [...m.notes.map(bdi), m.rejected > 0 && `${plural(m.rejected, "image")} could not be read and ${m.rejected === 1 ? "was" : "were"} left out.`].filter(Boolean);
+    const numbers = [
+      [m.images, "images"], [classes.length, "classes"], [m.layers.length, "layers"],
+      [sum(m.layers, l => l.concepts), "concepts"], [m.edges, "attributions"],
+    ].map(([n, name]) => [name, tally(n)]);
+    const notes = [
+      ...m.notes.map(bdi),
+      m.rejected > 0
+        && `${plural(m.rejected, "image")} could not be read and ${m.rejected === 1 ? "was" : "were"} left out.`,
+    ].filter(Boolean);
     return h("div.overview",
       h("section.lede", h("h1", bdi(m.title)),
-        h("p", "What each layer of a classifier has learned to see, and which concepts build which of the next layer. Begin with a class: its graph runs from textures up to the decision."),
+        h("p", "What each layer of a classifier has learned to see, and which concepts build which of the next layer. "
+          + "Begin with a class: its graph runs from textures up to the decision."),
         Object.assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ...numbers]), {className: "numbers"})),
       verdict(m.truth),
       h("div.columns",
         section("Classes", "Share of images recognised, and the class that shares most concepts.", classList()),
-        h("div", section("Layers", ["From the decision down to the first layer; concepts by ", h("i", m.method), "."], stack()),
-          m.pairs.length > 0 && section("Classes that share most", "Relevance that both draw from the same concepts, mean over layers.",
-            h("ul.classes.pairs", m.pairs.slice(0, 8).map(([a, b, share]) => h("li", pairLink(a, b, [className(a), h("span.vs", "and"), className(b)]), meter(share), number(percent(share)))))))),
-      section("Concepts that many classes share", "By the number of classes that keep them. A concept’s face is its nearest patches.",
+        h("div",
+          section("Layers",
+            ["From the decision down to the first layer; concepts by ", h("i", m.method), "."], stack()),
+          m.pairs.length > 0 && section(
+            "Classes that share most", "Relevance that both draw from the same concepts, mean over layers.",
+            h("ul.classes.pairs", m.pairs.slice(0, 8).map(([a, b, share]) => h("li",
+              pairLink(a, b, [className(a), h("span.vs", "and"), className(b)]),
+              meter(share), number(percent(share)))))))),
+      section("Concepts that many classes share",
+        "By the number of classes that keep them. A concept’s face is its nearest patches.",
         m.layers.map((l, i) => h("div.common", h("h3", l.name), shared(i, total))).reverse()),
-      notes.length > 0 && h("details.notes", {open: notes.length < 4}, h("summary", "Notes on this run"), h("ul", notes.map(n => h("li", n)))),
-      h("footer", h("span", {title: m.lineage}, `gigraph ${m.version} · run ${m.lineage.slice(0, 8)} · ${plural(m.attributed, "image")} attributed · labels: `),
-        h("button.plain", {onclick: exportLabels}, "export"), h("label.button.plain", "import", h("input", {type: "file", accept: ".yaml,.yml,.json", onchange: event => importLabels(event.target.files[0])}))));
+      notes.length > 0 && h("details.notes", {open: notes.length < 4},
+        h("summary", "Notes on this run"), h("ul", notes.map(n => h("li", n)))),
+      h("footer",
+        h("span", {title: m.lineage}, `gigraph ${m.version} · run ${m.lineage.slice(0, 8)} · ${
+          plural(m.attributed, "image")} attributed · labels: `),
+        h("button.plain", {onclick: exportLabels}, "export"),
+        h("label.button.plain", "import", h("input", {
+          type: "file", accept: ".yaml,.yml,.json", onchange: event => importLabels(event.target.files[0]),
+        }))));
   },
 };

@@ -2,13 +2,18 @@
 
 // Classes by name, concepts by label, part, or layer:number.
 const hitsOf = text => {
-  const wanted = text.trim().toLowerCase(), found = classes.filter(c => c.name.toLowerCase().includes(wanted)).slice(0, 8).map(c => [c.name, "class", linkTo("class", [slug(c.label)])]);
+  const wanted = text.trim().toLowerCase();
+  const found = classes.filter(c => c.name.toLowerCase().includes(wanted)).slice(0, 8)
+    .map(c => [c.name, "class", linkTo("class", [slug(c.label)])]);
   const add = (key, name) => found.push([name, keyId(key), select(...key.split(":").map(Number))]);
   for (const [key, name] of Object.entries(labels)) if (name.toLowerCase().includes(wanted)) add(key, name);
-  for (const [key, parts] of Object.entries(meta.aligned)) for (const [part] of parts) if (part.toLowerCase().includes(wanted)) add(key, "aligns with " + part);
+  for (const [key, parts] of Object.entries(meta.aligned))
+    for (const [part] of parts) if (part.toLowerCase().includes(wanted)) add(key, "aligns with " + part);
   const exact = parseId(text.trim()), number = /^#?(\d{1,9})$/.exec(wanted);
   if (exact) add(exact.join(":"), "concept " + exact[1]);
-  if (number) meta.layers.forEach((l, i) => { if (+number[1] <= l.last) add(`${i}:${+number[1]}`, "concept " + number[1]); });
+  if (number) meta.layers.forEach((l, i) => {
+    if (+number[1] <= l.last) add(`${i}:${+number[1]}`, "concept " + number[1]);
+  });
   return wanted ? found.slice(0, 12) : [];
 };
 const find = () => {
@@ -16,7 +21,10 @@ const find = () => {
   let hits = [], at = -1;
   const open = i => { if (hits[i]) { fromKeyboard = true; location.hash = hits[i][2]; leave(); } };
   const point = () => {
-    show(box, hits.map(([name, kind], i) => h("div", {role: "option", id: "hit-" + i, "aria-selected": String(i === at), onpointerdown: event => { event.preventDefault(); open(i); }}, bdi(name), h("span", kind))), !hits.length && h("p", "Nothing found"));
+    show(box, hits.map(([name, kind], i) => h("div", {
+      role: "option", id: "hit-" + i, "aria-selected": String(i === at),
+      onpointerdown: event => { event.preventDefault(); open(i); },
+    }, bdi(name), h("span", kind))), !hits.length && h("p", "Nothing found"));
     fill(field, {"aria-activedescendant": at < 0 ? "" : "hit-" + at});
   };
   const toggle = open => { box.hidden = !open; fill(field, {"aria-expanded": String(open)}); };
@@ -39,13 +47,16 @@ const find = () => {
 };
 
 const KEYS = [
-  ["← →", "previous, next concept of a layer"], ["↑ ↓", "along the strongest edge"], ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
+  ["← →", "previous, next concept of a layer"], ["↑ ↓", "along the strongest edge"],
+  ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
   ["P", "pin the concept’s paths"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
 ];
 const help = () => {
   const box = $("keys");
   if (box.open) { box.close(); return; }
-  show(box, h("h2", {id: "keys-title"}, "Keyboard"), facts(KEYS.map(([key, what]) => [key.split(" ").map(k => h("kbd", k)), what])), h("form", {method: "dialog"}, h("button", "Close")));
+  show(box, h("h2", {id: "keys-title"}, "Keyboard"),
+    facts(KEYS.map(([key, what]) => [key.split(" ").map(k => h("kbd", k)), what])),
+    h("form", {method: "dialog"}, h("button", "Close")));
   box.showModal();
 };
 const keys = event => {
@@ -60,17 +71,18 @@ const keys = event => {
   else if (key === "p") pin(node && node.dataset.key || keyOf(state.params.sel));
 };
 
-const CLASS = "label name images right kept attributed near faces pictured".split(" ");
+const CLASS_FIELDS = "label name images right kept attributed near faces pictured".split(" ");
 const start = async () => {
   try {
     meta = await load("meta");
-    if (meta.schema !== SCHEMA) throw new Error(`The data is of layout ${meta.schema}, the page of layout ${SCHEMA}: two builds are mixed. Build the explorer again.`);
+    if (meta.schema !== LAYOUT) throw new Error(`The data is of layout ${meta.schema}, the page of layout ${
+      LAYOUT}: two builds are mixed. Build the explorer again.`);
     explained = await load("explained");
   } catch (error) {
     show($("main"), failed(error));
     return;
   }
-  classes = meta.classes.map(row => Object.fromEntries(CLASS.map((name, i) => [name, row[i]])));
+  classes = meta.classes.map(row => Object.fromEntries(CLASS_FIELDS.map((name, i) => [name, row[i]])));
   if (explained.length) meta.pictured = 1;
   byLabel = new Map([...classes, {label: -1, name: "new images"}].map(c => [c.label, c]));
   byName = new Map([...classes].reverse().map(c => [c.name, c.label]));

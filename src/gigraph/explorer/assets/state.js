@@ -19,7 +19,10 @@ const classFrom = slug => slug[0] === "~" ? (classOf(+slug.slice(1)) || {}).labe
 // By the pairs of letters that both names have.
 const nearestClass = slug => {
   const pairs = text => [...text.toLowerCase()].map((_, i, all) => all[i] + all[i + 1]), wanted = pairs(slug);
-  const score = c => { const mine = pairs(c.name); return wanted.filter(p => mine.includes(p)).length / (wanted.length + mine.length); };
+  const score = c => {
+    const mine = pairs(c.name);
+    return wanted.filter(p => mine.includes(p)).length / (wanted.length + mine.length);
+  };
   const best = strongest(kept(), score);
   return best && score(best) > 0.15 ? best.label : undefined;
 };
@@ -43,7 +46,9 @@ const whole = (key, otherwise, low, high) => {
 
 // Returns the nearest valid state and says what was wrong. A view's `takes` are the kinds of its arguments.
 const mend = ({view, args, params}) => {
-  const notes = [], found = [], missing = (what, given, instead) => notes.push(`There is no ${what} “${given}”${instead || "; this is the overview"}.`);
+  const notes = [], found = [];
+  const missing = (what, given, instead) =>
+    notes.push(`There is no ${what} “${given}”${instead || "; this is the overview"}.`);
   const home = () => [{view: "overview", args: [], params: {}, found: []}, notes];
   if (!views[view]) { if (view) missing("view", view); return home(); }
   const {takes = [], fallback} = views[view];
@@ -71,7 +76,8 @@ const mend = ({view, args, params}) => {
   if (params.sel && !known(params.sel)) delete next.sel;
   if (params.pin) next.pin = params.pin.split(",").filter(known).join(",");
   if (params.norm && !(params.norm in NORMS)) { missing("normalisation", params.norm, " "); delete next.norm; }
-  const slugs = found.map((value, i) => takes[i] === "class" ? slug(value) : takes[i] === "layer" ? meta.layers[value].name : value);
+  const slugs = found.map((value, i) =>
+    takes[i] === "class" ? slug(value) : takes[i] === "layer" ? meta.layers[value].name : value);
   while (slugs.at(-1) === "") slugs.pop();
   return [{view, args: slugs, params: next, found}, notes];
 };
@@ -88,7 +94,8 @@ const route = async () => {
   if (key !== drawn) {
     drawn = key;
     show($("views"), Object.entries(views).filter(([, v]) => !v.hidden || !v.hidden()).map(([id, v]) => h("a", {
-      href: linkTo(id, id === state.view ? state.args : v.carry ? v.carry(state) : []), "aria-current": id === state.view ? "page" : null,
+      href: linkTo(id, id === state.view ? state.args : v.carry ? v.carry(state) : []),
+      "aria-current": id === state.view ? "page" : null,
     }, v.title)));
     await drawView(fresh);
   }
@@ -128,6 +135,8 @@ const failed = error => {
   const {file, message} = error;
   if (!file) console.error(error);
   return h("div.state.bad", {role: "alert"}, h("h1", file ? "A file is missing" : "This cannot be shown"),
-    h("p", file ? ["The file ", h("code", file), " is missing or damaged. Copy the whole folder, or build the explorer again."] : message),
+    h("p", file
+      ? ["The file ", h("code", file), " is missing or damaged. Copy the whole folder, or build the explorer again."]
+      : message),
     h("button", {onclick: redraw}, "Try again"));
 };

@@ -5,21 +5,30 @@ const top = (most = meta.top) => whole("top", most, 1, 99);
 const downwards = row => meta.layers.map((_, layer) => ({layer, ...row(layer)})).reverse();
 
 // ---- controls ----
-const norms = () => choice("Numbers", Object.entries(NORMS).map(([id, words]) => [id, ...words]), norm(), id => go({params: {norm: id}}, true));
+const norms = () => choice("Numbers", Object.entries(NORMS).map(([id, words]) => [id, ...words]), norm(),
+  id => go({params: {norm: id}}, true));
 const stepper = (key, name, value, low, most) => {
-  const step = (sign, by, words) => press(sign, `${words}: ${name}`, () => go({params: {[key]: value + by}}, true), {key: key + by, disabled: value + by < low || value + by > most});
+  const step = (sign, by, words) => press(sign, `${words}: ${name}`,
+    () => go({params: {[key]: value + by}}, true),
+    {key: key + by, disabled: value + by < low || value + by > most});
   return h("fieldset", h("legend", name), step("−", -1, "Fewer"), h("output", value), step("+", 1, "More"));
 };
 const slider = () => {
   const output = h("output", min() + "%");
-  return h("label", {title: "Hides edges below this share of the largest of their layer pair"}, "Hide below", h("input", {
-    type: "range", max: 100, step: 5, value: min(), key: "min",
-    oninput: event => show(output, event.target.value + "%"), onchange: event => go({params: {min: event.target.value}}, true),
-  }), output);
+  return h("label", {title: "Hides edges below this share of the largest of their layer pair"}, "Hide below",
+    h("input", {
+      type: "range", max: 100, step: 5, value: min(), key: "min",
+      oninput: event => show(output, event.target.value + "%"),
+      onchange: event => go({params: {min: event.target.value}}, true),
+    }), output);
 };
-const legend = () => h("p.legend", [["pos", "raises"], ["neg", "− lowers"], ["err", "unexplained"]].map(([kind, text]) => h("span", h("i." + kind), text)), h("span", "width: magnitude"));
+const legend = () => h("p.legend",
+  [["pos", "raises"], ["neg", "− lowers"], ["err", "unexplained"]].map(([kind, text]) =>
+    h("span", h("i." + kind), text)),
+  h("span", "width: magnitude"));
 const pick = (value, name, change, first, all = kept()) => {
-  const select = h("select", {label: name, key: name, onchange: () => select.value && change(+select.value)}, first && h("option", {value: ""}, first),
+  const select = h("select", {label: name, key: name, onchange: () => select.value && change(+select.value)},
+    first && h("option", {value: ""}, first),
     all.map(c => h("option", {value: c.label, selected: c.label === value, dir: "auto"}, c.name || "(no name)")));
   return select;
 };
@@ -27,14 +36,21 @@ const fresh = {sel: null, on: null, pin: null};
 const frame = (head, tools, model, foot) => [
   head,
   h("div.tools", {role: "toolbar", label: "Display"}, norms(), tools, slider(),
-    h("fieldset.zoom", press("−", "Zoom out", () => zoom(1 / 1.2)), press("+", "Zoom in", () => zoom(1.2)), press("Fit", "Fit to the width", () => zoom(0))),
-    h("fieldset.zoom", press("SVG", "Save the graph in view as SVG", exportGraph), press("Print", "Print the graph in view", () => print()))),
+    h("fieldset.zoom", press("−", "Zoom out", () => zoom(1 / 1.2)), press("+", "Zoom in", () => zoom(1.2)),
+      press("Fit", "Fit to the width", () => zoom(0))),
+    h("fieldset.zoom", press("SVG", "Save the graph in view as SVG", exportGraph),
+      press("Print", "Print the graph in view", () => print()))),
   h("div.facts", coverage(model), legend()),
   !model.edges.length && empty("No edge passes; lower the threshold."),
-  h("div", {role: "application", "aria-roledescription": "concept graph", label: "Concept graph; arrow keys move, Enter opens"}, drawGraph(model)),
-  note(foot, " Attribution flows upwards. The bar under a concept is its own relevance to the class. Choose one for its pictures and numbers."),
+  h("div", {
+    role: "application", "aria-roledescription": "concept graph",
+    label: "Concept graph; arrow keys move, Enter opens",
+  }, drawGraph(model)),
+  note(foot, " Attribution flows upwards. The bar under a concept is its own relevance to the class. "
+    + "Choose one for its pictures and numbers."),
 ];
-const accuracy = c => c.images ? `${percent(c.right / c.images, 1)} of ${plural(c.images, "image")} recognised` : "no images";
+const accuracy = c =>
+  c.images ? `${percent(c.right / c.images, 1)} of ${plural(c.images, "image")} recognised` : "no images";
 const first = () => (kept()[0] || {}).label;
 // What a card will need.
 const prefetch = labels => labels.forEach(label => setTimeout(() => load("near/" + label).catch(() => {}), 300));
@@ -47,16 +63,24 @@ const button = (view, labels, ...text) => h("a.button", {href: linkTo(view, labe
 // ---- one class ----
 views.class = {
   title: "Class", takes: ["class"], fallback: first,
-  carry: ({view, args}) => view === "compare" || view === "image" ? args.slice(0, 1).filter(slug => slug !== "~-1") : [],
+  carry: ({view, args}) =>
+    view === "compare" || view === "image" ? args.slice(0, 1).filter(slug => slug !== "~-1") : [],
   needs: label => classOf(label).kept ? ["class/" + label] : [],
   scopes: ([label]) => [scope(label)],
   draw: ([label], [data]) => {
     const c = classOf(label);
-    const head = heading(bdi(c.name), [accuracy(c), c.attributed > 0 && `; attributions are means over ${plural(c.attributed, "image")}`],
+    const head = heading(bdi(c.name),
+      [accuracy(c), c.attributed > 0 && `; attributions are means over ${plural(c.attributed, "image")}`],
       pick(label, "Class", to => go({args: [slug(to)], params: fresh})),
-      data && [pick(null, "Compare with", to => { location.hash = linkTo("compare", [label, to].map(slug)); }, "Compare with…"),
-        c.near && button("compare", [label, c.near[0]], "Nearest: ", className(c.near[0])), meta.pictured && button("image", [label], "Its images")]);
-    if (!data) return [head, empty("No concept of this class was kept: none of its images was attributed, or no concept raises it.")];
+      data && [
+        pick(null, "Compare with", to => { location.hash = linkTo("compare", [label, to].map(slug)); },
+          "Compare with…"),
+        c.near && button("compare", [label, c.near[0]], "Nearest: ", className(c.near[0])),
+        meta.pictured && button("image", [label], "Its images"),
+      ]);
+    if (!data) return [
+      head, empty("No concept of this class was kept: none of its images was attributed, or no concept raises it."),
+    ];
     prefetch([label]);
     return frame(head, perLayer(data), modelOf([{label, data}], rowsOf(data), min()),
       "The concepts that raise the probability of this class most, over its images.");
@@ -76,18 +100,27 @@ views.compare = {
   scopes: labels => labels.map((label, i) => scope(label, "AB"[i])),
   draw: ([a, b], data) => {
     const [one, two] = [a, b].map(classOf), swap = (x, y) => go({args: [slug(x), slug(y)], params: fresh});
-    const head = heading([h("span.letter", "A"), bdi(one.name), h("span.vs", "and"), h("span.letter", "B"), bdi(two.name)], ["A: ", accuracy(one), ". B: ", accuracy(two), "."],
-      pick(a, "Class A", to => swap(to, b)), press("⇄", "Swap A and B", () => swap(b, a)), pick(b, "Class B", to => swap(a, to)));
+    const head = heading(
+      [h("span.letter", "A"), bdi(one.name), h("span.vs", "and"), h("span.letter", "B"), bdi(two.name)],
+      ["A: ", accuracy(one), ". B: ", accuracy(two), "."],
+      pick(a, "Class A", to => swap(to, b)), press("⇄", "Swap A and B", () => swap(b, a)),
+      pick(b, "Class B", to => swap(a, to)));
     if (a === b) return [head, empty("Both are the same class.")];
-    if (data.length < 2) return [head, empty("No concept of ", bdi((one.kept ? two : one).name), " was kept; there is nothing to compare.")];
+    if (data.length < 2) return [
+      head, empty("No concept of ", bdi((one.kept ? two : one).name), " was kept; there is nothing to compare."),
+    ];
     prefetch([a, b]);
     // A telephone has room for five concepts side by side.
-    const small = innerWidth < 600, most = mostOf(...data), own = Math.min(most, top(small ? 2 : meta.top)), common = Math.min(most, whole("shared", small ? 1 : meta.shared, 0, 99));
+    const small = innerWidth < 600, most = mostOf(...data), own = Math.min(most, top(small ? 2 : meta.top));
+    const common = Math.min(most, whole("shared", small ? 1 : meta.shared, 0, 99));
     const rows = downwards(layer => {
       const [p, q] = data.map(d => new Map(d.layers[layer])), less = c => Math.min(p.get(c), q.get(c));
       const only = (x, y) => [...x.keys()].filter(c => !y.has(c)).slice(0, own);
       const both = [...p.keys()].filter(c => q.has(c)).sort((m, n) => less(n) - less(m) || m - n);
-      return {more: both.length - common, groups: [["A only", only(p, q)], ["shared", both.slice(0, common)], ["B only", only(q, p)]]};
+      return {
+        more: both.length - common,
+        groups: [["A only", only(p, q)], ["shared", both.slice(0, common)], ["B only", only(q, p)]],
+      };
     });
     return frame(head, [stepper("top", "Per class", own, 1, most), stepper("shared", "Shared", common, 0, most)],
       modelOf([{label: a, letter: "A", data: data[0]}, {label: b, letter: "B", data: data[1]}], rows, min()),
@@ -100,12 +133,17 @@ let shown = null;
 const nearOf = ({data, at, path}, found) => {
   const node = found && data.layers[found[0]].find(n => n[0] === found[1]);
   if (!node) return null;
-  const [layer, concept] = found, below = data.pairs[layer - 1], above = data.layers[layer + 1] && data.pairs[layer], map = data.maps[found.join(":")];
-  const split = list => [1, -1].map(sign => list.filter(e => e[2] * sign > 0).sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, 8));
+  const [layer, concept] = found, below = data.pairs[layer - 1];
+  const above = data.layers[layer + 1] && data.pairs[layer], map = data.maps[found.join(":")];
+  const split = list => [1, -1].map(sign => list.filter(e => e[2] * sign > 0)
+    .sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, 8));
   return {
-    in: split((below ? below.edges : []).filter(e => e[1] === concept).map(([a, , ...rest]) => [layer - 1, a, ...rest])),
-    out: split((above ? above.edges : []).filter(e => e[0] === concept).map(([, b, ...rest]) => [layer + 1, b, ...rest])),
-    into: below && below.into[concept] ? [below.into[concept]] : [], located: map ? [[at, path, null, node[1], map]] : [],
+    in: split((below ? below.edges : []).filter(e => e[1] === concept)
+      .map(([a, , ...rest]) => [layer - 1, a, ...rest])),
+    out: split((above ? above.edges : []).filter(e => e[0] === concept)
+      .map(([, b, ...rest]) => [layer + 1, b, ...rest])),
+    into: below && below.into[concept] ? [below.into[concept]] : [],
+    located: map ? [[at, path, null, node[1], map]] : [],
   };
 };
 views.image = {
@@ -113,9 +151,13 @@ views.image = {
   fallback: () => explained.length ? -1 : (classes.find(c => c.pictured) || {}).label,
   carry: state => views.class.carry(state).filter(slug => (classOf(byName.get(slug)) || {}).pictured),
   needs: label => label === -1 ? [] : classOf(label).pictured ? ["images/" + label] : [],
-  scopes: () => shown ? [{...scope(shown.label), on: "image", name: "this image", near: nearOf(shown, parseId(state.params.sel))}, ...classOf(shown.label).kept ? [scope(shown.label)] : []] : [],
+  scopes: () => shown ? [
+    {...scope(shown.label), on: "image", name: "this image", near: nearOf(shown, parseId(state.params.sel))},
+    ...classOf(shown.label).kept ? [scope(shown.label)] : [],
+  ] : [],
   draw: async ([label, id], [list = label === -1 ? explained : []]) => {
-    const pictured = classes.filter(c => c.pictured), entry = list.find(e => e[0] === id) || list[0], c = classOf(label);
+    const pictured = classes.filter(c => c.pictured), entry = list.find(e => e[0] === id) || list[0];
+    const c = classOf(label);
     if (explained.length) pictured.unshift(classOf(-1));
     const picker = pick(label, "Images of", to => go({args: [slug(to)], params: fresh}), null, pictured);
     shown = null;
@@ -125,12 +167,18 @@ views.image = {
     shown = {label: predicted, data, at, path};
     const right = taken => taken === label || label === -1;
     const frames = list.map(([one, where, file, taken]) => h("li", h("a" + (right(taken) ? "" : ".wrong"), {
-      href: linkTo("image", [slug(label), one]), key: "image-" + one, "aria-current": one === name && "true", label: `${file}, taken for ${classOf(taken).name}`,
+      href: linkTo("image", [slug(label), one]), key: "image-" + one, "aria-current": one === name && "true",
+      label: `${file}, taken for ${classOf(taken).name}`,
     }, photo(where))));
-    return frame([heading([className(predicted), !right(predicted) && [h("span.vs", "not"), bdi(c.name)]], [h("bdi", path), " · taken for ", className(predicted), ` with probability ${num(probability)}`], picker,
-      classOf(predicted).kept && button("class", [predicted], "The class’s graph")),
-    h("div.film", photo(at, path), h("ol.strip", {label: "Images"}, frames))],
-    perLayer(data), modelOf([{label: predicted, data, note: num(probability, 2)}], rowsOf(data), min(), {at: picture, maps}),
-    "The data set’s concepts that raise the predicted class most in this image; each lit where it is, its nearest patches below.");
+    return frame([
+      heading([className(predicted), !right(predicted) && [h("span.vs", "not"), bdi(c.name)]],
+        [h("bdi", path), " · taken for ", className(predicted), ` with probability ${num(probability)}`],
+        picker, classOf(predicted).kept && button("class", [predicted], "The class’s graph")),
+      h("div.film", photo(at, path), h("ol.strip", {label: "Images"}, frames)),
+    ],
+    perLayer(data),
+    modelOf([{label: predicted, data, note: num(probability, 2)}], rowsOf(data), min(), {at: picture, maps}),
+    "The data set’s concepts that raise the predicted class most in this image; each lit where it is, "
+      + "its nearest patches below.");
   },
 };

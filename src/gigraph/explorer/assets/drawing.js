@@ -2,7 +2,8 @@
 const CAP = 600; // drawn edges; beyond it the weakest are counted as hidden
 const toClass = label => "class:" + label;
 
-// scopes: [{label, letter, data}], data as in the chunk class/C; rows: deepest layer first, [{layer, groups: [[title, concepts]]}].
+// scopes: [{label, letter, data}], data as in the chunk class/C;
+// rows: deepest layer first, [{layer, groups: [[title, concepts]]}].
 const modelOf = (scopes, rows, min, picture) => {
   const nodes = new Map(), edges = [], cover = [], last = meta.layers.length - 1;
   const ofScope = scopes.map(({data}) => data.layers.map(list => new Map(list.map(n => [n[0], n]))));
@@ -13,8 +14,9 @@ const modelOf = (scopes, rows, min, picture) => {
   }
   scopes.forEach(({label, data}, scope) => {
     for (const {layer} of rows) {
-      const inRow = l => [...nodes.values()].filter(n => n.layer === l && n.of[scope]).map(n => n.concept), sources = new Set(inRow(layer));
-      const targets = layer === last ? [label] : inRow(layer + 1), keyOf = t => layer === last ? toClass(t) : `${layer + 1}:${t}`, {edges: all, into} = data.pairs[layer];
+      const inRow = l => [...nodes.values()].filter(n => n.layer === l && n.of[scope]).map(n => n.concept);
+      const sources = new Set(inRow(layer)), targets = layer === last ? [label] : inRow(layer + 1);
+      const keyOf = t => layer === last ? toClass(t) : `${layer + 1}:${t}`, {edges: all, into} = data.pairs[layer];
       const sum = {layer, total: 0, drawn: 0, error: 0, rest: 0, hidden: 0, errors: []};
       for (const target of targets) if (into[target]) {
         const [count, total, error, , rest] = into[target];
@@ -23,12 +25,14 @@ const modelOf = (scopes, rows, min, picture) => {
       }
       for (const row of all) {
         const [a, b, mean, , , , , weight, share] = row;
-        if (sources.has(a) && targets.includes(b)) edges.push({scope, sum, row, from: `${layer}:${a}`, to: keyOf(b), mean, weight, share});
+        if (sources.has(a) && targets.includes(b))
+          edges.push({scope, sum, row, from: `${layer}:${a}`, to: keyOf(b), mean, weight, share});
       }
       cover.push(sum);
     }
   });
-  const shown = edges.filter(e => e.mean && e.weight >= min / 100 || e.to[0] === "c").sort((a, b) => b.weight - a.weight).slice(0, CAP);
+  const shown = edges.filter(e => e.mean && e.weight >= min / 100 || e.to[0] === "c")
+    .sort((a, b) => b.weight - a.weight).slice(0, CAP);
   const most = largest(shown.map(e => e.share)), twice = new Map();
   for (const e of shown) {
     const id = e.from + e.to;
@@ -45,53 +49,76 @@ const coverage = ({nodes, cover}) => {
   const parts = cover.filter(c => c.total).map(c => c.drawn / c.total);
   return h("p.coverage", {
     id: "coverage",
-    title: "|GIG| of the drawn edges over all |GIG| into the row above, unexplained and not kept included; mean over layers",
-  }, h("b", `${[...nodes.values()].filter(n => n.of).length} of ${plural(sum(meta.layers, l => l.concepts), "concept")}`), ", ",
-  h("b", `${percent(parts.length ? sum(parts) / parts.length : null)} of |GIG|`), "; ", plural(sum(cover, c => c.hidden), "edge") + " hidden");
+    title: "|GIG| of the drawn edges over all |GIG| into the row above, unexplained and not kept included; "
+      + "mean over layers",
+  },
+  h("b", `${[...nodes.values()].filter(n => n.of).length} of ${plural(sum(meta.layers, l => l.concepts), "concept")}`),
+  ", ", h("b", `${percent(parts.length ? sum(parts) / parts.length : null)} of |GIG|`),
+  "; ", plural(sum(cover, c => c.hidden), "edge") + " hidden");
 };
 
 // ---- nodes ----
 const conceptNode = (node, {scopes, relevance, picture}) => {
   const {layer, concept, key} = node, mine = node.of.find(Boolean);
-  const values = node.of.map((v, i) => v && [scopes[i], value(v[1], v[4], v[5]), sizeOf(v[4], v[5], relevance)]).filter(Boolean);
+  const values = node.of.map((v, i) =>
+    v && [scopes[i], value(v[1], v[4], v[5]), sizeOf(v[4], v[5], relevance)]).filter(Boolean);
   const [[, text, size]] = values, caption = captionOf(key), map = picture && picture.maps[key];
   return h("button.node" + (values[1] ? ".shared" : ""), {
-    tabindex: -1, key, label: `${say(layer, concept)}; ` + values.map(v => `GIG to ${classOf(v[0].label).name} ${v[1]}`).join(", "),
+    tabindex: -1, key,
+    label: `${say(layer, concept)}; ` + values.map(v => `GIG to ${classOf(v[0].label).name} ${v[1]}`).join(", "),
   }, map ? h("span.face.one", photo(picture.at, "", map)) : face(layer, mine[6]),
   map && h("span.strip", mine[6].slice(0, 3).map(t => tile(layer, t))),
   caption && h("span.caption", caption), h("span.line", h("span.id", "#" + concept), !values[1] && number(text)),
-  values[1] ? values.map(([{letter}, shown, part]) => h("span.line", h("b", letter), meter(part), number(shown))) : meter(size));
+  values[1] ? values.map(([{letter}, shown, part]) => h("span.line", h("b", letter), meter(part), number(shown)))
+    : meter(size));
 };
 const errorNode = (layer, share) => h("button.node.error", {
   tabindex: -1, key: "error:" + layer,
-  label: `Error node of ${meta.layers[layer].name}: unexplained by its concepts, ${percent(share)} of |GIG| into the row above`,
+  label: `Error node of ${meta.layers[layer].name}: unexplained by its concepts, ${
+    percent(share)} of |GIG| into the row above`,
 }, h("span.hatch"), h("span.caption", "unexplained"), number(percent(share)));
 const gutter = (layer, count, part, more) => {
-  const [drawn, rest, error] = ["drawn", "rest", "error"].map(part), concealed = Math.max(0, 1 - drawn - rest - error), {name, concepts} = meta.layers[layer];
-  const text = `Of the |GIG| into the row above: ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${percent(rest)} not kept (remainder), ${percent(error)} unexplained (error node)`;
-  return h("div.gutter", h("h2", link(linkTo("atlas", [name]), name)), h("p", `${count} of ${tally(concepts)}`, more > 0 && `, ${more} more shared`),
-    h("span.stack", {role: "img", label: text, title: text}, Object.entries({drawn, concealed, rest, error}).map(([kind, size]) => h("span." + kind, {style: {width: 100 * size + "%"}}))),
+  const [drawn, rest, error] = ["drawn", "rest", "error"].map(part), concealed = Math.max(0, 1 - drawn - rest - error);
+  const {name, concepts} = meta.layers[layer];
+  const text = `Of the |GIG| into the row above: ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${
+    percent(rest)} not kept (remainder), ${percent(error)} unexplained (error node)`;
+  return h("div.gutter", h("h2", link(linkTo("atlas", [name]), name)),
+    h("p", `${count} of ${tally(concepts)}`, more > 0 && `, ${more} more shared`),
+    h("span.stack", {role: "img", label: text, title: text}, Object.entries({drawn, concealed, rest, error})
+      .map(([kind, size]) => h("span." + kind, {style: {width: 100 * size + "%"}}))),
     h("p", percent(drawn) + " drawn"));
 };
-const pill = ({label, letter, note}) => h("button.node.pill", {tabindex: -1, key: toClass(label), label: "class " + classOf(label).name},
-  letter && h("span.letter", letter), className(label), note && h("span.id", note));
+const pill = ({label, letter, note}) => h("button.node.pill", {
+  tabindex: -1, key: toClass(label), label: "class " + classOf(label).name,
+}, letter && h("span.letter", letter), className(label), note && h("span.id", note));
 
 // ---- the drawing ----
 const drawGraph = model => {
   const svg = s("svg", {class: "edges", silent: true}), {scopes, rows, cover} = model, two = scopes[1];
   const stage = h("div.stage" + (two ? ".pair" : ""), svg,
     h("div.row.tops", {role: "group", label: "Classes"}, h("div.gutter"),
-      h("div.nodes", two ? ["A only", "shared", "B only"].map((title, i) => h("div.group", h("span.id", title), i !== 1 && pill(scopes[i / 2]))) : pill(scopes[0])), h("div.chips")),
+      h("div.nodes", two
+        ? ["A only", "shared", "B only"].map((title, i) =>
+          h("div.group", h("span.id", title), i !== 1 && pill(scopes[i / 2])))
+        : pill(scopes[0])),
+      h("div.chips")),
     rows.map(({layer, groups, more}) => {
-      const sums = cover.filter(c => c.layer === layer), total = sum(sums, c => c.total), part = key => sum(sums, c => c[key]) / (total || 1);
-      return h("div.row", {role: "group", label: meta.layers[layer].name, "data-layer": layer}, gutter(layer, sum(groups, x => x[1].length), part, more),
+      const sums = cover.filter(c => c.layer === layer), total = sum(sums, c => c.total);
+      const part = key => sum(sums, c => c[key]) / (total || 1);
+      return h("div.row", {role: "group", label: meta.layers[layer].name, "data-layer": layer},
+        gutter(layer, sum(groups, x => x[1].length), part, more),
         h("div.nodes", groups.map(([title, concepts]) => h("div.group", title ? {label: title, role: "group"} : {},
-          concepts.length ? concepts.map(c => conceptNode(model.nodes.get(`${layer}:${c}`), model)) : h("p.id", two ? "none" : "no concept kept")))),
+          concepts.length ? concepts.map(c => conceptNode(model.nodes.get(`${layer}:${c}`), model))
+            : h("p.id", two ? "none" : "no concept kept")))),
         h("div.chips", total > 0 && errorNode(layer, part("error"))));
     }));
-  const scroller = h("div.scroller", stage), base = s("g", {class: "base"}), lit = s("g", {class: "lit"}), hits = s("g", {class: "hits"});
+  const scroller = h("div.scroller", stage);
+  const base = s("g", {class: "base"}), lit = s("g", {class: "lit"}), hits = s("g", {class: "hits"});
   svg.append(base, lit, hits);
-  const view = graph = {stage, scroller, svg, model, base, lit, hits, held: [], nodes: new Map($$(".node", stage).map(n => [n.dataset.key, n]))};
+  const view = graph = {
+    stage, scroller, svg, model, base, lit, hits, held: [],
+    nodes: new Map($$(".node", stage).map(n => [n.dataset.key, n])),
+  };
   let width = 0;
   view.place = () => {
     const room = scroller.clientWidth, narrow = room < 736;
@@ -100,7 +127,10 @@ const drawGraph = model => {
     if (!width || narrow || width < 736) measure(view);
     width = room;
     const k = view.k = view.zoom || Math.max(narrow ? 0.9 : 0.62, Math.min(1, (room - 4) / stage.offsetWidth));
-    Object.assign(stage.style, {transform: `scale(${k})`, marginBottom: `${(k - 1) * stage.offsetHeight}px`, marginLeft: `${Math.max(0, (room - k * stage.offsetWidth) / 2)}px`});
+    Object.assign(stage.style, {
+      transform: `scale(${k})`, marginBottom: `${(k - 1) * stage.offsetHeight}px`,
+      marginLeft: `${Math.max(0, (room - k * stage.offsetWidth) / 2)}px`,
+    });
   };
   new ResizeObserver(() => scroller.clientWidth !== width && view.place()).observe(scroller);
   interact(view);
@@ -112,21 +142,31 @@ const zoom = factor => {
 };
 
 // An edge is a cubic that leaves and arrives upright; here its point at t, and its path.
-const along = (t, [x1, y1, x2, y2]) => ({x: x1 + (x2 - x1) * t * t * (3 - 2 * t), y: y1 + (y2 - y1) * (1.5 * t * (1 - t) + t ** 3) + 4});
-const curve = ([x1, y1, x2, y2]) => { const m = (y1 + y2) / 2; return `M${x1} ${y1}C${x1} ${m} ${x2} ${m} ${x2} ${y2}`; };
+const along = (t, [x1, y1, x2, y2]) => ({
+  x: x1 + (x2 - x1) * t * t * (3 - 2 * t), y: y1 + (y2 - y1) * (1.5 * t * (1 - t) + t ** 3) + 4,
+});
+const curve = ([x1, y1, x2, y2]) => {
+  const m = (y1 + y2) / 2;
+  return `M${x1} ${y1}C${x1} ${m} ${x2} ${m} ${x2} ${y2}`;
+};
 const pathOf = (e, opacity = 0.28 + 0.55 * Math.sqrt(e.size)) => s("path", {
-  d: curve(e.line), class: e.mean < 0 ? "neg" : "pos", "stroke-width": (0.8 + 7.2 * e.size).toFixed(2), "stroke-opacity": opacity.toFixed(2),
+  d: curve(e.line), class: e.mean < 0 ? "neg" : "pos",
+  "stroke-width": (0.8 + 7.2 * e.size).toFixed(2), "stroke-opacity": opacity.toFixed(2),
   "stroke-dasharray": e.mean < 0 && `${(3 + 4 * e.size).toFixed(1)} ${(2.5 + 3 * e.size).toFixed(1)}`,
 });
 const minus = e => s("text", {...along(0.5, e.line), class: "minus"}, "−");
 const between = (a, b, shift = 0) => [a.x + shift, a.top - 1, b.x + shift, b.bottom + 1];
 
 const measure = view => {
-  const {stage, svg, model, base, hits} = view, box = stage.getBoundingClientRect(), k = box.width / stage.offsetWidth, paths = [], targets = [];
+  const {stage, svg, model, base, hits} = view, box = stage.getBoundingClientRect(), k = box.width / stage.offsetWidth;
+  const paths = [], targets = [];
   view.spots = new Map();
   for (const [key, node] of view.nodes) {
     const r = node.getBoundingClientRect();
-    view.spots.set(key, {x: Math.round((r.left + r.width / 2 - box.left) / k), top: (r.top - box.top) / k, bottom: (r.bottom - box.top) / k});
+    view.spots.set(key, {
+      x: Math.round((r.left + r.width / 2 - box.left) / k),
+      top: (r.top - box.top) / k, bottom: (r.bottom - box.top) / k,
+    });
   }
   for (const e of [...model.edges].reverse()) {
     e.line = between(view.spots.get(e.from), view.spots.get(e.to), e.shift);
@@ -145,7 +185,8 @@ const pathsOf = (model, key) => {
   const found = new Map(), node = model.nodes.get(key);
   if (node) for (const e of node.edges) found.set(e, true);
   for (const [near, far] of [["from", "to"], ["to", "from"]]) {
-    for (let e = strongestEdge(node, near); e; e = strongestEdge(model.nodes.get(e[far]), near)) if (!found.has(e)) found.set(e, false);
+    for (let e = strongestEdge(node, near); e; e = strongestEdge(model.nodes.get(e[far]), near))
+      if (!found.has(e)) found.set(e, false);
   }
   return found;
 };
@@ -162,14 +203,19 @@ const light = (view, key) => {
     on.add(e.from).add(e.to);
     drawn.push(pathOf(e, 0.95));
     if (e.mean < 0) drawn.push(minus(e));
-    if (direct) drawn.push(s("text", {...along(e.to === main ? 0.22 : 0.76, e.line), class: "number"}, value(e.mean, e.weight, e.share)));
+    if (direct) drawn.push(s("text", {...along(e.to === main ? 0.22 : 0.76, e.line), class: "number"},
+      value(e.mean, e.weight, e.share)));
   }
-  if (key && key[0] === "e") for (const e of model.cover.filter(c => c.layer === +key.slice(6)).flatMap(c => c.errors)) if (e.mean) {
-    const line = between(view.spots.get(key), view.spots.get(e.to));
-    on.add(e.to);
-    drawn.push(s("path", {d: curve(line), class: "err", "stroke-width": 1 + 7 * Math.min(1, Math.abs(e.share) / (model.most || 1))}),
-      s("text", {...along(0.8, line), class: "number"}, norm() === "raw" ? num(e.mean) : percent(e.share)));
-  }
+  if (key && key[0] === "e")
+    for (const e of model.cover.filter(c => c.layer === +key.slice(6)).flatMap(c => c.errors)) if (e.mean) {
+      const line = between(view.spots.get(key), view.spots.get(e.to));
+      on.add(e.to);
+      drawn.push(
+        s("path", {
+          d: curve(line), class: "err", "stroke-width": 1 + 7 * Math.min(1, Math.abs(e.share) / (model.most || 1)),
+        }),
+        s("text", {...along(0.8, line), class: "number"}, norm() === "raw" ? num(e.mean) : percent(e.share)));
+    }
   lit.replaceChildren(...drawn);
   stage.classList.toggle("lighting", on.size > 0);
   for (const [k, node] of view.nodes) node.classList.toggle("on", on.has(k));
@@ -180,7 +226,10 @@ const interact = view => {
   const {stage, scroller, svg, model} = view, two = model.scopes[1], nodeAt = event => event.target.closest(".node");
   const roam = node => { for (const other of view.nodes.values()) other.tabIndex = other === node ? 0 : -1; };
   roam(stage.querySelector(".row:not(.tops) .node") || stage.querySelector(".node"));
-  const focused = () => { const node = document.activeElement; return stage.contains(node) && node.matches(":focus-visible") ? node.dataset.key : ""; };
+  const focused = () => {
+    const node = document.activeElement;
+    return stage.contains(node) && node.matches(":focus-visible") ? node.dataset.key : "";
+  };
   const open = key => {
     if (key[0] !== "c") go({params: {sel: state.params.sel === keyId(key) ? null : keyId(key), on: null}});
     else if (state.view === "class") go({params: {sel: null}});
@@ -202,14 +251,24 @@ const interact = view => {
   const words = key => key[0] === "c" ? className(+key.slice(6)) : "#" + key.split(":")[1];
   const about = ({scope, from, to, row: [, , mean, se, support, ablation, ablationSe, weight, share]}) => [
     h("b", two && model.scopes[scope].letter + ": ", words(from), " → ", words(to)),
-    facts([["GIG", pm(mean, se)], ["ablation", ablation === null ? "not checked" : pm(ablation, ablationSe)], ["share of target", percent(share, 1)], ["[0, 1] in the pair", num(weight)], ["support", plural(support, "image")]]),
+    facts([
+      ["GIG", pm(mean, se)], ["ablation", ablation === null ? "not checked" : pm(ablation, ablationSe)],
+      ["share of target", percent(share, 1)], ["[0, 1] in the pair", num(weight)],
+      ["support", plural(support, "image")],
+    ]),
   ];
-  fill(svg, {onpointermove: event => tip(event, event.target.edge && about(event.target.edge)), onpointerleave: event => tip(event)});
-  fill(scroller, {onpointermove: event => { if (event.buttons & 1 && event.pointerType === "mouse") scroller.scrollLeft -= event.movementX; }});
+  fill(svg, {
+    onpointermove: event => tip(event, event.target.edge && about(event.target.edge)),
+    onpointerleave: event => tip(event),
+  });
+  fill(scroller, {onpointermove: event => {
+    if (event.buttons & 1 && event.pointerType === "mouse") scroller.scrollLeft -= event.movementX;
+  }});
 };
 
 const step = ({stage, model, spots, nodes}, node, key) => {
-  const rows = $$(".row", stage).map(row => $$(".node", row)).filter(row => row.length), r = rows.findIndex(row => row.includes(node));
+  const rows = $$(".row", stage).map(row => $$(".node", row)).filter(row => row.length);
+  const r = rows.findIndex(row => row.includes(node));
   const row = rows[r], i = row.indexOf(node), x = n => spots.get(n.dataset.key).x;
   if (key === "ArrowLeft") return row[i - 1];
   if (key === "ArrowRight") return row[i + 1];
@@ -217,7 +276,8 @@ const step = ({stage, model, spots, nodes}, node, key) => {
   if (key === "End") return row.at(-1);
   if (key !== "ArrowUp" && key !== "ArrowDown") return null;
   const up = key === "ArrowUp", best = strongestEdge(model.nodes.get(node.dataset.key), up ? "from" : "to");
-  return best ? nodes.get(up ? best.to : best.from) : strongest(rows[r + (up ? -1 : 1)] || [], n => -Math.abs(x(n) - x(node)));
+  return best ? nodes.get(up ? best.to : best.from)
+    : strongest(rows[r + (up ? -1 : 1)] || [], n => -Math.abs(x(n) - x(node)));
 };
 
 const pin = key => {
@@ -241,23 +301,37 @@ const mark = () => {
 
 // ---- export: the graph in view as SVG, its pictures by their addresses ----
 const exportGraph = () => {
-  const {stage, svg, k} = graph, box = stage.getBoundingClientRect(), look = (node, name) => getComputedStyle(node)[name], seen = selector => $$(selector, stage).filter(node => node.offsetParent);
-  const at = node => { const r = node.getBoundingClientRect(); return {x: (r.x - box.x) / k, y: (r.y - box.y) / k, width: r.width / k, height: r.height / k}; };
+  const {stage, svg, k} = graph, box = stage.getBoundingClientRect();
+  const look = (node, name) => getComputedStyle(node)[name];
+  const seen = selector => $$(selector, stage).filter(node => node.offsetParent);
+  const at = node => {
+    const r = node.getBoundingClientRect();
+    return {x: (r.x - box.x) / k, y: (r.y - box.y) / k, width: r.width / k, height: r.height / k};
+  };
   const edges = svg.cloneNode(true), drawn = $$(".base > *, .lit > *", svg);
   edges.querySelector(".hits").remove();
-  $$("path, text", edges).forEach((node, i) => { for (const name of ["fill", "stroke"]) node.setAttribute(name, look(drawn[i], name)); });
-  const boxes = seen(".node").map(node => s("rect", {...at(node), rx: 10, fill: look(node, "backgroundColor"), stroke: look(node, "borderTopColor")}));
+  $$("path, text", edges).forEach((node, i) => {
+    for (const name of ["fill", "stroke"]) node.setAttribute(name, look(drawn[i], name));
+  });
+  const boxes = seen(".node").map(node => s("rect", {
+    ...at(node), rx: 10, fill: look(node, "backgroundColor"), stroke: look(node, "borderTopColor"),
+  }));
   const tiles = seen(".tile").filter(node => node.tile).map(node => {
     const [file, columns, rows, row, column] = node.tile;
-    return s("svg", {...at(node), viewBox: `${column} ${row} 1 1`, preserveAspectRatio: "none"}, s("image", {href: new URL(file, location), width: columns, height: rows, preserveAspectRatio: "none"}));
+    return s("svg", {...at(node), viewBox: `${column} ${row} 1 1`, preserveAspectRatio: "none"},
+      s("image", {href: new URL(file, location), width: columns, height: rows, preserveAspectRatio: "none"}));
   });
   const words = seen(".id, .value, .caption, .pill bdi, .gutter h2, .gutter p").map(node => {
     const {x, y, height} = at(node);
-    return s("text", {x, y: y + height / 2 + 4, "font-size": look(node, "fontSize"), fill: look(node, "color")}, node.textContent);
+    return s("text", {
+      x, y: y + height / 2 + 4, "font-size": look(node, "fontSize"), fill: look(node, "color"),
+    }, node.textContent);
   });
   const {offsetWidth: width, offsetHeight: height} = stage;
-  const all = s("svg", {xmlns: "http://www.w3.org/2000/svg", viewBox: `0 0 ${width} ${height}`, width, height, "font-family": "sans-serif"},
-    s("style", ".edges text { font: 600 12px sans-serif; text-anchor: middle; paint-order: stroke; stroke-width: 4px }"),
-    s("rect", {width, height, fill: look(document.body, "backgroundColor")}), edges, boxes, tiles, words);
+  const all = s("svg", {
+    xmlns: "http://www.w3.org/2000/svg", viewBox: `0 0 ${width} ${height}`, width, height, "font-family": "sans-serif",
+  },
+  s("style", ".edges text { font: 600 12px sans-serif; text-anchor: middle; paint-order: stroke; stroke-width: 4px }"),
+  s("rect", {width, height, fill: look(document.body, "backgroundColor")}), edges, boxes, tiles, words);
   download(document.title.replace(/\W+/g, "-") + ".svg", "image/svg+xml", new XMLSerializer().serializeToString(all));
 };

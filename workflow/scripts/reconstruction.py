@@ -1,22 +1,23 @@
 """Measure per layer how well the concepts reconstruct the PFVs, and with how few (Table 1)."""
 
 from argparse import Namespace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
 from gigraph.records import tables
+from gigraph.records.paths import Results
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:
-    folder = Path(args.folder)
+    files = partial(Results(args.root), method=args.method)
     rows = []
     for layer in args.settings["layers"]:
-        shards = [folder / "coefficients" / layer / f"{shard}.parquet" for shard in range(args.settings["shards"])]
+        shards = [files("coefficients", layer=layer, shard=shard) for shard in range(args.settings["shards"])]
         table = tables.read(shards, ["concepts", "rel_l2", "gap"])
-        k = len(tables.read(folder / "concepts" / f"{layer}.parquet", ["concept"]))
+        k = len(tables.read(files("concepts", layer=layer), ["concept"]))
         nonzeros = np.diff(tables.csr(table, "concepts")[0])
         rows.append(
             {
@@ -29,8 +30,10 @@ def main(args: Namespace) -> None:
             }
         )
         log.info("%s: relative l2 error %.3f, %.1f non-zeros of %d", layer, rows[-1]["rel_l2"], nonzeros.mean(), k)
-    tables.write(args.fidelity, "fidelity", {key: [row[key] for row in rows] for key in rows[0]}, args.lineage)
+    tables.write(
+        args.reconstruction, "reconstruction", {key: [row[key] for row in rows] for key in rows[0]}, args.lineage
+    )
 
 
 if __name__ == "__main__":
-    run(main, "folder", "fidelity")
+    run(main, "root", "method", "reconstruction")

@@ -1,0 +1,67 @@
+"""The atlas: every concept of a layer by importance and spread, and the tree of splits that made them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from gigraph.explorer.chunks import numbers
+from gigraph.explorer.graph import Graph
+from gigraph.explorer.inputs import Inputs
+from gigraph.records import tables
+
+
+def atlas_chunk(graph: Graph, inputs: Inputs, layer: str) -> Any:
+    """Return every concept of a layer.
+
+    Returns
+    -------
+    dict
+        ``rows``: [concept, importance, spread, members, cohesion, labels of the up to three classes it raises
+        most]. Importance is its mean relevance to each image's own class over all attributed images, spread the
+        exponential of the entropy of its |relevance| over classes. ``tree``: the split tree in preorder, concepts
+        as leaves and -1 for splits, or null.
+    """
+    own = graph.relevance(layer).select("source", "scope", pl.col("mean").cast(pl.Float64), "images")
+    total = sum(graph.edges.filter(pl.col("scope") >= 0).group_by("scope").agg(pl.col("images").max())["images"])
+    size = (pl.col("mean").abs() * pl.col("images")).alias("size")
+    held = pl.col("size") / pl.col("size").sum()
+    measured = (
+        own.with_columns(size)
+        .sort("mean", "scope", descending=[True, False])
+        .group_by("source")
+        .agg(
+            ((pl.col("mean") * pl.col("images")).sum() / max(total, 1)).alias("importance"),
+            (-(held * (held + 1e-300).log()).sum()).exp().alias("spread"),
+            pl.col("scope").filter(pl.col("mean") > 0).head(3).alias("classes"),
+        )
+    )
+    found = {row[0]: row[1:] for row in measured.iter_rows()}
+    listed = []
+    table = tables.read(inputs.concepts[layer], ["concept", "size", "cohesion"])
+    cohesion = numbers(tables.numpy(table, "cohesion"))
+    for concept, members, one in zip(table["concept"].to_pylist(), table["size"].to_pylist(), cohesion, strict=True):
+        importance, spread, classes = found.get(concept, (0.0, 0.0, []))
+        short = None if one is None else round(one, 4)
+        listed.append([concept, float(f"{importance:.5g}"), round(spread, 3), members, short, classes])
+    return {"rows": listed, "tree": _preorder(inputs.trees.get(layer))}
+
+
+def _preorder(path: Path | None) -> list[int] | None:
+    """Return a split tree in preorder: concepts as leaves, -1 for splits."""
+    if path is None or not path.is_file():
+        return None
+    table = tables.read(path, ["node", "parent", "concept"]).to_pylist()
+    children: dict[int | None, list[int]] = defaultdict(list)
+    for row in table:
+        children[row["parent"]].append(row["node"])
+    concept = {row["node"]: row["concept"] for row in table}
+    order, stack = [], children[None][::-1]
+    while stack:
+        node = stack.pop()
+        order.append(-1 if concept[node] is None else concept[node])
+        stack += children[node][::-1]
+    return order if len(order) > 1 else None

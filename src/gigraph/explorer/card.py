@@ -1,0 +1,115 @@
+"""The cards of concepts: what each is made of, its nearest patches, the classes it serves, and its neighbours."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gigraph.explorer.chunks import numbers, shares
+from gigraph.explorer.graph import Graph, frame
+from gigraph.explorer.inputs import Inputs
+from gigraph.explorer.scopes import neighbours
+from gigraph.explorer.sheets import Album
+from gigraph.method.vectors import unit
+from gigraph.records import tables
+from gigraph.reserved import DATASET
+
+GROUP = 32
+"""Concepts per chunk."""
+RELEVANT = 12
+"""Classes listed on a concept's card."""
+
+
+def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[str, Any]:
+    """Return the cards of all concepts that a graph or a neighbour list can name, by chunk."""
+    dataset = graph.edges.filter(pl.col("scope") == DATASET)
+    lists = neighbours(graph, graph.kept, dataset)
+    chunks: dict[str, Any] = {}
+    for index, layer in enumerate(graph.layers):
+        album = albums[index]
+        stable = _stability(inputs, layer)
+        pictured = set(graph.pictured(layer))
+        relevance = _class_relevance(graph, layer)
+        exemplars: dict[int, list[Any]] = defaultdict(list)
+        cosine = numbers(album.exemplars["cosine"])
+        for row, similarity in zip(album.exemplars.iter_rows(named=True), cosine, strict=True):
+            tile = album.tile(row["sheet"], row["row"], row["column"])
+            if row["rank"] < inputs.nearest:
+                exemplars[row["concept"]].append([tile, similarity, row["label"], row["path"]])
+        named = pictured | {
+            entry[1]
+            for card in lists.values()
+            for pair in (*card["in"], *card["out"])
+            for entry in pair
+            if entry[0] == index
+        }
+        for row in _measured(inputs, layer):
+            concept = row["concept"]
+            if concept not in named:
+                continue
+            card = {
+                "size": row["size"], "cohesion": row["cohesion"], "low": row["low"], "twin": row["twin"],
+                "relevance": relevance.get(concept, []), "exemplars": exemplars.get(concept, []),
+                "near": lists.get((index, concept)),
+                "stable": stable.get(concept),
+            }  # fmt: skip
+            chunks.setdefault(f"concepts/{index}/{concept // GROUP}", {})[str(concept)] = card
+    return chunks
+
+
+def _stability(inputs: Inputs, layer: str) -> dict[int, list[float | None]]:
+    """Return [stability, stability by chance] of each concept, where the evaluation measured it."""
+    if inputs.stability is None:
+        return {}
+    mine = frame(inputs.stability, "stability").filter(pl.col("layer") == layer)
+    values = mine["concept"], numbers(mine["stability"]), numbers(mine["chance"])
+    return {concept: [found, chance or 0] for concept, found, chance in zip(*values, strict=True) if found is not None}
+
+
+def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
+    """Return per concept its classes, strongest first: [label, mean, se, support, weight, share]."""
+    own = graph.relevance(layer).sort([pl.col("mean").abs(), "scope"], descending=[True, False])
+    found: dict[int, list[Any]] = defaultdict(list)
+    columns = (
+        own["scope"],
+        numbers(own["mean"]),
+        numbers(own["se"]),
+        own["support"],
+        numbers(own["weight"]),
+        shares(own["share"]),
+    )
+    for concept, *entry in zip(own["source"], *columns, strict=True):
+        if len(found[concept]) < RELEVANT:
+            found[concept].append(entry)
+    return found
+
+
+def _measured(inputs: Inputs, layer: str) -> list[dict[str, Any]]:
+    """Return size, cohesion and nearest other concept of each concept of a layer."""
+    table = tables.read(inputs.concepts[layer])
+    concept, size = tables.numpy(table, "concept"), tables.numpy(table, "size")
+    cohesion = tables.numpy(table, "cohesion").astype(np.float32)
+    several = cohesion[(size > 1) & np.isfinite(cohesion)]
+    low = np.quantile(several, 0.1) if len(several) else -np.inf
+    twins: list[list[Any] | None] = [None] * len(concept)
+    if "vector" in table.column_names and len(concept) > 1:
+        twins = _twins(concept, tables.numpy(table, "vector"))
+    return [
+        {"concept": int(c), "size": int(s), "cohesion": h, "low": bool(s > 1 and f < low), "twin": t}
+        for c, s, h, f, t in zip(concept, size, numbers(cohesion), cohesion, twins, strict=True)
+    ]
+
+
+def _twins(concept: np.ndarray, vectors: np.ndarray, block: int = 1024) -> list[list[Any] | None]:
+    """Return for each vector [C] the concept of largest cosine other than itself, and that cosine."""
+    towards = unit(vectors)
+    found: list[list[Any] | None] = []
+    for start in range(0, len(towards), block):
+        cosine = towards[start : start + block] @ towards.T
+        cosine[np.arange(len(cosine)), start + np.arange(len(cosine))] = -2
+        best = cosine.argmax(1)
+        found += [[int(concept[b]), round(float(cosine[i, b]), 4)] for i, b in enumerate(best)]
+    return found

@@ -1,0 +1,202 @@
+"""The overview: the run, its layers, classes and notes, and what many classes share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gigraph.evaluation.orders import title
+from gigraph.explorer.chunks import LAYOUT, numbers, rows, shares
+from gigraph.explorer.graph import Graph, Key, frame
+from gigraph.explorer.inputs import Inputs
+from gigraph.explorer.sheets import Album, Tile
+from gigraph.images.tiles import FACE
+from gigraph.records import tables
+from gigraph.reserved import DATASET
+from gigraph.version import __version__
+
+ALIGNED = 0.5
+"""Average precision from which a part names a concept that has no label."""
+
+
+def meta_chunk(
+    graph: Graph,
+    inputs: Inputs,
+    albums: list[Album],
+    face: dict[Key, list[Tile]],
+    first: Mapping[int, list[Tile]],
+    groups: list[str],
+    pictured: set[int],
+) -> Any:
+    """Return what every view needs, and the overview."""
+    images = frame(inputs.images, "images")
+    known = images.filter((pl.col("label") >= 0) & pl.col("predicted").is_not_null())
+    right = known.with_columns((pl.col("label") == pl.col("predicted")).alias("right"))
+    per_class = {
+        label: [n, r] for label, n, r in right.group_by("label").agg(pl.len(), pl.col("right").sum()).iter_rows()
+    }
+    scopes = dict(graph.edges.group_by("scope").agg(pl.col("images").max()).iter_rows())
+    with_graph = set(graph.kept["scope"].to_list())
+    pairs, overlap = _overlaps(graph)
+    return {
+        "schema": LAYOUT,
+        "version": __version__,
+        "title": inputs.title,
+        "method": inputs.method,
+        "gig": title(inputs.attribution),  # what the page calls attributions, by their method
+        "lineage": inputs.lineage,
+        "evaluation": next(filter(None, map(tables.lineage_of, inputs.evaluation.values())), ""),
+        "graph": (tables.lineage_of(inputs.edges) or "")[:16],
+        "pictured": int(bool(pictured)),
+        "truth": _verdict(graph, inputs, face),
+        "top": inputs.top,
+        "shared": inputs.shared,
+        "images": len(images),
+        "attributed": scopes.get(DATASET, 0),
+        "accuracy": [int(right["right"].sum() or 0), len(right)],
+        "rejected": len(tables.read(inputs.rejected)),
+        "edges": graph.edges.filter(pl.col("source") >= 0).height,
+        "classes": [
+            [
+                label,
+                name,
+                *per_class.get(label, [0, 0]),
+                int(label in with_graph),
+                scopes.get(label, 0),
+                overlap.get(label),
+                first.get(label, []),
+                int(label in pictured),
+            ]
+            for label, name in graph.classes.iter_rows()
+        ],
+        "layers": _layers(graph, inputs, albums, groups),
+        "labels": _labels(graph, inputs),
+        "aligned": _aligned(graph, inputs),
+        "common": [_common(graph, index, face) for index in range(len(graph.layers))],
+        "pairs": pairs,
+        "notes": list(inputs.notes),
+    }
+
+
+def first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Tile]]:
+    """Return per class the first tile of its strongest concepts in the last layer."""
+    last = len(graph.layers) - 1
+    mine = graph.kept.filter((pl.col("layer") == graph.layers[last]) & (pl.col("scope") >= 0))
+    found: dict[int, list[Tile]] = defaultdict(list)
+    for scope, concept in mine.select("scope", "concept").iter_rows():
+        if len(found[scope]) < FACE and face.get((last, concept)):
+            found[scope].append(face[last, concept][0])
+    return found
+
+
+def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]) -> list[dict[str, Any]]:
+    shape = {
+        row["layer"]: row for row in tables.read(inputs.layers, ["layer", "channels", "height", "width"]).to_pylist()
+    }
+    table = frame(inputs.reconstruction, "reconstruction")
+    errors = dict(zip(table["layer"], rows(*(numbers(table[key]) for key in ("rel_l2", "nonzeros"))), strict=True))
+    nodes = frame(inputs.nodes, "nodes").filter(pl.col("kind") == "concept")
+    counts = {
+        layer: rest for layer, *rest in nodes.group_by("layer").agg(pl.len(), pl.col("concept").max()).iter_rows()
+    }
+    return [
+        {
+            "name": layer,
+            **{key: shape.get(layer, {}).get(key) for key in ("channels", "height", "width")},
+            "concepts": counts.get(layer, [0, -1])[0],
+            "last": counts.get(layer, [0, -1])[1],
+            "kept": len(graph.pictured(layer)),
+            "error": errors.get(layer, [None, None])[0],
+            "nonzeros": errors.get(layer, [None, None])[1],
+            "groups": sorted(int(name.split("/")[2]) for name in groups if name.startswith(f"concepts/{index}/")),
+            "sheets": albums[index].sheets,
+        }
+        for index, layer in enumerate(graph.layers)
+    ]
+
+
+def _labels(graph: Graph, inputs: Inputs) -> dict[str, str]:
+    """Return the user's labels under ``layer index:concept``."""
+    found = {}
+    for key, name in sorted(inputs.labels.items()):
+        layer, _, concept = key.rpartition(":")
+        if layer in graph.layers and concept.isdecimal():
+            found[f"{graph.layers.index(layer)}:{int(concept)}"] = str(name)
+    return found
+
+
+def _aligned(graph: Graph, inputs: Inputs) -> dict[str, list[list[Any]]]:
+    """Return the parts that a concept detects, the best detected first: [part, average precision, prevalence]."""
+    found: dict[str, list[list[Any]]] = defaultdict(list)
+    if inputs.alignment is None:
+        return found
+    table = frame(inputs.alignment, "alignment").filter(pl.col("vectors") == inputs.method)
+    for row, prevalence in zip(table.iter_rows(named=True), numbers(table["prevalence"]), strict=True):
+        if row["layer"] in graph.layers:
+            layer = graph.layers.index(row["layer"])
+            for concept, precision in zip(row["detectors"], numbers(row["precisions"]), strict=True):
+                found[f"{layer}:{concept}"].append([row["part"], precision, prevalence])
+    return {key: sorted(parts, key=lambda part: (-part[1], part[0])) for key, parts in found.items()}
+
+
+def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading: int = 3) -> dict[str, Any] | None:
+    """Return whether concepts that detect the planted shortcut are among the class's first `leading` causes."""
+    if inputs.shortcut is None:
+        return None
+    (label,) = graph.classes.filter(pl.col("class") == inputs.shortcut["class"])["label"].to_list() or [-1]
+    if label < 0:
+        return None
+    kept = {
+        (row["layer"], row["concept"]): row for row in graph.kept.filter(pl.col("scope") == label).iter_rows(named=True)
+    }
+    rows = []
+    for key, parts in _aligned(graph, inputs).items():
+        index, concept = map(int, key.split(":"))
+        for part, precision, _ in parts:
+            if part == inputs.shortcut["part"] and precision >= ALIGNED:
+                own = kept.get((graph.layers[index], concept), {})
+                tiles = face.get((index, concept), [])
+                rows.append([index, concept, precision, own.get("rank"), *shares([own.get("share") or 0]), tiles])
+    found = any(row[3] is not None and row[3] < leading for row in rows)
+    # Those of the leading ones, or, where there is none, each layer's best.
+    best = {layer: max(row[2] for row in rows if row[0] == layer) for layer in {row[0] for row in rows}}
+    rows = [row for row in rows if (row[3] is not None and row[3] < leading if found else row[2] == best[row[0]])]
+    planted = {key: inputs.shortcut[key] for key in ("part", "class", "planted", "elsewhere")}
+    rows.sort(key=lambda row: (row[0], row[3] or 0))
+    return {**planted, "label": label, "found": found, "rows": rows}
+
+
+def _common(graph: Graph, index: int, face: dict[Key, list[Tile]], count: int = 8) -> list[list[Any]]:
+    """Return a layer's concepts that most classes keep: [concept, number of classes, tiles]."""
+    kept = graph.kept.filter((pl.col("layer") == graph.layers[index]) & (pl.col("scope") >= 0))
+    found = kept.group_by("concept").agg(pl.len().alias("classes"), pl.col("share").sum().alias("relevance"))
+    found = found.sort(["classes", "relevance", "concept"], descending=[True, True, False]).head(count)
+    return [[c, n, face.get((index, c), [])] for c, n in found.select("concept", "classes").iter_rows()]
+
+
+def _overlaps(graph: Graph, count: int = 12) -> tuple[list[list[Any]], dict[int, list[Any]]]:
+    """Return the pairs of classes that share most: [a, b, share], and for each class its nearest [b, share].
+
+    The share is that of the kept relevance that both classes have in common, averaged over layers.
+    """
+    kept = graph.kept.filter(pl.col("scope") >= 0)
+    labels = sorted(kept["scope"].unique().to_list())
+    place = {label: i for i, label in enumerate(labels)}
+    common = np.zeros((len(labels), len(labels)))
+    size = pl.col("relevance").cast(pl.Float64)
+    held = (size / size.sum().over(["scope", "layer"])).alias("held")
+    for group in kept.with_columns(held).partition_by("layer", "concept", maintain_order=True):
+        at = np.array([place[scope] for scope in group["scope"]])
+        one = group["held"].to_numpy()
+        common[np.ix_(at, at)] += np.minimum.outer(one, one) / max(len(graph.layers), 1)
+    np.fill_diagonal(common, 0)
+    a, b = np.triu_indices(len(labels), 1)
+    order = np.argsort(-common[a, b], kind="stable")[:count]
+    pairs = [[labels[a[i]], labels[b[i]], round(float(common[a[i], b[i]]), 4)] for i in order if common[a[i], b[i]] > 0]
+    best = common.argmax(1) if len(labels) > 1 else []
+    nearest = {labels[i]: [labels[j], round(float(common[i, j]), 4)] for i, j in enumerate(best) if common[i, j] > 0}
+    return pairs, nearest

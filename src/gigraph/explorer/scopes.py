@@ -1,0 +1,168 @@
+"""The graph of each scope, a class or a single image: its concepts, the edges between them, and their neighbours."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gigraph.explorer.chunks import numbers, shares
+from gigraph.explorer.graph import TARGET, Graph, Key
+from gigraph.explorer.maps import encode_map
+from gigraph.explorer.sheets import Album, Place, Tile
+from gigraph.reserved import CLASSES, ERROR_NODE
+
+NEIGHBOURS = 8
+"""Entries of each neighbour list."""
+BLOCK = 64
+"""Scopes whose graphs are made at once."""
+
+
+def scope_chunks(
+    graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, labels: Mapping[int, int], face: Mapping[Key, list[Tile]]
+) -> dict[int, Any]:
+    """Return the graphs of several scopes, classes or single images.
+
+    Parameters
+    ----------
+    graph : Graph
+        The run's tables.
+    kept, edges : DataFrame
+        Their rows of these scopes.
+    labels : mapping of int to int
+        Each scope's class.
+    face : mapping
+        Tiles of each concept.
+
+    Returns
+    -------
+    dict
+        For each scope ``layers``: per layer its concepts [concept, relevance, se, support, weight, share, tiles], and
+        ``pairs``: per layer, towards the next one or, from the last, towards the class, ``edges`` [source, target,
+        mean, se, support, ablation, ablation se, weight, share] between kept concepts, and ``into``: target -> [number
+        of concept edges, sum of |mean| over everything, error node's mean, its se, remainder's mean, its se].
+    """
+    index = {layer: i for i, layer in enumerate(graph.layers)}
+    found: dict[int, Any] = {
+        scope: {"layers": [[] for _ in index], "pairs": [{"edges": [], "into": {}} for _ in index]} for scope in labels
+    }
+    columns = (
+        kept["concept"], numbers(kept["relevance"]), numbers(kept["se"]), kept["support"],
+        numbers(kept["weight"].fill_null(0)), shares(kept["share"].fill_null(0)),
+    )  # fmt: skip
+    for scope, layer, concept, *measures in zip(kept["scope"], kept["layer"], *columns, strict=True):
+        node = [concept, *measures, face.get((index[layer], concept), [])]
+        found[scope]["layers"][index[layer]].append(node)
+
+    following = {"source_layer": graph.layers, "target_layer": [*graph.layers[1:], CLASSES]}
+    ends = {"scope": list(labels), "target_layer": CLASSES, "target": list(labels.values())}
+    above = kept.select("scope", pl.col("layer").alias("target_layer"), pl.col("concept").alias("target"))
+    above = pl.concat([above, pl.DataFrame(ends, schema=above.schema)])
+    pairs = edges.join(pl.DataFrame(following), on=list(following), how="semi").join(above, on=list(ends), how="semi")
+    for (scope, source, _, target), summary in _into(pairs).items():
+        found[scope]["pairs"][index[source]]["into"][target] = summary
+    below = kept.select("scope", pl.col("layer").alias("source_layer"), pl.col("concept").alias("source"))
+    drawn = pairs.join(below, on=below.columns, how="semi").sort("target", "source")
+    places = (drawn[name] for name in ("scope", "source_layer", "source", "target"))
+    for scope, layer, *edge in zip(*places, *_measures(drawn), strict=True):
+        found[scope]["pairs"][index[layer]]["edges"].append(edge)
+    return found
+
+
+def _measures(edges: pl.DataFrame) -> list[list[Any]]:
+    return [
+        numbers(edges["mean"]), numbers(edges["se"]), edges["support"].to_list(), numbers(edges["ablation"]),
+        numbers(edges["ablation_se"]), shares(edges["weight"]), shares(edges["share"]),
+    ]  # fmt: skip
+
+
+def _into(edges: pl.DataFrame) -> dict[tuple[Any, ...], list[Any]]:
+    """Summarise all edges into each target: (scope, source layer, target layer, target) -> summary."""
+    targets = edges.group_by(TARGET, maintain_order=True).agg((pl.col("source") >= 0).sum(), pl.first("total"))
+    found = {(*key,): [count, float(f"{total:.7g}"), 0, 0, 0, 0] for *key, count, total in targets.iter_rows()}
+    nodes = edges.filter(pl.col("source") < 0)
+    ends = (nodes[name] for name in (*TARGET, "source"))
+    for *key, source, mean, se in zip(*ends, numbers(nodes["mean"]), numbers(nodes["se"]), strict=True):
+        at = 2 if source == ERROR_NODE else 4
+        found[*key,][at : at + 2] = [mean, se]
+    return found
+
+
+def near_chunk(
+    graph: Graph,
+    kept: pl.DataFrame,
+    edges: pl.DataFrame,
+    located: Mapping[Key, list[Any]],
+) -> Any:
+    """Return neighbours and localisation of a class's kept concepts, under ``layer index:concept``."""
+    chunk: dict[str, Any] = {}
+    lists = neighbours(graph, kept, edges)
+    for (index, concept), entry in lists.items():
+        chunk[f"{index}:{concept}"] = {**entry, "located": located.get((index, concept), [])}
+    return dict(sorted(chunk.items()))
+
+
+def localised(
+    graph: Graph, albums: list[Album], shapes: Mapping[str, tuple[int, int]], places: Mapping[int, Place]
+) -> dict[int, dict[Key, list[Any]]]:
+    """Return where concepts are in images of each class: [picture, path, coefficient, GIG to the class, map]."""
+    found: dict[int, dict[Key, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for index, layer in enumerate(graph.layers):
+        table = albums[index].localisation
+        columns = numbers(table["coefficient"]), numbers(table["relevance"])
+        for row, coefficient, relevance in zip(table.iter_rows(named=True), *columns, strict=True):
+            where = encode_map(np.array(row["map"]), *shapes[layer])
+            found[row["scope"]][index, row["concept"]].append(
+                [places.get(row["image_id"]), row["path"], coefficient, relevance, where]
+            )
+    return found
+
+
+def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Key, Any]:
+    """Return the strongest neighbours of concepts within one scope.
+
+    Parameters
+    ----------
+    graph : Graph
+        The run's tables.
+    kept : DataFrame
+        The concepts (columns layer, concept).
+    edges : DataFrame
+        Edges of one scope.
+
+    Returns
+    -------
+    dict
+        For each concept ``in`` and ``out``, each a pair of lists (positive, negative) of [layer index,
+        concept, mean, se, support, ablation, ablation se, weight, share], strongest first, and ``into``:
+        layer index of the sources -> summary (see `scope_chunks`).
+    """
+    index = {layer: i for i, layer in enumerate(graph.layers)}
+    concepts = kept.select("layer", "concept").unique()
+    found: dict[Key, Any] = {
+        (index[layer], concept): {"in": [[], []], "out": [[], []], "into": {}}
+        for layer, concept in concepts.iter_rows()
+    }
+    between = edges.filter(pl.col("target_layer") != CLASSES)
+    for side, end, other in (("in", "target", "source"), ("out", "source", "target")):
+        here = between.join(concepts, left_on=[f"{end}_layer", end], right_on=["layer", "concept"], how="semi")
+        if side == "in":
+            for (_, source_layer, target_layer, concept), summary in _into(here).items():
+                found[index[target_layer], concept]["into"][index[source_layer]] = summary
+        strongest = (
+            here.filter((pl.col("source") >= 0) & (pl.col("mean") != 0))
+            .with_columns(pl.col("mean").abs().alias("size"), (pl.col("mean") > 0).alias("positive"))
+            .sort(["size", "source", "target"], descending=[True, False, False])
+            .with_columns(pl.int_range(pl.len()).over([f"{end}_layer", end, "positive"]).alias("place"))
+            .filter(pl.col("place") < NEIGHBOURS)
+        )
+        for layer, concept, other_layer, *entry in zip(
+            strongest[f"{end}_layer"], strongest[end], strongest[f"{other}_layer"],
+            strongest[other].to_list(),
+            *_measures(strongest), strict=True,
+        ):  # fmt: skip
+            found[index[layer], concept][side][0 if entry[1] > 0 else 1].append([index[other_layer], *entry])
+    return found

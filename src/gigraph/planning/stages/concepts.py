@@ -1,0 +1,161 @@
+"""Concept vectors, and the coefficients of PFVs in them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gigraph.planning.costs import COMPILING, TRIALS, Cost, Run, Sizes, Throughput
+from gigraph.planning.stages.stage import Read, Stage, loosely, read
+
+if TYPE_CHECKING:
+    from gigraph.planning.plan import Plan
+
+
+class Kernels(Stage):
+    """Compiles the kernels while the images are drawn and sampled; no job waits for it, no result rests on it."""
+
+    writes = ("kernels",)
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(1, COMPILING, 0, 0)
+
+
+class Centre(Stage):
+    """Finds a layer's centre beta (Eq. 8)."""
+
+    of = ("layer",)
+    writes = ("centre",)
+
+    def settings(self, plan: Plan, layer: str) -> dict[str, Any]:
+        return {"layer": layer, "center": plan.config.layer(layer).concepts.center}
+
+    def reads(self, plan: Plan, layer: str) -> dict[str, Read | list[Read]]:
+        return {"layers": loosely("layers", part={"layer": layer}), "pfvs": loosely("pfvs", layer=layer)}
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(len(run.layers), 0, max(8 * run.rows(layer) * layer.channels for layer in run.layers), 0)
+
+
+class Concepts(Stage):
+    """Finds a layer's concepts (App. B)."""
+
+    of = ("method", "layer")
+    writes = ("concepts", "tree", "encoder")
+    gpu = True
+    kernels = True
+
+    def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
+        c = plan.config
+        own = c.layer(layer)
+        return {
+            "seed": c.seed,
+            "layer": layer,
+            "method": method,
+            "holdout": c.evaluation.holdout,
+            **own.concepts.model_dump(exclude={"center"}),
+            **plan.extractor_settings(method, own),
+        }
+
+    def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
+        return {"centre": read("centre", layer=layer), "pfvs": loosely("pfvs", layer=layer)}
+
+    def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
+        from gigraph.extractors import source_of  # jobs load the declarations, too, and no extractor for them
+
+        return [source_of(method)]
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        minutes = sizes.rows * sizes.channels * max(1, sizes.concepts).bit_length() / 2e8
+        return 4 * sizes.pfvs_mb + 3 * sizes.dictionary_mb, minutes
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        clustered = sum(
+            run.rows(layer) * layer.channels * math.log2(max(2, layer.concepts)) * rate.clustering
+            for layer in run.layers
+        )
+        return Cost(
+            len(run.layers) * run.methods,
+            clustered * run.methods,
+            max(16 * run.rows(layer) * layer.channels for layer in run.layers),
+            run.methods * sum(4 * layer.concepts * layer.channels for layer in run.layers),
+        )
+
+
+class Calibration(Stage):
+    """Fixes a layer's lambda (Eq. 2)."""
+
+    of = ("method", "layer")
+    writes = ("calibration",)
+    gpu = True
+    kernels = True
+
+    def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
+        c = plan.config
+        own = c.layer(layer).coefficients.model_dump()
+        return {"seed": c.seed, "holdout": c.evaluation.holdout, "layer": layer, **own}
+
+    def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
+        return {
+            "centre": read("centre", layer=layer),
+            "concepts": read("concepts", method=method, layer=layer),
+            "encoder": read("encoder", method=method, layer=layer),
+            "pfvs": loosely("pfvs", layer=layer),
+        }
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return coding_need(sizes)
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(
+            len(run.layers) * run.methods,
+            run.methods * sum(TRIALS * 2000 * rate.code(layer) for layer in run.layers),
+            max(run.coding_bytes(layer) + 8 * run.rows(layer) * layer.channels for layer in run.layers),
+            0,
+        )
+
+
+class Coefficients(Stage):
+    """Decomposes every PFV of the attributed images (Eqs. 1 and 2)."""
+
+    of = ("method", "layer", "shard")
+    writes = ("coefficients",)
+    gpu = torch = kernels = model = True
+
+    def settings(self, plan: Plan, method: str, layer: str, shard: int) -> dict[str, Any]:
+        tolerance = plan.config.layer(layer).coefficients.tolerance
+        return {"layer": layer, "tolerance": tolerance, "source": str(plan.image_folder)}
+
+    def reads(self, plan: Plan, method: str, layer: str, shard: int) -> dict[str, Read | list[Read]]:
+        return {
+            "selection": read("selection"),
+            "centre": read("centre", layer=layer),
+            "concepts": read("concepts", method=method, layer=layer),
+            "encoder": read("encoder", method=method, layer=layer),
+            "calibration": read("calibration", method=method, layer=layer),
+        }
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return coding_need(sizes)
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        seen = run.attributed * (rate.decode + rate.forward)
+        return Cost(
+            len(run.layers) * run.shards * run.methods,
+            run.methods * sum(run.codes(layer) * rate.code(layer) + seen for layer in run.layers),
+            max(
+                run.coding_bytes(layer)
+                + 12 * run.batch * layer.positions * layer.channels
+                + run.batch * rate.activations / 4
+                for layer in run.layers
+            ),
+            run.methods * sum(run.codes(layer) * (5 * layer.nonzeros + 16) for layer in run.layers),
+        )
+
+
+def coding_need(sizes: Sizes) -> tuple[float, float]:
+    """Return the megabytes and minutes of a job that codes PFVs."""
+    gram = min(4e-6 * sizes.concepts**2, 8000)
+    minutes = sizes.attributed * sizes.positions * sizes.concepts * sizes.channels / 1e11
+    return sizes.pfvs_mb + 2 * sizes.dictionary_mb + gram + sizes.coded_mb, minutes

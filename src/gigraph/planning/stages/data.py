@@ -1,0 +1,166 @@
+"""Images, the model, and the PFVs drawn from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gigraph.planning.costs import Cost, Run, Sizes, Throughput
+from gigraph.planning.stages.stage import Read, Stage, loosely, read
+
+if TYPE_CHECKING:
+    from gigraph.planning.plan import Plan
+
+
+class Draw(Stage):
+    """Draws the world of the embedded default."""
+
+    writes = ("drawn",)
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        return plan.config.menagerie.model_dump(exclude={"train"})
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return 0.0, sizes.images / 600
+
+    def cost(self, run: Run, rate: Throughput) -> Cost | None:
+        return Cost(1, run.images * rate.draw, 0, run.images * run.image_bytes) if run.image_bytes else None
+
+
+class Train(Stage):
+    """Trains the drawn world's model anew."""
+
+    writes = ("checkpoint",)
+    torch = True
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        return plan.config.menagerie.model_dump(include={"size", "seed"})
+
+
+class Network(Stage):
+    """Checks the model, its layers and the class folders; writes what each layer is."""
+
+    parts = ("layer",)
+    writes = ("layers", "classes")
+    torch = model = True
+    checked = frozenset({"counts"})
+
+    def settings(self, plan: Plan, layer: str | None = None) -> dict[str, Any]:
+        if layer is not None:  # its row
+            return {"layers": [layer]}
+        c = plan.config
+        per_layer = {
+            name: {
+                "pfvs_per_image": c.layer(name).sampling.pfvs_per_image,
+                "expansion": c.layer(name).concepts.expansion,
+            }
+            for name in plan.layers
+        }
+        return {
+            "images": str(plan.image_folder),
+            "classes": c.images.classes,
+            "drawn": plan.drawn,
+            "contribution": c.contribution.method,
+            "layers": plan.layers,
+            "counts": {"images": plan.image_count, "layers": per_layer},
+        }
+
+    def rests_on(self, plan: Plan, layer: str | None = None) -> list[Any]:
+        return [] if layer is not None else [plan.class_folders]
+
+    def code(self, plan: Plan, layer: str | None = None) -> list[Path]:
+        # The drawn world's class names are among its model's code, whatever model looks at its images.
+        return plan.world_code(plan.config.images.source)
+
+
+class Manifest(Stage):
+    """Lists and decodes the images of a shard."""
+
+    of = ("shard",)
+    writes = ("manifest", "unreadable")
+
+    def settings(self, plan: Plan, shard: int) -> dict[str, Any]:
+        images = plan.config.images
+        return {
+            "source": str(plan.image_folder),
+            **images.model_dump(include={"shards", "limit_per_class", "classes", "max_pixels"}),
+        }
+
+    def reads(self, plan: Plan, shard: int) -> dict[str, Read | list[Read]]:
+        return {"drawn": read("drawn") if plan.drawn else []}
+
+    def rests_on(self, plan: Plan, shard: int) -> list[Any]:
+        # A further class folder moves the labels of all those after it, in every shard.
+        return [] if plan.drawn else [plan.listing[int(shard)], plan.class_folders]
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return 0.0, sizes.images / 600
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(run.shards, run.images * rate.decode, 0, 60 * run.images)
+
+
+class Selection(Stage):
+    """Chooses the images to attribute."""
+
+    writes = ("selection", "rejected")
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        c = plan.config
+        return {
+            "seed": c.seed,
+            "images_per_class": c.attribution.images_per_class,
+            "max_rejected": c.images.max_rejected,
+            "uniform": c.preprocessing.resize is None and not plan.crops,
+        }
+
+    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+        return {
+            "manifests": read("manifest"),
+            "rejected": read("unreadable"),
+            "predictions": loosely("predictions") if plan.unlabelled else [],
+        }
+
+
+class Sample(Stage):
+    """Draws a shard's PFVs of every layer in one sweep; the tables of layers that are up to date are kept."""
+
+    of = ("shard",)
+    parts = ("layer",)
+    writes = ("pfvs", "predictions")
+    gpu = torch = model = True
+
+    def settings(self, plan: Plan, shard: int, layer: str | None = None) -> dict[str, Any]:
+        c = plan.config
+        own = {"layer": layer, **c.layer(layer).sampling.model_dump()} if layer is not None else {}
+        return {
+            "seed": c.seed,
+            "contribution": c.contribution.model_dump(),
+            **own,
+            "source": str(plan.image_folder),
+        }
+
+    def reads(self, plan: Plan, shard: int, layer: str | None = None) -> dict[str, Read | list[Read]]:
+        # The model's check comes first: it says in one line what a sweep of hours would stumble over.
+        return {"checked": loosely("layers", waits=True), "manifest": read("manifest", shard=shard)}
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return sizes.pfvs_mb, sizes.images / 60
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(
+            run.shards,
+            run.images * (rate.decode + rate.sweep),
+            run.batch * rate.activations
+            + sum(4 * run.rows(layer) * layer.channels for layer in run.layers) / run.shards,
+            sum(run.rows(layer) * (4 * layer.channels + 24) for layer in run.layers),
+        )
+
+
+class Images(Stage):
+    """Gathers the manifest and the predictions of all shards."""
+
+    writes = ("images",)
+
+    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+        return {"manifests": read("manifest"), "predictions": loosely("predictions")}

@@ -1,0 +1,276 @@
+"""How far the graph can be trusted: reconstruction, the target `evaluation`, and the drawn world's truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gigraph.planning.costs import Cost, Run, Sizes, Throughput
+from gigraph.planning.stages.attribution import INTEGRAL, attributor, gathering_need, of_pairs, vocabulary
+from gigraph.planning.stages.concepts import Concepts
+from gigraph.planning.stages.stage import Read, Stage, loosely, read
+from gigraph.reserved import CLASSES
+
+if TYPE_CHECKING:
+    from gigraph.planning.plan import Plan
+
+
+FIGURES = ("reconstruction", "completeness", "ablation")
+"""A method's figures in the report."""
+PICTURES = ("reconstruction", "extraction", "interlayer", "edges", "stability", "sensitivity")
+"""The evaluation's figures; on the drawn world there is ``truth``, too."""
+
+
+class Reconstruction(Stage):
+    """Measures how well the concepts reconstruct the attributed images (Table 1)."""
+
+    of = ("method",)
+    writes = ("reconstruction",)
+
+    def settings(self, plan: Plan, method: str) -> dict[str, Any]:
+        return {"layers": plan.layers, "shards": len(plan.shards)}
+
+    def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
+        return {"concepts": read("concepts", method=method), "coefficients": read("coefficients", method=method)}
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return gathering_need(sizes)
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(run.methods, 0, 0, 0)
+
+
+class Alignment(Stage):
+    """Compares the concepts with the drawn parts."""
+
+    of = ("method",)
+    writes = ("alignment",)
+    gpu = torch = model = True
+
+    def settings(self, plan: Plan, method: str) -> dict[str, Any]:
+        drawn = plan.config.menagerie.model_dump(include={"seed", "size"})
+        return {**drawn, "layers": plan.layers, "shards": len(plan.shards), "method": method}
+
+    def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
+        return {"centres": read("centre"), "concepts": read("concepts", method=method), "pfvs": read("pfvs")}
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return gathering_need(sizes)
+
+    def cost(self, run: Run, rate: Throughput) -> Cost | None:
+        return Cost(run.methods, run.methods * run.scenes * (rate.draw + rate.forward), 0, 0) if run.scenes else None
+
+
+class Figures(Stage):
+    """Draws the report's figures."""
+
+    of = ("method",)
+    writes = ("figure",)
+
+    def settings(self, plan: Plan, method: str) -> dict[str, Any]:
+        return {"pairs": plan.pairs, "shards": len(plan.shards), "attribution": of_pairs(plan, "method")}
+
+    def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
+        return {
+            "reconstruction": read("reconstruction", method=method),
+            "edges": read("edges", method=method),
+            "attributions": [read("attributions", method=method, source=a, target=b) for a, b in plan.pairs],
+        }
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return gathering_need(sizes)
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(run.methods, 0, 0, 0)
+
+
+# ---- the target `evaluation`: everything below, for all of `evaluation.methods` ------------------------------
+
+
+class Heldout(Stage):
+    """Chooses the held-out images that the evaluation looks at."""
+
+    writes = ("heldout",)
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        return {"seed": plan.config.seed, **plan.config.evaluation.model_dump(include={"holdout", "images"})}
+
+    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+        return {"manifests": read("manifest"), "predictions": loosely("predictions") if plan.unlabelled else []}
+
+
+class Validation(Stage):
+    """Validates a layer's concepts on held-out images (Tables 1 and 2, Figs. 4 and 5)."""
+
+    of = ("method", "layer")
+    writes = ("measures", "curves")
+    gpu = torch = model = True
+
+    def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
+        c = plan.config
+        later = [target for target in plan.pairs_from(layer) if target != CLASSES]
+        return {
+            "seed": c.seed,
+            "method": method,
+            "layer": layer,
+            "targets_of": later,
+            "tolerances": plan.tolerances([layer, *later]),
+            "images": str(plan.image_folder),
+            "shards": len(plan.shards),
+            "attribution": of_pairs(plan, *INTEGRAL, "class_output"),
+            **c.evaluation.model_dump(include={"holdout", "interlayer_images", "targets", "points", "subsets"}),
+        }
+
+    def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
+        wanted = [layer, *(target for target in plan.pairs_from(layer) if target != CLASSES)]
+        return {
+            "heldout": read("heldout"),
+            "pfvs": loosely("pfvs", layer=layer),
+            "vocabularies": [one for name in wanted for one in coder(method, name)],
+        }
+
+    def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
+        from gigraph import attributors  # jobs load the declarations, too, and no attribution method for them
+
+        # It compares all of them.
+        return [attributors.source_of(name) for name in attributors.MODULES]
+
+
+class Stability(Stage):
+    """Finds a layer's concepts again, with other seeds, sizes and samples."""
+
+    of = ("method", "layer")
+    writes = ("stability", "stability_measures")
+    gpu = True
+
+    def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
+        graphed = method in plan.config.methods
+        seeds = plan.config.evaluation.seeds if graphed else 1
+        return {**Concepts().settings(plan, method, layer), "seeds": seeds, "thorough": graphed}
+
+    def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
+        return {
+            "centre": read("centre", layer=layer),
+            "concepts": read("concepts", method=method, layer=layer),
+            "pfvs": loosely("pfvs", layer=layer),
+        }
+
+    def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
+        return [*Concepts().code(plan, method, layer), *Concepts().code(plan, "random", layer)]
+
+
+class EdgeChecks(Stage):
+    """Checks edges by exact ablation, shown and not."""
+
+    of = ("method",)
+    writes = ("checks", "checks_measures")
+    gpu = torch = model = True
+
+    def settings(self, plan: Plan, method: str) -> dict[str, Any]:
+        c = plan.config
+        return {
+            "seed": c.seed,
+            "method": method,
+            "layers": plan.layers,
+            "pairs": plan.pairs,
+            "tolerances": plan.tolerances(plan.layers),
+            "images": str(plan.image_folder),
+            "shards": len(plan.shards),
+            "edges": c.evaluation.edges,
+            "attribution": of_pairs(plan, "method", "baseline", "class_output"),
+        }
+
+    def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
+        return {
+            "selection": read("selection"),
+            "edges": read("edges", method=method),
+            "attributions": [read("attributions", method=method, source=a, target=b) for a, b in plan.pairs],
+            "vocabularies": [one for layer in plan.layers for one in coder(method, layer)],
+        }
+
+
+class Effects(Stage):
+    """Redraws the drawn world's scenes without each part."""
+
+    writes = ("effects",)
+    torch = model = True
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        c = plan.config
+        return {"scenes": max(10, c.evaluation.scenes // 2), **c.menagerie.model_dump(include={"size", "seed"})}
+
+
+class Truth(Stage):
+    """Compares a method's concepts with the drawn world's truth."""
+
+    of = ("method",)
+    writes = ("truth",)
+    gpu = torch = model = True
+
+    def settings(self, plan: Plan, method: str) -> dict[str, Any]:
+        c = plan.config
+        return {
+            "method": method,
+            "first": method == c.evaluated[0],
+            "layers": plan.layers,
+            "tolerances": plan.tolerances(plan.layers),
+            "scenes": c.evaluation.scenes,
+            "size": c.menagerie.size,
+            "drawn_seed": c.menagerie.seed,
+            "attribution": of_pairs(plan, *INTEGRAL),
+        }
+
+    def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
+        vocabularies = [one for layer in plan.layers for one in coder(method, layer)]
+        return {"effects": read("effects"), "vocabularies": vocabularies}
+
+    def code(self, plan: Plan, method: str) -> list[Path]:
+        return attributor(plan)
+
+
+def coder(method: str, layer: str) -> list[Read]:
+    """Return what puts a PFV into a layer's concepts: its vocabulary and its calibrated penalty."""
+    return [*vocabulary(method, layer), read("calibration", method=method, layer=layer)]
+
+
+def shown(plan: Plan) -> dict[str, Any]:
+    """Return what the evaluation's tables and figures are over."""
+    c = plan.config
+    return {
+        "layers": plan.layers,
+        "pairs": plan.pairs,
+        "methods": c.evaluated,
+        "graphs": c.methods,
+        "drawn": plan.drawn,
+        "attribution": of_pairs(plan, "method"),
+    }
+
+
+class EvaluationTables(Stage):
+    """Gathers the evaluation of all methods into one table a topic."""
+
+    writes = ("topic", "stability_of_all", "summary")
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        return shown(plan)
+
+    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+        evaluated, graphed = plan.config.evaluated, plan.config.methods
+        per_layer = ("measures", "curves", "stability", "stability_measures")
+        return {
+            **{name: read(name, method=evaluated) for name in per_layer},
+            "checks": read("checks_measures", method=graphed),
+            "truth": read("truth", method=evaluated) if plan.drawn else [],
+        }
+
+
+class EvaluationFigures(Stage):
+    """Draws the evaluation's figures."""
+
+    writes = ("evaluation_figure",)
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        return shown(plan)
+
+    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+        return {"topics": read("topic"), "stability": read("stability_of_all", method=plan.config.methods[0])}

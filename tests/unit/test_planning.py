@@ -1,0 +1,59 @@
+"""What jobs ask of a cluster, and what a user's model is made of."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gigraph.planning.config import load
+from gigraph.planning.costs import Sizes
+from gigraph.planning.lineage import imported_beside, module_file
+from gigraph.planning.plan import Plan
+from gigraph.planning.resources import claim, need
+
+
+@pytest.mark.parametrize("stage", ["concepts", "coefficients", "attribution"])
+def test_claims_grow_with_the_sizes(stage):
+    small = Sizes(images=100, attributed=20, channels=256, positions=49, rows=1000, concepts=2048)
+    base = need(stage, small, 256)
+    larger = replace(small, channels=2048, concepts=16384, rows=50000, attributed=2000)
+    assert all(a < b for a, b in zip(base, need(stage, larger, 256), strict=True))
+    assert need(stage, small, 1256)[0] > base[0]
+
+
+def test_each_attempt_asks_for_twice_as_much(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a/1.png")
+    one, two, three = (claim(a_plan(tmp_path), "concepts", attempt, layer="layer1") for attempt in (1, 2, 3))
+    assert two == {key: 2 * value for key, value in one.items()} and three["runtime"] == 4 * one["runtime"] > 0
+
+
+def a_plan(folder, **model):
+    raw = {"images": {"source": str(folder)}, "model": model, "layers": ["layer1"]}
+    return Plan(load(raw), Path(__file__).parents[2] / "workflow" / "scripts")
+
+
+def test_a_presets_crop_fixes_the_input_whatever_the_first_image_is(tmp_path):
+    """The paper's configuration takes resize and crop from the weights' preset; its photographs differ in size."""
+    for weights, cropped in (("IMAGENET1K_V1", True), ("folder/my.pth", False), (None, False)):
+        plan = a_plan(tmp_path, source="torchvision:resnet50", weights=weights)
+        assert plan.crops is cropped
+    plan = a_plan(tmp_path, source="torchvision:resnet50", weights="IMAGENET1K_V1")
+    assert plan.image_size is None and plan.settings("selection")["uniform"] is False
+
+
+def test_what_a_users_module_imports_from_beside_it_is_part_of_the_model(tmp_path):
+    (tmp_path / "mine.py").write_text("from parts import block\nimport torch\n\ndef make():\n    return block.Net()\n")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "__init__.py").write_text("")
+    (tmp_path / "parts" / "block.py").write_text("Net = 1\n")
+    (tmp_path / "other.py").write_text("")
+    found = {path.relative_to(tmp_path).as_posix() for path in imported_beside(tmp_path / "mine.py")}
+    assert found == {"mine.py", "parts/__init__.py", "parts/block.py"}
+
+
+def test_the_file_of_a_module_is_found_and_other_sources_have_none():
+    assert [path.name for path in module_file("gigraph.errors:nearest")] == ["errors.py"]
+    for source in ("menagerie", "torchvision:resnet50", "timm:vit", "a/file.py:make", "no.such.module:make"):
+        assert module_file(source) == []

@@ -1,0 +1,123 @@
+"""The record of a run, stale locks, the line of progress, and what a killed run left in a queue."""
+
+import json
+import logging
+import subprocess
+import sys
+
+from gigraph.planning.config import load
+from gigraph.running import record
+from gigraph.running.cluster import cancel_orphans
+from gigraph.running.progress import Overall, duration
+
+
+def test_a_receipt_speaks_for_the_last_attempt_only(tmp_path):
+    """A job that is tried again and dies leaves none: what it wrote may be half of the old and half of the new."""
+    script = tmp_path / "stage.py"
+    script.write_text(
+        "import os\nfrom gigraph.running.runtime import run\n"
+        "def main(args):\n    if args.lineage == 'dies':\n        os._exit(9)\n"
+        "run(main)\n"
+    )
+    for lineage, expected in (("one", {"lineage": "one"}), ("dies", {})):
+        subprocess.run([sys.executable, script, "--lineage", lineage, "--log", tmp_path / "a.log"], capture_output=True)
+        found = record.read_receipt(tmp_path / "a.json")
+        assert {key: found[key] for key in found if key == "lineage"} == expected
+
+
+def test_stale_locks(tmp_path):
+    """Locks of a dead Snakemake on these results go; those on others, and those of a living one, stay."""
+    locks = tmp_path / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    code = """
+import sys
+from pathlib import Path
+from gigraph.running.locks import release_stale_locks
+alone = release_stale_locks(Path('.snakemake'), Path('results'))
+print(alone, sorted(path.name for path in Path('.snakemake/locks').iterdir()))
+sys.stdout.flush()
+input()
+"""
+
+    def start():
+        (locks / "0.output.lock").write_text("results/a.parquet\n")
+        (locks / "1.output.lock").write_text("other/a.parquet\n")
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=tmp_path, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        return process, process.stdout.readline().strip()
+
+    first, said = start()
+    assert said == "True ['1.output.lock']"
+    second, said = start()
+    assert said == "False ['0.output.lock', '1.output.lock']"
+    for process in (first, second):
+        process.kill()
+        process.wait()
+    third, said = start()
+    third.kill()
+    third.wait()
+    assert said == "True ['1.output.lock']"
+
+
+def test_the_record_of_a_run(tmp_path):
+    config = load({"layers": ["layer1.0"], "seed": 7})
+    for name, seconds in (("a/0", 2.5), ("a/1", 3.5), ("b", 1.0)):
+        record.write_receipt(
+            tmp_path / f"logs/{name}.json", stage=name[0], lineage="x", seconds=seconds, peak_memory_mb=100 * seconds,
+            host="node1", started="2026-01-01T00:00:00+00:00", ended="2026-01-01T00:01:00+00:00",
+        )  # fmt: skip
+    record.write_run(tmp_path, config.model_dump(mode="json"), {"seed": 7})
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["stages"]["a"] == {"jobs": 2, "seconds": 6.0, "peak_memory_mb": 350.0}
+    assert run["config"]["concepts"]["expansion"] == 1 and run["seeds"] == {"seed": 7}
+    assert {"python", "gigraph", "torch", "snakemake", "pyarrow"} <= set(run["versions"])
+    assert run["hosts"] == ["node1"] and run["seconds_of_work"] == 7.0
+    assert {"host", "processor", "cores", "memory_gib", "gpus"} <= set(run["machine"])
+
+
+def test_the_line_of_progress(tmp_path):
+    """Time left: of each stage the mean of this run, or of an earlier one, over the jobs that ran at once."""
+    record.write_receipt(tmp_path / "slow.json", stage="slow", seconds=96)
+    now, said = [0.0], []
+    overall = Overall(tmp_path, said.append, lambda: now[0])
+    overall.start({1: "quick", 2: "quick", 3: "quick", 4: "slow"})
+    logger = logging.getLogger("snakemake.logging")
+    try:
+        event = lambda name, **more: overall.emit(logging.makeLogRecord({"event": name, **more}))  # noqa: E731
+        event("job_started", jobs=[1, 2])
+        now[0] = 10.0
+        event("job_finished", job_id=1)
+        assert said.pop() == "gigraph: 1 of 4 jobs done in 10 s, about 2 min 0 s left"
+        event("job_finished", job_id=2)
+        assert said.pop() == "gigraph: 2 of 4 jobs done in 10 s, about 55 s left"  # two at once
+        event("job_finished", job_id=2)  # told twice
+        event("job_finished", job_id=99)  # the target itself
+        assert not said
+        event("job_started", jobs=[3, 4])
+        now[0] = 20.0
+        event("job_finished", job_id=3)
+        event("job_finished", job_id=4)
+        assert said.pop() == "gigraph: 4 of 4 jobs done in 20 s"
+    finally:
+        logger.removeHandler(overall)
+    assert [duration(s) for s in (0.4, 59, 60, 3599, 7500)] == ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "2 h 5 min"]
+
+
+SQUEUE = """#!/bin/sh
+test -e cancelled && exit
+printf '%s\\n' '1|{here}|rule_sample_wildcards_0' '2|/elsewhere|rule_sample' '3|{here}|by hand' '4|{here}|rule_all'
+"""
+
+
+def test_only_what_lost_its_controller_is_cancelled(tmp_path, monkeypatch):
+    """Jobs of other folders, those that somebody else submitted, and the one that this process runs in stay."""
+    for name, text in (("squeue", SQUEUE.format(here=tmp_path)), ("scancel", '#!/bin/sh\necho "$@" > cancelled\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "4")
+    assert cancel_orphans(tmp_path) == ["1"]
+    assert (tmp_path / "cancelled").read_text() == "1\n"
+    assert cancel_orphans(tmp_path) == []

@@ -1,0 +1,44 @@
+"""Tables are there whole or not at all."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gigraph.errors import UserError
+from gigraph.records.files import replacing
+from gigraph.records.tables import lineage_of, read, write
+
+
+def test_writing_is_all_or_nothing(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="full"), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("full")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    # What a killed writer left is gone with the next one.
+    code = "import os, sys; from gigraph.records.files import replacing\n"
+    code += "with replacing(sys.argv[1]) as t: t.touch(); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(path)])
+    assert len(list(tmp_path.iterdir())) == 2 and path.read_text() == "old"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_cut_short_is_never_read(tmp_path):
+    write(tmp_path / "t.parquet", "rejected", {"path": ["a"] * 99, "reason": ["b"] * 99})
+    whole = (tmp_path / "t.parquet").read_bytes()
+    for size in (0, 4, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "t.parquet").write_bytes(whole[:size])
+        with pytest.raises(UserError, match="run snakemake again"):
+            read(tmp_path / "t.parquet")
+        assert lineage_of(tmp_path / "t.parquet") is None
+
+
+def test_a_table_without_a_column_is_named(tmp_path):
+    write(tmp_path / "t.parquet", "rejected", {"path": ["a"], "reason": ["b"]})
+    assert read(tmp_path / "t.parquet", ["reason"]).column_names == ["reason"]
+    with pytest.raises(UserError, match=r"t\.parquet has no column label"):
+        read(tmp_path / "t.parquet", ["path", "label"])

@@ -1,0 +1,198 @@
+"""Lineages tell the truth: they hold the files that a job reads and the code that it loads, and nothing else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+
+import pytest
+
+from gigraph.planning.config import load, read
+from gigraph.planning.lineage import APART
+from gigraph.planning.plan import Plan
+from gigraph.planning.stages import STAGES
+from workflow.shadow import Shadow
+from workflow.toy import ROOT, configure, draw, snakemake
+
+SOMETIMES = {
+    "method/lasso/batched": "a vocabulary codes on a GPU, or without numba",
+    "method/lasso/compiled": "a vocabulary codes; where coefficients are read from a table it does not",
+    "model/__init__": "the explorer loads it for a preset that crops",
+    "model/models": "the same",
+    "model/sources": "the same",
+    "vision": "torchvision: for presets and its own models, and not for a user's",
+}
+"""Modules that a stage's code names, and that its process loads with some settings or images only: when."""
+PLUMBING = {"hashing", "reserved"}
+"""Modules that how a job is started needs, so that every process loads them, and that some stages use as well."""
+
+
+def declared(plan, stage, of):
+    """Return the jobs whose lineages enter that of a job, as (rule, wildcards)."""
+    found = set()
+
+    def lineage(stage, **of):
+        found.add((stage, frozenset((key, str(value)) for key, value in of.items() if key in STAGES[stage].of)))
+        return ""
+
+    plan.lineage = lineage
+    try:
+        plan.inputs(stage, **of)
+    finally:
+        del plan.lineage
+    return found
+
+
+@pytest.mark.parametrize("world", ["own images", "the drawn world", "the drawn world, its model trained anew", "flat"])
+def test_a_lineage_holds_what_snakemake_hands_the_job_and_nothing_else(tmp_path, monkeypatch, world):
+    """Both ways, for every job of both targets: files read, files written, and the jobs whose lineages enter."""
+    images = {"source": "images" if world in ("own images", "flat") else "menagerie", "shards": 2}
+    evaluation = {"methods": ["bisecting", "sae", "random"]}
+    pairs = {"pairs": [["layer1.0", "layer3.1"]]}
+    shadow = Shadow(
+        tmp_path, images=images, evaluation=evaluation, attribution=pairs, menagerie={"train": "anew" in world}
+    )
+    if world == "flat":
+        for file in sorted((tmp_path / "images").glob("*/*.png")):
+            file.rename(tmp_path / "images" / f"{file.parent.name}-{file.name}")
+            file.parent.rmdir() if not any(file.parent.iterdir()) else None
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(load(read([shadow.config])), shadow.site / "workflow/scripts")
+    (jobs,) = shadow.files(shadow.config)
+    seen = {job["job"][0] for job in jobs}
+    drawn, trained = {"draw", "alignment", "effects", "truth"}, {"train"}
+    assert seen == set(STAGES) - (drawn if not plan.drawn else set()) - (trained if not plan.trained else set())
+    for job in jobs:
+        stage, of = job["job"]
+        reads = [one for many in plan.reads(stage, **of).values() for one in many]
+        files = {str(plan.results(one.name, **found)) for one in reads for found in plan.expand(one)}
+        assert files == set(job["inputs"]), job["job"]
+        assert set(plan.outputs(stage, **of)) == set(job["outputs"]), job["job"]
+        waits = {str(plan.results(one.name, **found)) for one in reads if one.waits for found in plan.expand(one)}
+        makers = {(maker, frozenset(wildcards.items())) for maker, wildcards in job["makers"]}
+        outputs = {
+            (maker, frozenset(wildcards.items())): set(plan.outputs(maker, **wildcards))
+            for maker, wildcards in job["makers"]
+        }
+        rests_on = {maker for maker in makers if outputs[maker] & (files - waits)}
+        assert declared(plan, stage, of) == rests_on, job["job"]
+
+
+EDIT = """
+import json, sys
+from pathlib import Path
+from gigraph.planning import lineage
+from gigraph.planning.config import load
+from gigraph.planning.plan import Plan
+
+plan = Plan(load(json.loads(sys.argv[1])), Path(sys.argv[2]))
+jobs = json.loads(sys.argv[3])
+package = lineage.PACKAGE
+
+def codes():
+    lineage.code_digest.cache_clear()
+    return [plan.code(stage, **of) for stage, of in jobs]
+
+before, moved = codes(), {}
+for path in sorted(package.rglob("*.py")):
+    text = path.read_text()
+    path.write_text(text + "\\n\\nA_CONSTANT_MORE = 1\\n")
+    moved[path.relative_to(package).as_posix()] = sorted({
+        stage for (stage, _), one, two in zip(jobs, before, codes(), strict=True) if one != two
+    })
+    path.write_text(text)
+print(json.dumps(moved))
+"""
+
+
+def edited(folder, config, jobs):
+    """Return, for each module of the package, the stages whose code digest moves with a constant added to it."""
+    shutil.copytree(ROOT / "src/gigraph", folder / "src/gigraph", ignore=shutil.ignore_patterns("__pycache__", "*.js"))
+    (folder / "edit.py").write_text(EDIT)
+    run = subprocess.run(
+        [sys.executable, str(folder / "edit.py"), json.dumps(config), str(ROOT / "workflow/scripts"), json.dumps(jobs)],
+        capture_output=True, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder / "src")},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    return {module: set(stages) for module, stages in json.loads(run.stdout).items()}
+
+
+def traced(folder):
+    """Return, for each module of the package, the stages whose process loaded it, and all stages that were traced."""
+    loaded, stages = defaultdict(set), set()
+    for file in folder.iterdir():
+        stage = file.name.partition(".")[0]
+        stages.add(stage)
+        for name in file.read_text().split():
+            stem = "/".join(name.split(".")[1:])
+            package = (ROOT / "src/gigraph" / stem).is_dir()
+            loaded["/".join(filter(None, (stem, "__init__"))) + ".py" if package else f"{stem}.py"].add(stage)
+    return loaded, stages
+
+
+def compare(moved, loaded, stages):
+    """Assert that a stage's lineage moves with exactly the modules that its process loads."""
+    differ = {}
+    for module in sorted(moved):
+        name = module.removesuffix(".py")
+        parts = name.removesuffix("/__init__").split("/")
+        apart = name == "__init__" or any("/".join(parts[:end]) in APART for end in range(1, len(parts) + 1))
+        expected = set() if apart else loaded[module]
+        missing = set() if name in PLUMBING else expected - moved[module]
+        more = (moved[module] & stages) - expected
+        if missing or (more and name not in SOMETIMES):
+            differ[name] = {"loaded, and its edit reruns nothing": missing, "rerun, and not loaded": more}
+    assert not differ, "\n".join(f"{name}: {found}" for name, found in differ.items())
+
+
+def jobs_of(plan, stages, methods):
+    """Return a job of each stage and method, as (stage, wildcards)."""
+    source, target = plan.pairs[0]
+    some = {"layer": source, "source": source, "target": target, "shard": 0}
+    return [
+        [stage, {name: {**some, "method": method}[name] for name in STAGES[stage].of}]
+        for stage in sorted(stages)
+        for method in (methods if "method" in STAGES[stage].of else [None])
+    ]
+
+
+def check(folder, scratch, configfile, methods):
+    loaded, stages = traced(folder)
+    config = read([configfile])
+    plan = Plan(load(config), ROOT / "workflow/scripts")
+    moved = edited(scratch, config, jobs_of(plan, stages, methods))
+    assert len(moved) > 80 and len(stages) > 14
+    compare(moved, loaded, stages)
+
+
+def test_a_lineage_holds_the_code_that_the_job_loads_and_nothing_else(toy_run, tmp_path, monkeypatch):
+    """Every module is edited in turn. Images of one's own, the drawn world's model."""
+    monkeypatch.chdir(toy_run)
+    check(toy_run / "trace", tmp_path, toy_run / "config.yaml", ["bisecting"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["the drawn world", "a model of one's own"])
+def test_so_does_that_of_the_evaluation(tmp_path, monkeypatch, world):
+    """The same for all stages but the training, in the drawn world; and for a model that has nothing to do with it."""
+    methods = ["bisecting", "sae", "random"]
+    evaluation = {"methods": methods, "holdout": 0.3, "images": 10, "interlayer_images": 4, "targets": 2, "points": 6,
+                  "subsets": 8, "seeds": 1, "edges": 10, "scenes": 60}  # fmt: skip
+    changes = {"images": {"source": "menagerie", "shards": 1}, "menagerie": {"count": 100}}
+    if world != "the drawn world":
+        draw(tmp_path)
+        (tmp_path / "mine.py").write_text(
+            "import torchvision\n\n\ndef net():\n    return torchvision.models.resnet18(num_classes=10)\n"
+        )
+        changes = {"images": {"shards": 1}, "model": {"source": "mine.py:net"}, "layers": ["layer2.1", "layer3.1"]}
+    configfile = configure(tmp_path, evaluation=evaluation, autoencoder={"steps": 60}, **changes)
+    (tmp_path / "trace").mkdir()
+    run = snakemake(tmp_path, "all", "evaluation", "--configfile", str(configfile), trace=tmp_path / "trace")
+    assert run.returncode == 0, run.stderr[-4000:]
+    monkeypatch.chdir(tmp_path)
+    assert traced(tmp_path / "trace")[1] == set(STAGES) - {"train"} - (
+        set() if world == "the drawn world" else {"draw", "alignment", "effects", "truth"}
+    )
+    check(tmp_path / "trace", tmp_path / "edited", configfile, methods)
