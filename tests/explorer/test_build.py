@@ -281,7 +281,8 @@ def test_the_site_names_the_attribution_method(inputs: Inputs, site: Path, tmp_p
         words = [(chapter["title"], chapter["note"], [(part["title"], part["note"]) for part in chapter["parts"]])
                  for chapter in chunk(root, "evidence")]  # fmt: skip
         assert name in str(words) and other not in str(words)
-        assert chunk(root, "meta")["attribution"] == name
+        assert chunk(root, "meta")["gig"] == name
+    assert "GIG" not in (site / "app" / "app.js").read_text()  # it says what it finds there
 
 
 def test_no_image_needs_a_graph_of_its_own(tmp_path):
