@@ -25,7 +25,7 @@ SOMETIMES = {
     "vision": "torchvision: for presets and its own models, and not for a user's",
 }
 """Modules that a stage's code names, and that its process loads with some settings or images only: when."""
-PLUMBING = {"hashing", "reserved"}
+PLUMBING = {"hashing", "reserved", "records/__init__", "records/files"}
 """Modules that how a job is started needs, so that every process loads them, and that some stages use as well."""
 
 
