@@ -27,6 +27,7 @@ from pathlib import Path
 from gigraph.records import tables
 from gigraph.records.files import replacing
 from gigraph.images.listing import members
+from gigraph.records.files import replacing
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 

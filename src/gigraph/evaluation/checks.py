@@ -36,7 +36,7 @@ def check(
     selection : path
         Table of the attributed images.
     settings : mapping
-        Of the stage ``edges``.
+        Of the stage ``edge_checks``.
 
     Returns
     -------

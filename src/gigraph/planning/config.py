@@ -498,3 +498,7 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
         )
         fields = field.annotation if field is not None else LayerEntry
     return list(fields.model_fields) if isinstance(fields, type) and issubclass(fields, BaseModel) else []
+
+
+if __name__ == "__main__":
+    write_schema(PROJECT / "workflow" / "schemas" / "config.schema.json")
