@@ -25,7 +25,6 @@ JOB = f"""#!{sys.executable}
 import ast, hashlib, json, os, sys, time
 from pathlib import Path
 from gigraph.records import tables
-from gigraph.records.files import replacing
 from gigraph.images.listing import members
 from gigraph.records.files import replacing
 from gigraph.reporting import log
