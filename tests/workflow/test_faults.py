@@ -176,9 +176,8 @@ def test_a_stale_table_is_never_read(copy):
         )  # fmt: skip
         assert (run.returncode != 0) == refused, run.stderr
         assert ("made from other settings" in run.stderr) == refused
-    code = (
-        f"from gigraph.records import tables; tables.write({coefficients!r}, 'rejected', {{'path': [], 'reason': []}}, 'old')"
-    )
+    columns = {"path": [], "reason": []}
+    code = f"from gigraph.records import tables; tables.write({coefficients!r}, 'rejected', {columns}, 'old')"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=shadow.folder, capture_output=True, text=True,
         env=shadow.environment(GIGRAPH_PLAN="results/plan.json"),
