@@ -1,4 +1,4 @@
-"""How far the graph can be trusted: fidelity, completeness, ablation, and the drawn world's ground truth."""
+"""How far the graph can be trusted: reconstruction, completeness, ablation, and the drawn world's ground truth."""
 
 FIGURE_TEXTS = {
     "reconstruction": (

@@ -19,6 +19,8 @@ from gigraph.vocabulary import Vocabulary
 
 QUADRATURE = ("steps", "max_steps", "tolerance", "precision")
 """Settings that go into a path as they are."""
+NO_INTEGRAL: dict[str, Any] = {"steps": 0, "max_steps": 0, "tolerance": 0.0, "precision": "float32"}
+"""What stands for them where nothing is attributed."""
 
 
 class Pair:
@@ -55,7 +57,7 @@ class Pair:
             start=torch.zeros_like(source.start) if settings["baseline"] == "zero" else source.start,
             room=Batch(subject.path_points(source.layer)),
             smooth=subject.network.smooth(source.layer, end),
-            **{key: settings[key] for key in QUADRATURE if key in settings},
+            **({key: settings[key] for key in QUADRATURE} if "steps" in settings else NO_INTEGRAL),
         )
 
     @classmethod

@@ -6,10 +6,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from gigraph import attributors
-from gigraph.attributors import MODULES, attribute, is_complete
+from gigraph.attributors import attribute, is_complete
 from gigraph.attributors.path import ConceptPath
+from gigraph.attributors.registry import MODULES
 from gigraph.method.gig import Batch, Decomposition, class_score, concept_score
+from gigraph.planning import stages
 from gigraph.planning.config import Attribution, load, schema
 from gigraph.planning.plan import Plan
 from workflow.toy import ROOT
@@ -29,7 +30,10 @@ def world():
     torch.set_default_dtype(torch.float64)
     codes = torch.randn(N, P, K) * (torch.rand(N, P, K) < 0.4)
     images = [Decomposition(one.any(0).nonzero()[:, 0], one[:, one.any(0)]) for one in codes]
-    path = ConceptPath(relu_net(), concept_score(torch.randn(K_B, C_B)), torch.randn(K, C), torch.randn(C), Batch(50))
+    path = ConceptPath(
+        relu_net(), concept_score(torch.randn(K_B, C_B)), torch.randn(K, C), torch.randn(C), Batch(50),
+        smooth=False, steps=16, max_steps=128, tolerance=0.01, precision="float32",
+    )  # fmt: skip
     yield path, images, torch.arange(K_B).repeat(N, 1)
     torch.set_default_dtype(torch.float32)
 
@@ -139,7 +143,8 @@ def test_the_code_of_a_method_is_in_the_lineages_of_its_own_attributions_only(tm
         """Return the lineages where the code of one method is another."""
         for name in MODULES:
             (tmp_path / f"{name}-{name == changed}.py").write_text(f"changed = {name == changed}")
-        monkeypatch.setattr(attributors, "source_of", lambda name: tmp_path / f"{name}-{name == changed}.py")
+        for declarations in (stages.attribution, stages.evaluation):
+            monkeypatch.setattr(declarations, "source_of", lambda name: tmp_path / f"{name}-{name == changed}.py")
         raw = {"layers": ["layer3.1", "layer4.0"], "attribution": {"method": method}}
         plan = Plan(load(raw), ROOT / "workflow" / "scripts")
         of = {"method": "bisecting"}

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from gigraph.errors import UserError
-from gigraph.extractors import MODULES, extract
+from gigraph.extractors import extract
 from gigraph.extractors.autoencoder import FIRST_NORM, train
 from gigraph.extractors.autoencoder import schedule as factors
 from gigraph.extractors.extraction import nearest
 from gigraph.extractors.plugged import extract as plug
+from gigraph.extractors.registry import MODULES
 from gigraph.method.encoder import Encoder
 from gigraph.method.lasso import lasso
 from gigraph.method.stability import best_match

@@ -121,7 +121,7 @@ def drops(count, batch=8):
     return drops_without(segment, score, vectors, start, images[0], rng.random((count, 300)) < 0.2, to[0], batch)
 
 def gradients(count, batch=8):
-    path = ConceptPath(segment, score, vectors, start, Batch(batch))
+    path = ConceptPath(segment, score, vectors, start, Batch(batch), False, 1, 1, 1.0, "float32")
     return attribute("gradient_x_input", path, images[:count], to[:count])
 
 curves(10), drops(10), gradients(8)

@@ -11,14 +11,16 @@ import pytest
 import torch
 
 from gigraph import attributors
+from gigraph.attributors.registry import MODULES
 from gigraph.evaluation import truth
 from gigraph.evaluation.validation import HeldOut, to_class
 from gigraph.hashing import image_id
 from gigraph.menagerie.dataset import write
 from gigraph.menagerie.scene import CREATURES as NAMES
-from gigraph.pair import Pair
+from gigraph.pair import QUADRATURE, Pair
 from gigraph.planning.config import Compute, load
 from gigraph.planning.plan import Plan
+from gigraph.planning.stages import STAGES
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions
 from gigraph.records.encoders import write_encoder
@@ -209,7 +211,7 @@ def test_method_and_precision_can_be_others_than_the_pairs_own(made):
     (pair, images), (exact, _) = made.opened(LAYER, CLASSES, precision="bfloat16"), made.opened(LAYER, CLASSES)
     to = torch.tensor([[0], [0]])
     own, every = exact.attribute(images, to)[0].values, {}
-    for method in attributors.MODULES:
+    for method in MODULES:
         found, every[method] = (one.attribute(images, to, method)[0].values for one in (pair, exact))
         again = pair.attribute(images, to, method, precision="float32")[0].values
         assert torch.equal(again, every[method]) and not torch.equal(found, again), method
@@ -249,3 +251,29 @@ def test_the_truth_attributes_within_the_memory_budget(monkeypatch):
     vocabulary = SimpleNamespace(layer="a", decompose=lambda _: ([], None), directions=None, start=torch.zeros(2))
     with pytest.raises(ReachedError, match="7"):
         truth.profiles(subject, vocabulary, np.zeros((4, 4, 3)), np.zeros(4, int), {"baseline": "beta"})
+
+
+@pytest.mark.parametrize("stage", ["attribution", "ablation", "validation", "edge_checks", "truth"])
+def test_every_setting_that_a_stage_gets_arrives_in_its_pair(made, stage):
+    """Of all who attribute or delete: none falls back on a default of its own."""
+    given = {"method": "gradient_x_input", "baseline": "zero", "class_output": "logit", "steps": 3, "max_steps": 5}
+    given |= {"tolerance": 0.03125, "precision": "bfloat16"}
+    plan = planned(made.folder, **given)
+    wildcards = {**OF, "source": LAYER, "target": CLASSES, "layer": LAYER, "shard": 0}
+    of = {name: wildcards[name] for name in STAGES[stage].of}
+    settings = plan.settings(stage, **of)["attribution"]
+    pair = Pair.open(
+        made.subject, made.results.root, OF["method"], LAYER, CLASSES, {"class_output": "logit"} | settings
+    )
+    assert settings["baseline"] == "zero" and not pair.path.start.any()
+    assert {name: given[name] for name in settings} == settings
+    if "steps" in settings:
+        assert pair.method == given["method"]
+        assert {name: getattr(pair.path, name) for name in QUADRATURE} == {name: given[name] for name in QUADRATURE}
+    smooth = made.subject.network.smooth(LAYER, CLASSES)
+    assert pair.path.smooth is smooth
+
+
+def test_a_smooth_segment_is_integrated_as_one(made, monkeypatch):
+    monkeypatch.setattr(made.subject.network, "smooth", lambda *_: True)
+    assert made.opened(LAYER, CLASSES)[0].path.smooth is True

@@ -1,11 +1,13 @@
 """What `docs/architecture.md` says of adding something is all that it takes: nothing else keeps a list of names."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
-from gigraph import attributors, extractors
+import gigraph.attributors.registry as attributors
+import gigraph.extractors.registry as extractors
 from gigraph.planning import config
 from gigraph.planning.stages import STAGES
 from gigraph.planning.stages.stage import Stage, read
@@ -31,13 +33,23 @@ def test_a_stage_is_its_script_its_rule_its_declaration_and_its_files():
 
 @pytest.mark.parametrize(
     ("room", "besides", "offered"),
-    [(extractors, {"extraction", "plugged"}, config.EXTRACTORS), (attributors, {"path"}, config.ATTRIBUTORS)],
+    [
+        (extractors, {"extraction", "plugged", "registry"}, config.EXTRACTORS),
+        (attributors, {"path", "registry"}, config.ATTRIBUTORS),
+    ],
     ids=["extractors", "attributors"],
 )
 def test_a_method_is_its_module_and_a_line(room, besides, offered):
     names = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - {"__init__", *besides}
     assert {*room.MODULES.values()} == names
     assert [*offered] == [*room.MODULES]
+    offers = {"extract"} if room is extractors else {"attribute", "COMPLETE"}
+    for name in names:
+        tree = ast.parse((Path(room.__file__).parent / f"{name}.py").read_text())
+        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assigned = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+        defined |= {target.id for target in assigned if isinstance(target, ast.Name)}
+        assert offers <= defined, f"{name} lacks {offers - defined}"
 
 
 def test_the_page_names_files_that_are_there():

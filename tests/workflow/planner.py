@@ -89,6 +89,9 @@ def write(folder: str, config: str) -> None:
                 if path.suffix == ".parquet":
                     lineage = lineages.get(str(path), job.params.lineage)
                     tables.write(path, "rejected", {"path": [], "reason": []}, lineage)
+                elif path.suffix == ".safetensors":
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes((2).to_bytes(8, "little") + b"{}")
                 elif path.suffix:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text("</svg></html></graphml>")

@@ -269,6 +269,20 @@ def test_what_is_gone_or_cut_short_is_made_again(shadow):
     assert shadow.planned(shadow.config, changed) == [{"figures bisecting"}, {"figures bisecting", "explorer"}]
 
 
+def test_a_trained_model_that_is_lost_is_trained_again_and_nothing_that_is_current_made_anew(tmp_path):
+    """The training repeats itself; what was made from the model still says so."""
+    shadow = Shadow(tmp_path, images={"source": "menagerie"}, menagerie={"train": True})
+    shadow.finish()
+    assert shadow.planned(shadow.config) == [set()]
+    model = shadow.folder / "results/menagerie/model.safetensors"
+    model.unlink()
+    (found,) = shadow.planned(shadow.config)
+    assert show(found) == show({"train", "network"} | LAST)
+    other = shadow.write("seed", images={"source": "menagerie"}, menagerie={"train": True, "seed": 1})
+    (found,) = shadow.planned(other)
+    assert {"train", "draw", "network", *sampled(), "coefficients bisecting layer1.0 0"} <= found
+
+
 def test_every_rule_is_planned_recorded_and_claimed_as_itself():
     """A rule that forgets one of these would miss a change or a loss, have no log, or ask for too little."""
     for text in (path.read_text() for path in (ROOT / "rules").glob("*.smk")):

@@ -9,12 +9,14 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from gigraph.planning.config import load, read
 from gigraph.planning.lineage import APART
 from gigraph.planning.plan import Plan
-from gigraph.planning.stages import STAGES
+from gigraph.planning.stages import STAGES, Stage
+from gigraph.records.schemas import SCHEMAS
 from workflow.shadow import Shadow
 from workflow.toy import ROOT, configure, draw, snakemake
 
@@ -27,7 +29,7 @@ SOMETIMES = {
     "vision": "torchvision: for presets and its own models, and not for a user's",
 }
 """Modules that a stage's code names, and that its process loads with some settings or images only: when."""
-PLUMBING = {"hashing", "reserved", "records/__init__", "records/files"}
+PLUMBING = {"attributors/__init__", "extractors/__init__", "hashing", "reserved", "records/__init__", "records/files"}
 """Modules that how a job is started needs, so that every process loads them, and that some stages use as well."""
 
 
@@ -235,3 +237,23 @@ def test_so_does_that_of_the_evaluation(tmp_path, monkeypatch, world):
         set() if world == "the drawn world" else {"draw", "alignment", "effects", "truth"}
     )
     check(tmp_path / "trace", tmp_path / "edited", configfile, methods)
+
+
+def test_a_lineage_holds_the_schemas_of_what_its_job_writes(toy_run, monkeypatch):
+    """One column more in one kind of table moves the stages that write it, and those that rest on them."""
+    monkeypatch.chdir(toy_run)
+
+    def lineages():
+        plan = Plan(load(read([toy_run / "config.yaml"])), ROOT / "workflow/scripts")
+        main = [name for name, stage in STAGES.items() if stage.cost is not Stage.cost]
+        return {(stage, *of.values()): plan.lineage(stage, **of) for stage, of in jobs_of(plan, main, ["bisecting"])}
+
+    before = lineages()
+    monkeypatch.setitem(SCHEMAS, "localisation", SCHEMAS["localisation"].append(pa.field("more", pa.int32())))
+    after = lineages()
+    assert {job[0] for job in before if before[job] != after[job]} == {"exemplars", "explorer", "evidence"}
+    monkeypatch.undo()
+    monkeypatch.chdir(toy_run)
+    monkeypatch.setitem(SCHEMAS, "predictions", SCHEMAS["predictions"].append(pa.field("more", pa.int32())))
+    after = lineages()
+    assert {job[0] for job in before if before[job] != after[job]} == {"sample", "images", "explorer", "evidence"}

@@ -7,31 +7,21 @@
 
 Each is a module with a function ``attribute(path, images, targets)`` and a constant ``COMPLETE``: whether its
 attributions add up to the change of the score along the path. Modules are imported by name when they are used, so that
-a change of one reruns no attribution by another (`gigraph.planning.plan` adds `source_of` to what a table is made
-from).
+a change of one reruns no attribution by another (the declarations of the stages that use one name it: `Stage.code`).
 """
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gigraph.attributors.registry import MODULES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gigraph.attributors.path import ConceptPath
     from gigraph.method.gig import Attribution, Decomposition
-
-MODULES = {
-    "gig": "gig",
-    "gradient_x_input": "gradient_x_input",
-}
-
-
-def source_of(method: str) -> Path:
-    """Return the file that holds an attribution method."""
-    return Path(__file__).with_name(f"{MODULES[method]}.py")
 
 
 def attribute(method: str, path: ConceptPath, images: list[Decomposition], targets: Tensor) -> list[Attribution]:

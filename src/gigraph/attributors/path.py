@@ -38,8 +38,8 @@ class ConceptPath:
     vectors: Tensor
     start: Tensor
     room: Batch
-    smooth: bool = False
-    steps: int = 16
-    max_steps: int = 128
-    tolerance: float = 0.01
-    precision: str = "float32"
+    smooth: bool
+    steps: int
+    max_steps: int
+    tolerance: float
+    precision: str

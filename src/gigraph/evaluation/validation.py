@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.attributors import MODULES
+from gigraph.attributors.registry import MODULES
 from gigraph.device import as_device
 from gigraph.evaluation.measures import GRID, Measures, per_image
 from gigraph.hashing import mix

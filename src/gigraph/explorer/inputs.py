@@ -20,7 +20,7 @@ class Inputs:
     Attributes
     ----------
     images, classes, layers, rejected : Path
-        Tables of the run (`gigraph.records.SCHEMAS`).
+        Tables of the run (`gigraph.records.schemas.SCHEMAS`).
     nodes, edges, kept : Path
         Tables of the graph.
     concepts : dict of str to Path

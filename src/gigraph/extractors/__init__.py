@@ -14,42 +14,21 @@
 
 Each is a module with a function ``extract(x, k, row_ids=..., seed=..., settings=...)``. Modules are imported by name
 when they are used, so that neither torch nor scikit-learn is loaded for another's sake, and so that a change of one
-reruns the concepts of no other (`gigraph.planning.plan` adds `source_of` to what a table of concepts is made from).
+reruns the concepts of no other (the declarations of the stages that use one name it: `Stage.code`).
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gigraph.extractors.registry import source_of
+
 if TYPE_CHECKING:
     from gigraph.extractors.extraction import Extraction
-
-MODULES = {
-    "bisecting": "bisecting_kmeans",
-    "polished": "polished",
-    "kmeans": "spherical_kmeans",
-    "dictionary": "dictionary_learning",
-    "sae": "autoencoder",
-    "random": "random_pfvs",
-    "channels": "channels",
-    "gaussian": "gaussian",
-}
-"""Name -> module. The configuration takes what is listed here."""
-WANTS = {"dictionary": ("nonzeros",), "sae": ("nonzeros", "autoencoder")}
-"""What an extractor needs besides the settings of `concepts`: the wanted non-zeros of a PFV, a section of the
-configuration."""
-PLUGGED = "overcomplete-"
-"""How the name of a dictionary of the package overcomplete begins."""
-
-
-def source_of(method: str) -> Path:
-    """Return the file that holds an extractor."""
-    return Path(__file__).with_name(f"{MODULES.get(method, 'plugged')}.py")
 
 
 def extract(

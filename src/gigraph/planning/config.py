@@ -25,9 +25,9 @@ from pydantic import (
     model_validator,
 )
 
-from gigraph.attributors import MODULES as ATTRIBUTORS
+from gigraph.attributors.registry import MODULES as ATTRIBUTORS
 from gigraph.errors import UserError, nearest
-from gigraph.extractors import MODULES, PLUGGED
+from gigraph.extractors.registry import MODULES, PLUGGED
 from gigraph.reserved import CLASSES
 
 PROJECT = Path(__file__).resolve().parents[3]

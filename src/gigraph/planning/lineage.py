@@ -17,10 +17,12 @@ from gigraph.hashing import digest
 
 PACKAGE = Path(__file__).parents[1]
 APART = {
+    "attributors/registry": "names; a stage's lineage holds the modules that it uses",
     "api": "read by people after a run",
     "cli": "starts commands",
     "commands": "are no stages",
     "errors": "says what is wrong, and nothing comes out then",
+    "extractors/registry": "the same",
     "orphans": "ends processes",
     "planning": "decides what is made, by settings and inputs that have lineages of their own",
     "reporting": "writes the log",

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
-from gigraph.extractors import PLUGGED, WANTS
+from gigraph.extractors.registry import PLUGGED, WANTS
 from gigraph.hashing import digest, file_digest
 from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
 from gigraph.planning.config import Coefficients, Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
 from gigraph.planning.stages.evaluation import FIGURES, PICTURES
-from gigraph.planning.stages.stage import read
 from gigraph.records.paths import FILES, TOPICS, Results
 from gigraph.records.schemas import SCHEMAS
 
@@ -196,7 +195,8 @@ class Plan:
         source = self.config.model.source
         if source in WORLDS and self.config.model.weights is None and not self.trained:
             files.append(checkpoint_of(source))
-        return [file_digest(file) for file in files]
+        trained = [self.lineage("train")] if self.trained else []
+        return [file_digest(file) for file in files] + trained
 
     def world_code(self, source: str) -> list[Path]:
         """Return the modules that make a drawn world's model; none of other sources."""
@@ -268,10 +268,7 @@ class Plan:
 
     def reads(self, stage: str, **of: Any) -> dict[str, list[Read]]:
         """Return what a job reads, by the names that its rule gives them."""
-        declared = STAGES[stage]
-        found = dict(declared.reads(self, **of))
-        if declared.model and self.trained:
-            found["checkpoint"] = read("checkpoint")
+        found = STAGES[stage].reads(self, **of)
         return {name: one if isinstance(one, list) else [one] for name, one in found.items()}
 
     def expand(self, one: Read) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gigraph.planning.plan import Plan
 
-BASE_MB = {"gpu": 2500, "plain": 800}
+BASE_MB = {"torch": 2500, "plain": 800}
 """An interpreter with what it imports; the model and its gradients come on top of it (``compute.memory_mb``)."""
 BASE_MINUTES = 10
 UNKNOWN = (2048, 49)
@@ -45,7 +45,8 @@ def claim(plan: Plan, stage: str, attempt: int, **of: Any) -> dict[str, int]:
 def need(stage: str, sizes: Sizes, memory_mb: int) -> tuple[float, float]:
     """Return megabytes and minutes of a job from its sizes."""
     mb, minutes = STAGES[stage].need(sizes)
-    return (BASE_MB["gpu"] + 3 * memory_mb if STAGES[stage].gpu else BASE_MB["plain"]) + mb, BASE_MINUTES + minutes
+    torch = STAGES[stage].torch or STAGES[stage].gpu  # or CuPy, which takes as much
+    return (BASE_MB["torch"] + 3 * memory_mb if torch else BASE_MB["plain"]) + mb, BASE_MINUTES + minutes
 
 
 def costs(run: Run, rate: Throughput) -> dict[str, Cost]:

@@ -126,7 +126,7 @@ def _check_planned(path: str | Path, lineage: str) -> None:
 
 @cache
 def _plan(path: str) -> dict[str, str]:
-    """Return the lineage that the run planned for each of its files (`gigraph.planning.lineage.write_plan`)."""
+    """Return the lineage that the run planned for each of its files (`gigraph.running.current.write_plan`)."""
     if not path or not Path(path).is_file():
         return {}
     return json.loads(Path(path).read_text())

@@ -17,7 +17,7 @@ def cancel_orphans(folder: Path) -> list[str]:
     """Cancel the jobs of this user that a Snakemake submitted from this folder, and wait until they are gone.
 
     To be called only by a process that knows itself to be the only Snakemake in the folder
-    (`gigraph.planning.lineage.release_stale_locks`): then those jobs have lost their controller.
+    (`gigraph.running.locks.release_stale_locks`): then those jobs have lost their controller.
 
     Parameters
     ----------

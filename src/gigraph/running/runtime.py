@@ -17,7 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gigraph import orphans
 from gigraph.errors import UserError, one_line
@@ -28,7 +28,6 @@ from gigraph.running.record import write_receipt
 if TYPE_CHECKING:
     from gigraph.planning.config import Compute
 
-Item = TypeVar("Item")
 log = logging.getLogger("gigraph")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gigraph.attributors.registry import source_of
 from gigraph.planning.costs import REFINED, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.stage import Read, Stage, read
 from gigraph.reserved import CLASSES
@@ -29,9 +30,7 @@ def output_of(target: str) -> list[str]:
 
 def attributor(plan: Plan) -> list[Path]:
     """Return the module of the graph's attribution method."""
-    from gigraph import attributors  # jobs load the declarations, too, and no attribution method for them
-
-    return [attributors.source_of(plan.config.attribution.method)]
+    return [source_of(plan.config.attribution.method)]
 
 
 def vocabulary(method: str, layer: str) -> list[Read]:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gigraph.extractors.registry import source_of
 from gigraph.planning.costs import COMPILING, TRIALS, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
 
@@ -62,8 +63,6 @@ class Concepts(Stage):
         return {"centre": read("centre", layer=layer), "pfvs": loosely("pfvs", layer=layer)}
 
     def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
-        from gigraph.extractors import source_of  # jobs load the declarations, too, and no extractor for them
-
         return [source_of(method)]
 
     def need(self, sizes: Sizes) -> tuple[float, float]:

@@ -65,6 +65,10 @@ class Network(Stage):
             "counts": {"images": plan.image_count, "layers": per_layer},
         }
 
+    def reads(self, plan: Plan, layer: str | None = None) -> dict[str, Read | list[Read]]:
+        # For the other stages that run the model it is there once this one is done; their lineages name the training.
+        return {"checkpoint": read("checkpoint") if plan.trained else []}
+
     def rests_on(self, plan: Plan, layer: str | None = None) -> list[Any]:
         return [] if layer is not None else [plan.class_folders]
 

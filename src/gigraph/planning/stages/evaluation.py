@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gigraph.attributors.registry import MODULES, source_of
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.attribution import INTEGRAL, attributor, gathering_need, of_pairs, vocabulary
 from gigraph.planning.stages.concepts import Concepts
@@ -130,10 +131,7 @@ class Validation(Stage):
         }
 
     def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
-        from gigraph import attributors  # jobs load the declarations, too, and no attribution method for them
-
-        # It compares all of them.
-        return [attributors.source_of(name) for name in attributors.MODULES]
+        return [source_of(name) for name in MODULES]  # it compares all of them
 
 
 class Stability(Stage):
@@ -198,6 +196,9 @@ class Effects(Stage):
     def settings(self, plan: Plan) -> dict[str, Any]:
         c = plan.config
         return {"scenes": max(10, c.evaluation.scenes // 2), **c.menagerie.model_dump(include={"size", "seed"})}
+
+    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+        return {"checkpoint": read("checkpoint") if plan.trained else []}
 
 
 class Truth(Stage):

@@ -1,0 +1,27 @@
+"""Which extractors there are: the one list of their names, which loads none of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MODULES = {
+    "bisecting": "bisecting_kmeans",
+    "polished": "polished",
+    "kmeans": "spherical_kmeans",
+    "dictionary": "dictionary_learning",
+    "sae": "autoencoder",
+    "random": "random_pfvs",
+    "channels": "channels",
+    "gaussian": "gaussian",
+}
+"""Name -> module. The configuration takes what is listed here."""
+WANTS = {"dictionary": ("nonzeros",), "sae": ("nonzeros", "autoencoder")}
+"""What an extractor needs besides the settings of `concepts`: the wanted non-zeros of a PFV, a section of the
+configuration."""
+PLUGGED = "overcomplete-"
+"""How the name of a dictionary of the package overcomplete begins."""
+
+
+def source_of(method: str) -> Path:
+    """Return the file that holds an extractor."""
+    return Path(__file__).with_name(f"{MODULES.get(method, 'plugged')}.py")
