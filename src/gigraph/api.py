@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import polars as pl
 
 from gigraph.errors import UserError, nearest
 from gigraph.records import tables
+from gigraph.records.paths import FILES, Results
 from gigraph.reserved import CLASSES, DATASET
 
 if TYPE_CHECKING:
@@ -38,13 +40,13 @@ class Run:
 
     def __init__(self, folder: str | Path, method: str | None = None):
         self.folder = Path(folder)
-        methods = sorted(path.parent.parent.name for path in self.folder.glob("*/graph/edges.parquet"))
+        methods = sorted(path.parts[-3] for path in self.folder.glob(FILES["edges"].pattern.format(method="*")))
         if not methods:
             raise UserError(f"{folder} holds no finished graph; run snakemake first, or give the folder of its results")
         if method is not None and method not in methods:
             raise UserError(f"{folder} has no method {method!r} (there are: {', '.join(methods)})")
         self.method = method or ("bisecting" if "bisecting" in methods else methods[0])
-        self._root = self.folder / self.method
+        self._file = partial(Results(folder), method=self.method)
         self._names = {row["label"]: row["class"] for row in self.classes.iter_rows(named=True)}
 
     def __repr__(self) -> str:
@@ -55,18 +57,18 @@ class Run:
     @property
     def layers(self) -> list[str]:
         """The layers' names, from input to output."""
-        order = tables.read(self.folder / "layers.parquet", ["layer"])["layer"].to_pylist()
-        return [layer for layer in order if (self._root / "concepts" / f"{layer}.parquet").is_file()]
+        order = tables.read(self._file("layers"), ["layer"])["layer"].to_pylist()
+        return [layer for layer in order if self._file("concepts", layer=layer).is_file()]
 
     @property
     def classes(self) -> pl.DataFrame:
         """Columns label, class."""
-        return _frame(self.folder / "classes.parquet")
+        return _frame(self._file("classes"))
 
     @property
     def images(self) -> pl.DataFrame:
         """Every image with its label and prediction."""
-        return _frame(self.folder / "images.parquet")
+        return _frame(self._file("images"))
 
     def concepts(self, layer: str) -> pl.DataFrame:
         """Return a layer's concepts: concept, size, cohesion, the number of classes that keep it, and its vector.
@@ -77,8 +79,8 @@ class Run:
             If there is no such layer.
         """
         self._check_layer(layer)
-        nodes = _frame(self._root / "graph" / "nodes.parquet").filter(pl.col("layer") == layer)
-        found = _frame(self._root / "concepts" / f"{layer}.parquet").drop("node")
+        nodes = _frame(self._file("nodes")).filter(pl.col("layer") == layer)
+        found = _frame(self._file("concepts", layer=layer)).drop("node")
         found = found.join(nodes.select("concept", "classes"), on="concept", how="left").sort("concept")
         return found.select("concept", "size", "cohesion", "classes", "vector")
 
@@ -88,7 +90,7 @@ class Run:
         Only concepts that a class keeps have them; for others the frame is empty.
         """
         self._check_layer(layer)
-        found = _frame(self._root / "exemplars" / layer / "exemplars.parquet").filter(pl.col("concept") == concept)
+        found = _frame(self._file("exemplars", layer=layer)).filter(pl.col("concept") == concept)
         return found.sort("rank").select("path", "label", "y", "x", "cosine", "box").head(count)
 
     # ---- the graph ----------------------------------------------------------------------------------------------
@@ -109,19 +111,19 @@ class Run:
             If there is no such class.
         """
         scope = DATASET if of is None else self.label(of)
-        edges = _frame(self._root / "graph" / "edges.parquet").filter(pl.col("scope") == scope)
+        edges = _frame(self._file("edges")).filter(pl.col("scope") == scope)
         return edges.filter(pl.col("shown")) if shown and of is not None else edges
 
     def relevance(self, of: str | int) -> pl.DataFrame:
         """Return a class's concepts by mean relevance (Eq. 7): layer, rank, concept, relevance, se, support."""
-        kept = _frame(self._root / "graph" / "kept.parquet").filter(pl.col("scope") == self.label(of))
+        kept = _frame(self._file("kept_of_all")).filter(pl.col("scope") == self.label(of))
         order = pl.col("layer").replace_strict({name: i for i, name in enumerate(self.layers)})
         return kept.sort(order, "rank").drop("scope")
 
     def shared(self, classes: Iterable[str | int]) -> pl.DataFrame:
         """Return the concepts that all the classes keep, by the least relevance that one of them draws from it."""
         labels = [self.label(of) for of in classes]
-        kept = _frame(self._root / "graph" / "kept.parquet").filter(pl.col("scope").is_in(labels))
+        kept = _frame(self._file("kept_of_all")).filter(pl.col("scope").is_in(labels))
         found = kept.group_by("layer", "concept").agg(
             pl.col("scope").n_unique().alias("classes"), pl.col("relevance").min().alias("least_relevance")
         )
@@ -141,14 +143,14 @@ class Run:
         for row in self.edges(of).iter_rows(named=True):
             ends = (row["source_layer"], row["source"]), (row["target_layer"], row["target"])
             graph.add_edge(*ends, **{name: row[name] for name in ("mean", "se", "support", "weight", "ablation")})
-        for row in _frame(self._root / "graph" / "nodes.parquet").iter_rows(named=True):
+        for row in _frame(self._file("nodes")).iter_rows(named=True):
             if (row["layer"], row["concept"]) in graph:
                 graph.nodes[row["layer"], row["concept"]].update(row)
         return graph
 
     def table(self, name: str) -> pl.DataFrame:
         """Return any table below the method's folder, such as ``evaluation/reconstruction``."""
-        return _frame(self._root / f"{name}.parquet")
+        return _frame(self.folder / self.method / f"{name}.parquet")
 
     def label(self, of: str | int) -> int:
         """Return the label of a class given by name or label.

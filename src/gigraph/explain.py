@@ -70,7 +70,7 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
 def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Vocabulary], path: Path) -> Path:
     settings = plan.config.attribution.model_dump()
     image = text_key(str(path.resolve())) >> 1
-    folder = plan.root / method / "explained" / str(image)
+    folder = plan.results("explained", method=method) / str(image)
     ((_, x),) = subject.images("", [image], [str(path)])
     with torch.inference_mode():
         found = subject.network.activations(x, list(subject.layers.values()))
@@ -112,7 +112,7 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
     picture = subject.preprocessing.display(decode(path, plan.config.images.max_pixels))
     thumbnail(picture).save(folder / "picture.webp", quality=85, method=4)
     # The graph that this image was explained on: a later build of the explorer leaves it out if that is another one.
-    lineage = tables.lineage_of(plan.root / method / "graph" / "edges.parquet") or ""
+    lineage = tables.lineage_of(plan.results("edges", method=method)) or ""
     row = {
         "image_id": image, "path": path.name, "label": -1, "class": "", "width": picture.width,
         "height": picture.height, "predicted": predicted, "probability": probability,

@@ -32,13 +32,14 @@ def main(args: argparse.Namespace) -> None:
     plan = opened(args.configfile)
     method = args.method or plan.config.methods[0]
     folders = explain(plan, method, args.images)
-    site = plan.root / "explorer"
+    page = plan.results("explorer")
+    site = page.parent
     shown = method == plan.config.methods[0] and (site / "data" / "faces.js").is_file()
-    names = {row["label"]: row["class"] for row in tables.read(plan.root / "classes.parquet").to_pylist()}
+    names = {row["label"]: row["class"] for row in tables.read(plan.results("classes")).to_pylist()}
     if shown:
         empty = pl.DataFrame()
-        add_explained(site, Graph(plan.layers, empty, empty, empty), folders, shapes_of(plan.root / "layers.parquet"))
+        add_explained(site, Graph(plan.layers, empty, empty, empty), folders, shapes_of(plan.results("layers")))
     for folder in folders:
         (image,) = tables.read(folder / "image.parquet").to_pylist()
-        where = f"{site / 'index.html'}#/image/{quote('~-1')}/{image['image_id']}" if shown else str(folder)
+        where = f"{page}#/image/{quote('~-1')}/{image['image_id']}" if shown else str(folder)
         print(f"{image['path']}: {names.get(image['predicted'])} ({image['probability']:.3f})  {where}")

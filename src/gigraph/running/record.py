@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.records.files import replacing
+from gigraph.records.paths import Results
 
 PACKAGES = (
     "gigraph", "torch", "torchvision", "numpy", "numba", "cupy-cuda13x", "scikit-learn", "pyarrow", "polars", "pillow",
@@ -88,7 +89,8 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
     seeds : mapping
         Every seed that it holds.
     """
-    jobs = receipts(root / "logs")
+    results = Results(root)
+    jobs = receipts(results("logs"))
     stages: dict[str, dict[str, float]] = {}
     for job in jobs.values():
         stage = stages.setdefault(job["stage"], {"jobs": 0, "seconds": 0.0, "peak_memory_mb": 0.0})
@@ -108,7 +110,7 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
         "stages": stages,
         "jobs": jobs,
     }
-    with replacing(root / "run.json") as temporary:
+    with replacing(results("run")) as temporary:
         temporary.write_text(json.dumps(text, indent=1, ensure_ascii=False) + "\n")
 
 
