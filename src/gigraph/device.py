@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def torch_device(compute: Compute) -> torch.device:
-    """Return the torch device that the settings ask for.
+    """Return the torch device that the settings ask for, where float32 then means float32.
 
     Raises
     ------
@@ -26,6 +26,10 @@ def torch_device(compute: Compute) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError("config: compute.device is cuda, but torch finds no CUDA device; set auto or cpu")
+    # TF32, which torch takes for convolutions unless told, keeps 10 bits of a product's factors. On an H100 it put
+    # relevances off by 1e-3 and attributions by 1e-2; without it they were within 1e-6 and 1e-3 of a CPU's.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda")
 
 
