@@ -1,4 +1,4 @@
-"""Where tensors live."""
+"""Where tensors live, and how many of them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def torch_device(compute: Compute) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda")
+
+
+def room(memory: int) -> int:
+    """Return how many bytes a job may hold on a GPU: `memory`, or a quarter of what is free there if that is more.
+
+    A budget for a CPU, whose caches are small, would leave a GPU idle.
+    """
+    return max(memory, torch.cuda.mem_get_info()[0] // 4)
 
 
 def as_device(array: np.ndarray, device: torch.device) -> Tensor:
