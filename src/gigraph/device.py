@@ -1,4 +1,4 @@
-"""Where tensors live."""
+"""Where tensors live, and how many of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def torch_device(compute: Compute) -> torch.device:
-    """Return the torch device that the settings ask for.
+    """Return the torch device that the settings ask for, where float32 then means float32.
 
     Raises
     ------
@@ -26,7 +26,19 @@ def torch_device(compute: Compute) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError("config: compute.device is cuda, but torch finds no CUDA device; set auto or cpu")
+    # TF32, which torch takes for convolutions unless told, keeps 10 bits of a product's factors. On an H100 it put
+    # relevances off by 1e-3 and attributions by 1e-2; without it they were within 1e-6 and 1e-3 of a CPU's.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda")
+
+
+def room(memory: int) -> int:
+    """Return how many bytes a job may hold on a GPU: `memory`, or a quarter of what is free there if that is more.
+
+    A budget for a CPU, whose caches are small, would leave a GPU idle.
+    """
+    return max(memory, torch.cuda.mem_get_info()[0] // 4)
 
 
 def as_device(array: np.ndarray, device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.device import torch_device
+from gigraph.device import room, torch_device
 from gigraph.errors import UserError
 from gigraph.images.preprocessing import Preprocessing, batches
 from gigraph.model.models import load_model, preset_of
@@ -47,6 +47,8 @@ class Subject:
         The same with its batch norms folded: what every stage runs, for half the time of a sweep or a gradient.
     layers : dict of str to Layer
         Valid in both.
+    memory : int
+        Bytes that one job may hold at once; on a GPU see `gigraph.device.room`.
     images_at_once : int
         The configured batch size, or as many images as a sweep may hold within the memory budget.
     """
@@ -55,6 +57,8 @@ class Subject:
         model = settings["model"]
         self.compute = compute
         self.device = torch_device(compute)
+        budget = compute.memory_mb * 10**6
+        self.memory = room(budget) if self.device.type == "cuda" else budget
         module = load_model(model["source"], weights=model["weights"], arguments=model["arguments"])
         preset = preset_of(model["source"], model["weights"])
         self.preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
@@ -63,13 +67,8 @@ class Subject:
         self.layers: dict[str, Layer] = {layer.name: layer for layer in self.traced.check_order(layers)}
         self.network = self.traced.folded(self.layers.values())
         # Its maps, and about as much again for what the operations need meanwhile.
-        room = int(self.memory / (2 * 4 * self.network.numbers))
-        self.images_at_once = max(1, min(compute.batch_size, room))
-
-    @property
-    def memory(self) -> int:
-        """Bytes that one job may hold at once."""
-        return self.compute.memory_mb * 10**6
+        fit = int(self.memory / (2 * 4 * self.network.numbers))
+        self.images_at_once = max(1, min(compute.batch_size, fit))
 
     def example(self) -> Tensor:
         """Return a batch of one grey image, for checks."""
@@ -155,9 +154,9 @@ class Subject:
 
         On a CPU no more than what its caches hold: larger batches were three times slower.
         """
-        layer, budget = self.layers[source], self.compute.memory_mb
-        budget = budget if self.device.type == "cuda" else min(budget, CACHE_MB)
-        return max(1, int(budget * 1e6 / (4 * 24 * layer.positions * layer.channels)))
+        layer = self.layers[source]
+        budget = self.memory if self.device.type == "cuda" else min(self.memory, CACHE_MB * 10**6)
+        return max(1, budget // (4 * 24 * layer.positions * layer.channels))
 
 
 def check_finite(values: Tensor, layer: str, ids: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gigraph.hashing import mix
-from gigraph.method.bisecting import bisect, capped_concepts, compiled, waves
+from gigraph.method.bisecting import bisect, bisecting, capped_concepts, compiled, waves
 from gigraph.method.vectors import cohesion, concept_vectors
 from reference import bisecting as reference
 from reference.synthetic import pfv_like
@@ -90,10 +90,10 @@ def test_rows_between_the_seeds_are_decided_exactly():
 @pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-7])
 def test_dot_products_with_a_direction_do_not_round(channels, apart):
     rng = np.random.default_rng(channels)
-    x, _ = waves._unit_rows(np, rng.standard_normal((20, channels)).astype(np.float32))
+    x, _ = waves._unit_rows(rng.standard_normal((20, channels)).astype(np.float32))
     sums = rng.standard_normal((1, channels)) + apart * rng.standard_normal((2, channels))
-    c = waves._centroids(np, sums)
-    d = waves._directions(np, c[:1], c[1:])[0]
+    c = waves._centroids(sums)
+    d = waves._directions(c[:1], c[1:])[0]
     np.testing.assert_allclose(d, c[1] - c[0], atol=2.0**-26 * np.linalg.norm(c[1] - c[0]))
     for row in x.astype(np.float64):
         exact = sum(Fraction(p) * Fraction(q) for p, q in zip(row, d, strict=True))
@@ -246,6 +246,13 @@ def test_works_without_numba(monkeypatch):
     assert_same(bisect(x, 12), expected)
     with pytest.raises(ValueError, match="not installed"):
         bisect(x, 12, backend="numba")
+
+
+def test_a_gpu_is_looked_for_only_where_it_is_worth_its_start(monkeypatch):
+    asked = []
+    monkeypatch.setattr(bisecting, "compiles_cuda", lambda: asked.append(1) or True)
+    assert bisecting._choose("auto", bisecting.CUDA_WORTH - 1) == "numba" and not asked
+    assert bisecting._choose("auto", bisecting.CUDA_WORTH) == "cupy" and asked
 
 
 @pytest.mark.parametrize(("n", "channels", "k"), [(300, 8, 40), (200, 24, 17), (120, 3, 30)])

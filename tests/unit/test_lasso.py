@@ -4,11 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gigraph.method.bisecting import bisect
-from gigraph.method.lasso import Solver, calibrate, compiled, lambda_max, lasso
+from gigraph.method.lasso import Solver, batched, calibrate, compiled, cuda, lambda_max, lasso, solver
 from gigraph.method.vectors import concept_vectors
 from reference import lasso as reference
 from reference.synthetic import dictionary, pfv_like
@@ -263,11 +264,11 @@ def test_of_equal_candidates_as_many_as_fit_are_taken():
 def test_a_solver_makes_the_gram_matrix_when_it_pays():
     x, v = problem(40, 24, 200)
     lam = 0.1 * lambda_max(x, v)
-    solver = Solver(v, backend="numba")
+    made_once = Solver(v, backend="numba")
     expected = solve(x, v, lam, "numba", tol=1e-5).dense(200)
     for part, made in ((slice(0, 12), False), (slice(12, 40), True)):
-        found = solver.solve(x[part], lam[part], tol=1e-5)
-        assert bool(solver._kernel.gram.size) == made
+        found = made_once.solve(x[part], lam[part], tol=1e-5)
+        assert bool(made_once._kernel.gram.size) == made
         np.testing.assert_allclose(found.dense(200), expected[part], atol=2e-3)
 
 
@@ -282,3 +283,22 @@ def test_memory_bounds_the_batch_and_changes_no_more_than_rounding():
     for memory in (10_000, 100_000, 10**6):
         codes = solve(x, v, lam, "numba", tol=1e-5, memory=memory)
         np.testing.assert_allclose(codes.dense(200), expected.dense(200), atol=2e-3)
+
+
+def test_a_gpu_is_looked_for_only_where_it_is_worth_its_start(monkeypatch):
+    asked = []
+    monkeypatch.setattr(solver, "_cuda_driver", lambda: asked.append(1) or True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert solver._choose("auto", None, solver.CUDA_WORTH - 1) == ("numba", "cpu") and not asked
+    assert solver._choose("auto", None, solver.CUDA_WORTH) == ("torch", "cuda") and asked
+    assert solver._choose("auto", "cpu", solver.CUDA_WORTH) == ("numba", "cpu")
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_gpu_without_a_compiler_solves_in_torch(monkeypatch, kernels):
+    monkeypatch.setattr(solver, "compiles_cuda", lambda: kernels)
+    monkeypatch.setattr(batched, "Batched", lambda *_: "torch")
+    monkeypatch.setattr(cuda, "Cuda", lambda *_: "kernels")
+    v = np.ones((2, 3), dtype=np.float32)
+    assert solver._load("torch", "cuda", v, 1) == ("kernels" if kernels else "torch")
+    assert solver._load("torch", "cpu", v, 1) == "torch"

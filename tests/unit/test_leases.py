@@ -103,5 +103,11 @@ def test_only_stages_that_use_a_gpu_lease_one_for_as_many_jobs_as_configured(mon
     monkeypatch.setattr(leases, "take", lambda jobs_per_gpu: asked.append(jobs_per_gpu))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert runtime._device("attribution", Compute(jobs_per_gpu=2)) == "cuda:1" and asked == [2]
-    assert runtime._device("graph", Compute()) == "cpu"
-    assert runtime._device("attribution", Compute(device="cpu")) == "cpu" and asked == [2]
+    for stage, compute in (
+        ("graph", Compute()),
+        ("network", Compute(device="cuda")),
+        ("concepts", Compute(device="cpu")),
+    ):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+        assert runtime._device(stage, compute) == "cpu" and asked == [2]
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ""  # neither CuPy nor torch sees one

@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from gigraph.device import torch_device
+from gigraph.errors import UserError
+from gigraph.planning.config import Compute
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -85,3 +90,30 @@ def test_a_job_ends_whole_and_its_process_at_once(tmp_path, controlled, stdout):
     assert "logged" in run.stderr and "logged" in (tmp_path / "stage.log").read_text()
     assert ("taken apart" in run.stderr) == (not controlled)
     assert (tmp_path / "t.parquet").is_file() and (tmp_path / "stage.json").is_file()
+
+
+@pytest.fixture
+def products():
+    """Leave torch's settings as they were found."""
+    modules = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [module.allow_tf32 for module in modules]
+    yield modules
+    for module, value in zip(modules, before, strict=True):
+        module.allow_tf32 = value
+
+
+def test_products_on_a_gpu_are_of_all_of_float32(monkeypatch, products):
+    for module in products:
+        module.allow_tf32 = True
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert torch_device(Compute(device="cpu")).type == "cpu" and products[0].allow_tf32
+    assert torch_device(Compute()).type == "cuda"
+    assert not any(module.allow_tf32 for module in products)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert torch_device(Compute()).type == "cpu"
+    with pytest.raises(UserError, match="torch finds no CUDA device"):
+        torch_device(Compute(device="cuda"))

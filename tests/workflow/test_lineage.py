@@ -21,6 +21,10 @@ from workflow.shadow import Shadow
 from workflow.toy import ROOT, configure, draw, snakemake
 
 SOMETIMES = {
+    "device": "a model is loaded, or a layer is clustered or coded on a GPU",
+    "method/bisecting/cuda": "a layer is clustered on a GPU",
+    "method/cuda": "a layer is clustered or coded on a GPU",
+    "method/lasso/cuda": "a layer is coded on a GPU",
     "method/lasso/batched": "a vocabulary codes on a GPU, or without numba",
     "method/lasso/compiled": "a vocabulary codes; where coefficients are read from a table it does not",
     "model/__init__": "the explorer loads it for a preset that crops",

@@ -15,6 +15,7 @@ from gigraph.subject import Subject
 
 def main(args: Namespace) -> None:
     settings = args.settings
+    args.compute.device = "cpu"  # one grey image: no GPU is leased for it
     subject = Subject(settings, args.compute, list(settings["layers"]))
     network = subject.traced
     if settings["drawn"]:

@@ -297,7 +297,7 @@ class Compute(Section):
     batch_size: PositiveInt = 32
     """Images per forward pass; fewer where memory_mb does not hold as many."""
     memory_mb: PositiveInt = 256
-    """Budget for the activations that one job holds at once."""
+    """Budget for the activations that one job holds at once; on a GPU at least a quarter of its free memory."""
     workers: PositiveInt = 2
     """Decoding threads of a job."""
     jobs_per_gpu: PositiveInt = 1

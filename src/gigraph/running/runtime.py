@@ -98,8 +98,9 @@ def _leave() -> NoReturn:
 
 
 def _device(step: str, compute: Compute) -> str:
-    """Lease a GPU for a stage that uses one, and say which device the stage runs on."""
+    """Lease a GPU for a stage that uses one, hide them from any other, and say which device the stage runs on."""
     if not (step in STAGES and STAGES[step].gpu) or compute.device == "cpu":
+        os.environ[leases.VISIBLE] = ""  # or CuPy and torch would take one that is not leased
         return "cpu"
     leases.take(jobs_per_gpu=compute.jobs_per_gpu)
     visible = os.environ.get(leases.VISIBLE)

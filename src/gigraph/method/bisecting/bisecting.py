@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from gigraph.method.bisecting.tree import SplitTree
-from gigraph.method.bisecting.waves import array_module, bisect_waves
-from gigraph.method.compiler import compiles
+from gigraph.method.bisecting.tree import Nodes, SplitTree
+from gigraph.method.bisecting.waves import bisect_waves
+from gigraph.method.compiler import compiles, compiles_cuda
 
 Backend = Literal["auto", "numba", "numpy", "cupy"]
+Split: TypeAlias = Callable[[np.ndarray, np.ndarray, int, int, int], tuple[Nodes, np.ndarray, np.ndarray]]
+
+CUDA_WORTH = 2**22
+"""Fewer numbers are clustered on a CPU sooner than CUDA is loaded."""
 
 
 def capped_concepts(expansion: float, channels: int, rows: int, min_members: int) -> tuple[int, bool]:
@@ -44,7 +49,8 @@ def bisect(
     max_iter : int
         Most assignments per split.
     backend : {"auto", "numba", "numpy", "cupy"}
-        Which code runs; the result is the same. ``auto``: CuPy with a CUDA device, else numba, else NumPy.
+        Which code runs; the result is the same. ``auto``: CuPy with a CUDA device and `CUDA_WORTH` numbers, else
+        numba, else NumPy.
 
     Returns
     -------
@@ -74,30 +80,29 @@ def bisect(
         ids = np.asarray(row_ids).astype(np.uint64)
         if ids.shape != (len(x),) or len(np.unique(ids)) != len(ids):
             raise ValueError("row_ids must hold one distinct integer per row of x")
-    if not np.isfinite(x).all():
-        raise ValueError("x holds a value that is not finite")
-    chosen = _choose(backend)
-    if chosen == "numba":
-        from gigraph.method.bisecting.compiled import bisect_compiled
-
-        nodes, rows, leaf = bisect_compiled(x, ids, k, seed, max_iter)
-    else:
-        nodes, rows, leaf = bisect_waves(array_module(chosen), x, ids, k, seed, max_iter)
+    nodes, rows, leaf = _load(_choose(backend, x.size))(x, ids, k, seed, max_iter)
     return nodes.tree(rows, leaf, len(x), k)
 
 
-def _choose(backend: Backend) -> str:
+def _load(backend: str) -> Split:
+    if backend == "numba":
+        from gigraph.method.bisecting.compiled import bisect_compiled
+
+        return bisect_compiled
+    if backend == "cupy":
+        from gigraph.method.bisecting.cuda import bisect_cuda
+
+        return bisect_cuda
+    return bisect_waves
+
+
+def _choose(backend: Backend, numbers: int) -> str:
     if backend not in ("auto", "numba", "numpy", "cupy"):
         raise ValueError(f"backend must be auto, numba, numpy or cupy, not {backend!r}")
     if backend == "numba" and not compiles():
         raise ValueError("backend 'numba' was asked for, but numba is not installed")
     if backend != "auto":
         return backend
-    try:
-        import cupy
-
-        if cupy.cuda.runtime.getDeviceCount() > 0:
-            return "cupy"
-    except Exception:  # no CuPy, no driver or no device: CuPy has a different exception for each
-        pass
+    if numbers >= CUDA_WORTH and compiles_cuda():
+        return "cupy"
     return "numba" if compiles() else "numpy"

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from gigraph.hashing import mix
-from gigraph.method.bisecting.tree import Nodes
+from gigraph.method.bisecting.tree import Nodes, directed
 from gigraph.threads import spread, threads_allowed
 
 # The tree's, once more: numba compiles globals in, and only a change of this very file renews its cache on disk, so
@@ -45,7 +45,7 @@ def bisect_compiled(
     given = np.ascontiguousarray(x, dtype=np.float32).view()
     given.flags.writeable = False  # one type, whatever the caller's: kernels are compiled by type
     unit, lengths = _unit_rows(given)
-    rows = np.flatnonzero(lengths > 0)
+    rows = directed(lengths)
     if len(rows) < len(x):
         unit = unit[rows]
     order = np.arange(len(rows))
@@ -66,11 +66,7 @@ def bisect_compiled(
             parts = [np.arange(begin, len(wave), STRIDE) for begin in range(min(len(wave), STRIDE))]
             spread(partial(_split_part, data, where, first), parts)
             nodes.split(wave, first)
-    deepest = np.zeros(len(rows), dtype=np.int64)
-    leaves = np.flatnonzero(nodes.left[: nodes.count] < 0)
-    leaves = leaves[np.argsort(nodes.start[leaves], kind="stable")]
-    deepest[order] = np.repeat(leaves, nodes.size[leaves])
-    return nodes, rows, deepest
+    return nodes, rows, nodes.deepest(order)
 
 
 @njit(cache=True, nogil=True)

@@ -17,6 +17,13 @@ SAME = 1.0 - 1e-6
 LONGEST = 1.0001
 
 
+def directed(lengths: np.ndarray) -> np.ndarray:
+    """Return the positions of rows that have a direction; a length is finite exactly if its row is."""
+    if not np.isfinite(lengths).all():
+        raise ValueError("x holds a value that is not finite")
+    return np.flatnonzero(lengths > 0)
+
+
 @dataclass(frozen=True)
 class SplitTree:
     """The splits, in preorder: a node comes before its side 0, which comes before its side 1.
@@ -96,15 +103,26 @@ class Nodes:
     def largest(self, count: int) -> np.ndarray:
         """Return the `count` largest known nodes that were split or may yet be; path hashes decide between equals."""
         known = np.flatnonzero(self.splittable[: self.count])
-        if 0 < count < len(known):
-            size = self.size[known]
-            known = known[size >= np.partition(size, len(known) - count)[len(known) - count]]
-        return known[np.lexsort((self.key[known], -self.size[known]))[:count]]
+        if count >= len(known):
+            return known
+        size = self.size[known]
+        bar = np.partition(size, len(known) - count)[len(known) - count] if count else np.inf
+        equal, above = known[size == bar], known[size > bar]
+        return np.concatenate([above, equal[np.argsort(self.key[equal])][: count - len(above)]])
 
     def unsplit(self, count: int) -> np.ndarray:
-        """Return those of the `count` largest nodes that are still to be split."""
+        """Return those of the `count` largest nodes that are still to be split, the largest first."""
         nodes = self.largest(count)
-        return nodes[self.left[nodes] < 0]
+        nodes = nodes[self.left[nodes] < 0]
+        return nodes[np.lexsort((self.key[nodes], -self.size[nodes]))]
+
+    def deepest(self, order: np.ndarray) -> np.ndarray:
+        """Return the last node that each row reached, where the rows of a node are neighbours in `order`."""
+        found = np.zeros(len(order), dtype=np.int64)
+        leaves = np.flatnonzero(self.left[: self.count] < 0)
+        leaves = leaves[np.argsort(self.start[leaves], kind="stable")]
+        found[order] = np.repeat(leaves, self.size[leaves])
+        return found
 
     def tree(self, rows: np.ndarray, deepest: np.ndarray, total: int, requested: int) -> SplitTree:
         """Keep the `requested` - 1 largest splits; `deepest` [n] is the last node that each row reached."""

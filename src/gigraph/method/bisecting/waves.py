@@ -1,4 +1,4 @@
-"""Many splits at once, on NumPy or CuPy arrays."""
+"""Many splits at once, on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -7,16 +7,7 @@ from typing import Any
 import numpy as np
 
 from gigraph.hashing import mix
-from gigraph.method.bisecting.tree import DIRECTION_BITS, GRID, LONGEST, SAME, Nodes
-
-
-def array_module(name: str) -> Any:
-    """Return CuPy or NumPy."""
-    if name == "cupy":
-        import cupy
-
-        return cupy
-    return np
+from gigraph.method.bisecting.tree import DIRECTION_BITS, GRID, LONGEST, SAME, Nodes, directed
 
 
 def _fold(a: Any) -> Any:
@@ -29,79 +20,80 @@ def _fold(a: Any) -> Any:
     return a[..., 0]
 
 
-def _unit_rows(xp: Any, x: np.ndarray) -> tuple[Any, Any]:
+def _unit_rows(x: np.ndarray) -> tuple[Any, Any]:
     """Return the rows' directions [n, C] float32 on the grid, and the positions [n] of rows that have one."""
-    unit = xp.empty(x.shape, dtype=xp.float32)
-    lengths = xp.empty(len(x), dtype=xp.float64)
-    for part in _parts(xp, len(x), x.shape[1]):
-        wide = xp.asarray(x[part]).astype(xp.float64)
-        lengths[part] = xp.sqrt(_fold(wide * wide))
-        divisor = xp.where(lengths[part] > 0, lengths[part], 1.0)[:, None]
-        unit[part] = xp.rint(wide / divisor * GRID) / GRID
-    rows = xp.flatnonzero(lengths > 0)
+    unit = np.empty(x.shape, dtype=np.float32)
+    lengths = np.empty(len(x), dtype=np.float64)
+    for part in _parts(len(x), x.shape[1]):
+        wide = x[part].astype(np.float64)
+        lengths[part] = np.sqrt(_fold(wide * wide))
+        directed(lengths[part])
+        divisor = np.where(lengths[part] > 0, lengths[part], 1.0)[:, None]
+        unit[part] = np.rint(wide / divisor * GRID) / GRID
+    rows = directed(lengths)
     return (unit if len(rows) == len(x) else unit[rows]), rows
 
 
-def _parts(xp: Any, rows: int, channels: int) -> list[slice]:
-    """Cut rows so that one float64 part stays in the cache on a CPU, and within 128 MiB on a GPU."""
-    step = max(1, (2**17 if xp is np else 2**24) // max(1, channels))
+def _parts(rows: int, channels: int) -> list[slice]:
+    """Cut rows so that one float64 part stays in the cache."""
+    step = max(1, 2**17 // max(1, channels))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def _centroids(xp: Any, sums: Any) -> Any:
+def _centroids(sums: Any) -> Any:
     """Scale float64 sums [..., C] to unit length; a zero sum stays zero."""
-    lengths = xp.sqrt(_fold(sums * sums))[..., None]
-    return sums / xp.where(lengths > 0, lengths, 1.0)
+    lengths = np.sqrt(_fold(sums * sums))[..., None]
+    return sums / np.where(lengths > 0, lengths, 1.0)
 
 
-def _directions(xp: Any, c0: Any, c1: Any) -> Any:
+def _directions(c0: Any, c1: Any) -> Any:
     """Return d = c1 - c0 [m, C] float64, rounded so that dot products with grid rows are exact."""
     d = c1 - c0
-    _, exponent = xp.frexp(xp.sqrt(_fold(d * d)))
-    scale = xp.ldexp(xp.ones(exponent.shape), DIRECTION_BITS - exponent)[:, None]
-    return xp.rint(d * scale) / scale
+    _, exponent = np.frexp(np.sqrt(_fold(d * d)))
+    scale = np.ldexp(np.ones(exponent.shape), DIRECTION_BITS - exponent)[:, None]
+    return np.rint(d * scale) / scale
 
 
-def _dots(xp: Any, x: Any, rows: Any, d: Any, slot: Any) -> Any:
+def _dots(x: Any, rows: Any, d: Any, slot: Any) -> Any:
     """Return x[rows] . d[slot], exactly."""
-    out = xp.empty(len(rows), dtype=xp.float64)
-    for part in _parts(xp, len(rows), x.shape[1]):
-        out[part] = (x[rows[part]].astype(xp.float64) * d[slot[part]]).sum(axis=1)
+    out = np.empty(len(rows), dtype=np.float64)
+    for part in _parts(len(rows), x.shape[1]):
+        out[part] = (x[rows[part]].astype(np.float64) * d[slot[part]]).sum(axis=1)
     return out
 
 
-def _add_rows(xp: Any, sums: Any, index: Any, x: Any, rows: Any, sign: Any) -> None:
+def _add_rows(sums: Any, index: Any, x: Any, rows: Any, sign: Any) -> None:
     """Add sign * x[rows] to sums[index], exactly, hence in any order."""
-    for part in _parts(xp, len(rows), x.shape[1]):
-        xp.add.at(sums, index[part], x[rows[part]].astype(xp.float64) * sign[part, None])
+    for part in _parts(len(rows), x.shape[1]):
+        np.add.at(sums, index[part], x[rows[part]].astype(np.float64) * sign[part, None])
 
 
-def _seed_rows(xp: Any, x: Any, ids: Any, rows: Any, slot: Any, keys: Any) -> tuple[Any, Any, Any]:
+def _seed_rows(x: Any, ids: Any, rows: Any, slot: Any, keys: Any) -> tuple[Any, Any, Any]:
     """Choose each slot's two seed rows; return their positions [m], [m], and whether they differ [m]."""
     slots = len(keys)
     hashes = mix(ids[rows], keys[slot])
-    order = xp.lexsort(xp.stack([hashes, slot.astype(xp.uint64)]))
-    first = xp.searchsorted(slot[order], xp.arange(slots))
+    order = np.lexsort(np.stack([hashes, slot.astype(np.uint64)]))
+    first = np.searchsorted(slot[order], np.arange(slots))
     a, b = rows[order[first]], rows[order[first + 1]]
-    own = xp.arange(slots)
-    alike = _dots(xp, x, b, x[a].astype(xp.float64), own)
-    redo = xp.flatnonzero(alike > SAME)
+    own = np.arange(slots)
+    alike = _dots(x, b, x[a].astype(np.float64), own)
+    redo = np.flatnonzero(alike > SAME)
     if len(redo):
-        of_redo = xp.full(slots, -1)
-        of_redo[redo] = xp.arange(len(redo))
+        of_redo = np.full(slots, -1)
+        of_redo[redo] = np.arange(len(redo))
         # In hash order within each slot, so that the stable sort leaves the smallest hash first among equals.
         again = order[of_redo[slot[order]] >= 0]
         among = of_redo[slot[again]]
-        cosines = _dots(xp, x, rows[again], x[a[redo]].astype(xp.float64), among)
+        cosines = _dots(x, rows[again], x[a[redo]].astype(np.float64), among)
         least = again[
-            xp.lexsort(xp.stack([xp.arange(len(again)).astype(xp.float64), cosines, among.astype(xp.float64)]))
+            np.lexsort(np.stack([np.arange(len(again)).astype(np.float64), cosines, among.astype(np.float64)]))
         ]
-        b[redo] = rows[least[xp.searchsorted(xp.sort(among), xp.arange(len(redo)))]]
-        alike = _dots(xp, x, b, x[a].astype(xp.float64), own)
+        b[redo] = rows[least[np.searchsorted(np.sort(among), np.arange(len(redo)))]]
+        alike = _dots(x, b, x[a].astype(np.float64), own)
     return a, b, alike <= SAME
 
 
-def _split_many(xp: Any, x: Any, ids: Any, rows: Any, slot: Any, keys: Any, max_iter: int) -> tuple[Any, Any]:
+def _split_many(x: Any, ids: Any, rows: Any, slot: Any, keys: Any, max_iter: int) -> tuple[Any, Any]:
     """Split m nodes by spherical 2-means.
 
     Parameters
@@ -118,52 +110,50 @@ def _split_many(xp: Any, x: Any, ids: Any, rows: Any, slot: Any, keys: Any, max_
         Rows on each side; a zero says that the node cannot be split.
     """
     slots = len(keys)
-    a, b, running = _seed_rows(xp, x, ids, rows, slot, keys)
-    d = _directions(xp, x[a].astype(xp.float64), x[b].astype(xp.float64))
-    side = xp.zeros(len(rows), dtype=bool)
-    margin = xp.zeros(len(rows), dtype=xp.float64)
-    drift = xp.zeros(slots, dtype=xp.float64)
-    sums = xp.zeros((2 * slots, x.shape[1]), dtype=xp.float64)
-    count = xp.zeros((2, slots), dtype=xp.int64)
-    look = xp.flatnonzero(running[slot])
-    dots = _dots(xp, x, rows[look], d, slot[look])
+    a, b, running = _seed_rows(x, ids, rows, slot, keys)
+    d = _directions(x[a].astype(np.float64), x[b].astype(np.float64))
+    side = np.zeros(len(rows), dtype=bool)
+    margin = np.zeros(len(rows), dtype=np.float64)
+    drift = np.zeros(slots, dtype=np.float64)
+    sums = np.zeros((2 * slots, x.shape[1]), dtype=np.float64)
+    count = np.zeros((2, slots), dtype=np.int64)
+    look = np.flatnonzero(running[slot])
+    dots = _dots(x, rows[look], d, slot[look])
     side[look] = dots > 0
-    margin[look] = xp.abs(dots)
-    _add_rows(xp, sums, slot[look] + slots * side[look], x, rows[look], xp.ones(len(look)))
+    margin[look] = np.abs(dots)
+    _add_rows(sums, slot[look] + slots * side[look], x, rows[look], np.ones(len(look)))
     for step in range(max_iter):
         if step:
-            look = xp.flatnonzero(running[slot] & (margin <= drift[slot]))
-            dots = _dots(xp, x, rows[look], d, slot[look])
-            margin[look] = xp.abs(dots) + drift[slot[look]]
+            look = np.flatnonzero(running[slot] & (margin <= drift[slot]))
+            dots = _dots(x, rows[look], d, slot[look])
+            margin[look] = np.abs(dots) + drift[slot[look]]
             moved = look[(dots > 0) != side[look]]
             side[moved] = ~side[moved]
-            running &= xp.bincount(slot[moved], minlength=slots) > 0
+            running &= np.bincount(slot[moved], minlength=slots) > 0
             for gained in (True, False):
                 index = slot[moved] + slots * (side[moved] == gained)
-                sign = xp.full(len(moved), 1.0 if gained else -1.0)
-                _add_rows(xp, sums, index, x, rows[moved], sign)
-        count = xp.bincount(slot + slots * side, minlength=2 * slots).reshape(2, slots)
+                sign = np.full(len(moved), 1.0 if gained else -1.0)
+                _add_rows(sums, index, x, rows[moved], sign)
+        count = np.bincount(slot + slots * side, minlength=2 * slots).reshape(2, slots)
         running &= (count > 0).all(axis=0)
         if not bool(running.any()):
             break
-        c = _centroids(xp, sums)
-        new = _directions(xp, c[:slots], c[slots:])
-        drift += LONGEST * xp.sqrt(((new - d) ** 2).sum(axis=1))
+        c = _centroids(sums)
+        new = _directions(c[:slots], c[slots:])
+        drift += LONGEST * np.sqrt(((new - d) ** 2).sum(axis=1))
         d = new
     return side, count
 
 
 def bisect_waves(
-    xp: Any, x: np.ndarray, ids: np.ndarray, k: int, seed: int, max_iter: int
+    x: np.ndarray, ids: np.ndarray, k: int, seed: int, max_iter: int
 ) -> tuple[Nodes, np.ndarray, np.ndarray]:
     """Split every unsplit node among the K - 1 largest known ones, until all of them are split.
 
     Parameters
     ----------
-    xp : module
-        NumPy or CuPy.
     x, ids, k, seed, max_iter
-        As in `gigraph.method.bisecting.bisect`, in the host's memory; ids are uint64 [N].
+        As in `gigraph.method.bisecting.bisect`; ids are uint64 [N].
 
     Returns
     -------
@@ -174,21 +164,18 @@ def bisect_waves(
     deepest : int64 array [n]
         The last node that each of them reached.
     """
-    unit, rows = _unit_rows(xp, x)
-    kept_ids = xp.asarray(ids)[rows]
+    unit, rows = _unit_rows(x)
+    kept_ids = ids[rows]
     nodes = Nodes(len(rows), seed)
-    deepest = xp.zeros(len(rows), dtype=xp.int64)
+    deepest = np.zeros(len(rows), dtype=np.int64)
     while len(wave := nodes.unsplit(k - 1)):
         slot_of = np.full(nodes.count, -1)
         slot_of[wave] = np.arange(len(wave))
-        slot = xp.asarray(slot_of)[deepest]
-        members = xp.flatnonzero(slot >= 0)
+        slot = slot_of[deepest]
+        members = np.flatnonzero(slot >= 0)
         slot = slot[members]
-        side, count = _split_many(xp, unit, kept_ids, members, slot, xp.asarray(nodes.key[wave]), max_iter)
-        count = count if xp is np else count.get()
-        child = xp.asarray(nodes.split(wave, np.where(count.all(axis=0), count[0], 0)))[slot]
+        side, count = _split_many(unit, kept_ids, members, slot, nodes.key[wave], max_iter)
+        child = nodes.split(wave, np.where(count.all(axis=0), count[0], 0))[slot]
         done = child >= 0
         deepest[members[done]] = child[done] + side[done]
-    if xp is not np:
-        rows, deepest = rows.get(), deepest.get()
     return nodes, rows, deepest

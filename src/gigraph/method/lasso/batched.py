@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.method.lasso.codes import Codes, chunks, compressed
+from gigraph.device import room
+from gigraph.method.lasso.codes import Codes, chunks
 from gigraph.method.lasso.rounding import dot_error, longest
 
 FIRST_ATOMS = 10
@@ -18,86 +22,133 @@ SWEEPS = 3
 
 
 class Batched:
-    """Working sets batched over samples, grouped by the size of their support (see `Kernel` in the solver)."""
+    """Working sets batched over samples, grouped by the size of their support (see `Kernel` in the solver).
+
+    The step of the batch that torch is slow at, from the correlations to new coefficients, is `_improve`.
+    """
 
     threaded = False
+    multiple = 1
+    """V is padded to a multiple of so many atoms."""
 
     def __init__(self, v: np.ndarray, place: str, memory: int) -> None:
         self.device = torch.device(place)
         # Working sets are padded with a zero atom, number K, that nothing can select.
-        padded = np.concatenate([v, np.zeros((1, v.shape[1]), dtype=np.float32)])
+        self.atoms, channels = v.shape
+        padded = np.zeros((-(-(len(v) + 1) // self.multiple) * self.multiple, channels), dtype=np.float32)
+        padded[: len(v)] = v
         self.v = torch.from_numpy(padded).to(self.device)
-        self.wide = self.v.double()
         self.longest = longest(v)
-        if self.device.type == "cuda":
-            memory = min(memory, int(0.8 * torch.cuda.mem_get_info(self.device)[0]))
-        # c, its copies and masks; the residuals in float64 and their copies.
-        self.batch = max(16, min(8192, memory // (4 * (4 * len(v) + 12 * v.shape[1]) + 1)))
-        self.block = max(1, min(2**25, memory // 64))
+        self.memory = room(memory) if self.device.type == "cuda" else memory
+
+    @cached_property
+    def wide(self) -> Tensor:
+        """V in float64."""
+        return self.v.double()
 
     def expect(self, samples: int) -> None:
         """Nothing to prepare: working sets' products are formed as they are needed."""
 
-    def solve(self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int) -> Codes:
-        """Solve one batch x [B, C] with lam [B]."""
+    @property
+    def batch(self) -> int:
+        """As many samples as fit: c, its copies and masks; the residuals in float64 and their copies."""
+        return max(16, min(8192, self.memory // (4 * (4 * self.atoms + 12 * self.v.shape[1]) + 1)))
+
+    @property
+    def block(self) -> int:
+        """Most numbers in the atoms of the working sets that are solved at once."""
+        return max(1, min(2**25, self.memory // 64))
+
+    @contextmanager
+    def _full_precision(self) -> Iterator[None]:
         precision = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")  # TF32 would break the error bound
         try:
             with torch.no_grad():
-                return self._solve(
-                    torch.from_numpy(x).to(self.device).double(),
-                    torch.from_numpy(lam).to(self.device),
-                    tol,
-                    max_rounds,
-                )
+                yield
         finally:
             torch.set_float32_matmul_precision(precision)
 
+    def solve(self, x: np.ndarray, lam: np.ndarray, tol: float, max_rounds: int) -> Codes:
+        """Solve one batch x [B, C] with lam [B]."""
+        with self._full_precision():
+            return self._solve(
+                torch.from_numpy(x).to(self.device).double(), torch.from_numpy(lam).to(self.device), tol, max_rounds
+            )
+
     def _solve(self, x: Tensor, lam: Tensor, tol: float, max_rounds: int) -> Codes:
-        atoms = len(self.v) - 1
-        work = torch.full((len(x), 1), atoms, device=self.device)
-        u = torch.zeros((len(x), 1), device=self.device)
+        width = max(1, min(self.atoms, self.v.shape[1] + FIRST_ATOMS))
+        work = torch.full((len(x), width), self.atoms, device=self.device)
+        u = torch.zeros((len(x), width), device=self.device)
+        size = torch.zeros(len(x), dtype=torch.int32, device=self.device)
         gap = torch.zeros(len(x), dtype=torch.float64, device=self.device)
         rel_l2 = torch.zeros_like(gap)
         active = torch.arange(len(x), device=self.device)
+        used = 1
         for step in range(max_rounds + 1):
             last = step == max_rounds
-            r = self._residuals(x[active], work[active], u[active])
+            some_work, some_u = work[active, :used], u[active, :used]
+            r = self._residuals(x[active], some_work, some_u)
             c = r.float() @ self.v.T
-            relative, error = self._gaps(x[active], r, c, lam[active], work[active], u[active], tol, last)
+            relative, error = self._gaps(x[active], r, c, lam[active], some_work, some_u, tol, last)
             gap[active], rel_l2[active] = relative, error
             on = torch.nonzero(relative > tol).flatten()
             if last or not len(on):
                 break
-            active, r, c = active[on], r[on], c[on].abs_()
-            support = (u[active] != 0).sum(1)
-            c.scatter_(1, work[active], 0.0)  # what is in the support already
-            c[c <= lam[active, None]] = 0.0
-            bucket = torch.ceil(torch.log2(support.clamp(min=1).double())).long()
-            for size in bucket.unique().tolist():
-                group = torch.nonzero(bucket == size).flatten()
-                old = int(support[group].max())
-                room = min(max(FIRST_ATOMS, old), atoms)
-                for part in chunks(len(group), max(1, self.block // ((old + room) * self.v.shape[1]))):
-                    some = group[part]
-                    rows = active[some]
-                    strength, new = c[some].topk(room, dim=1)
-                    new[strength == 0] = atoms
-                    chosen = torch.cat([work[rows, :old], new], dim=1)
-                    start = torch.cat([u[rows, :old].double(), torch.zeros(strength.shape).to(gap)], dim=1)
-                    found = self._improved(chosen, start, r[some], lam[rows])
-                    # The support comes first; what follows is padding.
-                    order = torch.argsort((found == 0).byte(), dim=1, stable=True)
-                    width = max(1, int((found != 0).sum(1).max()))
-                    found = found.gather(1, order)[:, :width]
-                    chosen = chosen.gather(1, order)[:, :width].masked_fill(found == 0, atoms)
-                    if width > work.shape[1]:
-                        grow = (0, width - work.shape[1])
-                        work = torch.nn.functional.pad(work, grow, value=atoms)
-                        u = torch.nn.functional.pad(u, grow)
-                    work[rows], u[rows] = atoms, 0.0
-                    work[rows, :width], u[rows, :width] = chosen, found
-        return compressed(*(t.cpu().numpy() for t in (work, u, gap, rel_l2)))
+            self._improve(on, active, r, c, lam, work, u, size, used)
+            active, used = active[on], max(1, int(size.max()))
+        atom, order = work[:, :used].sort(1)
+        value = u[:, :used].gather(1, order)
+        on = value != 0
+        return Codes(
+            indptr=np.append(0, on.sum(1).cumsum(0).cpu().numpy()).astype(np.int64),
+            indices=atom[on].int().cpu().numpy(),
+            values=value[on].cpu().numpy(),
+            gap=gap.float().cpu().numpy(),
+            rel_l2=rel_l2.float().cpu().numpy(),
+        )
+
+    def _improve(
+        self,
+        on: Tensor,
+        active: Tensor,
+        r: Tensor,
+        c: Tensor,
+        lam: Tensor,
+        work: Tensor,
+        u: Tensor,
+        size: Tensor,
+        used: int,
+    ) -> None:
+        """Improve the samples active[on] on their working sets: the first `size` of `work` and `u` change.
+
+        r [n, C] and c [n, K] are of the samples `active`; c is overwritten.
+        """
+        atoms = self.atoms
+        active, r, c = active[on], r[on], c[on].abs_()
+        c.scatter_(1, work[active], 0.0)  # what is in the support already
+        c[c <= lam[active, None]] = 0.0
+        support = size[active]
+        bucket = torch.ceil(torch.log2(support.clamp(min=1).double())).long()
+        for level in bucket.unique().tolist():
+            group = torch.nonzero(bucket == level).flatten()
+            old = int(support[group].max())
+            more = min(max(FIRST_ATOMS, old), atoms)
+            for part in chunks(len(group), max(1, self.block // ((old + more) * self.v.shape[1]))):
+                some = group[part]
+                rows = active[some]
+                strength, new = c[some].topk(more, dim=1)
+                new[strength == 0] = atoms
+                chosen = torch.cat([work[rows, :old], new], dim=1)
+                start = torch.cat([u[rows, :old].double(), torch.zeros_like(strength).double()], dim=1)
+                found = self._solved(chosen, start, r[some], lam[rows])
+                # The support comes first; what follows is padding.
+                order = torch.argsort((found == 0).byte(), dim=1, stable=True)[:, : work.shape[1]]
+                found = found.gather(1, order)
+                chosen = chosen.gather(1, order).masked_fill(found == 0, atoms)
+                work[rows], u[rows] = atoms, 0.0
+                work[rows, : order.shape[1]], u[rows, : order.shape[1]] = chosen, found
+                size[rows] = (found != 0).sum(1, dtype=torch.int32)
 
     def _residuals(self, x: Tensor, work: Tensor, u: Tensor) -> Tensor:
         """Return r = x - u V [n, C] float64, summed directly."""
@@ -105,6 +156,20 @@ class Batched:
         for part in chunks(len(x), max(1, self.block // (work.shape[1] * self.v.shape[1]))):
             r[part] -= torch.bmm(u[part, None].double(), self.wide[work[part]])[:, 0]
         return r
+
+    def _dots(self, atom: Tensor, row: Tensor, r: Tensor) -> Tensor:
+        """Return v[atom] . r[row] for pairs of indices, float64."""
+        out = r.new_empty(len(atom))
+        for part in chunks(len(out), max(1, self.block // self.v.shape[1])):
+            out[part] = (self.wide[atom[part]] * r[row[part]]).sum(1)
+        return out
+
+    def _dots_on(self, work: Tensor, row: Tensor, r: Tensor) -> Tensor:
+        """Return v[work] . r[row] for working sets [n, w] and the samples [n] that they are of, float64."""
+        out = r.new_empty(work.shape)
+        for part in chunks(len(work), max(1, self.block // (work.shape[1] * self.v.shape[1]))):
+            out[part] = torch.bmm(self.wide[work[part]], r[row[part], :, None])[:, :, 0]
+        return out
 
     def _gaps(
         self, x: Tensor, r: Tensor, c: Tensor, lam: Tensor, work: Tensor, u: Tensor, tol: float, last: bool
@@ -128,19 +193,15 @@ class Batched:
         near = c[close].abs() + (dot_error(channels) * length)[:, None] > lam[close, None]
         top = lam[close].clone()
         row, atom = torch.nonzero(near, as_tuple=True)
-        for part in chunks(len(row), max(1, self.block // channels)):
-            exact = (self.wide[atom[part]] * r[close[row[part]]]).sum(1).abs()
-            top.scatter_reduce_(0, row[part], exact + channels * 2.0**-52 * length[row[part]], "amax")
-        on_support = torch.empty((len(close), work.shape[1]), dtype=torch.float64, device=self.device)
-        for part in chunks(len(close), max(1, self.block // (work.shape[1] * channels))):
-            n = close[part]
-            on_support[part] = torch.bmm(self.wide[work[n]], r[n, :, None])[:, :, 0]
+        exact = self._dots(atom, close[row], r).abs()
+        top.scatter_reduce_(0, row, exact + channels * 2.0**-52 * length[row], "amax")
+        on_support = self._dots_on(work[close], close, r)
         relative = torch.full_like(primal, math.inf)
         bound = gaps(top, on_support, close)
         relative[close] = torch.where(primal[close] > 0, bound / primal[close], 0.0)
         return relative, torch.where(xx > 0, (rr / xx).sqrt(), 0.0)
 
-    def _improved(self, chosen: Tensor, u: Tensor, r: Tensor, lam: Tensor) -> Tensor:
+    def _solved(self, chosen: Tensor, u: Tensor, r: Tensor, lam: Tensor) -> Tensor:
         """Solve the lasso on the working sets `chosen` [n, w], from u [n, w]; return u rounded to float32."""
         atoms = self.wide[chosen]  # [n, w, C]
         gram = torch.bmm(atoms, atoms.transpose(1, 2))

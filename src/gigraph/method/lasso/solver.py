@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from gigraph.method.compiler import compiles
+from gigraph.method.compiler import compiles, compiles_cuda
 from gigraph.method.lasso.codes import Codes, chunks, joined
 from gigraph.method.lasso.rounding import dot_error, longest
 from gigraph.threads import spread
@@ -22,6 +22,8 @@ MEMORY = 2**31
 SMALLEST_TOL = 1e-6
 """Coefficients are stored in float32, which no certificate can beat by much."""
 MAX_ROUNDS = 100
+CUDA_WORTH = 2**18
+"""With fewer numbers in V a CPU is done before torch and CUDA are loaded."""
 
 
 class Kernel(Protocol):
@@ -107,15 +109,15 @@ def lasso(
     max_rounds : int
         Most working sets tried per sample.
     backend : {"auto", "numba", "torch"}
-        ``auto``: torch where there is a CUDA device or no numba, else numba.
+        ``auto``: torch where there is no numba, or a CUDA device and `CUDA_WORTH` numbers in V; else numba.
     batch : int, optional
         Samples solved at once, with K float32 correlations each; the solution does not depend on it beyond
         rounding. Default: as `memory` allows.
     device : str, optional
         Of the torch backend; default ``cuda`` where there is one, else ``cpu``.
     memory : int
-        Bytes that the work may take besides x, V and the result. The K x K products of the concept vectors are
-        kept if they fit half of it.
+        Bytes that the work may take besides x, V and the result (on a GPU see `gigraph.device.room`). The K x K
+        products of the concept vectors are kept if they fit half of it.
 
     Returns
     -------
@@ -152,7 +154,7 @@ class Solver:
         self, v: np.ndarray, *, backend: Backend = "auto", device: str | None = None, memory: int = MEMORY
     ) -> None:
         self.v = np.ascontiguousarray(v, dtype=np.float32)
-        self._kernel = _load(*_choose(backend, device), self.v, memory)
+        self._kernel = _load(*_choose(backend, device, self.v.size), self.v, memory)
 
     def solve(
         self,
@@ -303,17 +305,22 @@ def _load(backend: str, place: str, v: np.ndarray, memory: int) -> Kernel:
         from gigraph.method.lasso.compiled import Compiled
 
         return Compiled(v, memory)
+    if place.startswith("cuda") and compiles_cuda():
+        from gigraph.method.lasso.cuda import Cuda
+
+        return Cuda(v, place, memory)
     from gigraph.method.lasso.batched import Batched
 
     return Batched(v, place, memory)
 
 
-def _choose(backend: Backend, device: str | None) -> tuple[str, str]:
+def _choose(backend: Backend, device: str | None, numbers: int) -> tuple[str, str]:
     if backend not in ("auto", "numba", "torch"):
         raise ValueError(f"backend must be auto, numba or torch, not {backend!r}")
     if backend == "numba" and not compiles():
         raise ValueError("backend 'numba' was asked for, but numba is not installed")
-    if backend == "numba" or (backend == "auto" and device in (None, "cpu") and not _cuda_driver() and compiles()):
+    fits = device in (None, "cpu") and (numbers < CUDA_WORTH or not _cuda_driver())
+    if backend == "numba" or (backend == "auto" and fits and compiles()):
         return "numba", "cpu"
     import torch
 
