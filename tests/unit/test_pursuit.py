@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from gigraph.method.lasso import lambda_max, lasso
-from gigraph.method.pursuit import Pursuit, refit
+from gigraph.method.pursuit import Pursuit, batched, compiled, refit
 from reference import pursuit as reference
 from reference.synthetic import dictionary
 
@@ -350,6 +351,45 @@ def test_backends_and_torch_batches_agree(sign):
             np.testing.assert_allclose(one.values, other.values, rtol=1e-6)
             np.testing.assert_allclose(one.rel_l2, other.rel_l2, rtol=1e-6)
             np.testing.assert_allclose(one.stationarity, other.stationarity, atol=1e-7)
+
+
+def test_both_kernels_go_the_same_way_past_many_zeros():
+    """From anywhere, not only from the last support's solution: atoms leave one after the other."""
+    x, v = problem(20, 24, 60, 0.5, atoms=10)
+    rng = np.random.default_rng(0)
+    atoms, start = np.argsort(rng.random((20, 60)), axis=1)[:, :12], rng.random((20, 12))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float64)
+    one, other = pursuit(v)._kernel, pursuit(v, "torch")._kernel
+    everyone = torch.arange(20)
+    state = batched.State(
+        *(torch.from_numpy(x) for _ in "xr"),
+        work=torch.full((20, 12), 60),
+        gamma=torch.from_numpy(start.copy()),
+        y=torch.zeros((20, 12), dtype=torch.float64),
+        basis=torch.zeros((20, 12, 12), dtype=torch.float64),
+        size=torch.zeros(20, dtype=torch.long),
+    )
+    for p in range(12):
+        assert bool(other._append(state, everyone, torch.from_numpy(atoms[:, p])).all())
+    other._feasible(state, everyone)
+    removals = []
+    for i in range(20):
+        basis, y, gamma, work = np.zeros((12, 12)), np.zeros(12), start[i].copy(), np.zeros(12, np.int32)
+        wide, parts = np.empty(24), np.empty(24)
+        for p, j in enumerate(atoms[i]):
+            found = compiled._project(x[i], one.v, one.inverse, work[:p], j, basis, y, wide, parts)
+            compiled._append(basis, y, parts, *found, p)
+            work[p] = j
+        k = compiled._feasible(basis, y, gamma, work, 12)
+        removals.append(12 - k)
+        assert state.work[i].tolist() == [*work[:k], *[60] * (12 - k)]
+        np.testing.assert_allclose(state.gamma[i], [*gamma[:k], *[0] * (12 - k)], atol=1e-10)
+        unit = v[work[:k]] / np.linalg.norm(v[work[:k]].astype(np.float64), axis=1)[:, None]
+        np.testing.assert_allclose(gamma[:k], np.linalg.lstsq(unit.T, x[i], rcond=None)[0], atol=1e-10)
+        np.testing.assert_allclose(
+            np.tril(basis[:k, :k]) @ unit @ unit.T @ np.tril(basis[:k, :k]).T, np.eye(k), atol=1e-10
+        )
+    assert min(removals) > 1
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
