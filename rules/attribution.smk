@@ -1,4 +1,4 @@
-"""Generalized integrated gradients between layers, their check by ablation, and the graph."""
+"""Attribution between layers (generalized integrated gradients), its check by ablation, and the graph."""
 
 
 rule attribution:
@@ -21,8 +21,8 @@ rule attribution:
     message:
         "Attribute {wildcards.source} -> {wildcards.target}, shard {wildcards.shard} ({wildcards.method}, Eqs. 3 to 7)"
     shell:
-        "python $GIGRAPH_SCRIPTS/attribution.py --selection {input.selection} --centre {input.centre}"
-        " --concepts {input.concepts} --coefficients {input.coefficients} --targets {input.targets}"
+        "python $GIGRAPH_SCRIPTS/attribution.py --root $GIGRAPH_ROOT --method {wildcards.method}"
+        " --selection {input.selection} --coefficients {input.coefficients} --targets {input.targets}"
         " --attributions {output} --settings {params.settings:q} --lineage {params.lineage}"
         ' --compute "$GIGRAPH_COMPUTE" --log {log}'
 
@@ -70,8 +70,8 @@ rule ablation:
     message:
         "Check {wildcards.source} -> {wildcards.target} by exact ablation ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/ablation.py --selection {input.selection} --centre {input.centre}"
-        " --concepts {input.concepts} --kept {input.kept} --coefficients {input.coefficients}"
+        "python $GIGRAPH_SCRIPTS/ablation.py --root $GIGRAPH_ROOT --method {wildcards.method}"
+        " --selection {input.selection} --kept {input.kept} --coefficients {input.coefficients}"
         " --targets {input.targets} --ablation {output}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 

@@ -7,13 +7,13 @@ FIGURE_TEXTS = {
         "Error and sparsity per layer",
     ),
     "completeness": ("completeness", "Attribution", "Completeness error"),
-    "ablation": ("ablation", "Attribution", "GIG beside exact ablation"),
+    "ablation": ("ablation", "Attribution", "Edges beside exact ablation"),
 }
 PICTURE_TEXTS = {
     "reconstruction": "Reconstruction per layer and method (Table 1)",
     "extraction": "Concepts deleted and inserted by relevance to the class (Fig. 4, Table 2)",
     "interlayer": "Concepts deleted and inserted between layers (Fig. 5)",
-    "edges": "GIG beside exact ablation, and what |GIG| is made of",
+    "edges": "Edges beside exact ablation, and what attributions are made of",
     "stability": "Concepts found again",
     "sensitivity": "Other penalties lambda",
     "truth": "The drawn world's truth",

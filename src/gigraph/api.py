@@ -94,7 +94,7 @@ class Run:
     # ---- the graph ----------------------------------------------------------------------------------------------
 
     def edges(self, of: str | int | None = None, shown: bool = True) -> pl.DataFrame:
-        """Return edges: mean GIG, standard error, support, weight and exact ablation.
+        """Return edges: mean attribution, standard error, support, weight and exact ablation.
 
         Parameters
         ----------

@@ -17,12 +17,12 @@ from gigraph.errors import UserError
 from gigraph.explorer.sheets import thumbnail
 from gigraph.hashing import text_key
 from gigraph.images.decoding import Unreadable, decode
-from gigraph.method.gig import Batch, attribute, class_score, concept_score
 from gigraph.method.targets import class_targets, concept_targets
+from gigraph.pair import Pair
 from gigraph.planning.config import PROJECT, Compute, load, read
 from gigraph.planning.plan import Plan
 from gigraph.records import tables
-from gigraph.records.attributions import Decompositions, rows
+from gigraph.records.attributions import rows
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
@@ -59,10 +59,9 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
             decode(path, plan.config.images.max_pixels)
         except Unreadable as error:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
-    network = plan.settings("attribution", source=plan.layers[0], target=CLASSES)
-    subject = Subject(network, plan.config.compute, plan.layers)
+    subject = Subject(plan.network, plan.config.compute, plan.layers)
     concepts = {
-        layer: Vocabulary(plan.root, method, layer, plan.config.layer(layer).coefficients.tolerance, subject)
+        layer: Vocabulary(plan.root, method, layer, subject, plan.config.layer(layer).coefficients.tolerance)
         for layer in plan.layers
     }
     return [_explain(plan, method, subject, concepts, path) for path in paths]
@@ -78,9 +77,10 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
         logits = found[CLASSES]
     predicted = int(logits[0].argmax())
     probability = float(logits[0].softmax(0)[predicted])
-    images = {}
+    images, pfvs = {}, {}
     for name, layer in subject.layers.items():
-        codes = concepts[name].code(layer.to_pfvs(found[name])[0].cpu().numpy())
+        pfvs[name] = layer.to_pfvs(found[name])
+        images[name], codes = concepts[name].decompose(pfvs[name].cpu().numpy())
         where = np.arange(layer.positions)
         columns = {
             "image_id": np.full(layer.positions, image), "y": (where // layer.width).astype(np.int32),
@@ -89,33 +89,24 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
             "values": tables.ragged(codes.indptr, codes.values.astype(np.float32)),
             "rel_l2": codes.rel_l2.astype(np.float32), "gap": codes.gap.astype(np.float32),
         }  # fmt: skip
-        written = folder / "coefficients" / f"{name}.parquet"
-        tables.write(written, "coefficients", columns)
-        images[name] = Decompositions(tables.read(written), layer.positions, subject.device)(slice(0, 1))
+        tables.write(folder / "coefficients" / f"{name}.parquet", "coefficients", columns)
     own: dict[str, list[int]] = {}
     pairs = sorted(plan.pairs, key=lambda pair: pair[1] != CLASSES)  # the classes' choose the concept targets
     for source, target in pairs:
-        start = concepts[source].start
+        pair = Pair(subject, concepts[source], concepts.get(target), settings)
         if target == CLASSES:
-            score = class_score(settings["class_output"])
             to = class_targets(logits.cpu().numpy(), np.array([predicted]), settings["top_classes"])
             real = logits
         else:
-            score = concept_score(concepts[target].directions)
             count = settings["class_targets"] + settings["top_targets"]
             to = concept_targets([[]], [own[target]], count, concepts[target].k)
-            real = subject.layers[target].to_pfvs(found[target])
+            real = pfvs[target]
         targets = as_device(to, subject.device)
-        (one,) = attribute(
-            subject.segment(source, target), score, concepts[source].directions,
-            start * 0 if settings["baseline"] == "zero" else start, images[source], targets,
-            batch=Batch(subject.path_points(source)), smooth=subject.network.smooth(source, target),
-            **{key: settings[key] for key in ("steps", "max_steps", "tolerance", "precision")},
-        )  # fmt: skip
+        (one,) = pair.attribute(images[source], targets)
         if target == CLASSES:
             ranked = sorted(zip(one.values[0].tolist(), one.concepts.tolist(), strict=True), reverse=True)
             own[source] = [concept for value, concept in ranked if value > 0]
-        table = rows(image, -1, targets[0], score(real, targets)[0], one, settings["top_sources"])
+        table = rows(image, -1, targets[0], pair.at_x(real, targets)[0], one, settings["top_sources"])
         columns = {key: [row[key] for row in table] for key in SCHEMAS["attributions"].names}
         tables.write(folder / "attributions" / f"{source}--{target}.parquet", "attributions", columns)
     picture = subject.preprocessing.display(decode(path, plan.config.images.max_pixels))

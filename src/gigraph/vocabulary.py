@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from gigraph.device import as_device
-from gigraph.method.coding import ENCODER, Coder
+from gigraph.method.coding import Coder
+from gigraph.method.encoder import Encoder
 from gigraph.method.gig import Decomposition
 from gigraph.method.lasso import Codes
 from gigraph.records import tables
-from gigraph.records.encoders import path_start, read_encoder
+from gigraph.records.attributions import Decompositions
+from gigraph.records.encoders import read_encoder
+from gigraph.records.paths import Results
 from gigraph.subject import Subject
 
 
 class Vocabulary:
-    """The concepts of one layer by one method.
+    """The concepts of one layer by one method; each table is read when it is first needed.
 
     Parameters
     ----------
@@ -24,32 +30,52 @@ class Vocabulary:
         The results folder.
     method, layer : str
         Which concepts.
-    tolerance : float
-        Largest relative duality gap of the lasso.
     subject : Subject
         Its device is where tensors go, its memory budget is the lasso's.
-
-    Attributes
-    ----------
-    vectors : float32 array [K, C]
-        Concept vectors; `directions` holds them on the device.
-    beta : float32 array [C]
-        The layer's centre, from which PFVs are coded.
-    start : Tensor [C]
-        X~ without any concept: beta, or an autoencoder's own centre.
+    tolerance : float, optional
+        Largest relative duality gap of the lasso; without it nothing can be coded.
     """
 
-    def __init__(self, root: str | Path, method: str, layer: str, tolerance: float, subject: Subject):
-        path = Path(root) / method / "concepts" / f"{layer}.parquet"
-        self.layer, self.device = layer, subject.device
-        self.vectors = tables.numpy(tables.read(path, ["vector"]), "vector")
-        (self.calibration,) = tables.read(Path(root) / method / "calibration" / f"{layer}.parquet").to_pylist()
-        self._coder = Coder(self.vectors, self.calibration, tolerance, read_encoder(path), subject.memory)
-        centre = Path(root) / "centres" / f"{layer}.parquet"
-        self.beta = tables.beta(centre)
-        self.directions, self.start = (
-            as_device(array, self.device) for array in (self.vectors, path_start(centre, path))
-        )
+    def __init__(self, root: str | Path, method: str, layer: str, subject: Subject, tolerance: float | None = None):
+        self.layer, self.device, self.tolerance, self.memory = layer, subject.device, tolerance, subject.memory
+        self._file = partial(Results(root), method=method, layer=layer)
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """Concept vectors, float32 [K, C]."""
+        return tables.numpy(tables.read(self._file("concepts"), ["vector"]), "vector")
+
+    @cached_property
+    def directions(self) -> Tensor:
+        """Concept vectors on the device, float32 [K, C]."""
+        return as_device(self.vectors, self.device)
+
+    @cached_property
+    def beta(self) -> np.ndarray:
+        """The layer's centre, from which PFVs are coded, float32 [C]."""
+        return tables.beta(self._file("centre"))
+
+    @cached_property
+    def start(self) -> Tensor:
+        """X~ without any concept: the centre, moved by the offset of an encoder, float32 [C] [Eq. 9]."""
+        return as_device(self.beta + (0 if self.encoder is None else self.encoder.offset), self.device)
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """The extractor's own encoder; None where the lasso gives the coefficients."""
+        return read_encoder(self._file("concepts"))
+
+    @cached_property
+    def calibration(self) -> dict[str, Any]:
+        """The penalty and its value: the layer's row of the table ``calibration``."""
+        (row,) = tables.read(self._file("calibration")).to_pylist()
+        return row
+
+    @cached_property
+    def _coder(self) -> Coder:
+        if self.tolerance is None:
+            raise ValueError(f"{self.layer} was opened without the lasso's tolerance")
+        return Coder(self.vectors, self.calibration, self.tolerance, self.encoder, self.memory)
 
     @property
     def k(self) -> int:
@@ -59,7 +85,7 @@ class Vocabulary:
     @property
     def has_encoder(self) -> bool:
         """Whether the extractor's own encoder gives the coefficients; then there is no lambda."""
-        return self.calibration["penalty"] == ENCODER
+        return self.encoder is not None
 
     def code(self, pfvs: np.ndarray, factor: float = 1.0) -> Codes:
         """Return the coefficients of PFVs [N, C], with `factor` times the layer's lambda (`Coder`)."""
@@ -69,10 +95,4 @@ class Vocabulary:
         """Return the decomposition of each image, whose PFVs are [N, P, C], and the codes of all positions."""
         n, p, c = pfvs.shape
         codes = self.code(pfvs.reshape(n * p, c), factor)
-        images = []
-        for first in range(0, n * p, p):
-            pointer = codes.indptr[first : first + p + 1]
-            inside = slice(pointer[0], pointer[-1])
-            parts = (pointer - pointer[0], codes.indices[inside].astype(np.int64), codes.values[inside])
-            images.append(Decomposition.from_csr(*(as_device(part, self.device) for part in parts)))
-        return images, codes
+        return Decompositions(codes.indptr, codes.indices, codes.values, p, self.device)(slice(0, n)), codes

@@ -275,6 +275,16 @@ def test_an_edge_far_out_is_counted_and_squeezes_no_dots(inputs: Inputs, site: P
     assert max(abs(x) for _, dots in two[1] for x, _ in dots) < 1e3
 
 
+def test_the_site_names_the_attribution_method(inputs: Inputs, site: Path, tmp_path: Path):
+    build(dataclasses.replace(inputs, attribution="gradient_x_input"), tmp_path / "site")
+    for root, name, other in ((site, "GIG", "gradient × input"), (tmp_path / "site", "gradient × input", "GIG")):
+        words = [(chapter["title"], chapter["note"], [(part["title"], part["note"]) for part in chapter["parts"]])
+                 for chapter in chunk(root, "evidence")]  # fmt: skip
+        assert name in str(words) and other not in str(words)
+        assert chunk(root, "meta")["gig"] == name
+    assert "GIG" not in (site / "app" / "app.js").read_text()  # it says what it finds there
+
+
 def test_no_image_needs_a_graph_of_its_own(tmp_path):
     inputs = dataclasses.replace(write_results(tmp_path / "results"), images_per_class=0)
     build(inputs, tmp_path / "site")

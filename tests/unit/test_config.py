@@ -43,6 +43,7 @@ def default(**changes):
         ({"layers": ["a"], "attribution": {"pairs": [["a", "b"]]}}, ["attribution.pairs", "'b'"]),
         ({"layers": ["a", "b"], "attribution": {"pairs": [["b", "a"]]}}, ["attribution.pairs", "swap"]),
         ({"attribution": {"max_steps": 2}}, ["max_steps", "below steps"]),
+        ({"attribution": {"method": "gigs"}}, ["attribution.method", "did you mean gig"]),
         ({"graph": {"top": 20}}, ["graph.top", "class_targets"]),
         ({"methods": ["kmean"]}, ["methods.0", "did you mean kmeans"]),
         ({"methods": []}, ["methods", "at least 1"]),
@@ -135,7 +136,8 @@ def test_the_papers_setting():
 
 
 def test_the_committed_schema_is_the_configs():
-    assert json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()) == schema()
+    committed = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
+    assert committed == schema(), "write it anew: uv run python -m gigraph.planning.config"
 
 
 def test_every_key_is_explained():

@@ -37,7 +37,7 @@ def test_rows_become_tables(tmp_path):
         "pairs": [["a", "classes"]],
         "methods": ["bisecting"],
         "graphs": ["bisecting"],
-        "title": "t",
+        "attribution": {"method": "gig"},
     }
     assert "| bisecting | 0.500 ± 0.250 |" in summary(topics, settings)
 

@@ -104,8 +104,10 @@ def test_passes_through_the_network_keep_to_their_budget(work, least):
 
 CURVES = """
 import torch
-from gigraph.method.fidelity import curve, drops_without, gradient_times_input
-from gigraph.method.gig import Decomposition, class_score
+from gigraph.attributors import attribute
+from gigraph.attributors.path import ConceptPath
+from gigraph.method.fidelity import curve, drops_without
+from gigraph.method.gig import Batch, Decomposition, class_score
 torch.set_num_threads(1)
 ctypes.CDLL("libc.so.6").mallopt(-3, 2**16)  # maps are given back at once: a scattered heap would count as held
 vectors, start = torch.randn(300, 64), torch.zeros(64)
@@ -119,7 +121,8 @@ def drops(count, batch=8):
     return drops_without(segment, score, vectors, start, images[0], rng.random((count, 300)) < 0.2, to[0], batch)
 
 def gradients(count, batch=8):
-    return gradient_times_input(segment, score, vectors, start, images[:count], to[:count], batch)
+    path = ConceptPath(segment, score, vectors, start, Batch(batch))
+    return attribute("gradient_x_input", path, images[:count], to[:count])
 
 curves(10), drops(10), gradients(8)
 """

@@ -1,5 +1,6 @@
 """What jobs ask of a cluster, and what a user's model is made of."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,3 +58,17 @@ def test_the_file_of_a_module_is_found_and_other_sources_have_none():
     assert [path.name for path in module_file("gigraph.errors:nearest")] == ["errors.py"]
     for source in ("menagerie", "torchvision:resnet50", "timm:vit", "a/file.py:make", "no.such.module:make"):
         assert module_file(source) == []
+
+
+def test_layers_reach_a_sweep_in_the_networks_order_whatever_their_names(tmp_path):
+    """Settings travel as JSON, whose keys were once sorted: layer 11 came before layer 2."""
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a/1.png")
+    names = ["blocks.2", "blocks.11", "add_3", "add"]
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    plan = Plan(load({"images": {"source": str(tmp_path)}, "layers": names}), scripts)
+    settings = json.loads(plan.settings_json("sample", shard=0))
+    assert [*settings["layers"]] == names
+    assert {one["lineage"] for one in settings["layers"].values()} == {
+        plan.lineage("sample", shard=0, layer=name) for name in names
+    }

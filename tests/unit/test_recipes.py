@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gigraph import extractors
+from gigraph import attributors, extractors
 from gigraph.planning import config
 from gigraph.planning.stages import STAGES
 from gigraph.planning.stages.stage import Stage, read
@@ -29,11 +29,15 @@ def test_a_stage_is_its_script_its_rule_its_declaration_and_its_files():
             assert {*stage.of} <= {*FILES[name].fields}, f"{stage.name}: all its jobs write one {name}"
 
 
-@pytest.mark.parametrize(("room", "besides"), [("extractors", {"extraction", "plugged"})])
-def test_a_method_is_its_module_and_a_line(room, besides):
-    names = {path.stem for path in (ROOT / "src/gigraph" / room).glob("*.py")} - {"__init__", *besides}
-    assert {*extractors.MODULES.values()} == names
-    assert [*config.EXTRACTORS] == [*extractors.MODULES]
+@pytest.mark.parametrize(
+    ("room", "besides", "offered"),
+    [(extractors, {"extraction", "plugged"}, config.EXTRACTORS), (attributors, {"path"}, config.ATTRIBUTORS)],
+    ids=["extractors", "attributors"],
+)
+def test_a_method_is_its_module_and_a_line(room, besides, offered):
+    names = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - {"__init__", *besides}
+    assert {*room.MODULES.values()} == names
+    assert [*offered] == [*room.MODULES]
 
 
 def test_the_page_names_files_that_are_there():

@@ -26,6 +26,7 @@ import ast, hashlib, json, os, sys, time
 from pathlib import Path
 from gigraph.records import tables
 from gigraph.images.listing import members
+from gigraph.records.files import replacing
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 

@@ -39,6 +39,16 @@ def pair(source, target):
     return {f"ablation bisecting {source} {target}", *(f"attribution bisecting {source} {target} {s}" for s in SHARDS)}
 
 
+def attributed():
+    """All attributions and what rests on them."""
+    found = set(LAST)
+    for layer in LAYERS:
+        found |= described(layer)
+    for source, target in itertools.pairwise(LAYERS):
+        found |= pair(source, target)
+    return found
+
+
 def sampled(shards=SHARDS):
     return {f"sample {shard}" for shard in shards}
 
@@ -86,6 +96,8 @@ SETTINGS = {
         {"attribution": {"pairs": [["layer1.0", "layer3.1"]]}},
         pair("layer1.0", "layer3.1") | LAST,
     ),
+    "the attribution method": ({"attribution": {"method": "gradient_x_input"}}, attributed()),
+    "the path's start": ({"attribution": {"baseline": "zero"}}, attributed()),
     "the model's weights": (
         {"model": {"weights": "other.safetensors"}},
         {"network"} | sampled() | whole_sample(),
@@ -213,7 +225,9 @@ def test_code(shadow):
     between = pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1")
     for module, expected in (
         ("method/graph", ranked | between),
-        ("method/targets", ranked | between | {job for layer in LAYERS for job in pair(layer, "classes")}),
+        ("method/targets", attributed()),
+        ("attributors/gig", attributed()),
+        ("attributors/gradient_x_input", set()),
         ("menagerie/model", {"network"} | sampled() | whole_sample()),
         ("menagerie/draw", set()),
         ("model/centre", {"network"} | whole_sample() - {"images"}),

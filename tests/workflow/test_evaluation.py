@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gigraph.evaluation.orders import arranged, title
 from gigraph.evaluation.plots import ORDERS
+from gigraph.evaluation.summary import summary
 from gigraph.planning.config import load
 from gigraph.planning.plan import Plan
 from gigraph.records import tables
@@ -95,8 +97,8 @@ def test_settings_of_one_extractor_touch_no_other():
     )
 
 
-def invented(root, layers, pairs, methods):
-    """Write evaluation tables of invented numbers."""
+def invented(root, layers, pairs, methods, own):
+    """Write evaluation tables of invented numbers, of a graph by the attribution method `own`."""
     random = np.random.default_rng(0)
     blank = dict.fromkeys(("method", "layer", "target", "order", "part", "metric"), "")
 
@@ -111,11 +113,12 @@ def invented(root, layers, pairs, methods):
     write("sensitivity", [{**one, "metric": f"{m}_lambda_x_{f}"} for one in each for f in (0.25, 0.5, 2, 4)
                           for m in ("rel_l2", "nonzeros", "relevance_agreement")])  # fmt: skip
     classes = [f"c_difference_probability_{axis}" for axis in ("active", "all")]
-    write("classes", [{**one, "target": CLASSES, "order": "gig", "metric": m} for one in each for m in classes])
+    write("classes", [{**one, "target": CLASSES, "order": own, "metric": m} for one in each for m in classes])
     between = [(a, b) for a, b in pairs if b != CLASSES]
-    write("interlayer", [{"method": method, "layer": a, "target": b, "order": order, "metric": f"difference_{m}"}
-                         for method in methods for a, b in between for order in ORDERS
-                         for m in ("projection", "largest_projection")])  # fmt: skip
+    metrics = [f"{what}_{m}" for what in ("difference", f"{own}_gain") for m in ("projection", "largest_projection")]
+    write("interlayer", [{"method": method, "layer": a, "target": b, "order": order, "metric": metric}
+                         for method in methods for a, b in between for order in [*ORDERS, "later"]
+                         for metric in metrics])  # fmt: skip
     write("edges", [{"method": methods[0], "layer": a, "target": b, "metric": m} for a, b in pairs
                     for m in ("rank_correlation_shown", "rank_correlation_others", "rank_correlation_all",
                               "share_concepts", "share_remainder", "share_error")])  # fmt: skip
@@ -123,8 +126,8 @@ def invented(root, layers, pairs, methods):
     write("truth", [{**one, "metric": m} for one in each for m in truth])
     rows = []
     for method in methods:
-        keys = [(layer, CLASSES, "gig", "probability") for layer in layers]
-        keys += [(a, b, order, "projection") for a, b in between for order in ORDERS]
+        keys = [(layer, CLASSES, own, "probability") for layer in layers]
+        keys += [(a, b, order, "projection") for a, b in between for order in [*ORDERS, "later"]]
         for layer, target, order, output in keys:
             for metric in ("deletion", "insertion"):
                 rows += [{"method": method, "layer": layer, "target": target, "order": order, "metric": metric,
@@ -139,18 +142,36 @@ def invented(root, layers, pairs, methods):
     tables.write(root / methods[0] / "evaluation" / "stability.parquet", "stability", columns)
 
 
-@pytest.mark.parametrize("count", [1, 9])
-def test_figures_come_from_any_number_of_layers_with_axes_and_legends(tmp_path, count):
+def test_the_graphs_own_order_comes_first_and_chance_last():
+    found = ["gig", "gradient_x_input", "ablation", "random", "", "gig"]
+    assert arranged(found, "gig") == ["gig", "ablation", "gradient_x_input", "random"]
+    assert arranged(found, "gradient_x_input") == ["gradient_x_input", "ablation", "gig", "random"]
+    assert arranged([], "gig") == ["gig", "ablation", "random"]
+
+
+@pytest.mark.parametrize(("count", "own"), [(1, "gig"), (9, "gradient_x_input")])
+def test_figures_come_from_any_number_of_layers_with_axes_and_legends(tmp_path, count, own):
+    """They follow the graph's attribution method, and name it; a method that they do not know has a style, too."""
     layers = [f"layer{i}" for i in range(count)]
     pairs = [*itertools.pairwise(layers), *((layer, CLASSES) for layer in layers)]
-    invented(tmp_path, layers, pairs, ["bisecting", "overcomplete-NMF"])
+    invented(tmp_path, layers, pairs, ["bisecting", "overcomplete-NMF"], own)
     settings = Plan(load({"layers": ["layer3.1"]}), ROOT / "workflow/scripts").settings("evaluation_figures")
-    settings |= {"layers": layers, "pairs": pairs, "methods": ["bisecting", "overcomplete-NMF"], "drawn": True}
+    settings |= {"layers": layers, "pairs": pairs, "methods": ["bisecting", "overcomplete-NMF"], "drawn": True,
+                 "attribution": {"method": own}}  # fmt: skip
     command = [sys.executable, str(ROOT / "workflow/scripts/evaluation_figures.py"), "--root", str(tmp_path)]
     run = subprocess.run([*command, "--settings", json.dumps(settings)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     for name in ("reconstruction", "extraction", "interlayer", "edges", "stability", "sensitivity", "truth"):
         assert "<svg" in (tmp_path / "figures" / f"{name}.svg").read_text()[:2000]
+    if pairs[0][1] != CLASSES:
+        assert f"<!-- {title(own)} -->" in (tmp_path / "figures" / "interlayer.svg").read_text()
+        assert "<!-- later -->" in (tmp_path / "figures" / "interlayer.svg").read_text()
+    assert f"correlation of {title(own)} with" in (tmp_path / "figures" / "edges.svg").read_text()
+    topics = {path.stem: pl.read_parquet(path) for path in (tmp_path / "evaluation").glob("*.parquet")}
+    text = summary(topics, settings | {"graphs": settings["methods"][:1]})
+    assert text.count("C-Insertion minus C-Deletion, over") == 2  # of the graph's own order
+    assert (f"{title(own)}'s lead over each order" in text) == (count > 1)
+    assert f"Edges: {title(own)} against" in text and ("GIG" in text) == (own == "gig")
 
 
 @pytest.mark.slow

@@ -168,7 +168,7 @@ def test_a_stale_table_is_never_read(copy):
     coefficients = "results/bisecting/coefficients/layer3.1/0.parquet"
     plan[coefficients] = "0123456789abcdef"
     (results / "other.json").write_text(json.dumps(plan))
-    code = f"from gigraph import tables; tables.read({coefficients!r})"
+    code = f"from gigraph.records import tables; tables.read({coefficients!r})"
     for name, refused in (("plan.json", False), ("other.json", True)):
         run = subprocess.run(
             [sys.executable, "-c", code], cwd=shadow.folder, capture_output=True, text=True,
@@ -176,9 +176,8 @@ def test_a_stale_table_is_never_read(copy):
         )  # fmt: skip
         assert (run.returncode != 0) == refused, run.stderr
         assert ("made from other settings" in run.stderr) == refused
-    code = (
-        f"from gigraph import tables; tables.write({coefficients!r}, 'rejected', {{'path': [], 'reason': []}}, 'old')"
-    )
+    columns = {"path": [], "reason": []}
+    code = f"from gigraph.records import tables; tables.write({coefficients!r}, 'rejected', {columns}, 'old')"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=shadow.folder, capture_output=True, text=True,
         env=shadow.environment(GIGRAPH_PLAN="results/plan.json"),

@@ -17,13 +17,16 @@ from workflow.shadow import Shadow
 from workflow.toy import ROOT, configure, draw, snakemake
 
 SOMETIMES = {
+    "method/lasso/batched": "a vocabulary codes on a GPU, or without numba",
+    "method/lasso/compiled": "a vocabulary codes; where coefficients are read from a table it does not",
+    "method/pursuit/batched": "loaded on a GPU, or without numba",
     "model/__init__": "the explorer loads it for a preset that crops",
     "model/models": "the same",
     "model/sources": "the same",
     "vision": "torchvision: for presets and its own models, and not for a user's",
 }
 """Modules that a stage's code names, and that its process loads with some settings or images only: when."""
-PLUMBING = {"hashing", "reserved"}
+PLUMBING = {"hashing", "reserved", "records/__init__", "records/files"}
 """Modules that how a job is started needs, so that every process loads them, and that some stages use as well."""
 
 

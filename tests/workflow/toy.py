@@ -50,7 +50,8 @@ def snakemake(folder: Path, *arguments: str, trace: Path | None = None) -> subpr
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     if trace is not None:
-        environment |= {"GIGRAPH_TRACE": str(trace), "PYTHONPATH": str(Path(__file__).with_name("trace"))}
+        path = [str(Path(__file__).with_name("trace")), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment |= {"GIGRAPH_TRACE": str(trace), "PYTHONPATH": os.pathsep.join(path)}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=400)
 
 

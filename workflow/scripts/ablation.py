@@ -5,11 +5,10 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph.device import as_device
-from gigraph.method.gig import Batch, ablate, class_score, concept_score
 from gigraph.method.graph import mean_and_error
+from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions
-from gigraph.records.encoders import path_start
 from gigraph.reporting import log, progress
 from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run
@@ -20,20 +19,11 @@ def main(args: Namespace) -> None:
     settings = args.settings
     source, target = settings["layers"]
     subject = Subject(settings, args.compute, [source] if target == CLASSES else [source, target])
+    pair = Pair.open(subject, args.root, args.method, source, target, settings["attribution"])
     positions = subject.layers[source].positions
     labels = {row["image_id"]: row["label"] for row in tables.read(args.selection, ["image_id", "label"]).to_pylist()}
-    vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
-    start = as_device(path_start(args.centre, args.concepts, settings["baseline"]), subject.device)
     sources = _kept(args.kept)
-    if target == CLASSES:
-        score = class_score(settings["class_output"])
-    else:
-        score = concept_score(
-            as_device(tables.numpy(tables.read(args.targets[0], ["vector"]), "vector"), subject.device)
-        )
-        kept_targets = _kept(args.targets[1])
-    segment = subject.segment(source, target)
-    batch = Batch(subject.path_points(source))
+    kept_targets = {} if target == CLASSES else _kept(args.targets[1])
     drops: dict[tuple[int, int, int], list[float]] = {}
     for label, image in progress(_images(args.coefficients, labels, positions, subject.device), len(labels), "images"):
         delete = sources.get(label, [])
@@ -41,7 +31,7 @@ def main(args: Namespace) -> None:
         if not delete or not towards:
             continue
         to = as_device(np.array(towards), subject.device)
-        drop = ablate(segment, score, vectors, start, image, delete, to, batch).cpu().numpy()
+        drop = pair.ablate(image, delete, to).cpu().numpy()
         for i, q in enumerate(delete):
             for j, t in enumerate(towards):
                 drops.setdefault((label, q, t), []).append(float(drop[i, j]))
@@ -67,7 +57,7 @@ def _images(paths, labels, positions, device):
     """Yield (label, decomposition) of each image, with one shard in memory at a time."""
     for path in paths:
         coefficients = tables.read(path)
-        decompositions = Decompositions(coefficients, positions, device)
+        decompositions = Decompositions.of_table(coefficients, positions, device)
         for index, image in enumerate(tables.numpy(coefficients, "image_id")[::positions].tolist()):
             yield labels[image], decompositions(slice(index, index + 1))[0]
 
@@ -81,4 +71,4 @@ def _kept(path: str) -> dict[int, list[int]]:
 
 
 if __name__ == "__main__":
-    run(main, "selection", "centre", "concepts", "kept", "coefficients+", "targets+", "ablation")
+    run(main, "root", "method", "selection", "kept", "coefficients+", "targets+", "ablation")

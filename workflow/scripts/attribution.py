@@ -5,12 +5,12 @@ from argparse import Namespace
 import numpy as np
 import torch
 
+from gigraph.attributors import is_complete
 from gigraph.device import as_device
-from gigraph.method.gig import Batch, attribute, class_score, concept_score
 from gigraph.method.targets import class_targets, concept_targets
+from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions, rows
-from gigraph.records.encoders import path_start
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reporting import log, progress
 from gigraph.reserved import CLASSES
@@ -25,22 +25,15 @@ def main(args: Namespace) -> None:
     source, target = settings["layers"]
     wanted = [source] if target == CLASSES else [source, target]
     subject = Subject(settings, args.compute, wanted)
+    pair = Pair.open(subject, args.root, args.method, source, target, settings["attribution"])
     coefficients = tables.read(args.coefficients)
-    positions = subject.layers[source].height * subject.layers[source].width
+    positions = subject.layers[source].positions
     ids = tables.numpy(coefficients, "image_id")[::positions]
     selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
     labels = np.array([selection[i]["label"] for i in ids.tolist()], np.int64)
-    decompositions = Decompositions(coefficients, positions, subject.device)
-    vectors = as_device(tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), subject.device)
-    start = as_device(path_start(args.centre, args.concepts, settings["baseline"]), subject.device)
-    if target == CLASSES:
-        score, targets = class_score(settings["class_output"]), None
-    else:
-        towards = as_device(tables.numpy(tables.read(args.targets[0], ["vector"]), "vector"), subject.device)
-        score, targets = concept_score(towards), _concept_targets(args.targets, labels, ids, len(towards), settings)
-    segment = subject.segment(source, target)
-    batch = Batch(subject.path_points(source))
-    smooth = subject.network.smooth(source, target)
+    decompositions = Decompositions.of_table(coefficients, positions, subject.device)
+    targets = None if pair.target is None else _concept_targets(args.targets, labels, ids, pair.target.k, settings)
+    precision = settings["attribution"]["precision"]
     table: list[dict] = []
     sweep = subject.images(settings["images"], ids, [selection[i]["path"] for i in ids.tolist()])
     for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
@@ -54,44 +47,40 @@ def main(args: Namespace) -> None:
             else targets[part]
         )
         to = as_device(to, subject.device)
-        at_x = score(real, to)
-        options = {key: settings[key] for key in ("steps", "max_steps", "tolerance")} | {
-            "smooth": smooth,
-            "batch": batch,
-        }
+        at_x = pair.at_x(real, to)
         images = decompositions(part)
-        found = attribute(
-            segment, score, vectors, start, images, to, precision=settings["precision"], **options
-        )  # fmt: skip
+        found = pair.attribute(images, to)
         deviation = {}
-        if settings["precision"] != "float32" and part.start == 0:
-            exact = attribute(segment, score, vectors, start, images[:SAMPLE], to[:SAMPLE], **options)
+        if precision != "float32" and part.start == 0:
+            exact = pair.attribute(images[:SAMPLE], to[:SAMPLE], precision="float32")
             deviation = {i: _deviation(found[i].values, one.values) for i, one in enumerate(exact)}
             worst = max(float(d.max()) for d in deviation.values())
-            log.info(
-                "%s: relative deviation from float32 at most %.1e on %d images",
-                settings["precision"],
-                worst,
-                len(exact),
-            )
+            log.info("%s: relative deviation from float32 at most %.1e on %d images", precision, worst, len(exact))
         for i, one in enumerate(found):
             new = rows(ids[part][i], labels[part][i], to[i], at_x[i], one, settings["top_sources"])
             known = deviation[i].tolist() if i in deviation else [None] * len(new)
             table += [{**row, "deviation": value} for row, value in zip(new, known, strict=True)]
     columns = {key: [row[key] for row in table] for key in SCHEMAS["attributions"].names}
     tables.write(args.attributions, "attributions", columns, args.lineage)
-    if table:
-        error = np.abs(columns["completeness_error"]) / np.maximum(columns["total_absolute"], 1e-30)
+    if table and is_complete(pair.method):
+        _report(columns, source, target, settings["attribution"]["tolerance"])
+    elif table:
+        log.info("%d images x targets by %s, which need not be complete", len(table), pair.method)
+
+
+def _report(columns: dict[str, list], source: str, target: str, tolerance: float) -> None:
+    """Log how near the sums came to S(X~) - S(baseline)."""
+    error = np.abs(columns["completeness_error"]) / np.maximum(columns["total_absolute"], 1e-30)
+    log.info(
+        "%d images x targets: completeness error over the sum of sizes median %.1e, largest %.1e; steps at most %d",
+        len(error), np.median(error), error.max(), max(columns["steps"]),
+    )  # fmt: skip
+    missed = int((error > tolerance).sum())
+    if missed:
         log.info(
-            "%d images x targets: completeness error over sum |GIG| median %.1e, largest %.1e; steps at most %d",
-            len(table), np.median(error), error.max(), max(columns["steps"]),
+            "note: %s to %s: %d of %d stay above attribution.tolerance after attribution.max_steps",
+            source, target, missed, len(error),
         )  # fmt: skip
-        missed = int((error > settings["tolerance"]).sum())
-        if missed:
-            log.info(
-                "note: %s to %s: %d of %d stay above attribution.tolerance after attribution.max_steps",
-                source, target, missed, len(table),
-            )  # fmt: skip
 
 
 def _concept_targets(paths: list[str], labels, ids, total: int, settings) -> np.ndarray:
@@ -118,4 +107,4 @@ def _deviation(values, exact):
 
 
 if __name__ == "__main__":
-    run(main, "selection", "centre", "concepts", "coefficients", "targets+", "attributions")
+    run(main, "root", "method", "selection", "coefficients", "targets+", "attributions")

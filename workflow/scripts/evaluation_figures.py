@@ -6,18 +6,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 
+from gigraph.evaluation.orders import arranged, title
 from gigraph.evaluation.plots import (
     BLUE,
     GREEN,
     GREY,
     ORANGE,
-    ORDERS,
     SKY,
     VERMILION,
     band,
     chosen,
     method_style,
     name_ticks,
+    order_style,
     save,
     spaced,
 )
@@ -81,10 +82,10 @@ def reconstruction(rows, settings):
 
 
 def extraction(curves, rows, settings):
-    layers, methods = chosen(settings["layers"]), settings["methods"]
+    layers, methods, own = chosen(settings["layers"]), settings["methods"], settings["attribution"]["method"]
     curves = curves.filter(
         (pl.col("target") == CLASSES) & (pl.col("output") == "probability") & (pl.col("axis") == "active")
-        & (pl.col("order") == "gig")
+        & (pl.col("order") == own)
     )  # fmt: skip
     figure = plt.figure(figsize=(max(9, 2.5 * len(layers)), 8.6))
     above, under = figure.subfigures(2, 1, height_ratios=(1.6, 1))
@@ -106,13 +107,12 @@ def extraction(curves, rows, settings):
             if column == 0:
                 axis.set_ylabel(f"probability, {metric}")
     axes = under.subplots(1, 2)
-    for axis, metric, title in (
+    for axis, metric, words in (
         (axes[0], "c_difference_probability_active", "Insertion − deletion, over the active concepts"),
         (axes[1], "c_difference_probability_all", "Insertion − deletion, over all concepts"),
     ):
-        by_layer(
-            axis, rows.filter(pl.col("order") == "gig"), metric, settings, "AUC difference (higher is better)", title
-        )
+        mine = rows.filter(pl.col("order") == own)
+        by_layer(axis, mine, metric, settings, "AUC difference (higher is better)", words)
     below(under, axes[0])
     return figure
 
@@ -126,6 +126,7 @@ def interlayer(curves, rows, settings):
     if not pairs:
         figure.text(0.5, 0.5, "one layer only: there is no pair of layers", ha="center")
         return figure
+    orders = arranged(rows["order"].to_list(), settings["attribution"]["method"])
     above, under = figure.subfigures(2, 1, height_ratios=(1.6, 1))
     grid = above.subplots(2, len(shown), sharex=True, squeeze=False)
     for column, (source, target) in enumerate(shown):
@@ -134,9 +135,9 @@ def interlayer(curves, rows, settings):
             here = curves.filter(
                 (pl.col("layer") == source) & (pl.col("target") == target) & (pl.col("metric") == metric)
             ).sort("x")
-            for order, (colour, line, name) in ORDERS.items():
+            for order in orders:
                 one = here.filter(pl.col("order") == order)
-                band(axis, one["x"], one["value"], one["se"], color=colour, linestyle=line, label=name)
+                band(axis, one["x"], one["value"], one["se"], **order_style(order))
             axis.axhline(0 if metric == "deletion" else 1, color="0.75", linewidth=0.8, zorder=0)
             axis.set_title(f"{source} → {target}" if row == 0 else "")
             if row == 1:
@@ -145,30 +146,30 @@ def interlayer(curves, rows, settings):
                 axis.set_ylabel(f"projection score, {metric}")
     names = [f"{a}\n→ {b}" for a, b in pairs]
     axes = under.subplots(1, 2)
-    for axis, output, title in (
+    for axis, output, words in (
         (axes[0], "projection", "Followed at the PFV of the largest projection"),
         (axes[1], "largest_projection", "Maximised anew"),
     ):
-        for index, (order, (colour, line, name)) in enumerate(ORDERS.items()):
+        for index, order in enumerate(orders):
             mine = rows.filter(
                 (pl.col("method") == method) & (pl.col("order") == order) & (pl.col("metric") == f"difference_{output}")
             )
             found = {(row["layer"], row["target"]): row for row in mine.iter_rows(named=True)}
             value, se = (np.array([found[pair][key] for pair in pairs]) for key in ("value", "se"))
             axis.errorbar(
-                spaced(len(pairs), len(ORDERS), index), value, np.nan_to_num(se.astype(float)), color=colour,
-                linestyle=line, marker="o", capsize=2, linewidth=1.2, label=name,
+                spaced(len(pairs), len(orders), index), value, np.nan_to_num(se.astype(float)),
+                marker="o", capsize=2, linewidth=1.2, **order_style(order),
             )  # fmt: skip
         axis.axhline(0, color="0.75", linewidth=0.8, zorder=0)
         name_ticks(axis, names, "layer pair")
         axis.set_ylabel("insertion − deletion, AUC")
-        axis.set_title(title)
+        axis.set_title(words)
     below(under, axes[0])
     return figure
 
 
 def edges(rows, settings):
-    pairs, method = settings["pairs"], settings["graphs"][0]
+    pairs, method, own = settings["pairs"], settings["graphs"][0], title(settings["attribution"]["method"])
     rows = rows.filter(pl.col("method") == method)
     found = {(row["layer"], row["target"], row["metric"]): row["value"] for row in rows.iter_rows(named=True)}
     names = [f"{a} → {b}" for a, b in pairs]
@@ -181,7 +182,7 @@ def edges(rows, settings):
     axes[0].set_yticks(y, names)
     axes[0].invert_yaxis()
     axes[0].set_xlim(min(0, axes[0].get_xlim()[0]), 1.02)
-    axes[0].set_xlabel("rank correlation of GIG with exact ablation (1: same order)")
+    axes[0].set_xlabel(f"rank correlation of {own} with exact ablation (1: same order)")
     axes[0].grid(axis="y", color="0.9")
     left = np.zeros(len(pairs))
     for part, colour, hatch in (("concepts", SKY, ""), ("remainder", GREEN, "//"), ("error", VERMILION, "..")):
@@ -190,7 +191,7 @@ def edges(rows, settings):
         axes[1].barh(y, values, 0.65, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
         left += values
     axes[1].set_xlim(0, 1)
-    axes[1].set_xlabel("share of Σ|GIG| and |error node|, mean over images and targets")
+    axes[1].set_xlabel(f"share of Σ|{own}| and |error node|, mean over images and targets")
     for axis in axes:
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return figure

@@ -1,4 +1,4 @@
-"""Draw the figures of the report: reconstruction, completeness, and GIG beside exact ablation."""
+"""Draw the figures of the report: reconstruction, completeness, and edges beside exact ablation."""
 
 from argparse import Namespace
 from functools import partial
@@ -6,6 +6,7 @@ from functools import partial
 import matplotlib.pyplot as plt
 import numpy as np
 
+from gigraph.evaluation.orders import title
 from gigraph.evaluation.plots import BLUE, GREEN, VERMILION, save
 from gigraph.records import tables
 from gigraph.records.paths import Results
@@ -18,7 +19,7 @@ def main(args: Namespace) -> None:
     figures = {
         "reconstruction": _reconstruction(tables.read(files("reconstruction")).to_pylist()),
         "completeness": _completeness(files, args.settings),
-        "ablation": _ablation(tables.read(files("edges")), args.settings["pairs"]),
+        "ablation": _ablation(tables.read(files("edges")), args.settings),
     }
     for name, figure in figures.items():
         save(figure, files("figure", figure=name))
@@ -58,11 +59,13 @@ def _completeness(files, settings):
         median.set(color=VERMILION, linewidth=2)
     axis.set_xscale("log")
     axis.invert_yaxis()
-    axis.set_xlabel("|completeness error| / Σ|GIG|, per image and target (box: quartiles, whiskers: 1 to 99 %)")
+    own = title(settings["attribution"]["method"])
+    axis.set_xlabel(f"|completeness error| / Σ|{own}|, per image and target (box: quartiles, whiskers: 1 to 99 %)")
     return figure
 
 
-def _ablation(edges, pairs):
+def _ablation(edges, settings):
+    pairs = settings["pairs"]
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3 * columns, 2.8 * rows), squeeze=False)
@@ -81,7 +84,7 @@ def _ablation(edges, pairs):
         correlation = np.corrcoef(x, y)[0, 1] if len(x) > 2 else float("nan")
         axis.set_title(f"{a} → {b}  (r = {correlation:.2f})")
         axis.set_xlabel("exact ablation")
-        axis.set_ylabel("GIG")
+        axis.set_ylabel(title(settings["attribution"]["method"]))
     return figure
 
 

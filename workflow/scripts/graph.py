@@ -45,7 +45,7 @@ def main(args: Namespace) -> None:
     checked = np.isfinite(ablation)
     if checked.sum() > 1:
         log.info(
-            "GIG and exact ablation agree in sign on %.0f%% of shown edges, correlation %.3f",
+            "edges and their exact ablation agree in sign on %.0f%% of those shown, correlation %.3f",
             100 * np.mean(np.sign(mean[checked]) == np.sign(ablation[checked])),
             np.corrcoef(mean[checked], ablation[checked])[0, 1],
         )

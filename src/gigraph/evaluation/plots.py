@@ -12,6 +12,7 @@ import numpy as np
 mpl.use("svg")
 import matplotlib.pyplot as plt
 
+from gigraph.evaluation.orders import title
 from gigraph.records.files import replacing
 
 # Okabe and Ito's colours, told apart without colour vision; marks and dashes say the same a second time.
@@ -22,8 +23,7 @@ METHODS = {
     "sae": (VERMILION, "v"), "random": (GREEN, "D"), "channels": (GREY, "P"), "gaussian": (PURPLE, "X"),
 }  # fmt: skip
 ORDERS = {
-    "gig": (BLUE, "-", "GIG"), "ablation": (ORANGE, "--", "exact ablation"),
-    "gradient_x_input": (VERMILION, "-.", "gradient × input"), "random": (GREEN, ":", "random"),
+    "gig": (BLUE, "-"), "ablation": (ORANGE, "--"), "gradient_x_input": (VERMILION, "-."), "random": (GREEN, ":"),
 }  # fmt: skip
 NAMES = {
     "bisecting": "bisecting (the paper's)", "polished": "bisecting, polished", "kmeans": "spherical k-means",
@@ -44,6 +44,12 @@ def method_style(method: str) -> dict[str, Any]:
     """Return colour, mark and label of a method."""
     colour, mark = METHODS.get(method, (YELLOW, "h"))
     return {"color": colour, "marker": mark, "label": NAMES.get(method, method)}
+
+
+def order_style(order: str) -> dict[str, Any]:
+    """Return colour, dashes and label of an order of the concepts."""
+    colour, line = ORDERS.get(order, (PURPLE, (0, (5, 1, 1, 1, 1, 1))))
+    return {"color": colour, "linestyle": line, "label": title(order)}
 
 
 def band(axis: Any, x: Any, y: Any, se: Any, **style: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from gigraph.evaluation.orders import arranged, title
 from gigraph.reserved import CLASSES
 
 RECONSTRUCTION = {
@@ -29,11 +30,6 @@ TO_CLASSES = {
     "mu_fidelity": "C-muFidelity",
     "probability_at_concepts": "Probability of the class at X~",
 }
-BETWEEN = {
-    "difference_projection": "Insertion minus deletion, AUC of the projection score (Fig. 5)",
-    "gig_gain_projection": "GIG's lead over each order, paired by image",
-    "gig_gain_largest_projection": "The same, the projection maximised anew",
-}
 STABILITY = {
     "stability": "Other seeds",
     "stability_over_concepts": "Half and twice as many concepts",
@@ -54,6 +50,15 @@ TRUTH = {
 }
 
 
+def between_layers(own: str) -> dict[str, str]:
+    """Return the metrics of the curves between layers with their titles, by the graph's attribution method."""
+    return {
+        "difference_projection": "Insertion minus deletion, AUC of the projection score (Fig. 5)",
+        f"{own}_gain_projection": f"{title(own)}'s lead over each order, paired by image",
+        f"{own}_gain_largest_projection": "The same, the projection maximised anew",
+    }
+
+
 def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> str:
     """Return the page.
 
@@ -62,9 +67,9 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     topics : mapping of str to DataFrame
         The tables ``measures`` by topic.
     settings : mapping
-        ``layers``, ``pairs``, ``methods``, ``graphs``.
+        ``layers``, ``pairs``, ``methods``, ``graphs``, and the ``method`` of ``attribution``.
     """
-    layers, methods = settings["layers"], settings["methods"]
+    layers, methods, own = settings["layers"], settings["methods"], settings["attribution"]["method"]
     parts = [
         "# Evaluation",
         "Mean ± standard error over images. Reconstruction, curves and the drawn truth are of held-out images, on "
@@ -72,42 +77,32 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
         "stability is that of the concepts' own images.",
     ]
     parts += ["## Reconstruction"]
-    for metric, title in RECONSTRUCTION.items():
-        parts.append(_table(title, topics["reconstruction"], metric, "method", methods, layers))
+    for metric, words in RECONSTRUCTION.items():
+        parts.append(_table(words, topics["reconstruction"], metric, "method", methods, layers))
     parts += ["## Concepts deleted and inserted by their relevance to the class"]
-    for metric, title in TO_CLASSES.items():
-        gig = topics["classes"].filter(pl.col("order").is_in(["gig", ""]))
-        parts.append(_table(title, gig, metric, "method", methods, layers))
+    for metric, words in TO_CLASSES.items():
+        mine = topics["classes"].filter(pl.col("order").is_in([own, ""]))
+        parts.append(_table(words, mine, metric, "method", methods, layers))
     ends = topics["classes"].filter(pl.col("metric") == "probability_at_x")
     parts.append(_table("Probability of the class at X", ends, "probability_at_x", "method", methods[:1], layers))
     parts += ["## Between layers (insertion minus deletion, AUC of the projection score; Fig. 5)"]
     pairs = [(a, b) for a, b in settings["pairs"] if b != CLASSES]
     arrows = topics["interlayer"].with_columns(layer=pl.col("layer") + " → " + pl.col("target"))
     across = [f"{a} → {b}" for a, b in pairs]
-    orders = ["gig", "ablation", "gradient_x_input", "random"]
+    orders = arranged(topics["interlayer"]["order"].to_list(), own)
     for method in methods:
         mine = arrows.filter(pl.col("method") == method)
         parts.append(_table(f"{method}", mine, "difference_projection", "order", orders, across))
     first = arrows.filter(pl.col("method") == methods[0])
-    parts.append(
-        _table(
-            f"{methods[0]}: GIG's lead over each order, paired by image",
-            first,
-            "gig_gain_projection",
-            "order",
-            orders[1:],
-            across,
-        )
-    )
-    parts.append(
-        _table(
-            f"{methods[0]}: the same, maximised anew", first, "gig_gain_largest_projection", "order", orders[1:], across
-        )
-    )
+    for metric, words in (
+        (f"{own}_gain_projection", f"{title(own)}'s lead over each order, paired by image"),
+        (f"{own}_gain_largest_projection", "the same, maximised anew"),
+    ):
+        parts.append(_table(f"{methods[0]}: {words}", first, metric, "order", orders[1:], across))
     parts += ["## Stability (mean cosine of each concept's best match)"]
-    for metric, title in STABILITY.items():
-        parts.append(_table(title, topics["stability"], metric, "method", methods, layers))
-    parts += ["## Edges: GIG against exact ablation"]
+    for metric, words in STABILITY.items():
+        parts.append(_table(words, topics["stability"], metric, "method", methods, layers))
+    parts += [f"## Edges: {title(own)} against exact ablation"]
     checked = topics["edges"].with_columns(layer=pl.col("layer") + " → " + pl.col("target"))
     names = [
         f"{metric}_{which}"
@@ -135,8 +130,8 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
             )
             .with_columns(se=pl.when(pl.col("rows") == 1).then(pl.col("se")).otherwise(float("nan")))
         )
-        for metric, title in TRUTH.items():
-            parts.append(_table(title, mean, metric, "method", methods, layers))
+        for metric, words in TRUTH.items():
+            parts.append(_table(words, mean, metric, "method", methods, layers))
         named = sorted(set(topics["truth"].filter(pl.col("metric") == "iou")["part"].to_list()))
         for method in methods[:1]:
             mine = topics["truth"].filter(pl.col("method") == method)
@@ -146,7 +141,7 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
 
 
 def _table(
-    title: str, rows: pl.DataFrame, metric: str | None, down: str, names: Sequence[str], across: Sequence[str]
+    words: str, rows: pl.DataFrame, metric: str | None, down: str, names: Sequence[str], across: Sequence[str]
 ) -> str:
     """Return one Markdown table; rows and columns without a number are left out."""
     if metric is not None:
@@ -166,6 +161,6 @@ def _table(
         text = f"{value:.0f}" if counts else f"{value:.3f}"
         return text if se is None or math.isnan(se) else f"{text} ± {se:.3f}"
 
-    lines = [f"**{title}**", "", f"| | {' | '.join(across)} |", f"|---|{'---|' * len(across)}"]
+    lines = [f"**{words}**", "", f"| | {' | '.join(across)} |", f"|---|{'---|' * len(across)}"]
     lines += [f"| {name} | {' | '.join(cell((name, column)) for column in across)} |" for name in names]
     return "\n".join(lines)

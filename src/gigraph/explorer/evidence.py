@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gigraph.evaluation.summary import BETWEEN, RECONSTRUCTION, STABILITY, TO_CLASSES, TRUTH
+from gigraph.evaluation.orders import title as title_of
+from gigraph.evaluation.summary import RECONSTRUCTION, STABILITY, TO_CLASSES, TRUTH, between_layers
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
@@ -56,6 +57,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         topic: topics.pop(topic, pl.DataFrame())
         for topic in ("reconstruction", "classes", "interlayer", "edges", "stability", "sensitivity", "truth")
     }
+    own, name = inputs.attribution, title_of(inputs.attribution)
     chapters = [
         (
             "Do few concepts reconstruct a layer?",
@@ -68,18 +70,18 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         (
             "Do they carry the decision?",
             "Concepts are deleted or inserted in the order of their relevance to the class, on held-out images.",
-            [*_to_classes(curves), *_metrics("classes", _pick(of["classes"], order=("gig", "")), TO_CLASSES)],
+            [*_to_classes(curves, own), *_metrics("classes", _pick(of["classes"], order=(own, "")), TO_CLASSES)],
         ),
         (
-            "Does GIG order them well between layers?",
+            f"Does {name} order them well between layers?",
             "The same towards a concept of the next layer, beside other orders and a random one.",
-            [*_between(curves, inputs.method), *_orders(of["interlayer"], inputs.method)],
+            [*_between(curves, inputs.method), *_orders(of["interlayer"], inputs.method, own)],
         ),
         (
             "Are edges causal?",
-            "Each dot is a shown edge of one class: across, its mean GIG; up, the drop of the target when the source "
-            "is deleted. On the dotted line both agree; orange dots disagree in sign.",
-            [*_ablation(graph), *_edges(of["edges"], inputs.method), *_completeness(inputs)],
+            f"Each dot is a shown edge of one class: across, its mean {name}; up, the drop of the target when the "
+            "source is deleted. On the dotted line both agree; orange dots disagree in sign.",
+            [*_ablation(graph, name), *_edges(of["edges"], inputs.method, name), *_completeness(inputs, name)],
         ),
         (
             "Are concepts found again?",
@@ -180,8 +182,8 @@ def _arrows(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pair=pl.col("layer") + " → " + pl.col("target"))
 
 
-def _to_classes(curves: pl.DataFrame) -> Iterator[Exhibit]:
-    wanted = _pick(curves, target=(CLASSES,), output=("probability",), axis=("active",), order=("gig",))
+def _to_classes(curves: pl.DataFrame, own: str) -> Iterator[Exhibit]:
+    wanted = _pick(curves, target=(CLASSES,), output=("probability",), axis=("active",), order=(own,))
     for metric in ("insertion", "deletion"):
         mine = _pick(wanted, metric=(metric,))
         if len(mine):
@@ -196,16 +198,16 @@ def _between(curves: pl.DataFrame, method: str) -> Iterator[Exhibit]:
             yield _lines(f"{metric.capitalize()}: the projection on the target", _arrows(mine), "pair", "order")
 
 
-def _orders(frame: pl.DataFrame, method: str) -> list[Exhibit]:
-    mine = [(title, _pick(frame, method=(method,), metric=(metric,))) for metric, title in BETWEEN.items()]
+def _orders(frame: pl.DataFrame, method: str, own: str) -> list[Exhibit]:
+    mine = [(title, _pick(frame, method=(method,), metric=(metric,))) for metric, title in between_layers(own).items()]
     return [_grid(title, "interlayer", _arrows(rows), "pair", "order") for title, rows in mine if len(rows)]
 
 
-def _edges(frame: pl.DataFrame, method: str) -> Iterator[Exhibit]:
+def _edges(frame: pl.DataFrame, method: str, name: str) -> Iterator[Exhibit]:
     for metric, title in {
         "rank_correlation": "Rank correlation with exact ablation",
         "same_sign": "Share of edges with the sign of their ablation",
-        "share": "What |GIG| into a target is made of",
+        "share": f"What |{name}| into a target is made of",
     }.items():
         mine = _pick(frame, method=(method,))
         if len(mine):
@@ -243,7 +245,7 @@ def _truth(frame: pl.DataFrame, method: str) -> list[Exhibit]:
     return [*_metrics("truth", mean, TRUTH), *per_part]
 
 
-def _ablation(graph: Graph) -> list[Exhibit]:
+def _ablation(graph: Graph, name: str) -> list[Exhibit]:
     """Compare the shown edges with the exact ablation, pair by pair."""
     checked = graph.edges.filter(pl.col("shown") & pl.col("ablation").is_not_null() & pl.col("ablation").is_not_nan())
     panels, rows = [], []
@@ -262,14 +264,14 @@ def _ablation(graph: Graph) -> list[Exhibit]:
         panels.append([title if near.all() else f"{title} ({int((~near).sum())} further out)", [[0, dots]]])
     if not rows:
         return []
-    file, title = "METHOD/graph/edges.parquet", "GIG beside exact ablation"
+    file, title = "METHOD/graph/edges.parquet", f"{name} beside exact ablation"
     return [
         _exhibit(title, file, "points", panels=panels),
         _exhibit(f"{title}, summed up", file, "table", head=["pair", "edges", "same sign", "correlation"], rows=rows),
     ]
 
 
-def _completeness(inputs: Inputs) -> Iterator[Exhibit]:
+def _completeness(inputs: Inputs, name: str) -> Iterator[Exhibit]:
     """Sum up how far attributions miss S(X~) - S(baseline)."""
     rows = []
     for (source, target), paths in inputs.attributions.items():
@@ -287,5 +289,5 @@ def _completeness(inputs: Inputs) -> Iterator[Exhibit]:
         )
     if rows:
         head = ["pair", "images × targets", "median", "90%", "largest", "steps, mean"]
-        note = "|sum of GIG − (S(X̃) − S(baseline))| over the sum of |GIG|; zero for an exact path integral."
+        note = f"|sum of {name} − (S(X̃) − S(baseline))| over the sum of |{name}|; zero for an exact path integral."
         yield _exhibit("Completeness", "METHOD/attributions", "table", note, head=head, rows=rows)

@@ -32,8 +32,8 @@ class Inputs:
         Table of reconstruction errors.
     alignment : Path, optional
         Table of the parts that concepts align with, where ground truth is known.
-    method : str
-        Name of the concept extractor.
+    method, attribution : str
+        Names of the concept extractor and of the attribution method.
     title : str
         Heading of the site.
     labels : dict of str to str
@@ -82,6 +82,7 @@ class Inputs:
     reconstruction: Path
     alignment: Path | None = None
     method: str = "bisecting"
+    attribution: str = "gig"
     title: str = "gigraph"
     labels: dict[str, str] = field(default_factory=dict)
     top: int = 5
@@ -136,6 +137,7 @@ def inputs_of(
         reconstruction=results("reconstruction", method=method),
         alignment=results("alignment", method=method) if settings["drawn"] else None,
         method=method,
+        attribution=settings["attribution"]["method"],
         title=settings["title"],
         labels=settings["labels"],
         top=settings["top"],

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gigraph.evaluation.orders import title
 from gigraph.explorer.chunks import LAYOUT, numbers, rows, shares
 from gigraph.explorer.graph import Graph, Key, frame
 from gigraph.explorer.inputs import Inputs
@@ -46,6 +47,7 @@ def meta_chunk(
         "version": __version__,
         "title": inputs.title,
         "method": inputs.method,
+        "gig": title(inputs.attribution),  # what the page calls attributions, by their method
         "lineage": inputs.lineage,
         "evaluation": next(filter(None, map(tables.lineage_of, inputs.evaluation.values())), ""),
         "graph": (tables.lineage_of(inputs.edges) or "")[:16],

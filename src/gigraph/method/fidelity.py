@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.method.gig import Batch, Decomposition, Score, Segment, mean_gradients
+from gigraph.method.gig import Batch, Decomposition, Score, Segment
 
 Reading = Callable[[Tensor], Tensor]
 """Output of a segment for B inputs to the M numbers that are followed, [B, M]."""
@@ -99,39 +99,6 @@ def curve(
     with torch.no_grad():
         values = _room(batch).run(readings).double().cpu().numpy()
     return values[0], values[1]
-
-
-def gradient_times_input(
-    segment: Segment,
-    score: Score,
-    vectors: Tensor,
-    start: Tensor,
-    images: list[Decomposition],
-    targets: Tensor,
-    batch: int | Batch = 256,
-) -> list[Tensor]:
-    """Return dS_t/dx at X~ times what each active concept adds to X~, [T, Q] of each image.
-
-    Parameters
-    ----------
-    segment, score, vectors, start, images, targets : as in `gigraph.method.gig.attribute`
-    batch : int or Batch
-        Images held at once.
-    """
-    room = _room(batch)
-
-    def some(points: int, first: int) -> list[Tensor]:
-        part = images[first : first + max(1, points)]
-        offset = torch.stack([image.offset(vectors) for image in part])
-        to = targets[first : first + len(part)]
-        # The gradient at the end of the path, alpha = 1.
-        gradients = mean_gradients(segment, score, start, offset, to, np.ones(1), points)
-        return [image.gather(gradient, vectors) for image, gradient in zip(part, gradients, strict=True)]
-
-    found: list[Tensor] = []
-    while len(found) < len(images):
-        found += room.run(some, len(found))
-    return found
 
 
 def _room(batch: int | Batch) -> Batch:
@@ -225,9 +192,9 @@ def differences(areas: dict[tuple[str, str, str], list[float]]) -> dict[tuple[st
     }
 
 
-def gains(found: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """Return by how much GIG's `differences` exceed those of each other order, image by image."""
-    return {(order, output): found["gig", output] - many for (order, output), many in found.items() if order != "gig"}
+def gains(found: dict[tuple[str, str], np.ndarray], own: str) -> dict[tuple[str, str], np.ndarray]:
+    """Return by how much the `differences` of the order `own` exceed those of each other order, image by image."""
+    return {(order, output): found[own, output] - many for (order, output), many in found.items() if order != own}
 
 
 # ---- what is read off ----------------------------------------------------------------------------------------
@@ -394,25 +361,25 @@ def ranks(values: np.ndarray) -> np.ndarray:
 # ---- edges beside their exact ablation -----------------------------------------------------------------------
 
 
-def agreement(gig: np.ndarray, exact: np.ndarray) -> dict[str, float]:
-    """Return how GIG of edges agrees with their ablation: rank correlation, correlation, share of the same sign."""
-    same = np.sign(gig) == np.sign(exact)
+def agreement(attributed: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+    """Return how edges agree with their ablation: rank correlation, correlation, share of the same sign."""
+    same = np.sign(attributed) == np.sign(exact)
     return {
-        "rank_correlation": rank_correlation(gig, exact),
-        "correlation": correlation(gig, exact),
+        "rank_correlation": rank_correlation(attributed, exact),
+        "correlation": correlation(attributed, exact),
         "same_sign": float(same.mean()) if len(same) else float("nan"),
     }
 
 
 def shares(indptr: np.ndarray, values: np.ndarray, total: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what kept concepts, the remainder and the error node hold of sum |GIG|, the error node's included.
+    """Return what kept concepts, the remainder and the error node hold of a target's attributions, in absolute value.
 
     Parameters
     ----------
     indptr, values : arrays [N + 1], [kept]
-        GIG of the kept sources of each (image, target), in CSR form.
+        Attributions of the kept sources of each (image, target), in CSR form.
     total : array [N]
-        Sum of |GIG| over all concepts.
+        Sum of their sizes over all concepts.
     error : array [N]
         The error node's.
 

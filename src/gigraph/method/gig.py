@@ -160,18 +160,18 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class Attribution:
-    """GIG of one image to its T targets.
+    """What the concepts of one image do for its T targets, by GIG or another method (`gigraph.attributors`).
 
     Attributes
     ----------
     concepts : Tensor of int64 [Q]
         The image's active source concepts.
     values : Tensor [T, Q]
-        GIG(q, t), of the unit of the score.
+        GIG(q, t), or what stands for it, of the unit of the score.
     at_concepts, at_baseline : Tensor [T]
         S_t(X~) and S_t(baseline).
     steps : Tensor of int64 [T]
-        Steps of the path integral that were needed.
+        Points of the path that were needed.
     """
 
     concepts: Tensor
@@ -182,13 +182,42 @@ class Attribution:
 
     @property
     def completeness_error(self) -> Tensor:
-        """Sum of GIG minus (S_t(X~) - S_t(baseline)) [T]; zero for an exact integral."""
+        """Sum of the values minus (S_t(X~) - S_t(baseline)) [T]; zero for an exact integral."""
         return self.values.sum(1) - (self.at_concepts - self.at_baseline)
 
     @property
     def total_absolute(self) -> Tensor:
-        """Sum of |GIG| [T], the scale of the completeness error."""
+        """Sum of the values' sizes [T], the scale of the completeness error."""
         return self.values.abs().sum(1)
+
+
+def at_precision(segment: Segment, precision: str) -> Segment:
+    """Return a segment whose passes are of a precision, ``float32`` or ``bfloat16``."""
+
+    def run(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext():
+            return segment(x)
+
+    return run
+
+
+def scores_at_ends(
+    points: int, segment: Segment, score: Score, start: Tensor, offset: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the scores at both ends of the path, S_t(X~) and S_t(baseline) [N, T] each.
+
+    Parameters
+    ----------
+    points : int
+        Inputs of the segment that are held at once.
+    segment, score, start, offset, targets : as in `mean_gradients`
+        All images share the baseline.
+    """
+    with torch.no_grad():
+        parts = zip(offset.split(max(1, points)), targets.split(max(1, points)), strict=True)
+        at_concepts = torch.cat([score(segment(start + part), to) for part, to in parts])
+        omega = segment(start.expand_as(offset[:1]))
+        return at_concepts, score(omega.expand(len(targets), *omega.shape[1:]), targets)
 
 
 def mean_gradients(
@@ -400,14 +429,16 @@ class _Paths:
         precision: str,
     ):
         self.segment, self.score, self.vectors, self.start = segment, score, vectors, start
-        self.images, self.targets, self.room, self.precision = images, targets, room, precision
+        self.reduced = at_precision(segment, precision)
+        """F_ab in the precision of the gradients' passes."""
+        self.images, self.targets, self.room = images, targets, room
         self.offset = torch.stack([image.offset(vectors) for image in images])  # [N, P, C]
         self.active = torch.tensor([len(image.concepts) for image in images], device=targets.device)
         """Active concepts of each image, int64 [N]."""
 
     def ends(self) -> tuple[Tensor, Tensor]:
-        """Return S_t(X~) and S_t(baseline) [N, T] each; all images share the baseline."""
-        return self.room.run(self._ends)
+        """Return S_t(X~) and S_t(baseline) [N, T] each."""
+        return self.room.run(scores_at_ends, self.segment, self.score, self.start, self.offset, self.targets)
 
     def means(self, open_pairs: Tensor, rule: _Rule) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield each image that has open pairs, its open targets [t], and their GIG over the rule's nodes [t, Q].
@@ -433,23 +464,11 @@ class _Paths:
                 yield row, own, self.images[row].gather(mean[: len(own)], self.vectors)
                 done += 1
 
-    def _ends(self, points: int) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            parts = zip(self.offset.split(max(1, points)), self.targets.split(max(1, points)), strict=True)
-            at_concepts = torch.cat([self.score(self.segment(self.start + part), to) for part, to in parts])
-            omega = self.segment(self.start.expand_as(self.offset[:1]))
-            return at_concepts, self.score(omega.expand(len(self.targets), *omega.shape[1:]), self.targets)
-
-    def _reduced(self, x: Tensor) -> Tensor:
-        """Return F_ab(x) in the precision of the gradients' passes."""
-        with torch.autocast(x.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
-            return self.segment(x)
-
     def _slopes(self, points: int, row: int, columns: Tensor, rule: _Rule) -> Tensor:
         """Return GIG of some targets of one image [t, Q]."""
         image, to = self.images[row], self.targets[row, columns]
         return mean_slopes(
-            self._reduced, self.score, self.vectors, self.start, image, to, rule.nodes, points, rule.weights
+            self.reduced, self.score, self.vectors, self.start, image, to, rule.nodes, points, rule.weights
         )
 
     def _gradients(self, points: int, rows: Tensor, columns: Tensor, rule: _Rule) -> Tensor:
@@ -457,7 +476,7 @@ class _Paths:
         few = max(1, points // len(rule.nodes))
         to = self.targets[rows[:few]].gather(1, columns[:few])
         offset = self.offset[rows[:few]]
-        return mean_gradients(self._reduced, self.score, self.start, offset, to, rule.nodes, points, rule.weights)
+        return mean_gradients(self.reduced, self.score, self.start, offset, to, rule.nodes, points, rule.weights)
 
 
 def ablate(

@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from gigraph.attributors import MODULES as ATTRIBUTORS
 from gigraph.errors import UserError, nearest
 from gigraph.extractors import MODULES, PLUGGED
 from gigraph.reserved import CLASSES
@@ -150,9 +151,20 @@ class Coefficients(Section):
     """PFVs on which lambda is calibrated."""
 
 
-class Attribution(Section):
-    """Generalized integrated gradients (Eqs. 3-7)."""
+def _attributor(name: str) -> str:
+    if name not in ATTRIBUTORS:
+        raise ValueError(f"no attribution method {name!r}{nearest(name, ATTRIBUTORS)}; known: {', '.join(ATTRIBUTORS)}")
+    return name
 
+
+Attributor = Annotated[str, AfterValidator(_attributor), Field(json_schema_extra={"enum": [*ATTRIBUTORS]})]
+
+
+class Attribution(Section):
+    """What each concept does for later ones and for classes: generalized integrated gradients (Eqs. 3-7)."""
+
+    method: Attributor = "gig"
+    """`gig` (the paper's), or `gradient_x_input`: one gradient at X~ (no integral, no completeness)."""
     images_per_class: PositiveInt = 20
     """Images of each class that are attributed."""
     pairs: list[tuple[str, str]] = []
@@ -486,3 +498,7 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
         )
         fields = field.annotation if field is not None else LayerEntry
     return list(fields.model_fields) if isinstance(fields, type) and issubclass(fields, BaseModel) else []
+
+
+if __name__ == "__main__":
+    write_schema(PROJECT / "workflow" / "schemas" / "config.schema.json")

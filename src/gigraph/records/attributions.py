@@ -1,4 +1,4 @@
-"""From coefficient tables to `gigraph.method.gig`, and from its results to the rows of an attribution table."""
+"""From coefficients to `gigraph.method.gig`, and from attributions to the rows of their table."""
 
 from __future__ import annotations
 
@@ -14,22 +14,29 @@ from gigraph.records import tables
 
 
 class Decompositions:
-    """The images of a coefficient table, made dense for a batch of them at a time.
+    """Sparse coefficients of images, made dense for a batch of them at a time.
 
     Parameters
     ----------
-    coefficients : Table
-        Its rows are `positions` consecutive ones per image.
+    indptr, concepts, values : arrays [N P + 1], [entries], [entries]
+        Coefficients in CSR form, a row for each position; those of an image follow each other.
     positions : int
-        Of the layer.
+        Of the layer, P.
     device : torch.device
         Where the decompositions lie.
     """
 
-    def __init__(self, coefficients: pa.Table, positions: int, device: torch.device):
-        self.indptr, self.concepts = tables.csr(coefficients, "concepts")
-        self.values = tables.csr(coefficients, "values")[1]
+    def __init__(
+        self, indptr: np.ndarray, concepts: np.ndarray, values: np.ndarray, positions: int, device: torch.device
+    ):
+        self.indptr, self.concepts, self.values = indptr, concepts, values
         self.positions, self.device = positions, device
+
+    @classmethod
+    def of_table(cls, coefficients: pa.Table, positions: int, device: torch.device) -> Decompositions:
+        """Return those of a coefficient table."""
+        indptr, concepts = tables.csr(coefficients, "concepts")
+        return cls(indptr, concepts, tables.csr(coefficients, "values")[1], positions, device)
 
     def __call__(self, images: slice) -> list[Decomposition]:
         """Return the images of a slice."""
@@ -45,7 +52,7 @@ class Decompositions:
 def rows(
     image: int, label: int, targets: torch.Tensor, at_x: torch.Tensor, one: Attribution, top: int
 ) -> list[dict[str, Any]]:
-    """Return the table rows of one image, with the strongest `top` sources of each target in falling |GIG|."""
+    """Return the table rows of one image, with the strongest `top` sources of each target, by falling size."""
     values = one.values.cpu().numpy().astype(np.float64)
     concepts = one.concepts.cpu().numpy()
     order = np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]

@@ -1,4 +1,4 @@
-"""The table of an extractor's own encoder, and where a layer's path starts."""
+"""The table of an extractor's own encoder."""
 
 from __future__ import annotations
 
@@ -34,13 +34,3 @@ def write_encoder(path: str | Path, encoder: Encoder | None, channels: int, line
         "weights": np.concatenate([own.weights, own.offset[None]])[:rows].astype(np.float32),
     }
     tables.write(path, "encoder", columns, lineage, vectors="weights")
-
-
-def path_start(centre: str | Path, concepts: str | Path, baseline: str = "beta") -> np.ndarray:
-    """Return what X~ is without any concept [C]: the layer's centre, moved by the offset of an encoder [Eq. 9].
-
-    With the baseline "zero", Eq. 3 to the letter, it is zero.
-    """
-    encoder = read_encoder(concepts)
-    start = tables.beta(centre) + (0 if encoder is None else encoder.offset)
-    return start if baseline != "zero" else np.zeros_like(start)

@@ -86,7 +86,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     # One row per image and target. at_x, at_concepts and at_baseline are S(X), S(X~) and S(baseline); the error
-    # node holds at_x - at_concepts; completeness_error is sum GIG - (S(X~) - S(baseline)).
+    # node holds at_x - at_concepts; completeness_error is the sum over concepts - (S(X~) - S(baseline)).
     "attributions": pa.schema(
         [
             *_IMAGE,
@@ -213,7 +213,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # ---- evaluation: long tables, one number a row; "" where a column does not apply -------------------------
     # metric, value, se (standard error over n images, or NaN), for a method, a layer, a target layer or `classes`,
-    # an order of the concepts (gig, random, gradient_x_input, ablation), a part of the drawn world
+    # an order of the concepts (an attribution method, ablation, random), a part of the drawn world
     "measures": pa.schema(
         [
             ("method", pa.string()),
@@ -255,7 +255,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("chance", pa.float32()),
         ]
     ),
-    # edges with their mean GIG and the exact effect of deleting the source: all shown ones, and a sample of others
+    # edges with their mean attribution and the exact effect of deleting the source: all shown ones, a sample of others
     "checks": pa.schema(
         [
             ("scope", pa.int32()),

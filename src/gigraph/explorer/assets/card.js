@@ -119,7 +119,7 @@ const located = ({near, name, label}) => h("section", h("h3", "Where it is in ",
   near && near.located.length
     ? h("ol.tiles.large", near.located.map(([at, path, coefficient, gig, map]) =>
       h("li", {title: `${path}; largest coefficient ${num(coefficient)}`},
-        photo(at, `located in ${path}`, map), number("GIG " + num(gig)))))
+        photo(at, `located in ${path}`, map), number(`${meta.gig} ${num(gig)}`))))
     : note(near ? "It was not located on these images."
       : "It is not kept for this class; what follows is over all images."));
 
@@ -146,11 +146,11 @@ const lists = (layer, near, here) => {
     layer ? [
       list("Raised by, below", near.in[0], most), list("Lowered by, below", near.in[1], most),
       total > 0
-        && note(`Of all |GIG| into it, ${part(2)} is unexplained (error node) and ${part(4)} not kept (remainder).`),
+        && note(`Of ${sized()} into it, ${part(2)} is unexplained (error node) and ${part(4)} not kept (remainder).`),
     ] : note("Nothing lies below the first layer."));
 };
 const list = (title, entries, most) => h("div.list", h("h4", title), entries.length ? table([
-  ["Concept"], ["GIG", NORMS[norm()][1]],
+  ["Concept"], [meta.gig, NORMS[norm()][1]],
   ["Ablation", "drop of the target when this source is deleted, in the same unit"],
   ["n", "images with a non-zero attribution"],
 ], entries.map(([layer, concept, mean, se, support, ablation, ablationSe, weight, share]) =>

@@ -109,15 +109,17 @@ const strongest = (list, of) => list.reduce((a, b) => (a && of(a) >= of(b) ? a :
 
 // The three normalisations: [mean, weight, share] -> the number shown and, for drawing, a size in [0, 1].
 const NORMS = {
-  raw: ["raw", "mean GIG over the images"],
-  share: ["share", "mean GIG over the sum of |GIG| into the same target"],
-  paper: ["[0, 1]", "|GIG| over the largest of the layer pair, as in the paper"],
+  raw: ["raw", "mean over the images"],
+  share: ["share", "mean over the sum of all sizes into the same target"],
+  paper: ["[0, 1]", "size over the largest of the layer pair, as in the paper"],
 };
+// What sizes are called by the graph's attribution method, as |GIG|.
+const sized = () => `|${meta.gig}|`;
 const norm = () => (state.params.norm in NORMS ? state.params.norm : "share");
 const value = (mean, weight, share) =>
   norm() === "share" ? percent(share) : num(norm() === "paper" ? Math.sign(mean) * weight : mean);
 const sizeOf = (weight, share, most) => norm() === "share" ? Math.min(1, Math.abs(share) / (most || 1)) : weight;
-// An ablation in the unit that its GIG is shown in.
+// An ablation in the unit that its attribution is shown in.
 const like = (mean, weight, share, ablation) =>
   value(ablation, mean && weight * Math.abs(ablation / mean), mean && share * ablation / mean);
 

@@ -49,11 +49,11 @@ const coverage = ({nodes, cover}) => {
   const parts = cover.filter(c => c.total).map(c => c.drawn / c.total);
   return h("p.coverage", {
     id: "coverage",
-    title: "|GIG| of the drawn edges over all |GIG| into the row above, unexplained and not kept included; "
+    title: `${sized()} of the drawn edges over all into the row above, unexplained and not kept included; `
       + "mean over layers",
   },
   h("b", `${[...nodes.values()].filter(n => n.of).length} of ${plural(sum(meta.layers, l => l.concepts), "concept")}`),
-  ", ", h("b", `${percent(parts.length ? sum(parts) / parts.length : null)} of |GIG|`),
+  ", ", h("b", `${percent(parts.length ? sum(parts) / parts.length : null)} of ${sized()}`),
   "; ", plural(sum(cover, c => c.hidden), "edge") + " hidden");
 };
 
@@ -65,7 +65,8 @@ const conceptNode = (node, {scopes, relevance, picture}) => {
   const [[, text, size]] = values, caption = captionOf(key), map = picture && picture.maps[key];
   return h("button.node" + (values[1] ? ".shared" : ""), {
     tabindex: -1, key,
-    label: `${say(layer, concept)}; ` + values.map(v => `GIG to ${classOf(v[0].label).name} ${v[1]}`).join(", "),
+    label: `${say(layer, concept)}; `
+      + values.map(v => `${meta.gig} to ${classOf(v[0].label).name} ${v[1]}`).join(", "),
   }, map ? h("span.face.one", photo(picture.at, "", map)) : face(layer, mine[6]),
   map && h("span.strip", mine[6].slice(0, 3).map(t => tile(layer, t))),
   caption && h("span.caption", caption), h("span.line", h("span.id", "#" + concept), !values[1] && number(text)),
@@ -75,12 +76,12 @@ const conceptNode = (node, {scopes, relevance, picture}) => {
 const errorNode = (layer, share) => h("button.node.error", {
   tabindex: -1, key: "error:" + layer,
   label: `Error node of ${meta.layers[layer].name}: unexplained by its concepts, ${
-    percent(share)} of |GIG| into the row above`,
+    percent(share)} of ${sized()} into the row above`,
 }, h("span.hatch"), h("span.caption", "unexplained"), number(percent(share)));
 const gutter = (layer, count, part, more) => {
   const [drawn, rest, error] = ["drawn", "rest", "error"].map(part), concealed = Math.max(0, 1 - drawn - rest - error);
   const {name, concepts} = meta.layers[layer];
-  const text = `Of the |GIG| into the row above: ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${
+  const text = `Of the ${sized()} into the row above: ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${
     percent(rest)} not kept (remainder), ${percent(error)} unexplained (error node)`;
   return h("div.gutter", h("h2", link(linkTo("atlas", [name]), name)),
     h("p", `${count} of ${tally(concepts)}`, more > 0 && `, ${more} more shared`),
@@ -252,7 +253,7 @@ const interact = view => {
   const about = ({scope, from, to, row: [, , mean, se, support, ablation, ablationSe, weight, share]}) => [
     h("b", two && model.scopes[scope].letter + ": ", words(from), " → ", words(to)),
     facts([
-      ["GIG", pm(mean, se)], ["ablation", ablation === null ? "not checked" : pm(ablation, ablationSe)],
+      [meta.gig, pm(mean, se)], ["ablation", ablation === null ? "not checked" : pm(ablation, ablationSe)],
       ["share of target", percent(share, 1)], ["[0, 1] in the pair", num(weight)],
       ["support", plural(support, "image")],
     ]),

@@ -42,7 +42,7 @@ const verdict = t => t && h("section.verdict", h("h2", `The planted shortcut was
       : "No concept that detects it is among the three strongest causes:"),
   h("div.strip", t.rows.map(([layer, concept, ap, rank, share, tiles]) => h("div", note(meta.layers[layer].name),
     faceButton(layer, [concept, tiles], `detects the ${t.part}`, rank === null ? "not kept" : `rank ${rank + 1}`),
-    note("AP " + num(ap)), rank !== null && note(percent(share) + " of |GIG|")))));
+    note("AP " + num(ap)), rank !== null && note(`${percent(share)} of ${sized()}`)))));
 
 const shared = (layer, total) => {
   const list = meta.common[layer].filter(c => c[1] > 1);

@@ -1,7 +1,8 @@
-"""Generalized integrated gradients between layers, their check by ablation, and the graph."""
+"""Attribution between layers (generalized integrated gradients), its check by ablation, and the graph."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.planning.costs import REFINED, Cost, Run, Sizes, Throughput
@@ -10,6 +11,27 @@ from gigraph.reserved import CLASSES
 
 if TYPE_CHECKING:
     from gigraph.planning.plan import Plan
+
+
+INTEGRAL = ("method", "baseline", "steps", "max_steps", "tolerance", "precision")
+"""Keys of the section `attribution` that every attribution rests on; those towards classes on ``class_output``, too."""
+
+
+def of_pairs(plan: Plan, *keys: str) -> dict[str, Any]:
+    """Return those keys of the section `attribution` that a result rests on, as `gigraph.pair.Pair` takes them."""
+    return plan.config.attribution.model_dump(include=set(keys))
+
+
+def output_of(target: str) -> list[str]:
+    """Return the key of what is attributed for classes; none for other targets."""
+    return ["class_output"] * (target == CLASSES)
+
+
+def attributor(plan: Plan) -> list[Path]:
+    """Return the module of the graph's attribution method."""
+    from gigraph import attributors  # jobs load the declarations, too, and no attribution method for them
+
+    return [attributors.source_of(plan.config.attribution.method)]
 
 
 def vocabulary(method: str, layer: str) -> list[Read]:
@@ -30,9 +52,13 @@ class Attribution(Stage):
 
     def settings(self, plan: Plan, method: str, source: str, target: str, shard: int) -> dict[str, Any]:
         # Which targets an image has: classes are chosen by one key, concepts by two others.
-        unused = {"class_targets", "top_targets"} if target == CLASSES else {"top_classes", "class_output"}
-        attribution = plan.config.attribution.model_dump(exclude={"pairs", "images_per_class", *unused})
-        return {**attribution, "layers": [source, target], "images": str(plan.image_folder)}
+        chosen = ("top_classes",) if target == CLASSES else ("class_targets", "top_targets")
+        return {
+            "layers": [source, target],
+            "images": str(plan.image_folder),
+            "attribution": of_pairs(plan, *INTEGRAL, *output_of(target)),
+            **of_pairs(plan, "top_sources", *chosen),
+        }
 
     def reads(self, plan: Plan, method: str, source: str, target: str, shard: int) -> dict[str, Read | list[Read]]:
         of = {"method": method, "shard": shard}
@@ -46,11 +72,12 @@ class Attribution(Stage):
         return {
             "targets": towards,
             "selection": read("selection"),
-            "centre": read("centre", layer=source),
-            "concepts": read("concepts", method=method, layer=source),
-            "encoder": read("encoder", method=method, layer=source),
+            "vocabulary": [*vocabulary(method, source)],
             "coefficients": read("coefficients", layer=source, **of),
         }
+
+    def code(self, plan: Plan, method: str, source: str, target: str, shard: int) -> list[Path]:
+        return attributor(plan)
 
     def need(self, sizes: Sizes) -> tuple[float, float]:
         return pair_need(sizes)
@@ -98,9 +125,7 @@ class Ablation(Stage):
     gpu = torch = model = True
 
     def settings(self, plan: Plan, method: str, source: str, target: str) -> dict[str, Any]:
-        attribution = plan.config.attribution
-        own = {"class_output": attribution.class_output, "baseline": attribution.baseline}
-        return {"layers": [source, target], **own}
+        return {"layers": [source, target], "attribution": of_pairs(plan, "baseline", *output_of(target))}
 
     def reads(self, plan: Plan, method: str, source: str, target: str) -> dict[str, Read | list[Read]]:
         towards: list[Read] = []
@@ -108,9 +133,7 @@ class Ablation(Stage):
             towards = [read("concepts", method=method, layer=target), read("kept", method=method, layer=target)]
         return {
             "selection": read("selection"),
-            "centre": read("centre", layer=source),
-            "concepts": read("concepts", method=method, layer=source),
-            "encoder": read("encoder", method=method, layer=source),
+            "vocabulary": [*vocabulary(method, source)],
             "kept": read("kept", method=method, layer=source),
             "coefficients": read("coefficients", method=method, layer=source),
             "targets": towards,

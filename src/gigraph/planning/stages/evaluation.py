@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
-from gigraph.planning.stages.attribution import gathering_need, vocabulary
+from gigraph.planning.stages.attribution import INTEGRAL, attributor, gathering_need, of_pairs, vocabulary
 from gigraph.planning.stages.concepts import Concepts
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
 from gigraph.reserved import CLASSES
@@ -68,7 +68,7 @@ class Figures(Stage):
     writes = ("figure",)
 
     def settings(self, plan: Plan, method: str) -> dict[str, Any]:
-        return {"pairs": plan.pairs, "shards": len(plan.shards)}
+        return {"pairs": plan.pairs, "shards": len(plan.shards), "attribution": of_pairs(plan, "method")}
 
     def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
         return {
@@ -117,7 +117,7 @@ class Validation(Stage):
             "tolerances": plan.tolerances([layer, *later]),
             "images": str(plan.image_folder),
             "shards": len(plan.shards),
-            **c.attribution.model_dump(include={"class_output", "steps", "max_steps", "tolerance"}),
+            "attribution": of_pairs(plan, *INTEGRAL, "class_output"),
             **c.evaluation.model_dump(include={"holdout", "interlayer_images", "targets", "points", "subsets"}),
         }
 
@@ -128,6 +128,12 @@ class Validation(Stage):
             "pfvs": loosely("pfvs", layer=layer),
             "vocabularies": [one for name in wanted for one in coder(method, name)],
         }
+
+    def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
+        from gigraph import attributors  # jobs load the declarations, too, and no attribution method for them
+
+        # It compares all of them.
+        return [attributors.source_of(name) for name in attributors.MODULES]
 
 
 class Stability(Stage):
@@ -171,8 +177,7 @@ class EdgeChecks(Stage):
             "images": str(plan.image_folder),
             "shards": len(plan.shards),
             "edges": c.evaluation.edges,
-            "class_output": c.attribution.class_output,
-            "baseline": c.attribution.baseline,
+            "attribution": of_pairs(plan, "method", "baseline", "class_output"),
         }
 
     def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
@@ -212,12 +217,15 @@ class Truth(Stage):
             "scenes": c.evaluation.scenes,
             "size": c.menagerie.size,
             "drawn_seed": c.menagerie.seed,
-            **c.attribution.model_dump(include={"steps", "max_steps", "tolerance"}),
+            "attribution": of_pairs(plan, *INTEGRAL),
         }
 
     def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
         vocabularies = [one for layer in plan.layers for one in coder(method, layer)]
         return {"effects": read("effects"), "vocabularies": vocabularies}
+
+    def code(self, plan: Plan, method: str) -> list[Path]:
+        return attributor(plan)
 
 
 def coder(method: str, layer: str) -> list[Read]:
@@ -234,6 +242,7 @@ def shown(plan: Plan) -> dict[str, Any]:
         "methods": c.evaluated,
         "graphs": c.methods,
         "drawn": plan.drawn,
+        "attribution": of_pairs(plan, "method"),
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gigraph.hashing import file_digest
 from gigraph.planning.costs import TILE, Cost, Run, Sizes, Throughput
-from gigraph.planning.stages.attribution import gathering_need
+from gigraph.planning.stages.attribution import gathering_need, of_pairs
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
 from gigraph.reserved import CLASSES
 
@@ -77,7 +77,7 @@ class Explorer(Stage):
             **c.exemplars.model_dump(),
             "layers": plan.layers,
             "model": c.model.source,
-            "class_output": c.attribution.class_output,
+            "attribution": of_pairs(plan, "method"),
             "drawn": plan.drawn,
             "shortcut": planted() if plan.drawn else None,
             "pairs": [pair for pair in plan.pairs if pair[1] == CLASSES or pair in consecutive],

@@ -1,0 +1,202 @@
+"""One method's concepts and relevances beside the drawn world: parts, the shortcut, redrawing, confusions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gigraph.device import as_device
+from gigraph.evaluation.measures import Measures
+from gigraph.menagerie.alignment import ALL_PARTS, PARTS, average_precision, coverage, part_alignment, positives
+from gigraph.menagerie.draw import OWNERS, paint
+from gigraph.menagerie.scene import CREATURES as NAMES
+from gigraph.menagerie.scene import VALUES, scenes
+from gigraph.menagerie.truth import (
+    by_kind,
+    intersection_over_union,
+    off_diagonal,
+    part_shares,
+    purity,
+    shared_parts,
+)
+from gigraph.method.fidelity import rank_correlation
+from gigraph.method.vectors import unit
+from gigraph.pair import Pair
+from gigraph.records import tables
+from gigraph.reporting import log, progress
+from gigraph.reserved import CLASSES
+from gigraph.subject import Subject
+from gigraph.vocabulary import Vocabulary
+
+CODED = 200
+"""Scenes of either half that are decomposed into coefficients."""
+ATTRIBUTED = 60
+"""Scenes whose classes are attributed, of the second half."""
+
+Effects = dict[str, dict[tuple[str, str], float]]
+"""Of redrawing, by output (probability, logit), by (class, kind of part)."""
+
+
+def compare(subject: Subject, root: str | Path, effects: str | Path, settings: Mapping[str, Any]) -> Measures:
+    """Compare all layers' concepts with new scenes of the drawn world; half of these choose, the others score.
+
+    Parameters
+    ----------
+    subject : Subject
+        With all layers.
+    root : path
+        The results folder.
+    effects : path
+        Table of the exact effects of redrawing a scene without a part.
+    settings : mapping
+        Of the stage ``truth``.
+    """
+    measures = Measures(method=settings["method"])
+    count = settings["scenes"]
+    drawn = list(scenes(settings["drawn_seed"], "align", count))
+    painted = [paint(one, settings["size"]) for one in progress(drawn, count, "scenes")]
+    owners = subject.seen_of(np.stack([owner for _, owner in painted]))
+    labels = np.array([NAMES.index(one.name) for one in drawn])
+    sweep = subject.sweep_arrays(np.stack([image for image, _ in painted]))
+    logits = sweep[CLASSES]
+    redrawn = _effects(effects)
+    if settings["first"]:
+        _model_facts(measures, logits, labels)
+    for name, layer in subject.layers.items():
+        vocabulary = Vocabulary(root, settings["method"], name, subject, settings["tolerances"][name])
+        pfvs = sweep[name]
+        covered = coverage(owners, [OWNERS.index(part) for part in ALL_PARTS], (layer.height, layer.width))
+        shares, tags = parts_of(measures, vocabulary, pfvs, covered)
+        profile = profiles(subject, vocabulary, pfvs, labels, settings["attribution"])
+        _relevance(measures, name, profile, labels, logits, redrawn, shares, tags)
+        log.info("%s is compared", name)
+    return measures
+
+
+def parts_of(
+    measures: Measures, vocabulary: Vocabulary, pfvs: np.ndarray, covered: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure how well concepts detect parts.
+
+    Parameters
+    ----------
+    measures : Measures
+        Gets the numbers.
+    vocabulary : Vocabulary
+        The layer's.
+    pfvs : float32 array [N, P, C]
+        Of the scenes.
+    covered : array [N, P, parts]
+        Share of each position that each of `ALL_PARTS` covers.
+
+    Returns
+    -------
+    shares : array [K, parts]
+        How much of each concept lies on each part.
+    tags : bool array [K]
+        Which concepts detect the tag.
+    """
+    half, name = len(pfvs) // 2, vocabulary.layer
+    shown = positives(covered)
+    parts = shown[..., : len(PARTS)]
+    centred = pfvs - vocabulary.beta
+    response = centred @ unit(vocabulary.vectors).T
+    found = part_alignment(response[:half], parts[:half], response[half:], parts[half:])
+    measures.add("purity", purity(centred[half:], shown[half:], vocabulary.vectors), layer=name)
+    tag = PARTS.index("tag")
+    flat = response[:half].reshape(-1, vocabulary.k)
+    tags = average_precision(flat, parts[:half, :, tag].reshape(-1, 1))[:, 0] >= 0.5
+    del response, flat
+    # Coefficients, on some scenes of either half.
+    coded = min(CODED, half)
+    fit, score = slice(0, coded), slice(half, half + coded)
+    u = {}
+    for key, rows in (("fit", fit), ("score", score)):
+        codes = vocabulary.code(pfvs[rows].reshape(-1, pfvs.shape[2]))
+        u[key] = codes.dense(vocabulary.k)
+    masks = {key: parts[rows].reshape(-1, len(PARTS)) for key, rows in (("fit", fit), ("score", score))}
+    sparse = part_alignment(u["fit"][None], masks["fit"][None], u["score"][None], masks["score"][None])
+    for m, part in enumerate(PARTS):
+        measures.add("average_precision", found.score[m], layer=name, part=part)
+        measures.add("average_precision_coefficients", sparse.score[m], layer=name, part=part)
+        measures.add("prevalence", found.chance[m], layer=name, part=part)
+        k = sparse.concept[m]
+        iou = (
+            intersection_over_union(u["fit"][:, k], masks["fit"][:, m], u["score"][:, k], masks["score"][:, m])
+            if k >= 0
+            else float("nan")
+        )
+        measures.add("iou", iou, layer=name, part=part)
+    return part_shares(u["fit"], shown[fit].reshape(-1, shown.shape[2])), tags
+
+
+def profiles(
+    subject: Subject, vocabulary: Vocabulary, pfvs: np.ndarray, labels: np.ndarray, settings: Mapping[str, Any]
+) -> np.ndarray:
+    """Return the mean relevance of each concept to each class, over its scenes of the second half [classes, K].
+
+    Parameters
+    ----------
+    subject : Subject
+        With the layer.
+    vocabulary : Vocabulary
+        The layer's.
+    pfvs : float32 array [N, P, C]
+        Of the scenes.
+    labels : int array [N]
+        Their classes.
+    settings : mapping
+        How pairs are attributed (`gigraph.pair.Pair`).
+    """
+    half = len(pfvs) // 2
+    rows = np.arange(half, min(len(pfvs), half + ATTRIBUTED))
+    images, _ = vocabulary.decompose(pfvs[rows])
+    # The logit on both sides: every class's probability rises from about the same to about 1, whatever its parts do.
+    pair = Pair(subject, vocabulary, None, {**settings, "class_output": "logit"})
+    found = pair.attribute(images, as_device(labels[rows, None], subject.device))
+    relevance = np.zeros((len(rows), vocabulary.k))
+    for i, one in enumerate(found):
+        relevance[i, one.concepts.cpu().numpy()] = one.values[0].cpu().numpy()
+    return np.stack([relevance[labels[rows] == c].mean(0) for c in range(len(NAMES))])
+
+
+def _relevance(
+    measures: Measures, name: str, profile: np.ndarray, labels: np.ndarray, logits: np.ndarray, effects: Effects,
+    shares: np.ndarray, tags: np.ndarray,
+) -> None:  # fmt: skip
+    """Relevance per part beside redrawing, the shortcut, and the classes that share parts."""
+    per_part = by_kind(profile @ shares, ALL_PARTS)
+    cells = [(c, kind) for c in range(len(NAMES)) for kind in VALUES]
+    mine = np.array([per_part[kind][c] for c, kind in cells])
+    truth = np.array([effects["logit"].get((NAMES[c], kind), np.nan) for c, kind in cells])
+    kept = np.isfinite(truth)
+    measures.add("redraw_rank_correlation", rank_correlation(mine[kept], truth[kept]), layer=name, n=int(kept.sum()))
+    cheetah = profile[NAMES.index("cheetah")]
+    order = np.argsort(-cheetah, kind="stable")
+    ranks = np.flatnonzero(tags[order]) + 1
+    positive = np.maximum(cheetah, 0)
+    tag = ALL_PARTS.index("tag")
+    measures.add("tag_concepts", int(tags.sum()), layer=name, part="tag")
+    measures.add("tag_rank", float(ranks[0]) if len(ranks) else float("nan"), layer=name, part="tag")
+    measures.add("tag_share", (positive * shares[:, tag]).sum() / max(positive.sum(), 1e-30), layer=name, part="tag")
+    measures.add("tag_concepts_share", positive[tags].sum() / max(positive.sum(), 1e-30), layer=name, part="tag")
+    likeness = unit(profile) @ unit(profile).T
+    confusion = np.stack([logits[labels == c].mean(0) for c in range(len(NAMES))])
+    for metric, other in (("shared_parts", shared_parts().astype(float)), ("confusion", confusion)):
+        value = rank_correlation(off_diagonal(likeness), off_diagonal(other))
+        measures.add(f"profile_likeness_vs_{metric}", value, layer=name, n=len(NAMES) * (len(NAMES) - 1) // 2)
+
+
+def _model_facts(measures: Measures, logits: np.ndarray, labels: np.ndarray) -> None:
+    confusion = np.stack([logits[labels == c].mean(0) for c in range(len(NAMES))])
+    value = rank_correlation(off_diagonal(confusion), off_diagonal(shared_parts().astype(float)))
+    measures.add("confusion_vs_shared_parts", value, n=len(NAMES) * (len(NAMES) - 1) // 2)
+    measures.add("accuracy", (logits.argmax(1) == labels).astype(float))
+
+
+def _effects(path: str | Path) -> Effects:
+    rows = tables.read(path).to_pylist()
+    return {output: {(row["class"], row["part"]): row[output] for row in rows} for output in ("probability", "logit")}
