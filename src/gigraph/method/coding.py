@@ -28,7 +28,7 @@ class Coder:
     tolerance : float
         Largest relative duality gap.
     encoder : Encoder, optional
-        Takes the lasso's place; its codes have no duality gap, NaN.
+        Takes the lasso's place; its codes have no certificate, NaN.
     memory : int
         Bytes that the lasso may hold at once.
     """
@@ -62,4 +62,5 @@ class Coder:
             values=u[rows, indices],
             gap=np.full(len(x), np.nan, np.float32),
             rel_l2=relative_l2(x, self.encoder.offset + u @ self.vectors).astype(np.float32),
+            stationarity=np.full(len(x), np.nan, np.float32),
         )

@@ -1,6 +1,13 @@
-"""Whether kernels can be compiled."""
+"""Where kernels run: compiled by numba, or by torch on a device."""
 
 from __future__ import annotations
+
+import ctypes
+from typing import Literal
+
+import numpy as np
+
+Backend = Literal["auto", "numba", "torch"]
 
 
 def compiles() -> bool:
@@ -8,5 +15,37 @@ def compiles() -> bool:
     try:
         import numba  # noqa: F401
     except ImportError:
+        return False
+    return True
+
+
+def choose(backend: Backend, device: str | None) -> tuple[str, str]:
+    """Return ``numba`` or ``torch``, and its device: torch where there is a CUDA device or no numba, else numba."""
+    if backend not in ("auto", "numba", "torch"):
+        raise ValueError(f"backend must be auto, numba or torch, not {backend!r}")
+    if backend == "numba" and not compiles():
+        raise ValueError("backend 'numba' was asked for, but numba is not installed")
+    if backend == "numba" or (backend == "auto" and device in (None, "cpu") and not _cuda_driver() and compiles()):
+        return "numba", "cpu"
+    import torch
+
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if backend == "torch" or place != "cpu" or not compiles():
+        return "torch", place
+    return "numba", "cpu"
+
+
+def read_only(a: np.ndarray) -> np.ndarray:
+    """Return a view of this type, whatever the caller's may be: a kernel is compiled for each type anew."""
+    view = a.view()
+    view.flags.writeable = False
+    return view
+
+
+def _cuda_driver() -> bool:
+    """Say whether there is a CUDA driver, without the seconds that importing torch takes."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
         return False
     return True

@@ -14,7 +14,7 @@ REFINED = 2.7
 """Path points over `steps`, as the menagerie's graph needed them (half of its pairs 1, a third 3, the rest 9 times)."""
 TRIALS = 6
 """Solutions that a calibration of lambda takes."""
-COMPILING = 13.0
+COMPILING = 26.0
 """Seconds that compiling the kernels took, the first time; later they are loaded."""
 TILE = 4000
 """Bytes of a small picture."""

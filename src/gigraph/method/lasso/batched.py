@@ -97,7 +97,7 @@ class Batched:
                         u = torch.nn.functional.pad(u, grow)
                     work[rows], u[rows] = atoms, 0.0
                     work[rows, :width], u[rows, :width] = chosen, found
-        return compressed(*(t.cpu().numpy() for t in (work, u, gap, rel_l2)))
+        return compressed(*(t.cpu().numpy() for t in (work, u, rel_l2)), gap=gap.cpu().numpy())
 
     def _residuals(self, x: Tensor, work: Tensor, u: Tensor) -> Tensor:
         """Return r = x - u V [n, C] float64, summed directly."""
