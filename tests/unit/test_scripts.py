@@ -38,6 +38,7 @@ def compiled_modules():
 
 ENTERED = ["_advance", "_pursue", "_refit", "_split_largest_first", "_unit_rows"]
 """The kernels that Python calls."""
+EVERY_KERNEL = {"kernels": ["clustering", "lasso", "pursuit"]}
 
 
 def kernels_of(module):
@@ -52,7 +53,7 @@ def test_after_the_script_kernels_no_job_compiles(tmp_path, monkeypatch):
     def compiled():
         return [(f.__qualname__, list(f.signatures)) for module in compiled_modules() for f in kernels_of(module)]
 
-    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", lineage=""))
+    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", settings=EVERY_KERNEL, lineage=""))
     assert pl.read_parquet(tmp_path / "kernels.parquet")["kernel"].to_list() == ["clustering", "lasso", "pursuit"]
     before = compiled()
     rng = np.random.default_rng(0)
@@ -104,7 +105,7 @@ def test_a_job_finds_on_disk_what_the_script_kernels_compiled(tmp_path, monkeypa
     """In a process of its own, and without the compiler for what needs none."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pytest.importorskip("numba")
-    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", lineage=""))
+    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", settings=EVERY_KERNEL, lineage=""))
     done = subprocess.run([sys.executable, "-c", JOB], cwd=tmp_path, text=True, capture_output=True)
     assert done.stdout.splitlines() == [" ".join(ENTERED), ""], done.stderr
 

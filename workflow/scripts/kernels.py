@@ -19,11 +19,12 @@ from gigraph.running.runtime import run
 
 def main(args: Namespace) -> None:
     rows = np.eye(4, dtype=np.float32)
-    kernels = {
+    known = {
         "clustering": lambda: bisect(rows, 2, backend="numba"),
         "lasso": lambda: lasso(rows, rows, 0.5, backend="numba"),
         "pursuit": lambda: pursue(rows),
     }
+    kernels = {name: known[name] for name in args.settings["kernels"]}
     if not compiles():
         log.info("numba is not installed: there is nothing to compile")
         kernels = {}
