@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gigraph.explorer import evidence
 from gigraph.method.certificate import certified
 from gigraph.method.coding import ENCODER, Coder, has_lambda
 from gigraph.method.encoder import Encoder
@@ -106,9 +107,10 @@ def test_only_a_lambda_can_be_multiplied(data):
 def test_an_encoder_takes_the_place_of_any_method(data):
     x, v = data
     given = encoder(v)
-    codes = Coder(v, BY_ENCODER, TOLERANCE, given)(x)
-    np.testing.assert_array_equal(codes.dense(len(v)), given.dense(x))
-    assert np.isnan(codes.gap).all() and np.isnan(codes.stationarity).all()
+    for calibration in (BY_ENCODER, *METHODS):
+        codes = Coder(v, calibration, TOLERANCE, given)(x)
+        np.testing.assert_array_equal(codes.dense(len(v)), given.dense(x))
+        assert np.isnan(codes.gap).all() and np.isnan(codes.stationarity).all()
 
 
 def test_a_log_names_the_certificate_that_there_is(data):
@@ -119,6 +121,26 @@ def test_a_log_names_the_certificate_that_there_is(data):
     assert words[0].endswith(f"{found[0].gap.max():.1e}") and words[2].endswith(f"{found[2].stationarity.max():.1e}")
     codes = Coder(v, BY_ENCODER, TOLERANCE, encoder(v))(x)
     assert certified(codes.gap, codes.stationarity) == "without a certificate"
+
+
+@pytest.mark.parametrize(
+    ("gap", "stationarity", "shown"),
+    [
+        ([1e-5, 2e-5], [np.nan] * 2, {"gap": [1e-5, 2e-5]}),
+        ([np.nan] * 2, [1e-8, 2e-8], {"stationarity": [1e-8, 2e-8]}),
+        ([1e-5, np.nan], [np.nan, 2e-8], {"gap": [1e-5, None], "stationarity": [None, 2e-8]}),
+    ],
+)
+def test_the_page_shows_the_certificates_that_there_are(tmp_path, gap, stationarity, shown):
+    """As numbers that JSON can hold."""
+    tables.write(tmp_path / "r.parquet", "reconstruction", {
+        "layer": ["a", "b"], "rel_l2": [0.5] * 2, "l0_ratio": [0.5] * 2, "nonzeros": [4.0] * 2, "gap": gap,
+        "stationarity": stationarity, "pfvs": [9] * 2,
+    })  # fmt: skip
+    exhibit = evidence._plain("reconstruction", tmp_path / "r.parquet")
+    assert exhibit["head"] == ["layer", "rel_l2", "l0_ratio", "nonzeros", *shown, "pfvs"]
+    found = dict(zip(exhibit["head"], zip(*exhibit["rows"], strict=True), strict=True))
+    assert {name: list(found[name]) for name in shown} == shown
 
 
 @pytest.fixture
