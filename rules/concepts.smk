@@ -20,7 +20,7 @@ rule kernels:
         settings=settings("kernels"),
         lineage=lineage("kernels"),
     message:
-        "Compile the kernels of the clustering and the lasso"
+        "Compile the kernels of the clustering and the coding"
     shell:
         "python $GIGRAPH_SCRIPTS/kernels.py --kernels {output} --settings {params.settings:q}"
         " --lineage {params.lineage} --log {log}"

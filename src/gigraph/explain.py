@@ -1,7 +1,7 @@
 """A new image on a finished graph: the data set's concepts in it, where they are, how they lead to the prediction.
 
 Nothing is built again. Of each layer the concepts, the centre and the calibrated penalty are read; the image runs
-through the same steps as those of the data set: lasso (Eq. 2), then GIG to classes and between layers (Eqs. 3 to 7).
+through the same steps as those of the data set: coding (Eq. 2), then GIG to classes and between layers (Eqs. 3 to 7).
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
             "concepts": tables.ragged(codes.indptr, codes.indices.astype(np.int32)),
             "values": tables.ragged(codes.indptr, codes.values.astype(np.float32)),
             "rel_l2": codes.rel_l2.astype(np.float32), "gap": codes.gap.astype(np.float32),
+            "stationarity": codes.stationarity.astype(np.float32),
         }  # fmt: skip
         tables.write(folder / "coefficients" / f"{name}.parquet", "coefficients", columns)
     own: dict[str, list[int]] = {}

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from gigraph.device import as_device
-from gigraph.method.coding import Coder
+from gigraph.method.coding import Coder, has_lambda
 from gigraph.method.encoder import Encoder
 from gigraph.method.gig import Decomposition
 from gigraph.method.lasso import Codes
@@ -31,7 +31,7 @@ class Vocabulary:
     method, layer : str
         Which concepts.
     subject : Subject
-        Its device is where tensors go, its memory budget is the lasso's.
+        Its device is where tensors go, its memory budget is that of the coding.
     tolerance : float, optional
         Largest relative duality gap of the lasso; without it nothing can be coded.
     """
@@ -62,12 +62,12 @@ class Vocabulary:
 
     @cached_property
     def encoder(self) -> Encoder | None:
-        """The extractor's own encoder; None where the lasso gives the coefficients."""
+        """The extractor's own encoder; None where there is none."""
         return read_encoder(self._file("concepts"))
 
     @cached_property
     def calibration(self) -> dict[str, Any]:
-        """The penalty and its value: the layer's row of the table ``calibration``."""
+        """The method, the penalty and its value: the layer's row of the table ``calibration``."""
         (row,) = tables.read(self._file("calibration")).to_pylist()
         return row
 
@@ -83,9 +83,9 @@ class Vocabulary:
         return len(self.vectors)
 
     @property
-    def has_encoder(self) -> bool:
-        """Whether the extractor's own encoder gives the coefficients; then there is no lambda."""
-        return self.encoder is not None
+    def has_lambda(self) -> bool:
+        """Whether a lambda fixes the coefficients; a pursuit and an extractor's own encoder have none."""
+        return has_lambda(self.calibration)
 
     def code(self, pfvs: np.ndarray, factor: float = 1.0) -> Codes:
         """Return the coefficients of PFVs [N, C], with `factor` times the layer's lambda (`Coder`)."""

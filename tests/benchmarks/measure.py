@@ -29,7 +29,8 @@ class Row:
     peak_mib: float
     """Growth of the process's memory while it ran."""
     quality: float | None = None
-    """Cohesion, largest relative duality gap, or largest completeness error over sum |GIG|."""
+    """Cohesion, largest relative duality gap, mean relative l2 error (of a pursuit to a residual: mean number of
+    atoms), or largest completeness error over sum |GIG|."""
     roofline: float | None = None
     """Least possible time for the work that cannot be avoided, at the machine's measured limits, over the time."""
     ratio: float | None = None

@@ -9,7 +9,8 @@ import numpy as np
 
 from gigraph.method.bisecting import bisect
 from gigraph.method.lasso import calibrate, lasso
-from gigraph.method.vectors import cohesion, concept_vectors
+from gigraph.method.pursuit import Pursuit
+from gigraph.method.vectors import cohesion, concept_vectors, unit
 
 from .data import mixtures
 from .measure import Machine, Row, timed
@@ -112,4 +113,67 @@ def decomposition(machine: Machine, cases: list[tuple[int, int, int]], slow_samp
                 u, seconds, peak = timed(solve, count)
             gap = relative_gap(some, v, u, lam)
             rows.append(Row("lasso", case, method, seconds / samples + once.get(method, 0), "sample", count, peak, gap))
+    return rows
+
+
+def pursuit(machine: Machine, cases: list[tuple[int, int, int]], slow_samples: int) -> list[Row]:
+    """Compare with SPAMS and scikit-learn, which pursues `slow_samples` samples, at equal atoms or equal residual.
+
+    Times include the Gram matrix, spread over all n. SPAMS takes the atom after which the residual is smallest
+    (orthogonal least squares) instead of the one that correlates most.
+    """
+    import spams
+    from sklearn.linear_model import orthogonal_mp_gram
+
+    rows = []
+    Pursuit(np.eye(4), backend="numba").solve(np.eye(4), 1)  # compiles
+    for n, channels, k in cases:
+        x = mixtures(max(2 * n, 3 * k), channels)
+        x -= x.mean(axis=0)
+        tree = bisect(x, k)
+        v = unit(concept_vectors(x, tree.labels, tree.k)).astype(np.float32)
+        x = unit(np.ascontiguousarray(x[:: len(x) // n][:n])).astype(np.float32)
+        columns = np.asfortranarray(x.T), np.asfortranarray(v.T)
+        some = x[:slow_samples]
+        residual = float(np.median(Pursuit(v, backend="numba").solve(x[:500], 16).rel_l2))
+        for atoms in (8, 16, 32, None):
+            case = f"C={channels} K={k} " + (f"{atoms} atoms" if atoms else f"r={residual:.2f}")
+            stop = {"nonzeros": atoms} if atoms else {"residual": residual}
+
+            def quality(u: np.ndarray, x: np.ndarray, v: np.ndarray = v, atoms: int | None = atoms) -> float:
+                """Mean relative l2 error of u [N, K] where atoms are equal, mean number of atoms else."""
+                if atoms is None:
+                    return float((u != 0).sum(axis=1).mean())
+                return float(np.linalg.norm(x - u @ v, axis=1).mean())
+
+            for method, sign in (("gigraph", "any"), ("gigraph, non-negative", "nonnegative")):
+                codes, seconds, peak = timed(
+                    lambda x=x, v=v, stop=stop, sign=sign: Pursuit(v, backend="numba").solve(x, **stop, sign=sign)
+                )
+                used = int(codes.nonzeros().max())
+                # All correlations once, and once an atom those with a row of the Gram matrix for each atom so far.
+                least = k * (2 * channels + used * (used - 1)) / machine.flops
+                share = None if sign == "nonnegative" or not atoms else least * n / seconds
+                found = quality(codes.dense(k), x)
+                rows.append(Row("pursuit", case, method, seconds / n, "sample", 3, peak, found, share))
+
+            def spams_omp(columns=columns, atoms: int | None = atoms, residual: float = residual) -> np.ndarray:
+                limit = {"L": atoms, "eps": 0.0} if atoms else {"eps": residual**2}
+                return spams.omp(*columns, **limit, numThreads=machine.threads)
+
+            u, seconds, peak = timed(spams_omp)
+            found = quality(u.toarray().T, x)
+            rows.append(Row("pursuit", case, "SPAMS (least squares)", seconds / n, "sample", 3, peak, found))
+
+            gram, once, _ = timed(lambda v=v: v @ v.T, 1)
+
+            def scikit(some=some, v=v, gram=gram, atoms=atoms, residual=residual) -> np.ndarray:
+                limit = {"n_nonzero_coefs": atoms} if atoms else {"tol": residual**2}
+                return orthogonal_mp_gram(gram, v @ some.T, norms_squared=np.ones(len(some)), **limit)
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # samples that are done early
+                u, seconds, peak = timed(scikit, 1)
+            each = seconds / len(some) + once / n
+            rows.append(Row("pursuit", case, "scikit-learn", each, "sample", 1, peak, quality(u.T, some)))
     return rows

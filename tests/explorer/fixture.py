@@ -80,6 +80,7 @@ def write_results(
     t("reconstruction", "reconstruction", {
         "layer": names, "rel_l2": [0.31, 0.42, 0.37, 0.29][: len(names)], "l0_ratio": [0.8] * len(names),
         "nonzeros": [8.1, 7.9, 8.0, 8.2][: len(names)], "gap": [1e-5] * len(names),
+        "stationarity": [float("nan")] * len(names),
         "pfvs": [4000] * len(names),
     })  # fmt: skip
     t("alignment", "alignment", {
@@ -189,6 +190,7 @@ def _coefficients(t, folder, rng, layers, ids) -> dict:
             "concepts": [rng.permutation(count)[:4] for _ in range(n)],
             "values": [rng.normal(1, 1, 4).astype(np.float32) for _ in range(n)],
             "rel_l2": np.full(n, 0.3), "gap": np.zeros(n),
+            "stationarity": np.full(n, np.nan),
         })  # fmt: skip
     return {layer: [folder / f"coefficients/{layer}.parquet"] for layer in layers}
 

@@ -108,7 +108,8 @@ def write_large(
         },
         reconstruction=t("reconstruction", "reconstruction", {
             "layer": names, "rel_l2": [0.3] * len(names), "l0_ratio": [0.9] * len(names),
-            "nonzeros": [15.0] * len(names), "gap": [1e-5] * len(names), "pfvs": [50000] * len(names),
+            "nonzeros": [15.0] * len(names), "gap": [1e-5] * len(names),
+            "stationarity": [float("nan")] * len(names), "pfvs": [50000] * len(names),
         }),
     )  # fmt: skip
 

@@ -50,6 +50,19 @@ def default(**changes):
         ({"compute": 3}, ["compute", "dictionary"]),
         ({"coefficients": {"tolerance": 1.0e-7}}, ["coefficients.tolerance", "0.000001"]),
         ({"exemplars": {"tile": 512}}, ["exemplars", "tile", "WebP"]),
+        ({"coefficients": {"method": "omp"}}, ["coefficients.method", "'pursuit'", "omp"]),
+        ({"coefficients": {"sign": "nonnegative"}}, ["coefficients: sign", "no non-negative form", "method: pursuit"]),
+        (
+            {"coefficients": {"method": "refitted", "sign": "nonnegative"}},
+            ["coefficients: sign", "method: refitted", "no non-negative form", "sign: any"],
+        ),
+        ({"coefficients": {"method": "pursuit", "penalty": "relative", "value": 0.1}}, ["penalty: nonzeros", "number"]),
+        ({"coefficients": {"method": "pursuit", "penalty": "absolute"}}, ["penalty: absolute", "penalty: nonzeros"]),
+        ({"coefficients": {"method": "pursuit", "value": 7.5}}, ["value: 7.5", "whole number"]),
+        (
+            {"layers": ["b", {"name": "a", "coefficients": {"sign": "nonnegative"}}]},
+            ["layers.a.coefficients: sign", "method: pursuit"],
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(changes, words):
@@ -79,6 +92,15 @@ def test_a_layers_own_settings_lie_over_the_defaults():
     )
     assert config.layer("a").concepts.expansion == 5
     assert config.layer("b").concepts.expansion == 2 and config.layer("b").concepts.min_members == 9
+
+
+def test_each_layer_has_its_own_way_of_coding():
+    """Where all layers' defaults, taken together with a layer's own, can be."""
+    own = {"method": "pursuit", "sign": "nonnegative", "value": 6}
+    config = load(default(layers=["a", {"name": "b", "coefficients": own}, {"name": "c", "coefficients": {
+        "method": "refitted", "penalty": "relative", "value": 0.1}}]))  # fmt: skip
+    ways = [(one.method, one.sign, one.value) for one in (config.layer(name).coefficients for name in "abc")]
+    assert ways == [("lasso", "any", 8), ("pursuit", "nonnegative", 6), ("refitted", "any", 0.1)]
 
 
 def test_pairs_are_consecutive_layers_classes_and_the_configs_own():

@@ -11,7 +11,8 @@ import pytest
 from gigraph import cli
 from gigraph.commands import plan as command
 from gigraph.planning.config import load, read
-from gigraph.planning.costs import LayerSize, Run, Throughput
+from gigraph.planning.costs import COMPILING, LayerSize, Run, Throughput
+from gigraph.planning.plan import Plan
 from gigraph.planning.resources import costs
 from gigraph.planning.stages import STAGES
 
@@ -46,6 +47,23 @@ def test_work_is_proportional_to_what_it_is_done_on():
         assert more[name].disk == 2 * one[name].disk
     twice = costs(replace(RUN, methods=2), RATE)
     assert twice["concepts"].jobs == 2 * one["concepts"].jobs and twice["sample"] == one["sample"]
+
+
+def test_the_pursuits_kernels_are_compiled_only_where_a_layer_needs_them(tmp_path):
+    """As in the settings of the job that compiles, so in what it is said to cost."""
+    raw = {"layers": ["a", "b"]}
+
+    def kernels(**more):
+        return list(Plan(load({**raw, **more}), tmp_path).settings("kernels")["kernels"])
+
+    assert kernels() == ["clustering", "lasso"] == list(RUN.kernels)
+    assert kernels(coefficients={"method": "refitted"}) == ["clustering", "lasso", "pursuit"]
+    one = {"layers": ["a", {"name": "b", "coefficients": {"method": "pursuit"}}]}
+    assert kernels(**one) == ["clustering", "lasso", "pursuit"]
+    back = {"name": "a", "coefficients": {"method": "lasso"}}
+    assert kernels(layers=[back], coefficients={"method": "pursuit"}) == ["clustering", "lasso"]
+    more = costs(replace(RUN, kernels=("clustering", "lasso", "pursuit")), RATE)["kernels"].seconds
+    assert more - costs(RUN, RATE)["kernels"].seconds == pytest.approx(COMPILING["pursuit"])
 
 
 def test_only_jobs_that_load_torch_take_its_start():

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gigraph.method import compiler
 from gigraph.method.bisecting import bisect
 from gigraph.method.lasso import Solver, batched, calibrate, compiled, cuda, lambda_max, lasso, solver
 from gigraph.method.vectors import concept_vectors
@@ -287,11 +288,11 @@ def test_memory_bounds_the_batch_and_changes_no_more_than_rounding():
 
 def test_a_gpu_is_looked_for_only_where_it_is_worth_its_start(monkeypatch):
     asked = []
-    monkeypatch.setattr(solver, "_cuda_driver", lambda: asked.append(1) or True)
+    monkeypatch.setattr(compiler, "_cuda_driver", lambda: asked.append(1) or True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert solver._choose("auto", None, solver.CUDA_WORTH - 1) == ("numba", "cpu") and not asked
-    assert solver._choose("auto", None, solver.CUDA_WORTH) == ("torch", "cuda") and asked
-    assert solver._choose("auto", "cpu", solver.CUDA_WORTH) == ("numba", "cpu")
+    assert compiler.choose("auto", None, small=True) == ("numba", "cpu") and not asked
+    assert compiler.choose("auto", None) == ("torch", "cuda") and asked
+    assert compiler.choose("auto", "cpu") == ("numba", "cpu")
 
 
 @pytest.mark.parametrize("kernels", [True, False])

@@ -64,7 +64,8 @@ class Run:
         beta = pfvs.mean(0)
         vectors = pfvs[np.random.default_rng(0).choice(len(pfvs), K, replace=False)] - beta
         concepts = {"concept": range(K), "size": [1] * K, "cohesion": [1.0] * K, "node": [None] * K, "vector": vectors}
-        row = {"layer": [layer], "penalty": ["relative"], "value": [0.4], "nonzeros": [0.0], "rel_l2": [0.0]}
+        row = {"layer": [layer], "method": ["lasso"], "sign": ["any"], "penalty": ["relative"], "value": [0.4],
+               "nonzeros": [0.0], "rel_l2": [0.0]}  # fmt: skip
         tables.write(self.results("centre", **of), "centre", {"layer": [layer], "center": ["mean"], "beta": [beta]})
         tables.write(self.results("concepts", **of), "concepts", concepts, vectors="vector")
         tables.write(self.results("calibration", **of), "calibration", row)

@@ -15,6 +15,8 @@ import pytest
 
 from gigraph.method.bisecting import bisect, tree
 from gigraph.method.lasso import batched, calibrate, lasso, rounding
+from gigraph.method.pursuit import Pursuit
+from gigraph.method.pursuit import batched as batched_pursuit
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -29,8 +31,14 @@ def script(name):
 def compiled_modules():
     from gigraph.method.bisecting import compiled as clustering
     from gigraph.method.lasso import compiled as decomposition
+    from gigraph.method.pursuit import compiled as pursuit
 
-    return clustering, decomposition
+    return clustering, decomposition, pursuit
+
+
+ENTERED = ["_advance", "_pursue", "_refit", "_split_largest_first", "_unit_rows"]
+"""The kernels that Python calls."""
+EVERY_KERNEL = {"kernels": ["clustering", "lasso", "pursuit"]}
 
 
 def kernels_of(module):
@@ -43,10 +51,10 @@ def test_after_the_script_kernels_no_job_compiles(tmp_path, monkeypatch):
     pytest.importorskip("numba")
 
     def compiled():
-        return {f.__qualname__: list(f.signatures) for module in compiled_modules() for f in kernels_of(module)}
+        return [(f.__qualname__, list(f.signatures)) for module in compiled_modules() for f in kernels_of(module)]
 
-    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", lineage=""))
-    assert pl.read_parquet(tmp_path / "kernels.parquet")["kernel"].to_list() == ["clustering", "lasso"]
+    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", settings=EVERY_KERNEL, lineage=""))
+    assert pl.read_parquet(tmp_path / "kernels.parquet")["kernel"].to_list() == ["clustering", "lasso", "pursuit"]
     before = compiled()
     rng = np.random.default_rng(0)
     for writeable, order in itertools.product((True, False), "CF"):
@@ -56,10 +64,13 @@ def test_after_the_script_kernels_no_job_compiles(tmp_path, monkeypatch):
         lasso(x, v, 0.3, backend="numba")
         lasso(x, v, 0.3, backend="numba", memory=1)  # without the Gram matrix
         calibrate(x, v, 2, backend="numba")
+        for memory, sign in itertools.product((2**31, 1), ("any", "nonnegative")):
+            solver = Pursuit(v, backend="numba", memory=memory)
+            solver.refit(x, solver.solve(x, 3, 0.1, sign), sign)
     after = compiled()
     assert after == before
     # Other tests may have compiled before.
-    assert [len(after[name]) for name in ("_unit_rows", "_split_largest_first", "_advance")] == [1, 1, 1]
+    assert sorted((name, len(signatures)) for name, signatures in after if name in ENTERED) == [(n, 1) for n in ENTERED]
 
 
 JOB = """
@@ -67,6 +78,7 @@ import sys
 import numpy as np
 from gigraph.method.bisecting import bisect
 from gigraph.method.lasso import calibrate, lasso
+from gigraph.method.pursuit import Pursuit
 from gigraph.method.vectors import concept_vectors
 
 loaded = {"numba", "torch"} & set(sys.modules)
@@ -75,11 +87,15 @@ x = np.random.default_rng(0).random((60, 5), np.float32)
 v = concept_vectors(x, bisect(x, 8, backend="numba").labels, 8)
 lasso(x, v, 0.3, backend="numba")
 calibrate(x, v, 2, backend="numba")
+solver = Pursuit(v, backend="numba")
+solver.refit(x, solver.solve(x, 2))
 
 from gigraph.method.bisecting import compiled as clustering
 from gigraph.method.lasso import compiled as decomposition
+from gigraph.method.pursuit import compiled as pursuit
 
-kernels = {name: f.stats for m in (clustering, decomposition) for name, f in vars(m).items() if hasattr(f, "stats")}
+modules = (clustering, decomposition, pursuit)
+kernels = {name: f.stats for m in modules for name, f in vars(m).items() if hasattr(f, "stats")}
 print(*sorted(name for name, stats in kernels.items() if stats.cache_hits))
 print(*sorted(name for name, stats in kernels.items() if stats.cache_misses))
 """
@@ -89,15 +105,16 @@ def test_a_job_finds_on_disk_what_the_script_kernels_compiled(tmp_path, monkeypa
     """In a process of its own, and without the compiler for what needs none."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pytest.importorskip("numba")
-    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", lineage=""))
+    script("kernels").main(Namespace(kernels=tmp_path / "kernels.parquet", settings=EVERY_KERNEL, lineage=""))
     done = subprocess.run([sys.executable, "-c", JOB], cwd=tmp_path, text=True, capture_output=True)
-    assert done.stdout.splitlines() == ["_advance _split_largest_first _unit_rows", ""], done.stderr
+    assert done.stdout.splitlines() == [" ".join(ENTERED), ""], done.stderr
 
 
 def test_kernels_compile_in_nothing_from_other_files():
     """numba renews its cache on disk when a kernel's own file changes, and by nothing else."""
     pytest.importorskip("numba")
-    for module, others in zip(compiled_modules(), [[tree], [batched, rounding]], strict=True):
+    others_of = [[tree], [batched, rounding], [batched_pursuit, rounding]]
+    for module, others in zip(compiled_modules(), others_of, strict=True):
         body = ast.parse(Path(module.__file__).read_text()).body
         own = {node.name for node in body if isinstance(node, ast.FunctionDef)}
         constants = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets}

@@ -27,6 +27,8 @@ SOMETIMES = {
     "method/lasso/cuda": "a layer is coded on a GPU",
     "method/lasso/batched": "a vocabulary codes on a GPU, or without numba",
     "method/lasso/compiled": "a vocabulary codes; where coefficients are read from a table it does not",
+    "method/pursuit/batched": "a vocabulary codes on a GPU, or without numba",
+    "method/pursuit/compiled": "a vocabulary codes by refitting or pursuit",
     "model/__init__": "the explorer loads it for a preset that crops",
     "model/models": "the same",
     "model/sources": "the same",

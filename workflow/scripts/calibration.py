@@ -1,4 +1,4 @@
-"""Fix one layer's lambda: calibrated to a number of non-zeros, or as configured (Eq. 2)."""
+"""Fix one layer's lambda (Eq. 2), calibrated to a number of non-zeros or as configured, or its number of concepts."""
 
 from argparse import Namespace
 
@@ -24,19 +24,30 @@ def main(args: Namespace) -> None:
     some = np.sort(np.argsort(key, kind="stable")[: settings["calibration"]])
     x = tables.numpy(pfvs, "pfv")[some] - tables.beta(args.centre)
     encoder = read_encoder(args.concepts)
-    if encoder is None and settings["penalty"] == "nonzeros":
-        found = calibrate(x, vectors, settings["value"], tol=settings["tolerance"], memory=memory)
-        penalty, value, nonzeros, rel_l2 = "absolute", found.lam, found.nonzeros, found.rel_l2
-        if abs(nonzeros - settings["value"]) > 0.05 * settings["value"]:
-            log.info("note: %.4g non-zeros per PFV were asked for, %.4g were reached", settings["value"], nonzeros)
+    asked = settings["value"] if encoder is None and settings["penalty"] == "nonzeros" else None
+    fixed = {key: settings[key] for key in ("method", "sign", "penalty", "value")}
+    if encoder is not None:
+        fixed = {"method": ENCODER, "sign": "nonnegative", "penalty": ENCODER, "value": 0}
+    found = None
+    if asked is not None and settings["method"] != "pursuit":
+        found = calibrate(x, vectors, asked, tol=settings["tolerance"], memory=memory)
+        fixed |= {"penalty": "absolute", "value": found.lam}
+    if found is not None and settings["method"] == "lasso":
+        nonzeros, rel_l2 = found.nonzeros, found.rel_l2
     else:
-        penalty, value = (settings["penalty"], settings["value"]) if encoder is None else (ENCODER, 0)
-        codes = Coder(vectors, {"penalty": penalty, "value": value}, settings["tolerance"], encoder, memory)(x)
+        codes = Coder(vectors, fixed, settings["tolerance"], encoder, memory)(x)
         nonzeros, rel_l2 = codes.nonzeros().mean(), codes.rel_l2.mean()
-    columns = {"layer": [settings["layer"]], "penalty": [penalty], "value": [float(value)],
+    if asked is not None and abs(nonzeros - asked) > 0.05 * asked:
+        log.info("note: %.4g non-zeros per PFV were asked for, %.4g were reached", asked, nonzeros)
+    columns = {"layer": [settings["layer"]], "method": [fixed["method"]], "sign": [fixed["sign"]],
+               "penalty": [fixed["penalty"]], "value": [float(fixed["value"])],
                "nonzeros": [float(nonzeros)], "rel_l2": [float(rel_l2)]}  # fmt: skip
     tables.write(args.calibration, "calibration", columns, args.lineage)
-    log.info("lambda (%s) %.4g: %.1f non-zeros per PFV, relative l2 error %.3f", penalty, value, nonzeros, rel_l2)
+    what = "concepts" if fixed["method"] == "pursuit" else f"lambda ({fixed['penalty']})"
+    log.info(
+        "%s: %s %.4g: %.1f non-zeros per PFV, relative l2 error %.3f",
+        fixed["method"], what, fixed["value"], nonzeros, rel_l2,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

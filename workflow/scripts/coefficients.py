@@ -1,9 +1,10 @@
-"""Decompose every PFV of one shard's attributed images by the lasso, or by the extractor's own encoder (Eqs. 1, 2)."""
+"""Decompose every PFV of one shard's attributed images as calibrated (Eqs. 1, 2)."""
 
 from argparse import Namespace
 
 import numpy as np
 
+from gigraph.method.certificate import certified
 from gigraph.method.coding import Coder
 from gigraph.records import tables
 from gigraph.records.encoders import read_encoder
@@ -25,17 +26,21 @@ def main(args: Namespace) -> None:
     coder = Coder(vectors, calibration, settings["tolerance"], read_encoder(args.concepts), subject.memory)
     layer = subject.layers[name]
     positions = layer.height * layer.width
-    indptr, indices, values, rel_l2, gap = [np.zeros(1, np.int64)], [], [], [], []
+    indptr, indices, values = [np.zeros(1, np.int64)], [], []
+    measured = {"rel_l2": [], "gap": [], "stationarity": []}
     sweep = subject.images(settings["source"], ids, here["path"].to_pylist())
     for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
         pfvs = subject.pfvs(x, name, ids[part]).flatten(0, 1).cpu().numpy() - beta
         codes = coder(pfvs)
         indptr.append(indptr[-1][-1] + codes.indptr[1:])
-        for found, one in ((indices, codes.indices), (values, codes.values), (rel_l2, codes.rel_l2), (gap, codes.gap)):
-            found.append(one)
+        indices.append(codes.indices)
+        values.append(codes.values)
+        for key, parts in measured.items():
+            parts.append(getattr(codes, key))
     where = np.tile(np.arange(positions), len(ids))
     pointer = np.concatenate(indptr)
     join = lambda parts, kind: np.concatenate([np.empty(0), *parts]).astype(kind)  # noqa: E731
+    columns = {key: join(parts, np.float32) for key, parts in measured.items()}
     tables.write(
         args.coefficients,
         "coefficients",
@@ -45,15 +50,15 @@ def main(args: Namespace) -> None:
             "x": (where % layer.width).astype(np.int32),
             "concepts": tables.ragged(pointer, join(indices, np.int32)),
             "values": tables.ragged(pointer, join(values, np.float32)),
-            "rel_l2": join(rel_l2, np.float32),
-            "gap": join(gap, np.float32),
+            **columns,
         },
         args.lineage,
     )
     if len(where):
         log.info(
-            "%d PFVs: %.1f non-zeros, relative l2 error %.3f, largest duality gap %.1e",
-            len(where), pointer[-1] / len(where), join(rel_l2, float).mean(), join(gap, float).max(),
+            "%d PFVs: %.1f non-zeros, relative l2 error %.3f, %s",
+            len(where), pointer[-1] / len(where), columns["rel_l2"].astype(float).mean(),
+            certified(columns["gap"], columns["stationarity"]),
         )  # fmt: skip
 
 

@@ -176,7 +176,7 @@ def reconstruct(held: HeldOut) -> None:
     among = held_out(tables.numpy(table, "image_id"), settings["seed"], settings["holdout"])
     chosen = among if among.any() else slice(None)
     pfvs, ids = tables.numpy(table, "pfv")[chosen], tables.numpy(table, "image_id")[chosen]
-    for factor in (1.0, *(() if layer.has_encoder else LAMBDAS)):
+    for factor in (1.0, *(LAMBDAS if layer.has_lambda else ())):
         codes = layer.code(pfvs, factor)
         suffix = "" if factor == 1 else f"_lambda_x_{factor:g}"
         measures.add("rel_l2" + suffix, per_image(codes.rel_l2, ids))
@@ -248,7 +248,7 @@ def _at_ends(held: HeldOut, method: str, curves: Curves, to: Tensor) -> None:
 
 def sensitivity(held: HeldOut, relevance: list[tuple[np.ndarray, np.ndarray]]) -> None:
     """Compare the ranking of all concepts by relevance under other penalties with that under the layer's own."""
-    if held.layer.has_encoder:
+    if not held.layer.has_lambda:
         return
     pair = held.pair(held.name, CLASSES)
     to = as_device(np.array(held.labels)[:SENSITIVE, None], held.device)

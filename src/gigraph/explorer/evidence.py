@@ -155,7 +155,10 @@ def _frame(name: str, frame: pl.DataFrame, file: str = "evaluation") -> Exhibit:
 
 
 def _plain(name: str, path: Path) -> Exhibit:
-    return _frame(name, pl.DataFrame(pl.from_arrow(tables.read(path))), "METHOD/evaluation")
+    """Return a table without the columns that hold nothing: the certificates of methods that are not in use."""
+    frame = pl.DataFrame(pl.from_arrow(tables.read(path)))
+    empty = [one.name for one in frame if one.dtype.is_float() and len(one) and one.is_nan().all()]
+    return _frame(name, frame.drop(empty), "METHOD/evaluation")
 
 
 def _lines(title: str, frame: pl.DataFrame, panel: str, series: str) -> Exhibit:

@@ -1,19 +1,32 @@
-"""The coefficients of PFVs in concepts: the lasso's, or those of the extractor's own encoder (Eqs. 1 and 2)."""
+"""The coefficients of PFVs in concepts (Eqs. 1 and 2), by one of three methods or the extractor's own encoder.
+
+- ``lasso``: Eq. 2, the paper's.
+- ``refitted``: the least squares on the lasso's support, without its shrinkage: the relaxed lasso with its second
+  penalty zero (Meinshausen, "Relaxed lasso", CSDA 2007).
+- ``pursuit``: orthogonal matching pursuit with a number of concepts (`gigraph.method.pursuit`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gigraph.method.encoder import Encoder
 from gigraph.method.lasso import MEMORY, Codes, Solver, lambda_max
+from gigraph.method.pursuit import Pursuit
 from gigraph.method.reconstruction import relative_l2
 
 ENCODER = "encoder"
-"""The penalty of a calibration where an encoder gives the coefficients."""
+"""The method and the penalty of a calibration where an encoder gives the coefficients."""
 LOOSE = 1e-3
 """Relative duality gap where a lambda is only tried."""
+
+
+def has_lambda(calibration: Mapping[str, Any]) -> bool:
+    """Return whether a row of the table ``calibration`` fixes a lambda, of which there can be larger and smaller."""
+    return calibration["penalty"] in ("absolute", "relative")
 
 
 class Coder:
@@ -23,36 +36,62 @@ class Coder:
     ----------
     vectors : float32 array [K, C]
         Concept vectors.
-    calibration : dict
-        ``penalty`` (absolute, relative or encoder) and ``value``: a row of the table ``calibration``.
+    calibration : mapping
+        ``method``, ``sign``, ``penalty`` and ``value``: a row of the table ``calibration``. The value is a lambda,
+        or the pursuit's number of concepts.
     tolerance : float
-        Largest relative duality gap.
+        Largest relative duality gap of the lasso; a refit's support is that of such a solution.
     encoder : Encoder, optional
-        Takes the lasso's place; its codes have no duality gap, NaN.
+        Takes the method's place; its codes have no certificate, NaN.
     memory : int
-        Bytes that the lasso may hold at once.
+        Bytes that the work may hold at once.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
     """
 
     def __init__(
         self,
         vectors: np.ndarray,
-        calibration: dict[str, Any],
+        calibration: Mapping[str, Any],
         tolerance: float,
         encoder: Encoder | None = None,
         memory: int = MEMORY,
     ) -> None:
         self.vectors, self.calibration, self.tolerance, self.encoder = vectors, calibration, tolerance, encoder
-        self.solver = Solver(vectors, memory=memory) if encoder is None else None
+        self.method = calibration["method"] if encoder is None else ENCODER
+        if self.method not in ("lasso", "refitted", "pursuit", ENCODER):
+            raise ValueError(f"the method of coefficients must be lasso, refitted or pursuit, not {self.method!r}")
+        self.solver = Solver(vectors, memory=memory) if self.method in ("lasso", "refitted") else None
+        self.pursuit = Pursuit(vectors, memory=memory) if self.method in ("refitted", "pursuit") else None
 
     def __call__(self, x: np.ndarray, factor: float = 1.0) -> Codes:
         """Return the codes of x [N, C] with `factor` times the layer's lambda.
 
         Under another lambda than the layer's own, a duality gap of `LOOSE` is enough.
+
+        Raises
+        ------
+        ValueError
+            For a factor where there is no lambda.
         """
+        if factor != 1 and not has_lambda(self.calibration):
+            raise ValueError(f"the coefficients are of method {self.method}, which has no lambda to multiply")
         if self.solver is not None:
-            relative = self.calibration["penalty"] == "relative"
-            lam = factor * self.calibration["value"] * (lambda_max(x, self.vectors) if relative else 1)
-            return self.solver.solve(x, lam, tol=self.tolerance if factor == 1 else max(self.tolerance, LOOSE))
+            codes = self._lasso(self.solver, x, factor)
+            return codes if self.pursuit is None else self.pursuit.refit(x, codes)
+        if self.pursuit is not None:
+            return self.pursuit.solve(x, int(self.calibration["value"]), sign=self.calibration["sign"])
+        return self._encoded(x)
+
+    def _lasso(self, solver: Solver, x: np.ndarray, factor: float) -> Codes:
+        relative = self.calibration["penalty"] == "relative"
+        lam = factor * self.calibration["value"] * (lambda_max(x, self.vectors) if relative else 1)
+        return solver.solve(x, lam, tol=self.tolerance if factor == 1 else max(self.tolerance, LOOSE))
+
+    def _encoded(self, x: np.ndarray) -> Codes:
         assert self.encoder is not None
         u = self.encoder.dense(x)
         rows, indices = np.nonzero(u)
@@ -62,4 +101,5 @@ class Coder:
             values=u[rows, indices],
             gap=np.full(len(x), np.nan, np.float32),
             rel_l2=relative_l2(x, self.encoder.offset + u @ self.vectors).astype(np.float32),
+            stationarity=np.full(len(x), np.nan, np.float32),
         )

@@ -139,16 +139,40 @@ class Concepts(Section):
 
 
 class Coefficients(Section):
-    """The lasso (Eq. 2). May differ between layers."""
+    """How PFVs become few coefficients of concepts (Eq. 2). May differ between layers."""
 
+    method: Literal["lasso", "refitted", "pursuit"] = "lasso"
+    """`lasso` (the paper's); `refitted`: least squares on its support (relaxed lasso); `pursuit`: orthogonal matching
+    pursuit."""
+    sign: Literal["any", "nonnegative"] = "any"
+    """Of the coefficients; only `pursuit` can keep them `nonnegative`."""
     penalty: Literal["nonzeros", "relative", "absolute"] = "nonzeros"
-    """What `value` means: mean non-zeros per PFV (lambda is calibrated), lambda / lambda_max, or lambda."""
+    """What `value` means: mean non-zeros per PFV (lambda is calibrated), lambda / lambda_max, or lambda; of a pursuit
+    the non-zeros of every PFV."""
     value: PositiveFloat = 8
     """The target number of non-zeros, or lambda."""
     tolerance: Annotated[float, Field(ge=1e-6)] = 1e-4
-    """Largest relative duality gap of any solution; coefficients are float32, so at least 1e-6."""
+    """Largest relative duality gap of any lasso; coefficients are float32, so at least 1e-6."""
     calibration: PositiveInt = 2000
     """PFVs on which lambda is calibrated."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Coefficients:
+        if self.sign == "nonnegative" and self.method != "pursuit":
+            raise ValueError(
+                f"sign: nonnegative with method: {self.method}: the lasso has no non-negative form yet; "
+                "take method: pursuit, or sign: any"
+            )
+        if self.method == "pursuit" and self.penalty != "nonzeros":
+            raise ValueError(
+                f"penalty: {self.penalty} with method: pursuit: a pursuit takes a number of concepts, not a lambda; "
+                "take penalty: nonzeros"
+            )
+        if self.method == "pursuit" and not self.value.is_integer():
+            raise ValueError(
+                f"value: {self.value:g} with method: pursuit: every PFV gets so many concepts; take a whole number"
+            )
+        return self
 
 
 def _attributor(name: str) -> str:

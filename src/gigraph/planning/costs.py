@@ -14,8 +14,8 @@ REFINED = 2.7
 """Path points over `steps`, as the menagerie's graph needed them (half of its pairs 1, a third 3, the rest 9 times)."""
 TRIALS = 6
 """Solutions that a calibration of lambda takes."""
-COMPILING = 13.0
-"""Seconds that compiling the kernels took, the first time; later they are loaded."""
+COMPILING = {"clustering": 3.0, "lasso": 7.0, "pursuit": 16.0}
+"""Seconds that compiling each of the kernels took, the first time; later they are loaded."""
 TILE = 4000
 """Bytes of a small picture."""
 
@@ -93,6 +93,8 @@ class Run:
         As configured; `kept` are the concepts kept per class.
     batch, memory : int
         Images per batch, and bytes of the memory budget.
+    kernels : tuple of str
+        What is compiled, of `COMPILING`.
     """
 
     images: int
@@ -114,6 +116,7 @@ class Run:
     localised: int
     batch: int
     memory: int
+    kernels: tuple[str, ...] = ("clustering", "lasso")
 
     def rows(self, layer: LayerSize) -> int:
         """Return the PFVs drawn in a layer."""
@@ -137,7 +140,7 @@ class Run:
         return self.classes * self.kept * self.localised
 
     def coding_bytes(self, layer: LayerSize) -> float:
-        """Return the bytes that the lasso takes besides its samples: concepts, their products, correlations."""
+        """Return the bytes that coding takes besides its samples: concepts, their products, correlations."""
         products = 4 * layer.concepts**2
         return 4 * layer.concepts * layer.channels + (
             min(self.memory, products + 2048 * layer.concepts) if 2 * products <= self.memory else self.memory / 2

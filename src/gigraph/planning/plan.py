@@ -242,6 +242,12 @@ class Plan:
                 found |= getattr(self.config, name).model_dump()
         return found
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The kernels that the run's jobs need compiled: the pursuit's only where some layer is not the lasso's."""
+        methods = {self.config.layer(name).coefficients.method for name in self.layers}
+        return ("clustering", "lasso", *(["pursuit"] if methods - {"lasso"} else []))
+
     def tolerances(self, layers: Sequence[str]) -> dict[str, float]:
         """Return the largest duality gap of each layer's coefficients."""
         return {name: self.config.layer(name).coefficients.tolerance for name in layers}

@@ -67,15 +67,20 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # the split tree (concept hierarchy): concept is null on inner nodes, parent is null on the root
     "tree": pa.schema([("node", pa.int32()), ("parent", pa.int32()), ("size", pa.int32()), ("concept", pa.int32())]),
+    # penalty and value: an absolute or relative lambda; nonzeros, a pursuit's number of concepts; or encoder
     "calibration": pa.schema(
         [
             ("layer", pa.string()),
+            ("method", pa.string()),
+            ("sign", pa.string()),
             ("penalty", pa.string()),
             ("value", pa.float64()),
             ("nonzeros", pa.float64()),
             ("rel_l2", pa.float64()),
         ]
     ),
+    # gap: the lasso's relative duality gap, NaN without a lasso; stationarity: of a refit and a pursuit, how far the
+    # residual is from orthogonal to the concepts used, NaN without least squares
     "coefficients": pa.schema(
         [
             *_POSITION,
@@ -83,6 +88,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("values", pa.list_(pa.float32())),
             ("rel_l2", pa.float32()),
             ("gap", pa.float32()),
+            ("stationarity", pa.float32()),
         ]
     ),
     # One row per image and target. at_x, at_concepts and at_baseline are S(X), S(X~) and S(baseline); the error
@@ -194,6 +200,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("l0_ratio", pa.float32()),
             ("nonzeros", pa.float32()),
             ("gap", pa.float32()),
+            ("stationarity", pa.float32()),
             ("pfvs", pa.int64()),
         ]
     ),
@@ -269,7 +276,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     # an extractor's own encoder, ReLU(weights (x - beta) + bias), and last, without a concept, the offset of its centre
-    # from beta; no rows where the lasso gives the coefficients
+    # from beta; no rows where there is none
     "encoder": pa.schema([("concept", pa.int32()), ("bias", pa.float32())]),
     # the exact effect of redrawing a scene without a part, mean over the class's scenes that show it
     "effects": pa.schema(

@@ -106,6 +106,7 @@ class Batched:
             values=value[on].cpu().numpy(),
             gap=gap.float().cpu().numpy(),
             rel_l2=rel_l2.float().cpu().numpy(),
+            stationarity=np.full(len(gap), np.nan, np.float32),
         )
 
     def _improve(

@@ -20,9 +20,14 @@ class Codes:
     values : float32 array [entries]
         Their coefficients, none zero.
     gap : float32 array [N]
-        Duality gap over primal: by at most this share does the objective exceed the optimum.
+        Duality gap over primal: by at most this share does the lasso's objective exceed the optimum; NaN where no
+        lasso was solved.
     rel_l2 : float32 array [N]
         |x - u V| / |x|; 0 where x is zero.
+    stationarity : float32 array [N]
+        max |v_j . r| / (|v_j| |x|) over the concepts used, for r = x - u V: how far u is from the least squares on
+        its own support, whose residual is orthogonal to it; 0 where x or u is zero, NaN where no least squares were
+        solved.
     """
 
     indptr: np.ndarray
@@ -30,6 +35,7 @@ class Codes:
     values: np.ndarray
     gap: np.ndarray
     rel_l2: np.ndarray
+    stationarity: np.ndarray
 
     def dense(self, k: int) -> np.ndarray:
         """Return U [N, k] float32."""
@@ -47,8 +53,18 @@ def chunks(rows: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def compressed(work: np.ndarray, u: np.ndarray, gap: np.ndarray, rel_l2: np.ndarray) -> Codes:
-    """Compress padded working sets: atoms `work` and coefficients `u` [B, width]; padding has u = 0."""
+def compressed(
+    work: np.ndarray,
+    u: np.ndarray,
+    rel_l2: np.ndarray,
+    *,
+    gap: np.ndarray | None = None,
+    stationarity: np.ndarray | None = None,
+) -> Codes:
+    """Compress padded working sets: atoms `work` and coefficients `u` [B, width]; padding has u = 0.
+
+    A certificate that is not given is NaN.
+    """
     row, column = np.nonzero(u)
     atom = work[row, column]
     order = np.lexsort((atom, row))
@@ -58,15 +74,20 @@ def compressed(work: np.ndarray, u: np.ndarray, gap: np.ndarray, rel_l2: np.ndar
         indptr=indptr,
         indices=atom[order].astype(np.int32),
         values=u[row, column][order].astype(np.float32),
-        gap=gap.astype(np.float32),
+        gap=_certificate(gap, len(u)),
         rel_l2=rel_l2.astype(np.float32),
+        stationarity=_certificate(stationarity, len(u)),
     )
+
+
+def _certificate(given: np.ndarray | None, samples: int) -> np.ndarray:
+    return np.full(samples, np.nan, dtype=np.float32) if given is None else given.astype(np.float32)
 
 
 def joined(parts: list[Codes]) -> Codes:
     """Return the codes of several batches as those of all their samples, in order."""
     if not parts:
-        return compressed(np.zeros((0, 1), np.int32), np.zeros((0, 1)), np.zeros(0), np.zeros(0))
+        return compressed(np.zeros((0, 1), np.int32), np.zeros((0, 1)), np.zeros(0))
     offsets = np.cumsum([0] + [part.indptr[-1] for part in parts])
     return Codes(
         indptr=np.concatenate(
@@ -76,4 +97,5 @@ def joined(parts: list[Codes]) -> Codes:
         values=np.concatenate([part.values for part in parts]),
         gap=np.concatenate([part.gap for part in parts]),
         rel_l2=np.concatenate([part.rel_l2 for part in parts]),
+        stationarity=np.concatenate([part.stationarity for part in parts]),
     )

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from gigraph.method.compiler import read_only
 from gigraph.method.lasso.codes import Codes, compressed
 from gigraph.method.lasso.rounding import longest
 from gigraph.threads import threads_allowed
@@ -38,22 +39,15 @@ SWEEPS = 3
 _ANY_ORDER = {"reassoc", "contract"}
 
 
-def _read_only(a: np.ndarray) -> np.ndarray:
-    """Return a view of this type, whatever the caller's may be: a kernel is compiled for each type anew."""
-    view = a.view()
-    view.flags.writeable = False
-    return view
-
-
 class Compiled:
     """Working sets sample by sample; batches are spread over threads (see `gigraph.method.lasso.solver.Kernel`)."""
 
     threaded = True
 
     def __init__(self, v: np.ndarray, memory: int) -> None:
-        self.v, self.memory = _read_only(v), memory
+        self.v, self.memory = read_only(v), memory
         self.longest = longest(v)
-        self.gram = _read_only(np.zeros((0, 0), dtype=np.float32))
+        self.gram = read_only(np.zeros((0, 0), dtype=np.float32))
         self.expected = 0
 
     def expect(self, samples: int) -> None:
@@ -61,7 +55,7 @@ class Compiled:
         self.expected += samples
         fits = len(self.v) ** 2 * 4 <= min(GRAM_BYTES, self.memory // 2)
         if fits and not self.gram.size and self.expected * WORTH >= len(self.v):
-            self.gram = _read_only(self.v @ self.v.T)
+            self.gram = read_only(self.v @ self.v.T)
 
     @property
     def batch(self) -> int:
@@ -82,10 +76,11 @@ class Compiled:
         while len(active):
             c = np.matmul(r.astype(np.float32), self.v.T, out=correlations[: len(active)])
             state = (work, u, size, tried, active, gap, rel_l2)
-            done = _advance(_read_only(x), self.v, self.gram, c, r, lam, *state, tol, self.longest, max_rounds)
+            done = _advance(read_only(x), self.v, self.gram, c, r, lam, *state, tol, self.longest, max_rounds)
             active, r = active[~done], r[~done]
         used = max(1, int(size.max(initial=0)))
-        return compressed(work[:, :used], np.where(np.arange(used) < size[:, None], u[:, :used], 0), gap, rel_l2)
+        u = np.where(np.arange(used) < size[:, None], u[:, :used], 0)
+        return compressed(work[:, :used], u, rel_l2, gap=gap)
 
 
 @njit(cache=True, nogil=True, fastmath=_ANY_ORDER)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from gigraph.method.compiler import compiles, compiles_cuda
+from gigraph.method.compiler import Backend, choose, compiles_cuda
 from gigraph.method.lasso.codes import Codes, chunks, joined
 from gigraph.method.lasso.rounding import dot_error, longest
 from gigraph.threads import spread
-
-Backend = Literal["auto", "numba", "torch"]
 
 MEMORY = 2**31
 """Bytes that the work may take if nobody says otherwise."""
@@ -154,7 +151,7 @@ class Solver:
         self, v: np.ndarray, *, backend: Backend = "auto", device: str | None = None, memory: int = MEMORY
     ) -> None:
         self.v = np.ascontiguousarray(v, dtype=np.float32)
-        self._kernel = _load(*_choose(backend, device, self.v.size), self.v, memory)
+        self._kernel = _load(*choose(backend, device, self.v.size < CUDA_WORTH), self.v, memory)
 
     def solve(
         self,
@@ -312,28 +309,3 @@ def _load(backend: str, place: str, v: np.ndarray, memory: int) -> Kernel:
     from gigraph.method.lasso.batched import Batched
 
     return Batched(v, place, memory)
-
-
-def _choose(backend: Backend, device: str | None, numbers: int) -> tuple[str, str]:
-    if backend not in ("auto", "numba", "torch"):
-        raise ValueError(f"backend must be auto, numba or torch, not {backend!r}")
-    if backend == "numba" and not compiles():
-        raise ValueError("backend 'numba' was asked for, but numba is not installed")
-    fits = device in (None, "cpu") and (numbers < CUDA_WORTH or not _cuda_driver())
-    if backend == "numba" or (backend == "auto" and fits and compiles()):
-        return "numba", "cpu"
-    import torch
-
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if backend == "torch" or place != "cpu" or not compiles():
-        return "torch", place
-    return "numba", "cpu"
-
-
-def _cuda_driver() -> bool:
-    """Say whether there is a CUDA driver, without the seconds that importing torch takes."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True

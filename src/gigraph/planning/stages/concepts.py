@@ -19,8 +19,11 @@ class Kernels(Stage):
 
     writes = ("kernels",)
 
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        return {"kernels": plan.kernels}
+
     def cost(self, run: Run, rate: Throughput) -> Cost:
-        return Cost(1, COMPILING, 0, 0)
+        return Cost(1, sum(COMPILING[name] for name in run.kernels), 0, 0)
 
 
 class Centre(Stage):
@@ -83,7 +86,7 @@ class Concepts(Stage):
 
 
 class Calibration(Stage):
-    """Fixes a layer's lambda (Eq. 2)."""
+    """Fixes a layer's lambda (Eq. 2), or its number of concepts."""
 
     of = ("method", "layer")
     writes = ("calibration",)

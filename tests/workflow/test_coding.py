@@ -1,0 +1,72 @@
+"""A run whose layers are coded in other ways than the paper's ends in a finished explorer, and explains new images."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gigraph.cli import main
+from gigraph.explorer.chunks import read_chunk
+from gigraph.records.paths import Results
+from workflow.toy import configure, draw, snakemake
+
+LAYERS = [
+    {"name": "layer3.1", "coefficients": {"method": "refitted"}},
+    {"name": "layer4.0", "coefficients": {"method": "pursuit", "sign": "nonnegative"}},
+]
+
+
+@pytest.mark.slow
+def test_a_run_refits_one_layer_and_pursues_the_other(tmp_path, monkeypatch, capsys):
+    draw(tmp_path)
+    configfile = configure(tmp_path, layers=LAYERS)
+    run = snakemake(tmp_path, "--configfile", str(configfile))
+    assert run.returncode == 0, run.stderr[-4000:]
+    root = tmp_path / "results"
+    results = Results(root)
+    assert pl.read_parquet(results("kernels"))["kernel"].to_list() in ([], ["clustering", "lasso", "pursuit"])
+    fixed = [
+        pl.read_parquet(results("calibration", method="bisecting", layer=one["name"])).row(0, named=True)
+        for one in LAYERS
+    ]
+    assert [(one["method"], one["sign"], one["penalty"]) for one in fixed] == [
+        ("refitted", "any", "absolute"),
+        ("pursuit", "nonnegative", "nonzeros"),
+    ]
+    assert fixed[1]["value"] == 4
+    tables = {}
+    for one in LAYERS:
+        tables[one["name"]] = table = pl.concat(
+            pl.read_parquet(results("coefficients", method="bisecting", layer=one["name"], shard=shard))
+            for shard in range(2)
+        )
+        assert table["gap"].is_nan().all() and table["stationarity"].max() <= 1e-6
+    pursued = tables["layer4.0"]
+    assert pursued["concepts"].list.len().max() == 4 and pursued["values"].list.min().drop_nulls().min() > 0
+    logs = {path: path.read_text() for path in (root / "logs").rglob("*.log")}
+    assert not [path for path, text in logs.items() if {"nan", "nan,"} & set(text.split())]
+    named = [path for path, text in logs.items() if "largest stationarity" in text]
+    assert {path.relative_to(root / "logs").parts[1] for path in named} == {"coefficients", "reconstruction.log"}
+    # On the page there is no gap, and no number that JSON could not hold.
+    data = root / "explorer" / "data"
+    evidence = read_chunk(data, "evidence")
+    json.dumps(evidence, allow_nan=False)
+    (exhibit,) = [part for chapter in evidence for part in chapter["parts"] if "attributed images" in part["title"]]
+    assert exhibit["head"] == ["layer", "rel_l2", "l0_ratio", "nonzeros", "stationarity", "pfvs"]
+
+    # A new image is coded as the run's: here one of them.
+    monkeypatch.chdir(tmp_path)
+    image = pl.read_parquet(results("selection")).row(0, named=True)
+    assert main(["explain", f"images/{image['path']}", "--configfile", str(configfile)]) == 0
+    (folder,) = (root / "bisecting" / "explained").iterdir()
+    for layer, table in tables.items():
+        new = pl.read_parquet(folder / "coefficients" / f"{layer}.parquet")
+        old = table.filter(pl.col("image_id") == image["image_id"])
+        assert new.columns == old.columns and len(new) == len(old) > 0
+        same = np.array(new["concepts"].to_list() == old["concepts"].to_list())
+        assert same.all(), layer
+        one, two = (frame["values"].explode().drop_nulls().to_numpy() for frame in (new, old))
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
+        assert new["gap"].is_nan().all() and new["stationarity"].max() <= 1e-6
+    assert "index.html#/image/~-1/" in capsys.readouterr().out
