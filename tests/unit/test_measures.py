@@ -40,6 +40,11 @@ def test_rows_become_tables(tmp_path):
         "attribution": {"method": "gig"},
     }
     assert "| bisecting | 0.500 ± 0.250 |" in summary(topics, settings)
+    title = "## Sensitivity to lambda"
+    assert title not in summary(topics, settings)  # no layer has a lambda
+    one = pl.DataFrame(rows[:1], schema=empty.schema).with_columns(metric=pl.lit("rel_l2_lambda_x_2"))
+    assert f"{title}\n\n" in (text := summary(topics | {"sensitivity": one}, settings))
+    assert "| rel_l2_lambda_x_2 | 0.500 ± 0.250 |" in text
 
 
 def test_counts_read_as_counts_and_rows_without_a_number_are_left_out():

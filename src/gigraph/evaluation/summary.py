@@ -114,10 +114,10 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     for method in settings["graphs"]:
         mine = checked.filter(pl.col("method") == method)
         parts.append(_table(method, mine, None, "metric", names, across))
-    parts += ["## Sensitivity to lambda"]
     factors = sorted(set(topics["sensitivity"]["metric"].to_list()))
     first = topics["sensitivity"].filter(pl.col("method") == methods[0])
-    parts.append(_table(methods[0], first, None, "metric", factors, layers))
+    if len(first):  # where the layers have a lambda
+        parts += ["## Sensitivity to lambda", _table(methods[0], first, None, "metric", factors, layers)]
     if "truth" in topics:
         parts += ["## The drawn world's truth"]
         mean = (
