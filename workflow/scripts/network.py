@@ -1,6 +1,7 @@
 """Check the model, its layers, and that images and settings go together; write what each layer is."""
 
 from argparse import Namespace
+from types import SimpleNamespace
 
 from gigraph.images.listing import output_names
 from gigraph.method.srd import Sweep
@@ -15,8 +16,8 @@ from gigraph.subject import Subject
 
 def main(args: Namespace) -> None:
     settings = args.settings
-    args.compute.device = "cpu"  # one grey image: no GPU is leased for it
-    subject = Subject(settings, args.compute, list(settings["layers"]))
+    compute = SimpleNamespace(**{**vars(args.compute), "device": "cpu"})  # one grey image: no GPU is leased for it
+    subject = Subject(settings, compute, list(settings["layers"]))
     network = subject.traced
     if settings["drawn"]:
         classes = world_module(MENAGERIE, "model").CLASSES
