@@ -269,6 +269,7 @@ def test_what_is_gone_or_cut_short_is_made_again(shadow):
     assert shadow.planned(shadow.config, changed) == [{"figures bisecting"}, {"figures bisecting", "explorer"}]
 
 
+@pytest.mark.slow
 def test_a_trained_model_that_is_lost_is_trained_again_and_nothing_that_is_current_made_anew(tmp_path):
     """The training repeats itself; what was made from the model still says so."""
     shadow = Shadow(tmp_path, images={"source": "menagerie"}, menagerie={"train": True})

@@ -55,7 +55,15 @@ def declared(plan, stage, of):
     return found
 
 
-@pytest.mark.parametrize("world", ["own images", "the drawn world", "the drawn world, its model trained anew", "flat"])
+@pytest.mark.parametrize(
+    "world",
+    [
+        "own images",
+        "the drawn world",
+        pytest.param("the drawn world, its model trained anew", marks=pytest.mark.slow),
+        pytest.param("flat", marks=pytest.mark.slow),
+    ],
+)
 def test_a_lineage_holds_what_snakemake_hands_the_job_and_nothing_else(tmp_path, monkeypatch, world):
     """Both ways, for every job of both targets: files read, files written, and the jobs whose lineages enter."""
     images = {"source": "images" if world in ("own images", "flat") else "menagerie", "shards": 2}
