@@ -26,7 +26,8 @@ from gigraph.device import torch_device
 from gigraph.method.bisecting import bisect
 from gigraph.method.compiler import compiles_cuda
 from gigraph.method.gig import Batch, Decomposition, ablate, attribute, class_score, concept_score, mean_slopes
-from gigraph.method.lasso import Solver, calibrate, lasso
+from gigraph.method.lasso import Codes, Solver, calibrate, lasso
+from gigraph.method.pursuit import Pursuit
 from gigraph.method.quadrature import midpoint
 from gigraph.method.vectors import concept_vectors
 from gigraph.model.contribution import contributions
@@ -152,7 +153,7 @@ def machine(r: Rehearsal) -> None:
 
 @section
 def tests(r: Rehearsal) -> None:
-    for name in ("leases", "runtime") if r.cpu else ("cuda", "leases", "runtime", "memory", "bisecting", "lasso"):
+    for name in ("leases", "runtime") if r.cpu else ("cuda", "leases", "runtime", "memory", "bisecting", "lasso", "pursuit"):
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"tests/unit/test_{name}.py"],
             cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=max(10, r.left()),
@@ -268,6 +269,39 @@ def objective(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float) -> np.nda
     """Return what the lasso minimises, float64 [N]."""
     rest = x - u.astype(np.float64) @ v.astype(np.float64)
     return 0.5 * (rest**2).sum(1) + lam * np.abs(u).sum(1, dtype=np.float64)
+
+
+@section
+def pursuits(r: Rehearsal) -> None:
+    """Pursuit of either sign, and the refit of its supports, beside the compiled ones."""
+    cases = [(64, 64, 20_000, 8), (256, 2048, 8000, 16), (512, 4096, 8000, 32), (2048, 16_384, 2048, 32)]
+    for channels, k, n, width in [(24, 100, 40, 4)] if r.cpu else cases:
+        x = rows_of("plain", max(2 * n, 3 * k), channels)
+        tree = bisect(x, k, backend="numba" if r.cpu else "cupy")
+        v = concept_vectors(x, tree.labels, tree.k)
+        x = np.ascontiguousarray(x[np.linspace(0, len(x) - 1, n).astype(int)])
+        few = min(n, 64 if channels == 2048 else 1000)
+        solver = Pursuit(v, backend="torch", device=r.device)
+        exact = Pursuit(v, backend="numba")
+        for sign in ("any", "nonnegative"):
+            exact.solve(x[:2], width, sign=sign)
+            began = time.perf_counter()
+            other = exact.solve(x[:few], width, sign=sign)
+            beside = (time.perf_counter() - began) / few
+            _, seconds = r.timed(lambda s=solver, x=x, w=width, sign=sign: s.solve(x, w, sign=sign))
+            ours = solver.solve(x[:few], width, sign=sign)
+            apart = float(np.abs(ours.rel_l2 - other.rel_l2).max())
+            same = float(np.mean([set(a) == set(b) for a, b in zip(supports(ours), supports(other), strict=True)]))
+            refitted = solver.refit(x[:few], other, sign=sign)
+            grown = float((refitted.rel_l2 - other.rel_l2).max())
+            what = f"{seconds / n * 1e6:.2f} us a sample; numba {beside * 1e6:.0f} us; same supports {same:.1%}"
+            good = float(np.median(np.abs(ours.rel_l2 - other.rel_l2))) < 1e-5 and same > 0.95 and grown < 1e-5
+            r.row(f"C={channels} K={k} {width} atoms {sign}", f"{what}; l2 {apart:.1e} apart", good=good)
+
+
+def supports(codes: Codes) -> list[np.ndarray]:
+    """Return each sample's atoms."""
+    return np.split(codes.indices, codes.indptr[1:-1])
 
 
 def networks(r: Rehearsal, source: str, size: int) -> dict[str, Network]:

@@ -13,6 +13,7 @@ from gigraph.method.bisecting import bisect
 from gigraph.method.compiler import compiles_cuda
 from gigraph.method.gig import Batch, Decomposition, ablate, attribute, concept_score, mean_slopes
 from gigraph.method.lasso import calibrate, cuda, lambda_max, lasso
+from gigraph.method.pursuit import Pursuit
 from gigraph.method.quadrature import midpoint
 from gigraph.method.vectors import concept_vectors
 from gigraph.model.contribution import contributions
@@ -72,6 +73,18 @@ def test_the_lasso_has_its_certificate_and_the_same_objective(layer, fraction, t
 
     np.testing.assert_allclose(objective(one), objective(other), rtol=2 * tol)
     np.testing.assert_allclose(one.rel_l2, other.rel_l2, atol=3e-3)
+
+
+@pytest.mark.parametrize("sign", ["any", "nonnegative"])
+def test_pursuit_and_its_refit_are_the_compiled_ones(layer, sign):
+    x, v = layer
+    one, other = (Pursuit(v, backend=backend) for backend in ("torch", "numba"))
+    ours, exact = (solver.solve(x, 8, sign=sign) for solver in (one, other))
+    np.testing.assert_array_equal(ours.indices, exact.indices)
+    np.testing.assert_allclose(ours.values, exact.values, atol=1e-4 * np.abs(exact.values).max())
+    np.testing.assert_allclose(ours.rel_l2, exact.rel_l2, atol=1e-5)
+    refitted = [solver.refit(x, exact, sign=sign) for solver in (one, other)]
+    np.testing.assert_allclose(*(codes.dense(len(v)) for codes in refitted), atol=1e-4 * np.abs(exact.values).max())
 
 
 def test_calibration_finds_a_lambda_as_good(layer):
