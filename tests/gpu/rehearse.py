@@ -153,7 +153,8 @@ def machine(r: Rehearsal) -> None:
 
 @section
 def tests(r: Rehearsal) -> None:
-    for name in ("leases", "runtime") if r.cpu else ("cuda", "leases", "runtime", "memory", "bisecting", "lasso", "pursuit"):
+    rest = () if r.cpu else ("cuda", "memory", "bisecting", "lasso", "pursuit")
+    for name in ("leases", "runtime", *rest):
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"tests/unit/test_{name}.py"],
             cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=max(10, r.left()),
