@@ -153,10 +153,11 @@ def machine(r: Rehearsal) -> None:
 
 @section
 def tests(r: Rehearsal) -> None:
+    options = ["-p", "no:cacheprovider", "-o", "addopts=-q -m 'not slow'"]  # one process, pytest alone
     rest = () if r.cpu else ("cuda", "memory", "bisecting", "lasso", "pursuit")
     for name in ("leases", "runtime", *rest):
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"tests/unit/test_{name}.py"],
+            [sys.executable, "-m", "pytest", *options, f"tests/unit/test_{name}.py"],
             cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=max(10, r.left()),
         )  # fmt: skip
         counts = [line for line in run.stdout.splitlines() if " in " in line and ("passed" in line or "failed" in line)]

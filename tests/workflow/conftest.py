@@ -1,6 +1,9 @@
 """One whole run of the toy, which several modules read."""
 
+import os
+
 import pytest
+from filelock import FileLock
 
 from workflow.toy import configure, draw, snakemake
 
@@ -11,11 +14,17 @@ def toy_run(tmp_path_factory):
 
     It has one unreadable image, a labelled concept, and what each job loaded.
     """
-    folder = tmp_path_factory.mktemp("toy")
-    draw(folder)
-    (folder / "images" / "bee" / "broken.jpg").write_text("no picture")
-    settings = configure(folder, explorer={"labels": {"layer4.0:1": "kept by a rebuild"}})
-    (folder / "trace").mkdir()
-    run = snakemake(folder, "--configfile", str(settings), trace=folder / "trace")
-    assert run.returncode == 0, run.stderr[-4000:]
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the first process makes it for all
+        shared = shared.parent
+    folder = shared / "toy"
+    with FileLock(shared / "toy.lock"):
+        if not (shared / "toy.done").exists():
+            draw(folder)
+            (folder / "images" / "bee" / "broken.jpg").write_text("no picture")
+            settings = configure(folder, explorer={"labels": {"layer4.0:1": "kept by a rebuild"}})
+            (folder / "trace").mkdir()
+            run = snakemake(folder, "--configfile", str(settings), trace=folder / "trace")
+            assert run.returncode == 0, run.stderr[-4000:]
+            (shared / "toy.done").touch()
     return folder

@@ -1,9 +1,9 @@
-"""Plan several configurations with Snakemake's own dry run, each in a fork of one process that has all imported.
+"""Plan configurations with Snakemake's own dry run, each in a fork of one process that has all imported.
 
-Prints one line: a JSON list that holds, for each configuration, the jobs that would run. With ``--finish`` it writes
-what the jobs of the (one) configuration would, in name and lineage, and has Snakemake record them as done. With
-``--files`` it prints, for each configuration, every job of both targets: its rule, wildcards, inputs, outputs, and the
-rules and wildcards of the jobs that make its inputs.
+It answers each line of JSON, [what, folder, *configurations], by a line. ``plan``: the jobs that would run, for each
+configuration. ``files``: every job of both targets with its rule, wildcards, inputs, outputs, and the rules and
+wildcards of the jobs that make its inputs, for each configuration. ``finish``: writes what the jobs of the (one)
+configuration would, in name and lineage, and has Snakemake record them as done.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import sys
+import traceback
 from functools import partial
 from pathlib import Path
 
@@ -108,13 +109,18 @@ def touch(folder: str, config: str) -> None:
         pass
 
 
-if __name__ == "__main__":
-    arguments = [argument for argument in sys.argv[1:] if argument not in ("--finish", "--files")]
-    folder, *configs = arguments
+def answer(what: str, folder: str, *configs: str) -> list:
+    """Return what is asked for."""
+    # Not one pool for all: a fork while the main thread reads its input would wait for that lock for ever.
     with multiprocessing.get_context("fork").Pool(os.cpu_count(), maxtasksperchild=1) as pool:
-        if "--finish" in sys.argv:
-            pool.apply(write, (folder, *configs))
-            pool.apply(touch, (folder, *configs))
-        else:
-            work = files if "--files" in sys.argv else planned
-            print(json.dumps(pool.map(partial(work, folder), configs, chunksize=1)))
+        if what == "finish":
+            return [pool.apply(work, (folder, *configs)) for work in (write, touch)]
+        return pool.map(partial({"plan": planned, "files": files}[what], folder), configs, chunksize=1)
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        try:
+            print(json.dumps(answer(*json.loads(line))), flush=True)
+        except Exception:
+            print(json.dumps({"error": traceback.format_exc()}), flush=True)

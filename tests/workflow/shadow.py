@@ -97,6 +97,7 @@ class Shadow:
 
     def __init__(self, folder: Path, **changes):
         self.folder, self.site = folder, folder / "site"
+        self._planner: subprocess.Popen | None = None
         for name in ("Snakefile", "config.yaml", "rules", "workflow", "profiles", "envs"):
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             (self.site).mkdir(parents=True, exist_ok=True)
@@ -170,23 +171,27 @@ class Shadow:
 
     def planned(self, *configs: Path) -> list[set[str]]:
         """Return the jobs that Snakemake's dry run plans for each configuration."""
-        return [set(jobs) for jobs in json.loads(self._planner(*configs).splitlines()[-1])]
+        return [set(jobs) for jobs in self._ask("plan", *configs)]
 
     def files(self, *configs: Path) -> list[list[dict]]:
         """Return every job of both targets with its files, for each configuration (`workflow.planner`)."""
-        return json.loads(self._planner("--files", *configs).splitlines()[-1])
+        return self._ask("files", *configs)
 
     def finish(self) -> None:
         """Write what a run would, in name and lineage only, and have Snakemake record it as done."""
-        self._planner("--finish", self.config)
+        self._ask("finish", self.config)
 
-    def _planner(self, *arguments: str | Path) -> str:
-        run = subprocess.run(
-            [sys.executable, "planner.py", str(self.folder), *map(str, arguments)], cwd=self.site,
-            env=self.environment(), capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-        return run.stdout
+    def _ask(self, what: str, *configs: Path) -> list:
+        if self._planner is None:
+            # It ends when its input does: with this object, or this process.
+            self._planner = subprocess.Popen(
+                [sys.executable, "planner.py"], cwd=self.site, env=self.environment(), text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+        print(json.dumps([what, str(self.folder), *map(str, configs)]), file=self._planner.stdin, flush=True)
+        found = json.loads(self._planner.stdout.readline() or '{"error": "the planner died"}')
+        assert isinstance(found, list), found["error"]
+        return found
 
     def jobs(self) -> list[list[str]]:
         """Return what was pretended since the last call: stage, process, outputs."""
