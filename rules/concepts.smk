@@ -77,6 +77,32 @@ rule concepts:
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
+rule trials:
+    input:
+        needs("trials"),
+    output:
+        made("trials"),
+    log:
+        results("logs/{method}/trials/{layer}.log"),
+    benchmark:
+        results("benchmarks/{method}/trials/{layer}.tsv")
+    priority: FIRST
+    conda:
+        "../envs/gigraph.yaml"
+    resources:
+        **claims("trials"),
+    params:
+        settings=settings("trials"),
+        lineage=lineage("trials"),
+    message:
+        "Try numbers of concepts a PFV of {wildcards.layer} ({wildcards.method})"
+    shell:
+        "python $GIGRAPH_SCRIPTS/trials.py --manifests {input.manifests} --centre {input.centre}"
+        " --concepts {input.concepts} --pfvs {input.pfvs} --trials {output}"
+        " --settings {params.settings:q} --lineage {params.lineage}"
+        ' --compute "$GIGRAPH_COMPUTE" --log {log}'
+
+
 rule calibration:
     input:
         needs("calibration"),
@@ -97,8 +123,8 @@ rule calibration:
     message:
         "Calibrate lambda of {wildcards.layer} ({wildcards.method}, Eq. 2)"
     shell:
-        "python $GIGRAPH_SCRIPTS/calibration.py --centre {input.centre} --concepts {input.concepts} --pfvs {input.pfvs}"
-        " --calibration {output} --settings {params.settings:q} --lineage {params.lineage}"
+        "python $GIGRAPH_SCRIPTS/calibration.py --trials {input.trials} --centre {input.centre}"
+        " --concepts {input.concepts} --pfvs {input.pfvs} --calibration {output} --settings {params.settings:q} --lineage {params.lineage}"
         ' --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
@@ -106,7 +132,8 @@ rule coefficients:
     input:
         needs("coefficients"),
     output:
-        made("coefficients"),
+        coefficients=made("coefficients"),
+        decisions=made("decisions"),
     log:
         results("logs/{method}/coefficients/{layer}/{shard}.log"),
     benchmark:
@@ -123,6 +150,7 @@ rule coefficients:
         "Decompose the PFVs of {wildcards.layer}, shard {wildcards.shard} ({wildcards.method}, Eqs. 1 and 2)"
     shell:
         "python $GIGRAPH_SCRIPTS/coefficients.py --selection {input.selection} --centre {input.centre}"
-        " --concepts {input.concepts} --calibration {input.calibration} --coefficients {output}"
+        " --concepts {input.concepts} --calibration {input.calibration} --coefficients {output.coefficients}"
+        " --decisions {output.decisions}"
         " --shard {wildcards.shard} --settings {params.settings:q} --lineage {params.lineage}"
         ' --compute "$GIGRAPH_COMPUTE" --log {log}'

@@ -13,6 +13,7 @@ from torch import Tensor
 from gigraph import attributors
 from gigraph.attributors.path import ConceptPath
 from gigraph.method.gig import Attribution, Batch, Decomposition, ablate, class_score, concept_score
+from gigraph.method.targets import class_output
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
 from gigraph.vocabulary import Vocabulary
@@ -44,15 +45,18 @@ class Pair:
         From the start, which is the source's own or zero by ``baseline``, to X~ [Eq. 3].
     method : str
         Name of the attribution method, where the settings give one.
+    output : str
+        What is attributed for classes: `gigraph.method.targets.class_output`; empty for other targets.
     """
 
     def __init__(self, subject: Subject, source: Vocabulary, target: Vocabulary | None, settings: Mapping[str, Any]):
         self.source, self.target = source, target
         self.method = settings.get("method", "")
+        self.output = class_output(settings["class_output"], subject.network.outputs) if target is None else ""
         end = CLASSES if target is None else target.layer
         self.path = ConceptPath(
             segment=subject.segment(source.layer, end),
-            score=class_score(settings["class_output"]) if target is None else concept_score(target.directions),
+            score=class_score(self.output) if target is None else concept_score(target.directions),
             vectors=source.directions,
             start=torch.zeros_like(source.start) if settings["baseline"] == "zero" else source.start,
             room=Batch(subject.path_points(source.layer)),

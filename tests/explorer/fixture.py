@@ -27,6 +27,13 @@ TILE = 48
 NEAREST = 10
 PER_SHEET = 8
 
+MEASURED = {
+    "concepts": 40, "twins": 3, "mean_cosine": 0.2, "center": "batchnorm", "images": 40, "logit": 0.93,
+    "logit_se": 0.01, "agreement": 0.95, "agreement_se": 0.02, "probability": 0.9, "probability_at_concepts": 0.86,
+    "probability_at_baseline": 0.1,
+}  # fmt: skip
+"""What a reconstruction's row holds besides."""
+
 Painter = Callable[[int, int], Image.Image]  # (class, number) -> square picture
 
 
@@ -81,7 +88,7 @@ def write_results(
         "layer": names, "rel_l2": [0.31, 0.42, 0.37, 0.29][: len(names)], "l0_ratio": [0.8] * len(names),
         "nonzeros": [8.1, 7.9, 8.0, 8.2][: len(names)], "gap": [1e-5] * len(names),
         "stationarity": [float("nan")] * len(names),
-        "pfvs": [4000] * len(names),
+        "pfvs": [4000] * len(names), **{key: [value] * len(names) for key, value in MEASURED.items()},
     })  # fmt: skip
     t("alignment", "alignment", {
         "layer": [names[-1], names[-1]], "vectors": ["bisecting", "channels"], "part": ["tag", "tag"],

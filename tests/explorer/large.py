@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.fixture import plain
+from explorer.fixture import MEASURED, plain
 from gigraph.explorer import Inputs
 from gigraph.images.tiles import face_sheet, faces, sheet
 from gigraph.records import tables
@@ -110,6 +110,7 @@ def write_large(
             "layer": names, "rel_l2": [0.3] * len(names), "l0_ratio": [0.9] * len(names),
             "nonzeros": [15.0] * len(names), "gap": [1e-5] * len(names),
             "stationarity": [float("nan")] * len(names), "pfvs": [50000] * len(names),
+            **{key: [value] * len(names) for key, value in MEASURED.items()},
         }),
     )  # fmt: skip
 

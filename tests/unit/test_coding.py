@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from explorer.fixture import MEASURED
 from gigraph.explorer import evidence
 from gigraph.method.certificate import certified
 from gigraph.method.coding import ENCODER, Coder, has_lambda
@@ -16,6 +17,7 @@ from gigraph.method.lasso import lambda_max, lasso
 from gigraph.method.pursuit import Pursuit
 from gigraph.records import tables
 from gigraph.records.encoders import write_encoder
+from gigraph.records.schemas import SCHEMAS
 
 TOLERANCE = 1e-4
 LASSO = {"method": "lasso", "sign": "any", "penalty": "relative", "value": 0.3}
@@ -135,10 +137,10 @@ def test_the_page_shows_the_certificates_that_there_are(tmp_path, gap, stationar
     """As numbers that JSON can hold."""
     tables.write(tmp_path / "r.parquet", "reconstruction", {
         "layer": ["a", "b"], "rel_l2": [0.5] * 2, "l0_ratio": [0.5] * 2, "nonzeros": [4.0] * 2, "gap": gap,
-        "stationarity": stationarity, "pfvs": [9] * 2,
+        "stationarity": stationarity, "pfvs": [9] * 2, **{key: [value] * 2 for key, value in MEASURED.items()},
     })  # fmt: skip
     exhibit = evidence._plain("reconstruction", tmp_path / "r.parquet")
-    assert exhibit["head"] == ["layer", "rel_l2", "l0_ratio", "nonzeros", *shown, "pfvs"]
+    assert exhibit["head"] == ["layer", "rel_l2", "l0_ratio", "nonzeros", *shown, "pfvs", *MEASURED]
     found = dict(zip(exhibit["head"], zip(*exhibit["rows"], strict=True), strict=True))
     assert {name: list(found[name]) for name in shown} == shown
 
@@ -149,8 +151,12 @@ def calibrated(data, tmp_path, caplog):
     x, v = data
     beta = np.full(v.shape[1], 0.25, np.float32)
     k, n = len(v), len(x)
-    files = {name: tmp_path / f"{name}.parquet" for name in ("centre", "concepts", "pfvs", "calibration")}
-    tables.write(files["centre"], "centre", {"layer": ["a"], "center": ["mean"], "beta": [beta]})
+    files = {name: tmp_path / f"{name}.parquet" for name in ("centre", "concepts", "pfvs", "trials", "calibration")}
+    centre = {"layer": ["a"], "center": ["mean"], "beta": [beta], "distance": [0.0], "mean_cosine": [0.1]}
+    tables.write(files["centre"], "centre", centre)
+    kept = {"asked": [1, 2, 4, 8], "logit": [0.3, 0.62, 0.85, 0.8]}
+    others = {name: [0.5] * 4 for name in SCHEMAS["trials"].names if name not in ("layer", "images", *kept)}
+    tables.write(files["trials"], "trials", {"layer": ["a"] * 4, "images": [9] * 4, **kept, **others})
     tables.write(files["concepts"], "concepts", {"concept": range(k), "size": [1] * k, "cohesion": [1.0] * k,
                                                  "node": [None] * k, "vector": v}, vectors="vector")  # fmt: skip
     write_encoder(tmp_path / "concepts.encoder.parquet", None, len(beta), "")
@@ -188,3 +194,17 @@ def test_the_script_says_what_was_fixed_for_each_method(data, calibrated):
     assert found["nonzeros"] == pytest.approx(own.nonzeros().mean())
     assert found["rel_l2"] == pytest.approx(own.rel_l2.mean(), rel=1e-4) and "pursuit: concepts 4:" in text
     assert "note: 30 non-zeros per PFV were asked for" in calibrated(method="pursuit", value=30.0)[1]
+
+
+@pytest.mark.parametrize(("wanted", "taken"), [(0.2, 1), (0.62, 2), (0.7, 4), (0.85, 4)])
+@pytest.mark.parametrize("method", ["lasso", "pursuit"])
+def test_the_fewest_non_zeros_are_taken_that_keep_the_wanted_part(calibrated, method, wanted, taken):
+    found, text = calibrated(method=method, penalty="decision", value=wanted)
+    assert found["nonzeros"] == pytest.approx(taken, rel=0.05) and found["penalty"] != "decision"
+    assert f"{taken} non-zeros keep" in text and "note" not in text
+
+
+def test_where_none_keeps_enough_those_that_keep_most_are_taken_and_it_is_said(calibrated):
+    found, text = calibrated(method="pursuit", penalty="decision", value=0.9)
+    assert found["value"] == 4
+    assert "note: a: 4 non-zeros keep 85% of the centred logit of 9 images" in text and "90% are wanted" in text

@@ -56,7 +56,7 @@ class Run:
         for layer in plan.layers:
             self._vocabulary(layer)
             self.stage("coefficients", plan.settings("coefficients", **OF, layer=layer, shard=0), selection="selection",
-                       **{name: name for name in ("centre", "concepts", "calibration", "coefficients")},
+                       **{name: name for name in ("centre", "concepts", "calibration", "coefficients", "decisions")},
                        of={**OF, "layer": layer, "shard": 0})  # fmt: skip
 
     def _vocabulary(self, layer):
@@ -66,7 +66,8 @@ class Run:
         concepts = {"concept": range(K), "size": [1] * K, "cohesion": [1.0] * K, "node": [None] * K, "vector": vectors}
         row = {"layer": [layer], "method": ["lasso"], "sign": ["any"], "penalty": ["relative"], "value": [0.4],
                "nonzeros": [0.0], "rel_l2": [0.0]}  # fmt: skip
-        tables.write(self.results("centre", **of), "centre", {"layer": [layer], "center": ["mean"], "beta": [beta]})
+        centre = {"layer": [layer], "center": ["mean"], "beta": [beta], "distance": [0.0], "mean_cosine": [0.0]}
+        tables.write(self.results("centre", **of), "centre", centre)
         tables.write(self.results("concepts", **of), "concepts", concepts, vectors="vector")
         tables.write(self.results("calibration", **of), "calibration", row)
         write_encoder(self.results("encoder", **of), None, len(beta), "")
@@ -247,7 +248,7 @@ def test_the_truth_attributes_within_the_memory_budget(monkeypatch):
     monkeypatch.setattr(attributors, "attribute", attribute)
     subject = SimpleNamespace(
         device=torch.device("cpu"), segment=lambda *_: None, path_points={"a": 7}.get,
-        network=SimpleNamespace(smooth=lambda *_: False),
+        network=SimpleNamespace(smooth=lambda *_: False, outputs=2),
     )  # fmt: skip
     vocabulary = SimpleNamespace(layer="a", decompose=lambda _: ([], None), directions=None, start=torch.zeros(2))
     with pytest.raises(ReachedError, match="7"):

@@ -6,13 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from explorer.fixture import MEASURED
 from gigraph.cli import main
 from gigraph.explorer.chunks import read_chunk
 from gigraph.records.paths import Results
 from workflow.toy import configure, draw, snakemake
 
 LAYERS = [
-    {"name": "layer3.1", "coefficients": {"method": "refitted"}},
+    {"name": "layer3.1", "coefficients": {"method": "refitted", "penalty": "decision", "value": 0.6, "most": 4}},
     {"name": "layer4.0", "coefficients": {"method": "pursuit", "sign": "nonnegative"}},
 ]
 
@@ -35,6 +36,12 @@ def test_a_run_refits_one_layer_and_pursues_the_other(tmp_path, monkeypatch, cap
         ("pursuit", "nonnegative", "nonzeros"),
     ]
     assert fixed[1]["value"] == 4
+    tried = pl.read_parquet(results("trials", method="bisecting", layer="layer3.1"))
+    assert tried["asked"].to_list() == [1, 2, 3, 4] and tried["logit"][3] > tried["logit"][0]
+    enough = tried.filter(pl.col("logit") >= 0.6)
+    taken = (enough if len(enough) else tried.sort("logit", descending=True))["asked"][0]
+    assert abs(fixed[0]["nonzeros"] - taken) <= 0.1 * taken
+    assert not results("trials", method="bisecting", layer="layer4.0").exists()
     tables = {}
     for one in LAYERS:
         tables[one["name"]] = table = pl.concat(
@@ -53,7 +60,7 @@ def test_a_run_refits_one_layer_and_pursues_the_other(tmp_path, monkeypatch, cap
     evidence = read_chunk(data, "evidence")
     json.dumps(evidence, allow_nan=False)
     (exhibit,) = [part for chapter in evidence for part in chapter["parts"] if "attributed images" in part["title"]]
-    assert exhibit["head"] == ["layer", "rel_l2", "l0_ratio", "nonzeros", "stationarity", "pfvs"]
+    assert exhibit["head"] == ["layer", "rel_l2", "l0_ratio", "nonzeros", "stationarity", "pfvs", *MEASURED]
 
     # A new image is coded as the run's: here one of them.
     monkeypatch.chdir(tmp_path)

@@ -1,15 +1,12 @@
 """Fix one layer's lambda (Eq. 2), calibrated to a number of non-zeros or as configured, or its number of concepts."""
 
 from argparse import Namespace
+from typing import Any
 
-import numpy as np
-
-from gigraph.hashing import mix
-from gigraph.method.coding import ENCODER, Coder
-from gigraph.method.heldout import held_out
-from gigraph.method.lasso import calibrate
+from gigraph.method.coding import ENCODER, Coder, settle
 from gigraph.records import tables
 from gigraph.records.encoders import read_encoder
+from gigraph.records.pfvs import subsample
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 
@@ -18,20 +15,16 @@ def main(args: Namespace) -> None:
     settings = args.settings
     memory = args.compute.memory_mb * 10**6
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
-    pfvs = tables.read(args.pfvs, ["image_id", "y", "x", "pfv"])
-    pfvs = pfvs.filter(~held_out(tables.numpy(pfvs, "image_id"), settings["seed"], settings["holdout"]))
-    key = mix(settings["seed"], *(tables.numpy(pfvs, name).astype(np.int64) for name in ("image_id", "y", "x")))
-    some = np.sort(np.argsort(key, kind="stable")[: settings["calibration"]])
-    x = tables.numpy(pfvs, "pfv")[some] - tables.beta(args.centre)
+    x = subsample(args.pfvs, settings["seed"], settings["holdout"], settings["calibration"]) - tables.beta(args.centre)
     encoder = read_encoder(args.concepts)
-    asked = settings["value"] if encoder is None and settings["penalty"] == "nonzeros" else None
+    asked, found = None, None
     fixed = {key: settings[key] for key in ("method", "sign", "penalty", "value")}
     if encoder is not None:
         fixed = {"method": ENCODER, "sign": "nonnegative", "penalty": ENCODER, "value": 0}
-    found = None
-    if asked is not None and settings["method"] != "pursuit":
-        found = calibrate(x, vectors, asked, tol=settings["tolerance"], memory=memory)
-        fixed |= {"penalty": "absolute", "value": found.lam}
+    elif settings["penalty"] in ("nonzeros", "decision"):
+        tried = settings["penalty"] == "decision"
+        asked = _fewest(tables.read(args.trials).to_pylist(), settings["value"]) if tried else settings["value"]
+        fixed, found = settle(x, vectors, settings, asked, settings["tolerance"], memory)
     if found is not None and settings["method"] == "lasso":
         nonzeros, rel_l2 = found.nonzeros, found.rel_l2
     else:
@@ -50,5 +43,20 @@ def main(args: Namespace) -> None:
     )  # fmt: skip
 
 
+def _fewest(trials: list[dict[str, Any]], wanted: float) -> int:
+    """Return the fewest non-zeros that keep the wanted part of the centred logit, or those that keep most."""
+    enough = [row for row in trials if row["logit"] >= wanted]
+    one = min(enough, key=lambda row: row["asked"]) if enough else max(trials, key=lambda row: row["logit"])
+    said = f"{one['asked']} non-zeros keep {one['logit']:.0%} of the centred logit of {one['images']} images"
+    if enough:
+        log.info("%s, %.0f%% are wanted", said, 100 * wanted)
+    else:
+        log.info(
+            "note: %s: %s, and no more do up to coefficients.most; %.0f%% are wanted: raise it, or concepts.expansion",
+            one["layer"], said, 100 * wanted,
+        )  # fmt: skip
+    return one["asked"]
+
+
 if __name__ == "__main__":
-    run(main, "centre", "concepts", "pfvs+", "calibration")
+    run(main, "trials?", "centre", "concepts", "pfvs+", "calibration")

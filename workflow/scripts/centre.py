@@ -4,6 +4,7 @@ from argparse import Namespace
 
 import numpy as np
 
+from gigraph.method.origin import place
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -12,16 +13,27 @@ from gigraph.running.runtime import run
 def main(args: Namespace) -> None:
     layer, center = args.settings["layer"], args.settings["center"]
     (row,) = [row for row in tables.read(args.layers).to_pylist() if row["layer"] == layer]
-    beta = row["beta"]
-    if center == "batchnorm" and beta is None:
+    pfvs = tables.numpy(tables.read(args.pfvs, ["pfv"]), "pfv")
+    beta = None if row["beta"] is None else np.array(row["beta"], np.float32)
+    if beta is None and center == "batchnorm":
         log.info("%s has no batch norm to take beta from; the mean PFV is used", layer)
-        center = "mean"
+    if beta is not None and center == "auto":
+        found = place(pfvs, beta)
+        taken = "so it is used" if found.within else "too far, so the mean PFV is used"
+        log.info("%s: Eq. 8's beta lies %.2f of the PFVs' spread from their mean, %s", layer, found.distance, taken)
+        center = "batchnorm" if found.within else "mean"
     if center == "zero":
         beta = np.zeros(row["channels"], np.float32)
-    elif center == "mean":
-        beta = tables.numpy(tables.read(args.pfvs, ["pfv"]), "pfv").astype(np.float64).mean(0).astype(np.float32)
-    tables.write(args.centre, "centre", {"layer": [layer], "center": [center], "beta": [beta]}, args.lineage)
-    log.info("beta of %s (%s): norm %.4g", layer, center, np.linalg.norm(beta))
+    elif center == "mean" or beta is None:
+        center = "mean"
+        beta = pfvs.astype(np.float64).mean(0).astype(np.float32)
+    found = place(pfvs, beta)
+    where = {"distance": [found.distance], "mean_cosine": [found.mean_cosine]}
+    tables.write(args.centre, "centre", {"layer": [layer], "center": [center], "beta": [beta], **where}, args.lineage)
+    log.info(
+        "beta of %s (%s): norm %.4g, %.2f of the PFVs' spread from their mean; mean cosine of two PFVs around it %.2f",
+        layer, center, np.linalg.norm(beta), found.distance, found.mean_cosine,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

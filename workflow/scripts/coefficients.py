@@ -1,14 +1,21 @@
-"""Decompose every PFV of one shard's attributed images as calibrated (Eqs. 1, 2)."""
+"""Decompose every PFV of one shard's attributed images as calibrated (Eqs. 1, 2); say what is kept of the decisions."""
 
 from argparse import Namespace
 
 import numpy as np
+import torch
 
+from gigraph.device import as_device
 from gigraph.method.certificate import certified
 from gigraph.method.coding import Coder
+from gigraph.method.decision import Decisions
+from gigraph.method.gig import Batch
 from gigraph.records import tables
+from gigraph.records.attributions import Decompositions
 from gigraph.records.encoders import read_encoder
+from gigraph.records.schemas import SCHEMAS
 from gigraph.reporting import log, progress
+from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
 
@@ -23,15 +30,22 @@ def main(args: Namespace) -> None:
     beta = tables.beta(args.centre)
     (calibration,) = tables.read(args.calibration).to_pylist()
     subject = Subject(settings, args.compute, [name])
-    coder = Coder(vectors, calibration, settings["tolerance"], read_encoder(args.concepts), subject.memory)
+    encoder = read_encoder(args.concepts)
+    coder = Coder(vectors, calibration, settings["tolerance"], encoder, subject.memory)
     layer = subject.layers[name]
     positions = layer.height * layer.width
+    start = beta if encoder is None else beta + encoder.offset
+    start, directions = as_device(start, subject.device), as_device(vectors, subject.device)
+    decisions = Decisions(subject.segment(name, CLASSES), Batch(subject.path_points(name)))
     indptr, indices, values = [np.zeros(1, np.int64)], [], []
     measured = {"rel_l2": [], "gap": [], "stationarity": []}
     sweep = subject.images(settings["source"], ids, here["path"].to_pylist())
     for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
-        pfvs = subject.pfvs(x, name, ids[part]).flatten(0, 1).cpu().numpy() - beta
-        codes = coder(pfvs)
+        pfvs = subject.pfvs(x, name, ids[part])
+        codes = coder(pfvs.flatten(0, 1).cpu().numpy() - beta)
+        coded = Decompositions(codes.indptr, codes.indices, codes.values, positions, subject.device)(slice(0, len(x)))
+        reconstructed = start + torch.stack([image.offset(directions) for image in coded])
+        decisions.add(pfvs, {"concepts": reconstructed, "baseline": start})
         indptr.append(indptr[-1][-1] + codes.indptr[1:])
         indices.append(codes.indices)
         values.append(codes.values)
@@ -54,6 +68,9 @@ def main(args: Namespace) -> None:
         },
         args.lineage,
     )
+    found = {name: [] for name in SCHEMAS["decisions"].names} | decisions.columns()
+    found |= {"image_id": ids, "label": tables.numpy(here, "label")}
+    tables.write(args.decisions, "decisions", found, args.lineage)
     if len(where):
         log.info(
             "%d PFVs: %.1f non-zeros, relative l2 error %.3f, %s",
@@ -63,4 +80,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "selection", "centre", "concepts", "calibration", "coefficients", "shard")
+    run(main, "selection", "centre", "concepts", "calibration", "coefficients", "decisions", "shard")

@@ -29,11 +29,14 @@ class Inputs:
         Layer name to the folder that holds ``exemplars.parquet``, ``localisation.parquet`` and their sheets.
         A folder or table that is missing leaves that layer without pictures.
     reconstruction : Path
-        Table of reconstruction errors.
+        Table of reconstruction errors, and of what is kept of the decisions.
+    decisions : mapping of str to sequence of Path
+        Layer to its tables of decisions, one per shard; without them no class says how much of its own is kept.
     alignment : Path, optional
         Table of the parts that concepts align with, where ground truth is known.
-    method, attribution : str
-        Names of the concept extractor and of the attribution method.
+    method, attribution, output : str
+        Names of the concept extractor, of the attribution method, and of what is attributed for classes
+        (``attribution.class_output``).
     title : str
         Heading of the site.
     labels : dict of str to str
@@ -83,6 +86,7 @@ class Inputs:
     alignment: Path | None = None
     method: str = "bisecting"
     attribution: str = "gig"
+    output: str = "auto"
     title: str = "gigraph"
     labels: dict[str, str] = field(default_factory=dict)
     top: int = 5
@@ -96,6 +100,7 @@ class Inputs:
     coefficients: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     trees: Mapping[str, Path] = field(default_factory=dict)
     evaluation: Mapping[str, Path] = field(default_factory=dict)
+    decisions: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     stability: Path | None = None
     picture: Callable[[str], Any] | None = None
     images_per_class: int = 20
@@ -138,6 +143,7 @@ def inputs_of(
         alignment=results("alignment", method=method) if settings["drawn"] else None,
         method=method,
         attribution=settings["attribution"]["method"],
+        output=settings["attribution"]["class_output"],
         title=settings["title"],
         labels=settings["labels"],
         top=settings["top"],
@@ -154,6 +160,7 @@ def inputs_of(
         coefficients={layer: results.shards("coefficients", shards, method=method, layer=layer) for layer in layers},
         trees={layer: results("tree", method=method, layer=layer) for layer in layers},
         evaluation=evaluation,
+        decisions={layer: results.shards("decisions", shards, method=method, layer=layer) for layer in layers},
         stability=results("stability_of_all", method=method) if evaluation else None,
         picture=_opener(settings),
         images_per_class=settings["images_per_class"],

@@ -6,10 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from gigraph.records.notes import notes_in
 from gigraph.records.paths import Results
-
-MARK = "note: "
-"""What a remark in a log begins with."""
 
 
 def notes_of(results: Results, method: str, receipts: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -33,6 +31,5 @@ def notes_of(results: Results, method: str, receipts: Mapping[str, Mapping[str, 
         folder = name.split("/")[0]
         other = folder != method and results("concepts", method=folder, layer="").parent.is_dir()
         if not other and (planned is None or receipt["lineage"] in planned):
-            lines = (logs / f"{name}.log").read_text().splitlines()
-            found += [line.partition(MARK)[2].strip() for line in lines if MARK in line]
+            found += notes_in(logs / f"{name}.log")
     return list(dict.fromkeys(found))

@@ -15,6 +15,7 @@ from gigraph.explorer.graph import Graph, Key, frame
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import Album, Tile
 from gigraph.images.tiles import FACE
+from gigraph.method.targets import class_output
 from gigraph.records import tables
 from gigraph.reserved import DATASET
 from gigraph.version import __version__
@@ -47,6 +48,7 @@ def meta_chunk(
         "version": __version__,
         "title": inputs.title,
         "method": inputs.method,
+        "output": class_output(inputs.output, graph.classes.height).replace("_", " "),
         "gig": title(inputs.attribution),  # what the page calls attributions, by their method
         "lineage": inputs.lineage,
         "evaluation": next(filter(None, map(tables.lineage_of, inputs.evaluation.values())), ""),
@@ -98,7 +100,11 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
         row["layer"]: row for row in tables.read(inputs.layers, ["layer", "channels", "height", "width"]).to_pylist()
     }
     table = frame(inputs.reconstruction, "reconstruction")
-    errors = dict(zip(table["layer"], rows(*(numbers(table[key]) for key in ("rel_l2", "nonzeros"))), strict=True))
+    measured = ("rel_l2", "nonzeros", "logit", "agreement")
+    names = ("error", "nonzeros", "logit", "agreement", "twins")
+    errors = dict(
+        zip(table["layer"], rows(*(numbers(table[key]) for key in measured), table["twins"].to_list()), strict=True)
+    )
     nodes = frame(inputs.nodes, "nodes").filter(pl.col("kind") == "concept")
     counts = {
         layer: rest for layer, *rest in nodes.group_by("layer").agg(pl.len(), pl.col("concept").max()).iter_rows()
@@ -110,8 +116,7 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
             "concepts": counts.get(layer, [0, -1])[0],
             "last": counts.get(layer, [0, -1])[1],
             "kept": len(graph.pictured(layer)),
-            "error": errors.get(layer, [None, None])[0],
-            "nonzeros": errors.get(layer, [None, None])[1],
+            **dict(zip(names, errors.get(layer, [None] * len(names)), strict=True)),
             "groups": sorted(int(name.split("/")[2]) for name in groups if name.startswith(f"concepts/{index}/")),
             "sheets": albums[index].sheets,
         }

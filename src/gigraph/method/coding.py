@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gigraph.method.encoder import Encoder
-from gigraph.method.lasso import MEMORY, Codes, Solver, lambda_max
+from gigraph.method.lasso import MEMORY, Calibration, Codes, Solver, calibrate, lambda_max
 from gigraph.method.pursuit import Pursuit
 from gigraph.method.reconstruction import relative_l2
 
@@ -27,6 +27,43 @@ LOOSE = 1e-3
 def has_lambda(calibration: Mapping[str, Any]) -> bool:
     """Return whether a row of the table ``calibration`` fixes a lambda, of which there can be larger and smaller."""
     return calibration["penalty"] in ("absolute", "relative")
+
+
+def settle(
+    x: np.ndarray,
+    vectors: np.ndarray,
+    asked: Mapping[str, Any],
+    nonzeros: float,
+    tolerance: float,
+    memory: int = MEMORY,
+) -> tuple[dict[str, Any], Calibration | None]:
+    """Return what fixes coefficients with so many non-zeros a PFV.
+
+    Parameters
+    ----------
+    x : float32 array [N, C]
+        Centred PFVs, on which a lambda is found.
+    vectors : float32 array [K, C]
+        Concept vectors.
+    asked : mapping
+        ``method`` and ``sign``.
+    nonzeros : float
+        Mean non-zeros of the lasso, or the number of concepts of a pursuit.
+    tolerance, memory
+        As of `Coder`.
+
+    Returns
+    -------
+    fixed : dict
+        ``method``, ``sign``, ``penalty`` and ``value``, as `Coder` takes them.
+    found : Calibration or None
+        How lambda was found; None for a pursuit.
+    """
+    fixed = {"method": asked["method"], "sign": asked["sign"], "penalty": "nonzeros", "value": nonzeros}
+    if asked["method"] == "pursuit":
+        return fixed, None
+    found = calibrate(x, vectors, nonzeros, tol=tolerance, memory=memory)
+    return fixed | {"penalty": "absolute", "value": found.lam}, found
 
 
 class Coder:

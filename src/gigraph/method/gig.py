@@ -105,17 +105,28 @@ def concept_score(vectors: Tensor) -> Score:
 
 
 def class_score(output: str = "probability") -> Score:
-    """Return the score of class targets, <w, e_c> with w the class probabilities [Eqs. 6, 7] or the logits.
+    """Return the score of class targets, <w, e_c> with w the class probabilities [Eqs. 6, 7] or logits.
 
     Parameters
     ----------
-    output : {"probability", "logit"}
-        What w is.
+    output : {"probability", "logit", "centred_logit"}
+        What w is; a centred logit is one minus the mean of all, which is what the softmax sees of it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such output.
     """
+    if output not in ("probability", "logit", "centred_logit"):
+        raise ValueError(f"the class output must be probability, logit or centred_logit, not {output!r}")
 
     def score(logits: Tensor, targets: Tensor) -> Tensor:
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return (wide.softmax(1) if output == "probability" else wide).gather(1, targets)
+        if output == "probability":
+            wide = wide.softmax(1)
+        elif output == "centred_logit":
+            wide = wide - wide.mean(1, keepdim=True)
+        return wide.gather(1, targets)
 
     return score
 

@@ -6,6 +6,24 @@ from collections.abc import Iterable
 
 import numpy as np
 
+FEW_CLASSES = 50
+"""Of up to so many, ``auto`` takes the probability, of more the centred logit."""
+
+
+def class_output(setting: str, classes: int) -> str:
+    """Return what is attributed for classes: the setting, or for ``auto`` what suits their number.
+
+    Parameters
+    ----------
+    setting : {"auto", "probability", "logit", "centred_logit"}
+        ``attribution.class_output``.
+    classes : int
+        The network's outputs.
+    """
+    if setting != "auto":
+        return setting
+    return "probability" if classes <= FEW_CLASSES else "centred_logit"
+
 
 def first_distinct(preferred: Iterable[int], count: int, total: int) -> list[int]:
     """Return the first `count` distinct ids of `preferred`, filled up with the smallest ids not yet taken."""

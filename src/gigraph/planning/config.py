@@ -126,8 +126,10 @@ class Sampling(Section):
 class Concepts(Section):
     """How PFVs become concept vectors (App. B). May differ between layers."""
 
-    center: Literal["batchnorm", "mean", "zero"] = "batchnorm"
-    """The origin beta: the batch norms' net shift (Eq. 8; the data mean where there is none), the mean, or zero."""
+    center: Literal["auto", "batchnorm", "mean", "zero"] = "auto"
+    """The origin beta: `batchnorm`: the batch norms' net shift (the paper's Eq. 8; the data mean where there is none),
+    the `mean`, `zero`, or `auto`: Eq. 8 where it is no farther from the mean than PFVs are (root mean square), else
+    the mean."""
     expansion: PositiveFloat = 1
     """Concepts per channel, K / C; the paper's 8 suits 50,000 images."""
     min_members: PositiveInt = 4
@@ -146,11 +148,14 @@ class Coefficients(Section):
     pursuit."""
     sign: Literal["any", "nonnegative"] = "any"
     """Of the coefficients; only `pursuit` can keep them `nonnegative`."""
-    penalty: Literal["nonzeros", "relative", "absolute"] = "nonzeros"
-    """What `value` means: mean non-zeros per PFV (lambda is calibrated), lambda / lambda_max, or lambda; of a pursuit
-    the non-zeros of every PFV."""
+    penalty: Literal["nonzeros", "decision", "relative", "absolute"] = "nonzeros"
+    """What `value` means: `nonzeros`: their mean per PFV (lambda is calibrated), of a pursuit those of every PFV;
+    `decision`: the part of the centred logit to keep, with as few non-zeros as do; `relative`: lambda / lambda_max;
+    `absolute`: lambda."""
     value: PositiveFloat = 8
-    """The target number of non-zeros, or lambda."""
+    """The target number of non-zeros, the part to keep, or lambda."""
+    most: PositiveInt = 32
+    """Non-zeros that `penalty: decision` may take."""
     tolerance: Annotated[float, Field(ge=1e-6)] = 1e-4
     """Largest relative duality gap of any lasso; coefficients are float32, so at least 1e-6."""
     calibration: PositiveInt = 2000
@@ -163,12 +168,17 @@ class Coefficients(Section):
                 f"sign: nonnegative with method: {self.method}: the lasso has no non-negative form yet; "
                 "take method: pursuit, or sign: any"
             )
-        if self.method == "pursuit" and self.penalty != "nonzeros":
+        if self.penalty == "decision" and self.value > 1:
+            raise ValueError(
+                f"value: {self.value:g} with penalty: decision: it is the part of the centred logit to keep; "
+                "take one of at most 1, such as 0.8"
+            )
+        if self.method == "pursuit" and self.penalty not in ("nonzeros", "decision"):
             raise ValueError(
                 f"penalty: {self.penalty} with method: pursuit: a pursuit takes a number of concepts, not a lambda; "
-                "take penalty: nonzeros"
+                "take penalty: nonzeros, or decision"
             )
-        if self.method == "pursuit" and not self.value.is_integer():
+        if self.method == "pursuit" and self.penalty == "nonzeros" and not self.value.is_integer():
             raise ValueError(
                 f"value: {self.value:g} with method: pursuit: every PFV gets so many concepts; take a whole number"
             )
@@ -201,8 +211,9 @@ class Attribution(Section):
     """Classes attributed per image besides its label: the most probable ones."""
     top_sources: PositiveInt = 64
     """Sources kept per image and target; the rest is summed into one remainder."""
-    class_output: Literal["probability", "logit"] = "probability"
-    """What is attributed for classes; the paper takes the probability."""
+    class_output: Literal["auto", "probability", "logit", "centred_logit"] = "auto"
+    """What is attributed for classes: the `probability` (the paper's), the `logit`, the `centred_logit` (minus the mean
+    of all), or `auto`: the probability of up to 50 classes, the centred logit of more."""
     baseline: Literal["beta", "zero"] = "beta"
     """Where the path starts: the origin of the concept space, or zero (the literal Eq. 3)."""
     steps: PositiveInt = 8

@@ -46,8 +46,10 @@ FILES: dict[str, File] = {
     "concepts": File("{method}/concepts/{layer}.parquet", "concepts"),
     "tree": File("{method}/concepts/{layer}.tree.parquet", "tree"),
     "encoder": File("{method}/concepts/{layer}.encoder.parquet", "encoder"),
+    "trials": File("{method}/calibration/{layer}.trials.parquet", "trials"),
     "calibration": File("{method}/calibration/{layer}.parquet", "calibration"),
     "coefficients": File("{method}/coefficients/{layer}/{shard}.parquet", "coefficients"),
+    "decisions": File("{method}/decisions/{layer}/{shard}.parquet", "decisions"),
     # attribution
     "attributions": File("{method}/attributions/{source}--{target}/{shard}.parquet", "attributions"),
     "kept": File("{method}/kept/{layer}.parquet", "kept"),

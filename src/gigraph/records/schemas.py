@@ -56,7 +56,16 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("beta", pa.list_(pa.float32())),
         ]
     ),
-    "centre": pa.schema([("layer", pa.string()), ("center", pa.string()), ("beta", pa.list_(pa.float32()))]),
+    # distance: of beta from the PFVs' mean, over their spread; mean_cosine: of two PFVs, measured from beta
+    "centre": pa.schema(
+        [
+            ("layer", pa.string()),
+            ("center", pa.string()),
+            ("beta", pa.list_(pa.float32())),
+            ("distance", pa.float32()),
+            ("mean_cosine", pa.float32()),
+        ]
+    ),
     # residual: what the contributions of all the layer's positions miss of the image's logit, the biases' share;
     # pfv: FixedSizeList<float32>[C], see `pfv_schema`
     "pfvs": pa.schema(
@@ -67,6 +76,23 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # the split tree (concept hierarchy): concept is null on inner nodes, parent is null on the root
     "tree": pa.schema([("node", pa.int32()), ("parent", pa.int32()), ("size", pa.int32()), ("concept", pa.int32())]),
+    # what numbers of non-zeros a PFV keep of the decisions about some images: of the centred logit, of the predictions
+    "trials": pa.schema(
+        [
+            ("layer", pa.string()),
+            ("asked", pa.int32()),
+            ("nonzeros", pa.float64()),
+            ("rel_l2", pa.float64()),
+            ("images", pa.int64()),
+            ("logit", pa.float64()),
+            ("logit_se", pa.float64()),
+            ("agreement", pa.float64()),
+            ("agreement_se", pa.float64()),
+            ("probability", pa.float64()),
+            ("probability_at_concepts", pa.float64()),
+            ("probability_at_baseline", pa.float64()),
+        ]
+    ),
     # penalty and value: an absolute or relative lambda; nonzeros, a pursuit's number of concepts; or encoder
     "calibration": pa.schema(
         [
@@ -109,6 +135,19 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("total_absolute", pa.float32()),
             ("steps", pa.int32()),
             ("deviation", pa.float32()),
+        ]
+    ),
+    # what the network says at X, at X~ (_at_concepts) and without any concept (_at_baseline): the predicted class, and
+    # of the one predicted at X its probability and its centred logit
+    "decisions": pa.schema(
+        [
+            *_IMAGE,
+            ("label", pa.int32()),
+            *(
+                (key + end, kind)
+                for key, kind in (("predicted", pa.int32()), ("probability", pa.float32()), ("logit", pa.float32()))
+                for end in ("", "_at_concepts", "_at_baseline")
+            ),
         ]
     ),
     # scope: a class label, or -1 for the whole dataset; kept concepts of a class, by mean relevance
@@ -193,6 +232,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("map", pa.list_(pa.float32())),
         ]
     ),
+    # twins: concepts with another within a cosine of 0.9; from `images` on what is kept of the decisions: of the
+    # centred logit, of the predictions, and the mean probability of the predicted class
     "reconstruction": pa.schema(
         [
             ("layer", pa.string()),
@@ -202,6 +243,18 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("gap", pa.float32()),
             ("stationarity", pa.float32()),
             ("pfvs", pa.int64()),
+            ("concepts", pa.int64()),
+            ("twins", pa.int64()),
+            ("mean_cosine", pa.float32()),
+            ("center", pa.string()),
+            ("images", pa.int64()),
+            ("logit", pa.float32()),
+            ("logit_se", pa.float32()),
+            ("agreement", pa.float32()),
+            ("agreement_se", pa.float32()),
+            ("probability", pa.float32()),
+            ("probability_at_concepts", pa.float32()),
+            ("probability_at_baseline", pa.float32()),
         ]
     ),
     # best: the concept of highest average precision on scenes that choose, scored on others; detectors: all concepts

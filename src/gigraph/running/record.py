@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.records.files import replacing
+from gigraph.records.notes import notes_in
 from gigraph.records.paths import Results
 
 PACKAGES = (
@@ -108,6 +109,7 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
         "ended": max((job["ended"] for job in jobs.values()), default=None),
         "seconds_of_work": round(sum(job["seconds"] for job in jobs.values()), 1),
         "stages": stages,
+        "notes": {name: notes for name in jobs if (notes := notes_in(results("logs") / f"{name}.log"))},
         "jobs": jobs,
     }
     with replacing(results("run")) as temporary:

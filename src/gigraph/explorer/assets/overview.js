@@ -10,11 +10,14 @@ const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)
 
 const stack = () => table([
   ["Layer"], ["Map", "height × width × channels"], ["Concepts", "kept for some class, of all"],
+  ["Keeps", "of the decision: part of the class's centred logit, and of the predictions, with the concepts alone"],
   ["Error", "relative l2 error of the reconstruction"], ["Non-zeros", "concepts used per position, mean"],
-], meta.layers.map(({name, height, width, channels, kept, concepts, error, nonzeros}) =>
+  ["Twins", "concepts with another within a cosine of 0.9"],
+], meta.layers.map(({name, height, width, channels, kept, concepts, error, nonzeros, logit, agreement, twins}) =>
   line(link(linkTo("atlas", [name]), name), `${height} × ${width} × ${channels}`,
     [h("b", tally(kept)), " of " + tally(concepts)],
-    [meter(error / largest(meta.layers.map(l => l.error))), num(error)], num(nonzeros))).reverse());
+    [meter(logit), percent(logit), " · ", percent(agreement)],
+    [meter(error / largest(meta.layers.map(l => l.error))), num(error)], num(nonzeros), tally(twins))).reverse());
 
 const classList = () => {
   const list = h("ul.classes"), said = h("p.note", {role: "status"}), last = meta.layers.length - 1;

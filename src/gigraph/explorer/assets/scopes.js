@@ -70,7 +70,8 @@ views.class = {
   draw: ([label], [data]) => {
     const c = classOf(label);
     const head = heading(bdi(c.name),
-      [accuracy(c), c.attributed > 0 && `; attributions are means over ${plural(c.attributed, "image")}`],
+      [accuracy(c), c.attributed > 0 && `; attributions are means over ${plural(c.attributed, "image")}`,
+        data && data.keeps.length > 0 && `; of the decision the layers keep ${data.keeps.map(k => percent(k)).join(", ")}`],
       pick(label, "Class", to => go({args: [slug(to)], params: fresh})),
       data && [
         pick(null, "Compare with", to => { location.hash = linkTo("compare", [label, to].map(slug)); },
@@ -83,7 +84,7 @@ views.class = {
     ];
     prefetch([label]);
     return frame(head, perLayer(data), modelOf([{label, data}], rowsOf(data), min()),
-      "The concepts that raise the probability of this class most, over its images.");
+      `The concepts that raise the ${meta.output} of this class most, over its images.`);
   },
 };
 

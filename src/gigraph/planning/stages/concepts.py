@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gigraph.extractors.registry import source_of
 from gigraph.planning.costs import COMPILING, TRIALS, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
+from gigraph.reserved import CLASSES
 
 if TYPE_CHECKING:
     from gigraph.planning.plan import Plan
@@ -85,6 +86,36 @@ class Concepts(Stage):
         )
 
 
+class Trials(Stage):
+    """Tries numbers of concepts a PFV: how much of the decisions about some images each keeps."""
+
+    of = ("method", "layer")
+    writes = ("trials",)
+    gpu = torch = kernels = model = True
+
+    def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
+        c = plan.config
+        own = c.layer(layer).coefficients.model_dump(exclude={"penalty", "value"})
+        return {
+            "seed": c.seed, "holdout": c.evaluation.holdout, "layer": layer, "source": str(plan.image_folder), **own
+        }  # fmt: skip
+
+    def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
+        return {
+            "manifests": read("manifest"),
+            "centre": read("centre", layer=layer),
+            "concepts": read("concepts", method=method, layer=layer),
+            "encoder": read("encoder", method=method, layer=layer),
+            "pfvs": loosely("pfvs", layer=layer),
+        }
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return coding_need(sizes)
+
+    def cost(self, run: Run, rate: Throughput) -> Cost | None:
+        return None
+
+
 class Calibration(Stage):
     """Fixes a layer's lambda (Eq. 2), or its number of concepts."""
 
@@ -95,11 +126,13 @@ class Calibration(Stage):
 
     def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
         c = plan.config
-        own = c.layer(layer).coefficients.model_dump()
+        own = c.layer(layer).coefficients.model_dump(exclude={"most"})
         return {"seed": c.seed, "holdout": c.evaluation.holdout, "layer": layer, **own}
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
+        tried = plan.config.layer(layer).coefficients.penalty == "decision"
         return {
+            "trials": read("trials", method=method, layer=layer) if tried else [],
             "centre": read("centre", layer=layer),
             "concepts": read("concepts", method=method, layer=layer),
             "encoder": read("encoder", method=method, layer=layer),
@@ -119,10 +152,10 @@ class Calibration(Stage):
 
 
 class Coefficients(Stage):
-    """Decomposes every PFV of the attributed images (Eqs. 1 and 2)."""
+    """Decomposes every PFV of the attributed images (Eqs. 1 and 2), and sees what is kept of the decisions."""
 
     of = ("method", "layer", "shard")
-    writes = ("coefficients",)
+    writes = ("coefficients", "decisions")
     gpu = torch = kernels = model = True
 
     def settings(self, plan: Plan, method: str, layer: str, shard: int) -> dict[str, Any]:
@@ -145,7 +178,11 @@ class Coefficients(Stage):
         seen = run.attributed * (rate.decode + rate.forward)
         return Cost(
             len(run.layers) * run.shards * run.methods,
-            run.methods * sum(run.codes(layer) * rate.code(layer) + seen for layer in run.layers),
+            run.methods
+            * sum(
+                run.codes(layer) * rate.code(layer) + seen + 2 * run.attributed * rate.segment[layer.name, CLASSES]
+                for layer in run.layers
+            ),
             max(
                 run.coding_bytes(layer)
                 + 12 * run.batch * layer.positions * layer.channels

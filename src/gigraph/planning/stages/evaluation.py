@@ -32,7 +32,8 @@ class Reconstruction(Stage):
         return {"layers": plan.layers, "shards": len(plan.shards)}
 
     def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
-        return {"concepts": read("concepts", method=method), "coefficients": read("coefficients", method=method)}
+        own = ("concepts", "coefficients", "decisions")
+        return {"centre": read("centre"), **{name: read(name, method=method) for name in own}}
 
     def need(self, sizes: Sizes) -> tuple[float, float]:
         return gathering_need(sizes)

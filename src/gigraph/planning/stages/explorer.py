@@ -77,7 +77,7 @@ class Explorer(Stage):
             **c.exemplars.model_dump(),
             "layers": plan.layers,
             "model": c.model.source,
-            "attribution": of_pairs(plan, "method"),
+            "attribution": of_pairs(plan, "method", "class_output"),
             "drawn": plan.drawn,
             "shortcut": planted() if plan.drawn else None,
             "pairs": [pair for pair in plan.pairs if pair[1] == CLASSES or pair in consecutive],
@@ -90,7 +90,7 @@ class Explorer(Stage):
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
         method = plan.config.methods[0]
         once = ("images", "classes", "layers", "rejected", "selection")
-        own = ("nodes", "edges", "kept_of_all", "reconstruction", "concepts", "tree", "coefficients")
+        own = ("nodes", "edges", "kept_of_all", "reconstruction", "decisions", "concepts", "tree", "coefficients")
         pictures = ("exemplars", "localisation", "sheets")
         pairs = self.settings(plan)["pairs"]
         return {

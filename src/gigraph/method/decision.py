@@ -1,0 +1,104 @@
+"""The network's decisions at X, at X~ and without any concept.
+
+The decision about an image is its class, the network's own, and that class's centred logit: the logit minus the mean
+of all, which is what the softmax sees of it. A probability exaggerates small losses where classes are many, and hides
+them where it is near 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gigraph.method.gig import Batch, Segment
+
+SCORES = ("predicted", "probability", "logit")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a network says about N images.
+
+    Attributes
+    ----------
+    predicted : Tensor of int64 [N]
+        The class of the largest logit.
+    probability, logit : Tensor [N]
+        Of a class in question: its softmax probability, and its logit minus the mean of all.
+    """
+
+    predicted: Tensor
+    probability: Tensor
+    logit: Tensor
+
+
+def decide(logits: Tensor, of: Tensor | None = None) -> Decision:
+    """Return the decision about images.
+
+    Parameters
+    ----------
+    logits : Tensor [N, classes]
+        The network's outputs.
+    of : Tensor of int64 [N], optional
+        The classes in question; default the predicted ones.
+    """
+    predicted = logits.argmax(1)
+    to = (predicted if of is None else of)[:, None]
+    wide = logits.float()
+    return Decision(predicted, wide.softmax(1).gather(1, to)[:, 0], wide.gather(1, to)[:, 0] - wide.mean(1))
+
+
+class Decisions:
+    """The decisions about images at several inputs of a layer, gathered batch by batch.
+
+    Parameters
+    ----------
+    segment : callable
+        From the layer's PFVs [N, P, C] to the logits [N, classes].
+    room : Batch
+        Inputs of the segment that are held at once.
+    """
+
+    def __init__(self, segment: Segment, room: Batch):
+        self.segment, self.room = segment, room
+        self._found: dict[str, list[np.ndarray]] = {}
+
+    def add(self, x: Tensor, others: Mapping[str, Tensor]) -> None:
+        """Add a batch of images.
+
+        Parameters
+        ----------
+        x : Tensor [N, P, C]
+            The layer's PFVs.
+        others : mapping of str to Tensor [N, P, C] or [C]
+            Further inputs by their names; one that is [C] stands at every position of every image.
+        """
+        with torch.inference_mode():
+            of = self._keep("", self.room.run(self._logits, x), None)
+            for name, one in others.items():
+                same = one.expand(1, *x.shape[1:]) if one.ndim == 1 else one
+                self._keep(f"_at_{name}", self.room.run(self._logits, same).expand(len(x), -1), of)
+
+    def _logits(self, points: int, x: Tensor) -> Tensor:
+        return torch.cat([self.segment(few) for few in x.split(points)])
+
+    def _keep(self, end: str, logits: Tensor, of: Tensor | None) -> Tensor:
+        one = decide(logits, of)
+        for key in SCORES:
+            self._found.setdefault(key + end, []).append(getattr(one, key).cpu().numpy())
+        return one.predicted
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return what was found, arrays [N] over all images.
+
+        Returns
+        -------
+        dict
+            ``predicted``, ``probability`` and ``logit`` at X; at a further input ``predicted_at_NAME`` and so on, the
+            scores of the class that is predicted at X. Nothing where no image was added.
+        """
+        return {key: np.concatenate(parts) for key, parts in self._found.items()}
