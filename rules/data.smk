@@ -95,7 +95,7 @@ rule manifest:
     message:
         "List and decode the images of shard {wildcards.shard}"
     shell:
-        "python $GIGRAPH_SCRIPTS/manifest.py --manifest {output.manifest} --rejected {output.rejected}"
+        "python $GIGRAPH_SCRIPTS/manifest.py --classes {input.classes} --manifest {output.manifest} --rejected {output.rejected}"
         " --shard {wildcards.shard} --settings {params.settings:q} --lineage {params.lineage}"
         ' --compute "$GIGRAPH_COMPUTE" --log {log}'
 

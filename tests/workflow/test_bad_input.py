@@ -45,7 +45,8 @@ def check_network(folder: Path, **changes) -> None:
     spec = importlib.util.spec_from_file_location("network_script", ROOT / "workflow/scripts/network.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    made = plan(folder, **changes)
+    # Two of the ten outputs have folders.
+    made = plan(folder, **{"images": {"classes": ["a", "b"]}, **changes})
     outputs = {"layers": folder / "layers.parquet", "class_table": folder / "classes.parquet"}
     script.main(Namespace(settings=made.settings("network"), compute=Compute(), lineage="", **outputs))
 
@@ -127,8 +128,13 @@ def test_more_classes_than_outputs(world):
     for index in range(10):
         (world / "images" / f"more{index}").mkdir()
         (world / "images" / f"more{index}" / "1.png").write_bytes((world / "images" / "a" / "1.png").read_bytes())
-    line = line_of(check_network, world)
+    line = line_of(check_network, world, images={"classes": None})
     assert "12 class folders" in line and "10 outputs" in line
+
+
+def test_fewer_classes_than_outputs(world):
+    line = line_of(check_network, world, images={"classes": None})
+    assert "2 class folders for the model's 10 outputs" in line and "images.classes" in line and "{a: 0}" in line
 
 
 def test_more_concepts_than_pfvs(world):

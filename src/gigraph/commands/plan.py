@@ -181,7 +181,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
             return config.menagerie.count, len(classes), draw, _reading(subject, paths, config.images.max_pixels)
     from gigraph.images.listing import labelled
 
-    entries = labelled(plan.image_folder, config.images.classes)
+    entries = labelled(plan.image_folder, plan.listed_classes)
     per_class: dict[Any, int] = {}
     for entry in entries:
         per_class[entry.class_name] = per_class.get(entry.class_name, 0) + 1

@@ -16,6 +16,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -28,6 +29,7 @@ from pydantic import (
 from gigraph.attributors.registry import MODULES as ATTRIBUTORS
 from gigraph.errors import UserError, nearest
 from gigraph.extractors.registry import MODULES, PLUGGED
+from gigraph.images.listing import unnamed
 from gigraph.reserved import CLASSES
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -42,6 +44,9 @@ SHEET_ROWS = 32
 LARGEST_SHEET = 16383
 """Largest side of a WebP picture, in pixels."""
 
+MOST_OUTPUTS = 10**6
+"""Of a classifier."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -49,6 +54,26 @@ class Section(BaseModel):
     """A group of settings; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+def _in_order(classes: Any) -> Any:
+    """Return the list that a mapping of class folders to outputs stands for."""
+    if not isinstance(classes, Mapping):
+        return classes
+    places: dict[int, str] = {}
+    for folder, output in classes.items():
+        if type(output) is not int or not 0 <= output < MOST_OUTPUTS:
+            raise ValueError(f"{folder}: {output!r} is no output; give its number, from 0")
+        if output in places:
+            raise ValueError(f"{places[output]} and {folder} are both output {output}; each output has one folder")
+        places[output] = str(folder)
+    return [places.get(i, unnamed(i)) for i in range(max(places, default=-1) + 1)]
+
+
+ClassFolders = Annotated[
+    list[str] | Literal["imagenet"],
+    BeforeValidator(_in_order, json_schema_input_type=list[str] | dict[str, NonNegativeInt] | Literal["imagenet"]),
+]
 
 
 class Images(Section):
@@ -60,8 +85,9 @@ class Images(Section):
     """Parts that the images are divided into by their id; each is one job per step."""
     limit_per_class: PositiveInt | None = None
     """Use at most so many images of each class (those with the smallest ids); null: all."""
-    classes: list[str] | None = None
-    """Folder name of each model output, in the outputs' order; null: the folders sorted by name."""
+    classes: ClassFolders | None = None
+    """Folder name of each model output, in the outputs' order, or `{folder: output}`; `imagenet`: by WordNet ids; null:
+    the folders sorted by name, one for each output, or some of ImageNet's by their WordNet ids."""
     max_rejected: Share = 0.05
     """Largest share of unreadable images that is skipped; above it the run stops."""
     max_pixels: PositiveInt = 100_000_000

@@ -95,4 +95,4 @@ def _layers(path: Path) -> list[dict[str, Any]]:
 
 
 def _classes(plan: Plan) -> int:
-    return len(plan.config.images.classes or plan.class_folders) or 10
+    return len(plan.listed_classes or plan.class_folders) or 10

@@ -87,11 +87,15 @@ class Manifest(Stage):
         images = plan.config.images
         return {
             "source": str(plan.image_folder),
-            **images.model_dump(include={"shards", "limit_per_class", "classes", "max_pixels"}),
+            **images.model_dump(include={"shards", "limit_per_class", "max_pixels"}),
+            "classes": plan.listed_classes,
         }
 
     def reads(self, plan: Plan, shard: int) -> dict[str, Read | list[Read]]:
-        return {"drawn": read("drawn") if plan.drawn else []}
+        return {
+            "drawn": read("drawn") if plan.drawn else [],
+            "classes": read("classes") if plan.labelled_by_outputs else [],
+        }
 
     def rests_on(self, plan: Plan, shard: int) -> list[Any]:
         # A further class folder moves the labels of all those after it, in every shard.
