@@ -96,7 +96,7 @@ class Run:
     # ---- the graph ----------------------------------------------------------------------------------------------
 
     def edges(self, of: str | int | None = None, shown: bool = True) -> pl.DataFrame:
-        """Return edges: mean attribution, standard error, support, weight and exact ablation.
+        """Return edges: mean attribution, standard error (null of one image), support, weight and exact ablation.
 
         Parameters
         ----------
@@ -134,15 +134,16 @@ class Run:
     def to_networkx(self, of: str | int) -> networkx.DiGraph:
         """Return a class's shown graph. Nodes are (layer, concept) and ("classes", label).
 
-        Edges carry mean, se, support, weight and ablation; nodes carry the columns of ``nodes.parquet``. Needs
-        networkx, which comes with torch.
+        Edges carry mean, se (of several images), support, weight and ablation; nodes carry the columns of
+        ``nodes.parquet``. Needs networkx, which comes with torch.
         """
         import networkx
 
         graph = networkx.DiGraph(scope=self.label(of), method=self.method)
         for row in self.edges(of).iter_rows(named=True):
             ends = (row["source_layer"], row["source"]), (row["target_layer"], row["target"])
-            graph.add_edge(*ends, **{name: row[name] for name in ("mean", "se", "support", "weight", "ablation")})
+            measured = {name: row[name] for name in ("mean", "se", "support", "weight", "ablation")}
+            graph.add_edge(*ends, **{name: value for name, value in measured.items() if value is not None})
         for row in _frame(self._file("nodes")).iter_rows(named=True):
             if (row["layer"], row["concept"]) in graph:
                 graph.nodes[row["layer"], row["concept"]].update(row)

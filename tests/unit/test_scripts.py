@@ -13,10 +13,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gigraph.explorer.chunks import numbers
 from gigraph.method.bisecting import bisect, tree
 from gigraph.method.lasso import batched, calibrate, lasso, rounding
 from gigraph.method.pursuit import Pursuit
 from gigraph.method.pursuit import batched as batched_pursuit
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -125,3 +128,43 @@ def test_kernels_compile_in_nothing_from_other_files():
         assert shared
         for name, other in shared:
             assert vars(module)[name] == vars(other)[name], name
+
+
+def test_more_concepts_than_pfvs_are_capped_with_a_note(tmp_path, caplog):
+    n, channels = 36, 16
+    rng = np.random.default_rng(0)
+    files = {name: tmp_path / f"{name}.parquet" for name in ("centre", "pfvs", "concepts", "tree", "encoder")}
+    beta = np.zeros(channels, np.float32)
+    tables.write(files["centre"], "centre", {"layer": ["a"], "center": ["zero"], "beta": [beta]})
+    one = {"y": [0] * n, "x": [0] * n, "contribution": [1.0] * n, "residual": [0.0] * n, "fallback": [False] * n}
+    pfvs = rng.standard_normal((n, channels)).astype(np.float32)
+    tables.write(files["pfvs"], "pfvs", {"image_id": range(n), **one, "pfv": pfvs}, vectors="pfv")
+    settings = {"seed": 0, "holdout": 0.0, "layer": "a", "method": "bisecting", "expansion": 8.0, "scale": "mean",
+                "max_iter": 20}  # fmt: skip
+    for min_members, k in ((4, 9), (1, 36)):
+        caplog.clear()
+        with caplog.at_level("INFO", logger="gigraph"):
+            given = Namespace(settings={**settings, "min_members": min_members}, lineage="", **files)
+            given.pfvs = [files["pfvs"]]
+            script("concepts").main(given)
+        assert len(pl.read_parquet(files["concepts"])) == k
+        assert f"note: a: K is capped at {k} (8 x 16 channels asked for)" in caplog.text
+        assert "there are 36" in caplog.text
+
+
+def test_the_standard_error_of_a_single_image_is_null(tmp_path):
+    """Of two images of a class and one of another; so is it in the frames and the site that are made of the table."""
+    files = {name: tmp_path / f"{name}.parquet" for name in ("selection", "attributions", "kept")}
+    labels = [0, 0, 1]
+    chosen = {"image_id": range(3), "path": ["a", "b", "c"], "label": labels, "shard": [0] * 3}
+    tables.write(files["selection"], "selection", chosen)
+    columns = dict.fromkeys(SCHEMAS["attributions"].names, [0] * 3)
+    columns |= {"image_id": range(3), "label": labels, "target": labels, "sources": [[4]] * 3}
+    columns["values"] = [[1.0], [3.0], [2.0]]
+    tables.write(files["attributions"], "attributions", columns)
+    given = Namespace(settings={"layer": "a", "class_targets": 3}, lineage="", **files)
+    given.attributions = [files["attributions"]]
+    script("kept").main(given)
+    kept = pl.read_parquet(files["kept"]).sort("scope")
+    assert kept["scope"].to_list() == [-1, 0, 1] and kept["relevance"].to_list() == [2, 2, 2]
+    assert kept["se"].to_list()[1:] == [1, None] and numbers(kept["se"])[1:] == [1, None]

@@ -111,7 +111,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("deviation", pa.float32()),
         ]
     ),
-    # scope: a class label, or -1 for the whole dataset; kept concepts of a class, by mean relevance
+    # scope: a class label, or -1 for the whole dataset; kept concepts of a class, by mean relevance; se: null where
+    # there is one image only, here and below
     "kept": pa.schema(
         [
             ("scope", pa.int32()),
