@@ -12,7 +12,6 @@ from gigraph.extractors import extract
 from gigraph.hashing import mix
 from gigraph.method.bisecting import capped_concepts
 from gigraph.method.heldout import held_out
-from gigraph.planning.checks import check_concepts
 from gigraph.records import tables
 from gigraph.records.encoders import write_encoder
 from gigraph.reporting import log
@@ -31,12 +30,12 @@ def main(args: Namespace) -> None:
         raise UserError(f"layer {settings['layer']}: a PFV of image {pfvs['image_id'][bad]} is not finite")
     # A row is known by its image and position, so that concepts do not depend on how images are sharded.
     row_ids = mix(*(tables.numpy(pfvs, name).astype(np.int64) for name in ("image_id", "y", "x")))
-    check_concepts(settings["layer"], settings["expansion"], x.shape[1], len(x))
     k, capped = capped_concepts(settings["expansion"], x.shape[1], len(x), settings["min_members"])
     if capped:
         log.info(
-            "note: %s: K is capped at %d (%g x %d channels asked for), so that concepts have %d PFVs on average",
-            settings["layer"], k, settings["expansion"], x.shape[1], settings["min_members"],
+            "note: %s: K is capped at %d (%g x %d channels asked for), so that concepts have %d PFVs on average: there "
+            "are %d; sampling.pfvs_per_image raises that",
+            settings["layer"], k, settings["expansion"], x.shape[1], settings["min_members"], len(x),
         )  # fmt: skip
     found = extract(settings["method"], x, k, row_ids=row_ids, seed=settings["seed"], settings=settings)
     for note in found.notes:

@@ -342,7 +342,7 @@ class Plan:
 
     def _made(self, stage: str, **of: str) -> str:
         declared = STAGES[stage]
-        settings = {key: value for key, value in self.settings(stage, **of).items() if key not in declared.checked}
+        settings = self.settings(stage, **of)
         files = declared.rests_on(self, **of) + (self.model_digests if declared.model else [])
         parts = set(declared.parts)
         own = [name for name in declared.writes if parts & {*FILES[name].fields} == parts & {*of}] or declared.writes

@@ -43,26 +43,17 @@ class Network(Stage):
     parts = ("layer",)
     writes = ("layers", "classes")
     torch = model = True
-    checked = frozenset({"counts"})
 
     def settings(self, plan: Plan, layer: str | None = None) -> dict[str, Any]:
         if layer is not None:  # its row
             return {"layers": [layer]}
         c = plan.config
-        per_layer = {
-            name: {
-                "pfvs_per_image": c.layer(name).sampling.pfvs_per_image,
-                "expansion": c.layer(name).concepts.expansion,
-            }
-            for name in plan.layers
-        }
         return {
             "images": str(plan.image_folder),
             "classes": c.images.classes,
             "drawn": plan.drawn,
             "contribution": c.contribution.method,
             "layers": plan.layers,
-            "counts": {"images": plan.image_count, "layers": per_layer},
         }
 
     def reads(self, plan: Plan, layer: str | None = None) -> dict[str, Read | list[Read]]:
