@@ -122,7 +122,7 @@ rule selection:
         "Choose the images to attribute"
     shell:
         "python $GIGRAPH_SCRIPTS/selection.py --manifests {input.manifests} --rejects {input.rejected}"
-        " --predictions {input.predictions}"
+        " --predictions {input.predictions} --classes {input.classes}"
         " --selection {output.selection} --rejected {output.rejected}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 

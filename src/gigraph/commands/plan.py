@@ -133,7 +133,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     )  # fmt: skip
     a = config.attribution
     run = Run(
-        images=images, attributed=min(images, classes * a.images_per_class), classes=classes,
+        images=images, attributed=a.most_images(classes, images), classes=classes,
         shards=config.images.shards, image_bytes=UNIT_IMAGE_BYTES * (config.menagerie.size / 96) ** 2 * plan.drawn,
         scenes=plan.scenes,
         layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,

@@ -207,6 +207,13 @@ def _attributor(name: str) -> str:
     return name
 
 
+def _names_or_number(classes: Any) -> Any:
+    if classes is None or (isinstance(classes, list) and classes) or (type(classes) is int and classes > 0):
+        return classes
+    raise ValueError("give a list of class names, or how many classes, those with the most images")
+
+
+AttributedClasses = Annotated[list[str] | PositiveInt, BeforeValidator(_names_or_number)]
 Attributor = Annotated[str, AfterValidator(_attributor), Field(json_schema_extra={"enum": [*ATTRIBUTORS]})]
 
 
@@ -215,8 +222,12 @@ class Attribution(Section):
 
     method: Attributor = "gig"
     """`gig` (the paper's), or `gradient_x_input`: one gradient at X~ (no integral, no completeness)."""
+    classes: AttributedClasses | None = None
+    """Classes whose images are attributed: their names, or how many, those with the most images; null: all."""
     images_per_class: PositiveInt = 20
     """Images of each class that are attributed."""
+    images: PositiveInt | None = None
+    """At most so many images in all, a first one of every class before a second one of any; null: no limit."""
     pairs: list[tuple[str, str]] = []
     """Layer pairs besides consecutive layers and layer -> classes."""
     class_targets: PositiveInt = 8
@@ -239,6 +250,11 @@ class Attribution(Section):
     """Completeness error over sum |GIG| at which refinement stops."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the gradients; the deviation of bfloat16 is measured on a sample and stored with the attributions."""
+
+    def most_images(self, classes: int, images: int) -> int:
+        """Return how many images are attributed at most, of so many classes and images."""
+        chosen = len(self.classes) if isinstance(self.classes, list) else self.classes or classes
+        return min(self.images_per_class * min(chosen, classes), images, self.images or images)
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> Attribution:

@@ -108,7 +108,7 @@ class Selection(Stage):
         c = plan.config
         return {
             "seed": c.seed,
-            "images_per_class": c.attribution.images_per_class,
+            **c.attribution.model_dump(include={"classes", "images_per_class", "images"}),
             "max_rejected": c.images.max_rejected,
             "uniform": c.preprocessing.resize is None and not plan.crops,
         }
@@ -118,6 +118,7 @@ class Selection(Stage):
             "manifests": read("manifest"),
             "rejected": read("unreadable"),
             "predictions": loosely("predictions") if plan.unlabelled else [],
+            "classes": read("classes") if isinstance(plan.config.attribution.classes, list) else [],
         }
 
 
