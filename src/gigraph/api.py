@@ -71,7 +71,7 @@ class Run:
         return _frame(self._file("images"))
 
     def concepts(self, layer: str) -> pl.DataFrame:
-        """Return a layer's concepts: concept, size, cohesion, the number of classes that keep it, and its vector.
+        """Return a layer's concepts: concept, size, images, cohesion, number of classes that keep it, vector.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Run:
         nodes = _frame(self._file("nodes")).filter(pl.col("layer") == layer)
         found = _frame(self._file("concepts", layer=layer)).drop("node")
         found = found.join(nodes.select("concept", "classes"), on="concept", how="left").sort("concept")
-        return found.select("concept", "size", "cohesion", "classes", "vector")
+        return found.select("concept", "size", "images", "cohesion", "classes", "vector")
 
     def nearest_images(self, layer: str, concept: int, count: int = 10) -> pl.DataFrame:
         """Return the images with the PFVs nearest to a concept: path, label, y, x, cosine, and the box of the patch.

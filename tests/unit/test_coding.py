@@ -151,8 +151,9 @@ def calibrated(data, tmp_path, caplog):
     k, n = len(v), len(x)
     files = {name: tmp_path / f"{name}.parquet" for name in ("centre", "concepts", "pfvs", "calibration")}
     tables.write(files["centre"], "centre", {"layer": ["a"], "center": ["mean"], "beta": [beta]})
-    tables.write(files["concepts"], "concepts", {"concept": range(k), "size": [1] * k, "cohesion": [1.0] * k,
-                                                 "node": [None] * k, "vector": v}, vectors="vector")  # fmt: skip
+    tables.write(files["concepts"], "concepts", {"concept": range(k), "size": [1] * k, "images": [1] * k,
+                                                 "cohesion": [1.0] * k, "node": [None] * k,
+                                                 "vector": v}, vectors="vector")  # fmt: skip
     write_encoder(tmp_path / "concepts.encoder.parquet", None, len(beta), "")
     same = {"y": [0] * n, "x": [0] * n, "contribution": [1.0] * n, "residual": [0.0] * n, "fallback": [False] * n}
     tables.write(files["pfvs"], "pfvs", {"image_id": range(n), **same, "pfv": x + beta}, vectors="pfv")

@@ -148,7 +148,8 @@ def test_more_concepts_than_pfvs_are_capped_with_a_note(tmp_path, caplog):
             given = Namespace(settings={**settings, "min_members": min_members}, lineage="", **files)
             given.pfvs = [files["pfvs"]]
             script("concepts").main(given)
-        assert len(pl.read_parquet(files["concepts"])) == k
+        found = pl.read_parquet(files["concepts"])
+        assert len(found) == k and (found["images"] == found["size"]).all()  # one PFV an image
         assert f"note: a: K is capped at {k} (8 x 16 channels asked for)" in caplog.text
         assert "there are 36" in caplog.text
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gigraph.errors import UserError
 from gigraph.extractors import extract
+from gigraph.extractors.extraction import images_of
 from gigraph.hashing import mix
 from gigraph.method.bisecting import capped_concepts
 from gigraph.method.heldout import held_out
@@ -49,7 +50,12 @@ def main(args: Namespace) -> None:
         splits = {"node": tree.node, "parent": tree.parent, "size": tree.size, "concept": tree.concept}
     else:
         splits = {"node": node, "parent": np.full(len(node), -1), "size": found.size, "concept": concepts}
-    columns = {"concept": concepts, "size": found.size, "cohesion": found.cohesion, "node": node}
+    images = [None] * len(concepts)
+    if found.labels is not None:
+        images = images_of(found.labels, tables.numpy(pfvs, "image_id"), len(concepts)).tolist()
+        if alone := sum(n == 1 for n in images):
+            log.info("%s: %d of %d concepts are of one image each", settings["layer"], alone, len(images))
+    columns = {"concept": concepts, "size": found.size, "images": images, "cohesion": found.cohesion, "node": node}
     tables.write(args.concepts, "concepts", {**columns, "vector": found.vectors}, args.lineage, vectors="vector")
     nullable = {name: _nullable(splits[name]) for name in ("parent", "concept")}
     tables.write(args.tree, "tree", {**splits, **nullable}, args.lineage)
