@@ -108,7 +108,7 @@ def settings(stage):
     """Return a params function: the settings of this stage as JSON.
 
     It takes `input` only so that Snakemake does not compare them with those of the last run: the lineage says
-    whether a job must run, and some settings are only checked.
+    whether a job must run.
     """
     return lambda wildcards, input: PLAN.settings_json(stage, **wildcards)
 

@@ -95,7 +95,7 @@ rule manifest:
     message:
         "List and decode the images of shard {wildcards.shard}"
     shell:
-        "python $GIGRAPH_SCRIPTS/manifest.py --manifest {output.manifest} --rejected {output.rejected}"
+        "python $GIGRAPH_SCRIPTS/manifest.py --classes {input.classes} --manifest {output.manifest} --rejected {output.rejected}"
         " --shard {wildcards.shard} --settings {params.settings:q} --lineage {params.lineage}"
         ' --compute "$GIGRAPH_COMPUTE" --log {log}'
 
@@ -122,7 +122,7 @@ rule selection:
         "Choose the images to attribute"
     shell:
         "python $GIGRAPH_SCRIPTS/selection.py --manifests {input.manifests} --rejects {input.rejected}"
-        " --predictions {input.predictions}"
+        " --predictions {input.predictions} --classes {input.classes}"
         " --selection {output.selection} --rejected {output.rejected}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 

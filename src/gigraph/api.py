@@ -71,7 +71,7 @@ class Run:
         return _frame(self._file("images"))
 
     def concepts(self, layer: str) -> pl.DataFrame:
-        """Return a layer's concepts: concept, size, cohesion, the number of classes that keep it, and its vector.
+        """Return a layer's concepts: concept, size, images, cohesion, number of classes that keep it, vector.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Run:
         nodes = _frame(self._file("nodes")).filter(pl.col("layer") == layer)
         found = _frame(self._file("concepts", layer=layer)).drop("node")
         found = found.join(nodes.select("concept", "classes"), on="concept", how="left").sort("concept")
-        return found.select("concept", "size", "cohesion", "classes", "vector")
+        return found.select("concept", "size", "images", "cohesion", "classes", "vector")
 
     def nearest_images(self, layer: str, concept: int, count: int = 10) -> pl.DataFrame:
         """Return the images with the PFVs nearest to a concept: path, label, y, x, cosine, and the box of the patch.
@@ -96,7 +96,7 @@ class Run:
     # ---- the graph ----------------------------------------------------------------------------------------------
 
     def edges(self, of: str | int | None = None, shown: bool = True) -> pl.DataFrame:
-        """Return edges: mean attribution, standard error, support, weight and exact ablation.
+        """Return edges: mean attribution, standard error (null of one image), support, weight and exact ablation.
 
         Parameters
         ----------
@@ -134,15 +134,16 @@ class Run:
     def to_networkx(self, of: str | int) -> networkx.DiGraph:
         """Return a class's shown graph. Nodes are (layer, concept) and ("classes", label).
 
-        Edges carry mean, se, support, weight and ablation; nodes carry the columns of ``nodes.parquet``. Needs
-        networkx, which comes with torch.
+        Edges carry mean, se (of several images), support, weight and ablation; nodes carry the columns of
+        ``nodes.parquet``. Needs networkx, which comes with torch.
         """
         import networkx
 
         graph = networkx.DiGraph(scope=self.label(of), method=self.method)
         for row in self.edges(of).iter_rows(named=True):
             ends = (row["source_layer"], row["source"]), (row["target_layer"], row["target"])
-            graph.add_edge(*ends, **{name: row[name] for name in ("mean", "se", "support", "weight", "ablation")})
+            measured = {name: row[name] for name in ("mean", "se", "support", "weight", "ablation")}
+            graph.add_edge(*ends, **{name: value for name, value in measured.items() if value is not None})
         for row in _frame(self._file("nodes")).iter_rows(named=True):
             if (row["layer"], row["concept"]) in graph:
                 graph.nodes[row["layer"], row["concept"]].update(row)

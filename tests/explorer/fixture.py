@@ -114,8 +114,8 @@ def write_results(
         sizes = rng.integers(2, 90, count)
         sizes[2] = 1
         columns = {
-            "concept": np.arange(count), "size": sizes, "cohesion": rng.uniform(0.4, 0.95, count),
-            "node": np.arange(count), "vector": vectors,
+            "concept": np.arange(count), "size": sizes, "images": np.minimum(sizes, 9),
+            "cohesion": rng.uniform(0.4, 0.95, count), "node": np.arange(count), "vector": vectors,
         }  # fmt: skip
         t(f"concepts/{layer}", "concepts", columns, vectors="vector")
         _pictures(folder / "exemplars" / layer, rng, kept, layer, truth, ids, paths, localised, painter)

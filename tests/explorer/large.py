@@ -77,8 +77,9 @@ def write_large(
     concepts = {}
     for name, width in zip(names, widths, strict=True):
         concepts[name] = t(f"concepts/{name}", "concepts", {
-            "concept": np.arange(width), "size": rng.integers(2, 90, width), "cohesion": rng.uniform(0.4, 0.95, width),
-            "node": np.arange(width), "vector": rng.normal(size=(width, 16)).astype(np.float32),
+            "concept": np.arange(width), "size": rng.integers(2, 90, width), "images": np.full(width, 2),
+            "cohesion": rng.uniform(0.4, 0.95, width), "node": np.arange(width),
+            "vector": rng.normal(size=(width, 16)).astype(np.float32),
         }, vectors="vector")  # fmt: skip
     nodes = {
         "layer": np.repeat(np.array(names, object), widths), "concept": np.concatenate([np.arange(w) for w in widths]),

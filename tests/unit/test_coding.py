@@ -157,8 +157,9 @@ def calibrated(data, tmp_path, caplog):
     kept = {"asked": [1, 2, 4, 8], "logit": [0.3, 0.62, 0.85, 0.8]}
     others = {name: [0.5] * 4 for name in SCHEMAS["trials"].names if name not in ("layer", "images", *kept)}
     tables.write(files["trials"], "trials", {"layer": ["a"] * 4, "images": [9] * 4, **kept, **others})
-    tables.write(files["concepts"], "concepts", {"concept": range(k), "size": [1] * k, "cohesion": [1.0] * k,
-                                                 "node": [None] * k, "vector": v}, vectors="vector")  # fmt: skip
+    tables.write(files["concepts"], "concepts", {"concept": range(k), "size": [1] * k, "images": [1] * k,
+                                                 "cohesion": [1.0] * k, "node": [None] * k,
+                                                 "vector": v}, vectors="vector")  # fmt: skip
     write_encoder(tmp_path / "concepts.encoder.parquet", None, len(beta), "")
     same = {"y": [0] * n, "x": [0] * n, "contribution": [1.0] * n, "residual": [0.0] * n, "fallback": [False] * n}
     tables.write(files["pfvs"], "pfvs", {"image_id": range(n), **same, "pfv": x + beta}, vectors="pfv")

@@ -8,7 +8,7 @@ from gigraph.errors import UserError
 from gigraph.extractors import extract
 from gigraph.extractors.autoencoder import FIRST_NORM, train
 from gigraph.extractors.autoencoder import schedule as factors
-from gigraph.extractors.extraction import nearest
+from gigraph.extractors.extraction import images_of, nearest
 from gigraph.extractors.plugged import extract as plug
 from gigraph.extractors.registry import MODULES
 from gigraph.method.encoder import Encoder
@@ -52,6 +52,15 @@ def test_every_extractor_keeps_the_contract_and_forgets_the_order_of_rows(method
     order = np.random.default_rng(0).permutation(len(x))
     again = extract(method, x[order], 6, row_ids=ids[order], seed=3, settings=SETTINGS)
     np.testing.assert_array_equal(found.vectors, again.vectors)
+    # Which concept's member a row is stands beside the row as it was given.
+    assert (np.bincount(found.labels[found.labels >= 0], minlength=k) == found.size).all() and found.labels[7] == -1
+    np.testing.assert_array_equal(found.labels[order], again.labels)
+
+
+def test_concepts_say_of_how_many_images_their_pfvs_are():
+    labels = np.array([0, 0, 0, 1, 1, -1, 3])
+    images = np.array([7, 7, 9, 8, 8, 6, 7])
+    assert images_of(labels, images, 4).tolist() == [2, 1, 0, 1]
 
 
 @pytest.mark.parametrize("method", ["bisecting", "polished", "kmeans"])

@@ -14,10 +14,11 @@ from torchvision.transforms._presets import ImageClassification
 
 from gigraph.errors import UserError
 from gigraph.hashing import image_id
-from gigraph.images import listing, preprocessing
+from gigraph.images import imagenet, listing, preprocessing
 from gigraph.images.decoding import Unreadable, decode
-from gigraph.images.listing import listing_digests, output_names, scan
+from gigraph.images.listing import labelled, listing_digests, output_names, scan
 from gigraph.images.preprocessing import Preprocessing, batches
+from gigraph.planning.config import load
 
 
 def picture(width=40, height=30, seed=0):
@@ -139,16 +140,52 @@ def test_listing_is_quick_and_needs_no_torch(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 
-def test_outputs_without_a_class_folder_have_numbers(tmp_path, caplog):
-    for name in ("b", "a"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "0.png").touch()
-    with caplog.at_level("INFO", "gigraph"):
-        assert output_names(tmp_path, 4) == ["a", "b", "class 2", "class 3"]
-    assert "note: 2 class folders for 4 outputs" in caplog.text
-    assert output_names(tmp_path, 3, ["b", "x", "a"]) == ["b", "x", "a"]
+def test_an_output_without_a_class_folder_has_a_number(tmp_path):
+    folder(tmp_path, ["b/0.png", "a/0.png"], False)
+    assert output_names(tmp_path, 2) == ["a", "b"]
+    assert output_names(tmp_path, 4, ["b", "x", "a"]) == ["b", "x", "a", "class 3"]
     with pytest.raises(UserError, match="2 class folders, but the model has 1 outputs"):
         output_names(tmp_path, 1)
+    folder(tmp_path / "flat", ["0.png"], False)
+    assert output_names(tmp_path / "flat", 2) == ["class 0", "class 1"]
+    assert output_names(tmp_path / "flat", 2, ["cat"]) == ["cat", "class 1"]
+
+
+def test_fewer_class_folders_than_outputs_must_say_which_they_are(tmp_path):
+    folder(tmp_path, ["b/0.png", "a/0.png"], False)
+    refused(lambda: output_names(tmp_path, 4), "2 class folders", "4 outputs", "images.classes", "{a: 0}")
+    # By number they may.
+    given = load({"layers": ["x"], "images": {"classes": {"b": 3, "a": 1}}}).images.classes
+    assert output_names(tmp_path, 5, given) == ["class 0", "a", "class 2", "b", "class 4"]
+    assert {entry.class_name: entry.label for entry in labelled(tmp_path, given)} == {"a": 1, "b": 3}
+
+
+def test_some_of_imagenets_classes_are_known_by_their_wordnet_ids(tmp_path, caplog):
+    pytest.importorskip("timm")
+    folder(tmp_path, ["n02123045/0.png", "n01443537_goldfish/0.png", "n15075141_toilet_tissue/0.png"], False)
+    for classes in (None, "imagenet"):
+        names = output_names(tmp_path, 1000, classes)
+        assert len(set(names)) == 1000
+        assert (names[0], names[1], names[281], names[999]) == (
+            "n01440764_tench", "n01443537_goldfish", "n02123045", "n15075141_toilet_tissue",
+        )  # fmt: skip
+    # A model of these three alone has them in order.
+    assert output_names(tmp_path, 3)[0] == "n01443537_goldfish"
+    refused(lambda: output_names(tmp_path, 10), "3 class folders for the model's 10 outputs", "images.classes")
+    refused(lambda: output_names(tmp_path, 10, "imagenet"), "imagenet has 1000 classes", "10 outputs")
+    folder(tmp_path, ["n02123045_tabby/0.png"], False)
+    refused(lambda: output_names(tmp_path, 1000), "n02123045 and n02123045_tabby", "merge")
+    folder(tmp_path / "other", ["n00000001/0.png"], False)
+    refused(lambda: output_names(tmp_path / "other", 1000), "n00000001", "WordNet ids")
+    folder(tmp_path / "flat", ["0.png"], False)
+    assert output_names(tmp_path / "flat", 1000, "imagenet")[207] == "n02099601_golden_retriever"
+    assert output_names(tmp_path / "flat", 1000)[207] == "class 207"
+
+
+def test_wordnet_ids_without_timm(tmp_path, monkeypatch):
+    folder(tmp_path, ["n02123045/0.png", "n01443537_goldfish/0.png"], False)
+    monkeypatch.setattr(imagenet.importlib.util, "find_spec", lambda name: None)
+    refused(lambda: output_names(tmp_path, 1000), "uv sync --extra imagenet", "images.classes")
 
 
 # ---- decoding ----------------------------------------------------------------------------------------------

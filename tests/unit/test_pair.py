@@ -63,7 +63,8 @@ class Run:
         of, pfvs = {**OF, "layer": layer}, self.subject.pfvs(self.x, layer).flatten(0, 1).numpy()
         beta = pfvs.mean(0)
         vectors = pfvs[np.random.default_rng(0).choice(len(pfvs), K, replace=False)] - beta
-        concepts = {"concept": range(K), "size": [1] * K, "cohesion": [1.0] * K, "node": [None] * K, "vector": vectors}
+        concepts = {"concept": range(K), "size": [1] * K, "images": [1] * K, "cohesion": [1.0] * K}
+        concepts |= {"node": [None] * K, "vector": vectors}
         row = {"layer": [layer], "method": ["lasso"], "sign": ["any"], "penalty": ["relative"], "value": [0.4],
                "nonzeros": [0.0], "rel_l2": [0.0]}  # fmt: skip
         centre = {"layer": [layer], "center": ["mean"], "beta": [beta], "distance": [0.0], "mean_cosine": [0.0]}

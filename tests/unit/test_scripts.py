@@ -13,10 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gigraph.errors import UserError
+from gigraph.explorer.chunks import numbers
 from gigraph.method.bisecting import bisect, tree
 from gigraph.method.lasso import batched, calibrate, lasso, rounding
 from gigraph.method.pursuit import Pursuit
 from gigraph.method.pursuit import batched as batched_pursuit
+from gigraph.records import tables
+from gigraph.records.schemas import SCHEMAS
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -125,3 +129,95 @@ def test_kernels_compile_in_nothing_from_other_files():
         assert shared
         for name, other in shared:
             assert vars(module)[name] == vars(other)[name], name
+
+
+def test_more_concepts_than_pfvs_are_capped_with_a_note(tmp_path, caplog):
+    n, channels = 36, 16
+    rng = np.random.default_rng(0)
+    files = {name: tmp_path / f"{name}.parquet" for name in ("centre", "pfvs", "concepts", "tree", "encoder")}
+    beta = np.zeros(channels, np.float32)
+    tables.write(files["centre"], "centre", {"layer": ["a"], "center": ["zero"], "beta": [beta]})
+    one = {"y": [0] * n, "x": [0] * n, "contribution": [1.0] * n, "residual": [0.0] * n, "fallback": [False] * n}
+    pfvs = rng.standard_normal((n, channels)).astype(np.float32)
+    tables.write(files["pfvs"], "pfvs", {"image_id": range(n), **one, "pfv": pfvs}, vectors="pfv")
+    settings = {"seed": 0, "holdout": 0.0, "layer": "a", "method": "bisecting", "expansion": 8.0, "scale": "mean",
+                "max_iter": 20}  # fmt: skip
+    for min_members, k in ((4, 9), (1, 36)):
+        caplog.clear()
+        with caplog.at_level("INFO", logger="gigraph"):
+            given = Namespace(settings={**settings, "min_members": min_members}, lineage="", **files)
+            given.pfvs = [files["pfvs"]]
+            script("concepts").main(given)
+        found = pl.read_parquet(files["concepts"])
+        assert len(found) == k and (found["images"] == found["size"]).all()  # one PFV an image
+        assert f"note: a: K is capped at {k} (8 x 16 channels asked for)" in caplog.text
+        assert "there are 36" in caplog.text
+
+
+def test_the_standard_error_of_a_single_image_is_null(tmp_path):
+    """Of two images of a class and one of another; so is it in the frames and the site that are made of the table."""
+    files = {name: tmp_path / f"{name}.parquet" for name in ("selection", "attributions", "kept")}
+    labels = [0, 0, 1]
+    chosen = {"image_id": range(3), "path": ["a", "b", "c"], "label": labels, "shard": [0] * 3}
+    tables.write(files["selection"], "selection", chosen)
+    columns = dict.fromkeys(SCHEMAS["attributions"].names, [0] * 3)
+    columns |= {"image_id": range(3), "label": labels, "target": labels, "sources": [[4]] * 3}
+    columns["values"] = [[1.0], [3.0], [2.0]]
+    tables.write(files["attributions"], "attributions", columns)
+    given = Namespace(settings={"layer": "a", "class_targets": 3}, lineage="", **files)
+    given.attributions = [files["attributions"]]
+    script("kept").main(given)
+    kept = pl.read_parquet(files["kept"]).sort("scope")
+    assert kept["scope"].to_list() == [-1, 0, 1] and kept["relevance"].to_list() == [2, 2, 2]
+    assert kept["se"].to_list()[1:] == [1, None] and numbers(kept["se"])[1:] == [1, None]
+
+
+@pytest.fixture
+def select(tmp_path):
+    """Return a function of settings to the (label, image) that the script ``selection`` chooses of three classes."""
+    labels = [0] * 4 + [1] * 9 + [2] * 6
+    n = len(labels)
+    files = {name: tmp_path / f"{name}.parquet" for name in ("classes", "manifest", "rejects", "selection", "rejected")}
+    tables.write(files["classes"], "classes", {"label": range(4), "class": ["ant", "bee", "cow", "dog"]})
+    images = {"image_id": range(n), "path": [f"{i}.png" for i in range(n)], "label": labels, "class": ["x"] * n}
+    tables.write(files["manifest"], "manifest", {**images, "width": [8] * n, "height": [8] * n})
+    tables.write(files["rejects"], "rejected", {"path": [], "reason": []})
+
+    def selected(**settings):
+        given = {"seed": 0, "classes": None, "images_per_class": 3, "images": None, "max_rejected": 0, "uniform": False}
+        named = isinstance(settings.get("classes"), list)
+        script("selection").main(
+            Namespace(
+                settings=given | settings, lineage="", manifests=[files["manifest"]], rejects=[files["rejects"]],
+                predictions=[], classes=[files["classes"]] * named, selection=files["selection"],
+                rejected=files["rejected"],
+            )
+        )  # fmt: skip
+        return set(pl.read_parquet(files["selection"]).select("label", "image_id").iter_rows())
+
+    return selected
+
+
+def test_chosen_classes_are_attributed_alone(select, caplog):
+    every = select()
+    assert sorted(label for label, _ in every) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    # By name, or the most frequent; the images of a class are the same.
+    assert select(classes=["cow", "ant"]) == {one for one in every if one[0] != 1}
+    assert select(classes=2) == {one for one in every if one[0] != 0}
+    assert select(classes=9) == every
+    with caplog.at_level("INFO", logger="gigraph"):
+        assert select(classes=["bee", "dog"]) == {one for one in every if one[0] == 1}
+    assert "note: no image is of dog" in caplog.text
+    with pytest.raises(UserError, match=r"attribution\.classes: there is no class 'cat'; did you mean ant"):
+        select(classes=["cat"])
+    with pytest.raises(UserError, match="no image is of dog"):
+        select(classes=["dog"])
+
+
+def test_a_number_of_images_is_balanced_over_the_classes(select):
+    every = select()
+    few = select(images=5)
+    assert few < every and sorted(label for label, _ in few).count(0) in (1, 2)
+    assert {label for label, _ in few} == {label for label, _ in select(images=3)} == {0, 1, 2}
+    assert len(few) == 5 and len(select(images=100)) == 9 and len(select(images=2)) == 2
+    assert select(images=4, classes=["bee"]) == {one for one in every if one[0] == 1}

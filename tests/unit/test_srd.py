@@ -176,3 +176,45 @@ def test_products_and_quotients_of_the_image_are_refused(how):
 @pytest.mark.parametrize("how", [lambda x: 2 * x, lambda x: x / 3, lambda x: x * torch.tensor(2.0)])
 def test_scaling_by_a_constant_is_not(how):
     Sweep(fx.symbolic_trace(Product(how)), torch.ones(1, 2, 3, 3))
+
+
+class Functional(nn.Module):
+    """A batch norm called as a function behind a subclass of a convolution, and constant padding: timm's ways."""
+
+    def __init__(self, plain, training=False):
+        super().__init__()
+        self.conv, self.norm, self.head = plain[0], plain[1], plain[3]
+        self.pad = nn.ConstantPad2d(1, 0.0)
+        self.training_statistics = training
+
+    def forward(self, x):
+        n = self.norm
+        x = F.batch_norm(
+            self.conv(x), n.running_mean, n.running_var, n.weight, n.bias, self.training_statistics, 0.1, n.eps
+        )
+        return self.head(self.pad(F.relu(x))).mean((2, 3))
+
+
+class Same(nn.Conv2d):
+    """A convolution of another package."""
+
+
+def test_a_functional_batch_norm_is_one_step_with_its_convolution():
+    torch.manual_seed(0)
+    layers = [Same(3, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3, padding=1)]
+    plain = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    plain[1].running_mean.normal_()
+    plain[1].running_var.uniform_(0.5, 2)
+    plain.eval()
+    x = torch.randn(2, 3, 9, 9, dtype=torch.double)
+    target = torch.tensor([1, 3])
+    expected = Sweep(fx.symbolic_trace(plain), x, keep=["input_1"]).from_logits(target)["input_1"]
+    functional = fx.symbolic_trace(Functional(plain).eval())
+    found = Sweep(functional, x, keep=["x"]).from_logits(target)["x"]
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_batch_norm_with_the_batchs_own_statistics_is_refused():
+    plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3, padding=1)).eval()
+    with pytest.raises(UserError, match="not linear given the activation pattern"):
+        Sweep(fx.symbolic_trace(Functional(plain, training=True)), torch.randn(2, 3, 9, 9))

@@ -68,7 +68,7 @@ def main(args):
                 settings = args.settings
                 if stage == "sample":
                     settings = settings["layers"].get(Path(path).parent.name, {{}})
-                settings = {{key: settings[key] for key in settings if key not in ("lineage", "counts")}}
+                settings = {{key: settings[key] for key in settings if key != "lineage"}}
                 reason = content.hexdigest() + json.dumps(settings, sort_keys=True)
                 columns = {{"path": [os.environ.get("SHADOW_TEXT", "x")], "reason": [reason]}}
                 tables.write(path, "rejected", columns, lineage)

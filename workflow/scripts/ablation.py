@@ -45,7 +45,7 @@ def main(args: Namespace) -> None:
             "source": [key[1] for key in keys],
             "target": [key[2] for key in keys],
             "ablation": [mean for mean, _ in many],
-            "se": [error for _, error in many],
+            "se": tables.nullable([error for _, error in many]),
             "images": [len(drops[key]) for key in keys],
         },
         args.lineage,

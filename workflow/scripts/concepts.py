@@ -9,10 +9,10 @@ import numpy as np
 
 from gigraph.errors import UserError
 from gigraph.extractors import extract
+from gigraph.extractors.extraction import images_of
 from gigraph.hashing import mix
 from gigraph.method.bisecting import capped_concepts
 from gigraph.method.heldout import held_out
-from gigraph.planning.checks import check_concepts
 from gigraph.records import tables
 from gigraph.records.encoders import write_encoder
 from gigraph.reporting import log
@@ -31,12 +31,12 @@ def main(args: Namespace) -> None:
         raise UserError(f"layer {settings['layer']}: a PFV of image {pfvs['image_id'][bad]} is not finite")
     # A row is known by its image and position, so that concepts do not depend on how images are sharded.
     row_ids = mix(*(tables.numpy(pfvs, name).astype(np.int64) for name in ("image_id", "y", "x")))
-    check_concepts(settings["layer"], settings["expansion"], x.shape[1], len(x))
     k, capped = capped_concepts(settings["expansion"], x.shape[1], len(x), settings["min_members"])
     if capped:
         log.info(
-            "note: %s: K is capped at %d (%g x %d channels asked for), so that concepts have %d PFVs on average",
-            settings["layer"], k, settings["expansion"], x.shape[1], settings["min_members"],
+            "note: %s: K is capped at %d (%g x %d channels asked for), so that concepts have %d PFVs on average: there "
+            "are %d; sampling.pfvs_per_image raises that",
+            settings["layer"], k, settings["expansion"], x.shape[1], settings["min_members"], len(x),
         )  # fmt: skip
     found = extract(settings["method"], x, k, row_ids=row_ids, seed=settings["seed"], settings=settings)
     for note in found.notes:
@@ -50,7 +50,12 @@ def main(args: Namespace) -> None:
         splits = {"node": tree.node, "parent": tree.parent, "size": tree.size, "concept": tree.concept}
     else:
         splits = {"node": node, "parent": np.full(len(node), -1), "size": found.size, "concept": concepts}
-    columns = {"concept": concepts, "size": found.size, "cohesion": found.cohesion, "node": node}
+    images = [None] * len(concepts)
+    if found.labels is not None:
+        images = images_of(found.labels, tables.numpy(pfvs, "image_id"), len(concepts)).tolist()
+        if alone := sum(n == 1 for n in images):
+            log.info("%s: %d of %d concepts are of one image each", settings["layer"], alone, len(images))
+    columns = {"concept": concepts, "size": found.size, "images": images, "cohesion": found.cohesion, "node": node}
     tables.write(args.concepts, "concepts", {**columns, "vector": found.vectors}, args.lineage, vectors="vector")
     nullable = {name: _nullable(splits[name]) for name in ("parent", "concept")}
     tables.write(args.tree, "tree", {**splits, **nullable}, args.lineage)

@@ -71,17 +71,18 @@ def _edges(files, source: str, target: str, shards, images, kept) -> dict:
         "scope": edges.scope.astype(np.int32), "source_layer": pa.repeat(source, size),
         "source": edges.source.astype(np.int32), "target_layer": pa.repeat(target, size),
         "target": edges.target.astype(np.int32), "mean": edges.mean.astype(np.float32),
-        "se": edges.se.astype(np.float32), "support": edges.support.astype(np.int32),
+        "se": tables.nullable(edges.se), "support": edges.support.astype(np.int32),
         "evaluated": edges.evaluated.astype(np.int32), "images": edges.images.astype(np.int32),
         "weight": weights(edges.scope, edges.mean, edges.source).astype(np.float32), "shown": shown,
-        "ablation": ablation, "ablation_se": ablation_se,
+        "ablation": ablation, "ablation_se": tables.nullable(ablation_se),
     }  # fmt: skip
 
 
 def _ablations(path: Path, edges, shown) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ablation of each shown edge and its standard error; not a number for the others."""
-    table = tables.read(path).to_pylist()
-    known = {(row["scope"], row["source"], row["target"]): (row["ablation"], row["se"]) for row in table}
+    """Return the ablation of each shown edge and its standard error; not a number where there is none."""
+    table = tables.read(path)
+    ends = zip(*(table[name].to_pylist() for name in ("scope", "source", "target")), strict=True)
+    known = dict(zip(ends, zip(*(tables.numpy(table, name) for name in ("ablation", "se")), strict=True), strict=True))
     found = np.full((len(shown), 2), np.nan, np.float32)
     for i in np.flatnonzero(shown):
         found[i] = known.get((int(edges.scope[i]), int(edges.source[i]), int(edges.target[i])), np.nan)

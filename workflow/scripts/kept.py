@@ -21,7 +21,8 @@ def main(args: Namespace) -> None:
     kept = keep(class_edges(rows, images), settings["class_targets"])
     columns = {key: getattr(kept, key) for key in ("scope", "rank", "concept", "relevance", "se", "support")}
     columns = {key: value.astype(np.float32 if value.dtype.kind == "f" else np.int32) for key, value in columns.items()}
-    tables.write(args.kept, "kept", {"layer": [settings["layer"]] * len(kept.scope), **columns}, args.lineage)
+    columns |= {"layer": [settings["layer"]] * len(kept.scope), "se": tables.nullable(kept.se)}
+    tables.write(args.kept, "kept", columns, args.lineage)
     log.info("%d concepts kept for some class", len(np.unique(kept.concept)))
 
 

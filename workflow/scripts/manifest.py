@@ -14,7 +14,10 @@ from gigraph.running.runtime import run
 def main(args: Namespace) -> None:
     settings = args.settings
     folder = Path(settings["source"])
-    entries = members(folder, int(args.shard), settings["shards"], settings["classes"], settings["limit_per_class"])
+    classes = settings["classes"]
+    if args.classes:
+        classes = tables.read(args.classes, ["class"])["class"].to_pylist()
+    entries = members(folder, int(args.shard), settings["shards"], classes, settings["limit_per_class"])
 
     def size(entry):
         try:
@@ -51,4 +54,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "manifest", "rejected", "shard")
+    run(main, "classes+", "manifest", "rejected", "shard")

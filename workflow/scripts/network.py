@@ -7,7 +7,6 @@ from gigraph.images.listing import output_names
 from gigraph.method.srd import Sweep
 from gigraph.model.centre import batchnorm_shift
 from gigraph.model.sources import MENAGERIE, world_module
-from gigraph.planning.checks import check_concepts
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -23,11 +22,6 @@ def main(args: Namespace) -> None:
         classes = world_module(MENAGERIE, "model").CLASSES
     else:
         classes = output_names(settings["images"], network.outputs, settings["classes"])
-    counts = settings["counts"]
-    for name, layer in subject.layers.items():
-        wanted = counts["layers"][name]
-        rows = counts["images"] * min(wanted["pfvs_per_image"], layer.height * layer.width)
-        check_concepts(name, wanted["expansion"], layer.channels, rows)
     if settings["contribution"] == "srd":
         Sweep(subject.network.graph_module, subject.example())
     layers = list(subject.layers.values())

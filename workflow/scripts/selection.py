@@ -1,4 +1,4 @@
-"""Choose the images to attribute: of each class those with the smallest keyed hash of their id.
+"""Choose the images to attribute: of each chosen class those with the smallest keyed hash of their id.
 
 In a folder without class folders, the predicted class takes the label's place from here on.
 """
@@ -7,7 +7,7 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph.errors import UserError
+from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix
 from gigraph.records import tables
 from gigraph.reporting import log
@@ -37,9 +37,14 @@ def main(args: Namespace) -> None:
         labels = tables.numpy(tables.read(args.predictions, ["predicted"]), "predicted")
     paths = [path for table in manifests for path in table["path"].to_pylist()]
     shards = np.repeat(np.arange(len(manifests)), [len(table) for table in manifests])
-    order = np.lexsort((mix(settings["seed"], ids), labels))
-    rank = np.arange(len(order)) - np.searchsorted(labels[order], labels[order])
-    chosen = np.sort(order[rank < settings["images_per_class"]])
+    wanted = np.isin(labels, _classes(labels, settings["classes"], args.classes))
+    key = mix(settings["seed"], ids)
+    order = np.lexsort((key, labels))
+    rank = np.empty(len(ids), np.int64)
+    rank[order] = np.arange(len(ids)) - np.searchsorted(labels[order], labels[order])
+    first = np.lexsort((key, rank))  # every class gives its first image before one gives its second
+    first = first[wanted[first] & (rank[first] < settings["images_per_class"])]
+    chosen = np.sort(first[: settings["images"]])
     tables.write(
         args.selection,
         "selection",
@@ -52,7 +57,30 @@ def main(args: Namespace) -> None:
         args.lineage,
     )
     tables.write(args.rejected, "rejected", {name: rejected[name] for name in ("path", "reason")}, args.lineage)
-    log.info("%d of %d images will be attributed; %d were rejected", len(chosen), images, len(rejected))
+    log.info(
+        "%d of %d images will be attributed, of %d of %d classes; %d were rejected",
+        len(chosen), images, len(np.unique(labels[chosen])), len(np.unique(labels)), len(rejected),
+    )  # fmt: skip
+
+
+def _classes(labels: np.ndarray, wanted: list[str] | int | None, class_table: list[str]) -> np.ndarray:
+    """Return the labels of the classes whose images are attributed."""
+    found, counts = np.unique(labels, return_counts=True)
+    if wanted is None:
+        return found
+    if isinstance(wanted, int):
+        return found[np.lexsort((found, -counts))][:wanted]
+    names = tables.read(class_table)["class"].to_pylist()
+    for name in wanted:
+        if name not in names:
+            raise UserError(f"attribution.classes: there is no class {name!r}{nearest(name, names)}")
+    chosen = np.array([names.index(name) for name in wanted])
+    without = [name for name, label in zip(wanted, chosen, strict=True) if label not in found]
+    if len(without) == len(wanted):
+        raise UserError(f"attribution.classes: no image is of {', '.join(wanted)}; choose classes that have images")
+    if without:
+        log.info("note: no image is of %s, of attribution.classes", ", ".join(without))
+    return chosen
 
 
 def _check_sizes(manifests, uniform: bool) -> None:
@@ -72,4 +100,4 @@ def _check_sizes(manifests, uniform: bool) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "manifests+", "rejects+", "predictions+", "selection", "rejected")
+    run(main, "manifests+", "rejects+", "predictions+", "classes+", "selection", "rejected")

@@ -133,7 +133,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     )  # fmt: skip
     a = config.attribution
     run = Run(
-        images=images, attributed=min(images, classes * a.images_per_class), classes=classes,
+        images=images, attributed=a.most_images(classes, images), classes=classes,
         shards=config.images.shards, image_bytes=UNIT_IMAGE_BYTES * (config.menagerie.size / 96) ** 2 * plan.drawn,
         scenes=plan.scenes,
         layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,
@@ -181,7 +181,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
             return config.menagerie.count, len(classes), draw, _reading(subject, paths, config.images.max_pixels)
     from gigraph.images.listing import labelled
 
-    entries = labelled(plan.image_folder, config.images.classes)
+    entries = labelled(plan.image_folder, plan.listed_classes)
     per_class: dict[Any, int] = {}
     for entry in entries:
         per_class[entry.class_name] = per_class.get(entry.class_name, 0) + 1

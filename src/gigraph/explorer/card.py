@@ -51,7 +51,7 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[st
             if concept not in named:
                 continue
             card = {
-                "size": row["size"], "cohesion": row["cohesion"], "low": row["low"], "twin": row["twin"],
+                **{name: row[name] for name in ("size", "images", "cohesion", "low", "twin")},
                 "relevance": relevance.get(concept, []), "exemplars": exemplars.get(concept, []),
                 "near": lists.get((index, concept)),
                 "stable": stable.get(concept),
@@ -88,7 +88,7 @@ def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
 
 
 def _measured(inputs: Inputs, layer: str) -> list[dict[str, Any]]:
-    """Return size, cohesion and nearest other concept of each concept of a layer."""
+    """Return size, number of images, cohesion and nearest other concept of each concept of a layer."""
     table = tables.read(inputs.concepts[layer])
     concept, size = tables.numpy(table, "concept"), tables.numpy(table, "size")
     cohesion = tables.numpy(table, "cohesion").astype(np.float32)
@@ -98,8 +98,10 @@ def _measured(inputs: Inputs, layer: str) -> list[dict[str, Any]]:
     if "vector" in table.column_names and len(concept) > 1:
         twins = _twins(concept, tables.numpy(table, "vector"))
     return [
-        {"concept": int(c), "size": int(s), "cohesion": h, "low": bool(s > 1 and f < low), "twin": t}
-        for c, s, h, f, t in zip(concept, size, numbers(cohesion), cohesion, twins, strict=True)
+        {"concept": int(c), "size": int(s), "images": n, "cohesion": h, "low": bool(s > 1 and f < low), "twin": t}
+        for c, s, n, h, f, t in zip(
+            concept, size, table["images"].to_pylist(), numbers(cohesion), cohesion, twins, strict=True
+        )
     ]
 
 

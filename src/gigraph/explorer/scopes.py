@@ -82,7 +82,7 @@ def _measures(edges: pl.DataFrame) -> list[list[Any]]:
 def _into(edges: pl.DataFrame) -> dict[tuple[Any, ...], list[Any]]:
     """Summarise all edges into each target: (scope, source layer, target layer, target) -> summary."""
     targets = edges.group_by(TARGET, maintain_order=True).agg((pl.col("source") >= 0).sum(), pl.first("total"))
-    found = {(*key,): [count, float(f"{total:.7g}"), 0, 0, 0, 0] for *key, count, total in targets.iter_rows()}
+    found = {(*key,): [count, float(f"{total:.7g}"), 0, None, 0, None] for *key, count, total in targets.iter_rows()}
     nodes = edges.filter(pl.col("source") < 0)
     ends = (nodes[name] for name in (*TARGET, "source"))
     for *key, source, mean, se in zip(*ends, numbers(nodes["mean"]), numbers(nodes["se"]), strict=True):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,4 +55,9 @@ def extract(
     """
     order = np.argsort(row_ids, kind="stable")
     module = importlib.import_module(f"gigraph.extractors.{source_of(method).stem}")
-    return module.extract(x[order], k, row_ids=row_ids[order], seed=seed, settings=settings)
+    found: Extraction = module.extract(x[order], k, row_ids=row_ids[order], seed=seed, settings=settings)
+    if found.labels is None:
+        return found
+    labels = np.empty_like(found.labels)
+    labels[order] = found.labels
+    return replace(found, labels=labels)

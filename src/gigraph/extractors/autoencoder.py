@@ -166,7 +166,8 @@ def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: 
     notes = (f"{nonzeros:.1f} active features per PFV; {dead} of {k} features are dead: active in no PFV",)
     found = flat(x, vectors.cpu().numpy(), encoder, notes)
     # A feature's members are the PFVs in which it is active.
-    return Extraction(found.vectors, active.cpu().numpy().astype(np.int32), found.cohesion, None, encoder, notes)
+    size = active.cpu().numpy().astype(np.int32)
+    return Extraction(found.vectors, size, found.cohesion, encoder=encoder, notes=notes)
 
 
 def _search(count: Any, wanted: float, first: float, trials: int) -> float:

@@ -27,6 +27,7 @@ def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: 
         vectors=concept_vectors(x, tree.labels, found, settings["scale"]),
         size=tree.size[leaves].astype(np.int32),
         cohesion=cohesion(x, tree.labels, found),
+        labels=tree.labels,
         tree=tree,
         notes=tuple(notes),
     )

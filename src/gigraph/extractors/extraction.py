@@ -23,6 +23,8 @@ class Extraction:
         PFVs to which the concept is nearest, or its members.
     cohesion : float32 array [K]
         Mean cosine of these to their spherical centroid, in [-1, 1]; 0 where there are none.
+    labels : int array [N], optional
+        Concept of each PFV, -1 for none; not given where PFVs are members of several.
     tree : SplitTree, optional
         The splits, where there are any: its leaves are the concepts, in order.
     encoder : Encoder, optional
@@ -34,6 +36,7 @@ class Extraction:
     vectors: np.ndarray
     size: np.ndarray
     cohesion: np.ndarray
+    labels: np.ndarray | None = None
     tree: SplitTree | None = None
     encoder: Encoder | None = None
     notes: tuple[str, ...] = ()
@@ -44,7 +47,13 @@ def flat(x: np.ndarray, vectors: np.ndarray, encoder: Encoder | None = None, not
     labels = nearest(x, vectors)
     k = len(vectors)
     sizes = np.bincount(labels[labels >= 0], minlength=k).astype(np.int32)
-    return Extraction(vectors.astype(np.float32), sizes, cohesion(x, labels, k), None, encoder, notes)
+    return Extraction(vectors.astype(np.float32), sizes, cohesion(x, labels, k), labels, None, encoder, notes)
+
+
+def images_of(labels: np.ndarray, images: np.ndarray, k: int) -> np.ndarray:
+    """Return how many images the PFVs of each concept are of, int64 [k], from the concept and image of each PFV."""
+    pairs = np.unique(np.stack([labels, images], 1)[labels >= 0], axis=0)
+    return np.bincount(pairs[:, 0], minlength=k)
 
 
 def nearest(x: np.ndarray, vectors: np.ndarray, rows: int = 4096) -> np.ndarray:

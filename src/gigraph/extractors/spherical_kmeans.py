@@ -53,5 +53,6 @@ def iterated(x: np.ndarray, labels: np.ndarray, k: int, settings: Mapping[str, A
         vectors=concept_vectors(x, labels, found, settings["scale"]),
         size=np.bincount(labels[labels >= 0], minlength=found).astype(np.int32),
         cohesion=cohesion(x, labels, found),
+        labels=labels,
         notes=notes,
     )

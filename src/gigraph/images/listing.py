@@ -11,10 +11,11 @@ import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gigraph.errors import UserError, nearest
 from gigraph.hashing import image_id
+from gigraph.images.imagenet import IMAGENET, OUTPUTS, imagenet_names, named_by_wordnet
 from gigraph.reporting import log
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
@@ -148,6 +149,11 @@ def _check_ids(entries: Sequence[Entry]) -> None:
             raise UserError(f"images.source: {other} and {entry.path} have the same id; rename one of them")
 
 
+def unnamed(output: int) -> str:
+    """Return the name of an output that has no class folder."""
+    return f"class {output}"
+
+
 def labelled(folder: str | Path, classes: Sequence[str] | None = None) -> list[Entry]:
     """List a folder's images with the labels of the configured class order.
 
@@ -194,31 +200,47 @@ def limited(entries: Sequence[Entry], limit: int | None = None) -> list[Entry]:
     return [entry for group in groups.values() for entry in sorted(group, key=lambda e: e.image_id)[:limit]]
 
 
-def output_names(folder: str | Path, outputs: int, classes: Sequence[str] | None = None) -> list[str]:
+def output_names(
+    folder: str | Path, outputs: int, classes: Sequence[str] | Literal["imagenet"] | None = None
+) -> list[str]:
     """Return the name of each output of a model: its class folder's, or ``class 7`` where it has none.
 
     Parameters
     ----------
-    folder, classes
-        As `labelled`.
+    folder : path
+        See `scan`.
     outputs : int
         Number of the model's outputs.
+    classes : sequence of str or "imagenet", optional
+        Folder name of each output, in order, or the known label set. If not given: the sorted folders where there is
+        one for each output; fewer must be named by ImageNet's WordNet ids, and the outputs be its 1,000.
 
     Raises
     ------
     UserError
-        As `labelled`, or if there are more class folders than outputs.
+        As `labelled`, if there are more classes than outputs, or if it is not known which outputs the folders are.
     """
-    folders = {entry.class_name for entry in labelled(folder, classes) if entry.class_name}
-    names = classes or sorted(folders)
+    known = classes == IMAGENET
+    folders = sorted({e.class_name for e in labelled(folder, None if known else classes) if e.class_name})
+    if classes is None and len(folders) < outputs == OUTPUTS and named_by_wordnet(folders):
+        log.info("note: the %d class folders are named by WordNet ids; they are taken for ImageNet's", len(folders))
+        known = True
+    if known and outputs != OUTPUTS:
+        raise UserError(
+            f"images.classes: {IMAGENET} has {OUTPUTS} classes, but the model has {outputs} outputs; list its folders"
+        )
+    names = imagenet_names(folders) if known else list(classes or folders)
     if len(names) > outputs:
         raise UserError(
             f"{folder} has {len(names)} class folders, but the model has {outputs} outputs; "
             "remove folders, or take the model that they belong to"
         )
-    if len(names) < outputs:
-        log.info("note: %d class folders for %d outputs; they are taken for the first outputs", len(names), outputs)
-    return [*names, *(f"class {i}" for i in range(len(names), outputs))]
+    if classes is None and 0 < len(names) < outputs:
+        raise UserError(
+            f"{folder} has {len(names)} class folders for the model's {outputs} outputs; say in images.classes which "
+            f"output each is, such as {{{names[0]}: 0}}"
+        )
+    return [*names, *(unnamed(i) for i in range(len(names), outputs))]
 
 
 def listing_digests(entries: Iterable[Entry], shards: int) -> list[str]:

@@ -24,7 +24,7 @@ class Edges:
     scope, source, target : array of int64
         Class label or -1; concept (-1: error node, -2: remainder); concept or class label.
     mean, se : array of float64
-        Mean GIG over the scope's images and its standard error.
+        Mean GIG over the scope's images and its standard error, which a single image does not have (NaN).
     support : array of int64
         Images with a non-zero attribution.
     evaluated : array of int64
@@ -107,8 +107,8 @@ def _pair_key(scope: np.ndarray, concept: np.ndarray) -> np.ndarray:
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean and its standard error, which is 0 for a single value."""
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    """Return the mean and its standard error, which a single value does not have (NaN)."""
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def scopes_of(labels: np.ndarray) -> dict[int, int]:
@@ -135,7 +135,7 @@ def aggregate(
     -------
     Edges
         Sorted by scope, target, then falling |mean|. ``se`` is the standard deviation over the scope's images
-        (n - 1 in the denominator) over sqrt(n), and 0 for a single image.
+        (n - 1 in the denominator) over sqrt(n), and NaN for a single image.
     """
     order = np.lexsort((source, target, scope))
     scope, source, target = scope[order], source[order], target[order]
@@ -158,7 +158,7 @@ def aggregate(
     se = np.sqrt(squares / np.maximum(n - 1, 1) / n)
     evaluated = _evaluated(scope, target, rows)
     order = np.lexsort((source, -np.abs(mean), target, scope))
-    return Edges(*(a[order] for a in (scope, source, target, mean, np.where(n > 1, se, 0), support, evaluated, n)))
+    return Edges(*(a[order] for a in (scope, source, target, mean, np.where(n > 1, se, np.nan), support, evaluated, n)))
 
 
 def _evaluated(scope: np.ndarray, target: np.ndarray, rows: np.ndarray) -> np.ndarray:

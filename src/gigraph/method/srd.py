@@ -48,6 +48,7 @@ LINEAR: tuple[Any, ...] = (
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Upsample, nn.ZeroPad2d,
     operator.add, operator.iadd, operator.sub, operator.neg, operator.getitem, torch.add, torch.sub, torch.cat,
     torch.flatten, torch.mean, torch.reshape, torch.permute, torch.transpose,
+    nn.modules.padding._ConstantPadNd,
     F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.pad, F.interpolate, F.conv2d,
     F.linear, torch.conv2d, "add", "add_", "sub", "flatten", "mean", "view", "reshape", "permute", "transpose",
     "squeeze", "unsqueeze",
@@ -55,7 +56,7 @@ LINEAR: tuple[Any, ...] = (
 DIVISION: tuple[Any, ...] = (operator.truediv, torch.div, "div")
 SCALING: tuple[Any, ...] = (*DIVISION, operator.mul, torch.mul, "mul")
 _FUSED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.ConvTranspose2d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, F.batch_norm, torch.batch_norm)
 
 
 @dataclass
@@ -140,8 +141,14 @@ class Sweep:
             node.name not in self.keep
             and len(users) == 1
             and isinstance(self._target(node), _FUSED)
-            and isinstance(self._target(users[0]), _NORMS)
+            and self._normalises(users[0])
         )
+
+    def _normalises(self, node: fx.Node) -> bool:
+        """Whether a node is a batch norm with the statistics of the training, which is affine."""
+        if not self._is(node, _NORMS) or node.op == "call_module":
+            return self._is(node, _NORMS)
+        return not node.kwargs.get("training", node.args[5] if len(node.args) > 5 else False)
 
     def _target(self, node: fx.Node) -> Any:
         return self.module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
@@ -154,7 +161,7 @@ class Sweep:
         )
 
     def _check(self, node: fx.Node, reached: list[fx.Node]) -> None:
-        if self._is(node, ACTIVATIONS) or self._is(node, LINEAR):
+        if self._is(node, ACTIVATIONS) or self._is(node, LINEAR) or self._normalises(node):
             return
         if self._is(node, SCALING):
             factors = [argument in reached for argument in node.args]

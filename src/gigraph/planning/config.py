@@ -16,6 +16,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -28,6 +29,7 @@ from pydantic import (
 from gigraph.attributors.registry import MODULES as ATTRIBUTORS
 from gigraph.errors import UserError, nearest
 from gigraph.extractors.registry import MODULES, PLUGGED
+from gigraph.images.listing import unnamed
 from gigraph.reserved import CLASSES
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -42,6 +44,9 @@ SHEET_ROWS = 32
 LARGEST_SHEET = 16383
 """Largest side of a WebP picture, in pixels."""
 
+MOST_OUTPUTS = 10**6
+"""Of a classifier."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -49,6 +54,26 @@ class Section(BaseModel):
     """A group of settings; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+def _in_order(classes: Any) -> Any:
+    """Return the list that a mapping of class folders to outputs stands for."""
+    if not isinstance(classes, Mapping):
+        return classes
+    places: dict[int, str] = {}
+    for folder, output in classes.items():
+        if type(output) is not int or not 0 <= output < MOST_OUTPUTS:
+            raise ValueError(f"{folder}: {output!r} is no output; give its number, from 0")
+        if output in places:
+            raise ValueError(f"{places[output]} and {folder} are both output {output}; each output has one folder")
+        places[output] = str(folder)
+    return [places.get(i, unnamed(i)) for i in range(max(places, default=-1) + 1)]
+
+
+ClassFolders = Annotated[
+    list[str] | Literal["imagenet"],
+    BeforeValidator(_in_order, json_schema_input_type=list[str] | dict[str, NonNegativeInt] | Literal["imagenet"]),
+]
 
 
 class Images(Section):
@@ -60,8 +85,9 @@ class Images(Section):
     """Parts that the images are divided into by their id; each is one job per step."""
     limit_per_class: PositiveInt | None = None
     """Use at most so many images of each class (those with the smallest ids); null: all."""
-    classes: list[str] | None = None
-    """Folder name of each model output, in the outputs' order; null: the folders sorted by name."""
+    classes: ClassFolders | None = None
+    """Folder name of each model output, in the outputs' order, or `{folder: output}`; `imagenet`: by WordNet ids; null:
+    the folders sorted by name, one for each output, or some of ImageNet's by their WordNet ids."""
     max_rejected: Share = 0.05
     """Largest share of unreadable images that is skipped; above it the run stops."""
     max_pixels: PositiveInt = 100_000_000
@@ -191,6 +217,13 @@ def _attributor(name: str) -> str:
     return name
 
 
+def _names_or_number(classes: Any) -> Any:
+    if classes is None or (isinstance(classes, list) and classes) or (type(classes) is int and classes > 0):
+        return classes
+    raise ValueError("give a list of class names, or how many classes, those with the most images")
+
+
+AttributedClasses = Annotated[list[str] | PositiveInt, BeforeValidator(_names_or_number)]
 Attributor = Annotated[str, AfterValidator(_attributor), Field(json_schema_extra={"enum": [*ATTRIBUTORS]})]
 
 
@@ -199,8 +232,12 @@ class Attribution(Section):
 
     method: Attributor = "gig"
     """`gig` (the paper's), or `gradient_x_input`: one gradient at X~ (no integral, no completeness)."""
+    classes: AttributedClasses | None = None
+    """Classes whose images are attributed: their names, or how many, those with the most images; null: all."""
     images_per_class: PositiveInt = 20
     """Images of each class that are attributed."""
+    images: PositiveInt | None = None
+    """At most so many images in all, a first one of every class before a second one of any; null: no limit."""
     pairs: list[tuple[str, str]] = []
     """Layer pairs besides consecutive layers and layer -> classes."""
     class_targets: PositiveInt = 8
@@ -224,6 +261,11 @@ class Attribution(Section):
     """Completeness error over sum |GIG| at which refinement stops."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the gradients; the deviation of bfloat16 is measured on a sample and stored with the attributions."""
+
+    def most_images(self, classes: int, images: int) -> int:
+        """Return how many images are attributed at most, of so many classes and images."""
+        chosen = len(self.classes) if isinstance(self.classes, list) else self.classes or classes
+        return min(self.images_per_class * min(chosen, classes), images, self.images or images)
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> Attribution:

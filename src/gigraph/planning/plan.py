@@ -17,6 +17,7 @@ from typing import Any
 from gigraph.errors import UserError
 from gigraph.extractors.registry import PLUGGED, WANTS
 from gigraph.hashing import digest, file_digest
+from gigraph.images.imagenet import IMAGENET, named_by_wordnet
 from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
 from gigraph.planning.config import Coefficients, Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, module_file, module_files
@@ -123,6 +124,20 @@ class Plan:
         """The names of the class folders, sorted; none in a flat folder and in the drawn world."""
         return [] if self.drawn else sorted({entry.class_name for entry in self._entries if entry.class_name})
 
+    @property
+    def listed_classes(self) -> list[str] | None:
+        """The class folders in the outputs' order, where the configuration lists them."""
+        classes = self.config.images.classes
+        return None if classes == IMAGENET else classes
+
+    @cached_property
+    def labelled_by_outputs(self) -> bool:
+        """Whether labels come from the outputs' names, once these are known: folders of some of ImageNet's classes."""
+        classes = self.config.images.classes
+        return bool(self.class_folders) and (
+            classes == IMAGENET or (classes is None and named_by_wordnet(self.class_folders))
+        )
+
     @cached_property
     def image_count(self) -> int:
         """Number of images, the unreadable ones included."""
@@ -169,7 +184,7 @@ class Plan:
     def _entries(self) -> list[Any]:
         from gigraph.images.listing import labelled
 
-        return labelled(self.image_folder, self.config.images.classes)
+        return labelled(self.image_folder, self.listed_classes)
 
     @cached_property
     def listing(self) -> list[str]:
@@ -327,7 +342,7 @@ class Plan:
 
     def _made(self, stage: str, **of: str) -> str:
         declared = STAGES[stage]
-        settings = {key: value for key, value in self.settings(stage, **of).items() if key not in declared.checked}
+        settings = self.settings(stage, **of)
         files = declared.rests_on(self, **of) + (self.model_digests if declared.model else [])
         parts = set(declared.parts)
         own = [name for name in declared.writes if parts & {*FILES[name].fields} == parts & {*of}] or declared.writes

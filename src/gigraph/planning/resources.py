@@ -68,7 +68,7 @@ def _sizes(plan: Plan, layer: str) -> Sizes:
     rows = plan.image_count * min(own.sampling.pfvs_per_image, positions)
     return Sizes(
         images=-(-plan.image_count // shards),
-        attributed=-(-min(config.attribution.images_per_class * _classes(plan), plan.image_count) // shards),
+        attributed=-(-config.attribution.most_images(_classes(plan), plan.image_count) // shards),
         channels=channels,
         positions=positions,
         rows=rows,
@@ -95,4 +95,4 @@ def _layers(path: Path) -> list[dict[str, Any]]:
 
 
 def _classes(plan: Plan) -> int:
-    return len(plan.config.images.classes or plan.class_folders) or 10
+    return len(plan.listed_classes or plan.class_folders) or 10

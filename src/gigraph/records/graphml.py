@@ -26,7 +26,8 @@ def write_graphml(out: TextIO, nodes: Iterable[Mapping[str, Any]], edges: Iterab
     nodes : iterable of mappings
         With the keys of `NODE_KEYS`. A node's id is ``layer:concept``.
     edges : iterable of mappings
-        With ``source_layer``, ``source``, ``target_layer``, ``target`` and the keys of `EDGE_KEYS`.
+        With ``source_layer``, ``source``, ``target_layer``, ``target`` and the keys of `EDGE_KEYS`; what is None is
+        left out.
     """
     out.write('<?xml version="1.0" encoding="UTF-8"?>\n<graphml xmlns="http://graphml.graphdrawing.org/xmlns">\n')
     for kind, keys in (("node", NODE_KEYS), ("edge", EDGE_KEYS)):
@@ -46,7 +47,7 @@ def _id(layer: str, concept: int) -> str:
 
 
 def _data(kind: str, keys: Mapping[str, str], row: Mapping[str, Any]) -> str:
-    return "".join(f'<data key="{kind}_{key}">{_text(row[key])}</data>' for key in keys)
+    return "".join(f'<data key="{kind}_{key}">{_text(row[key])}</data>' for key in keys if row[key] is not None)
 
 
 def _text(value: Any) -> str:

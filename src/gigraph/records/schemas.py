@@ -71,8 +71,15 @@ SCHEMAS: dict[str, pa.Schema] = {
     "pfvs": pa.schema(
         [*_POSITION, ("contribution", pa.float32()), ("residual", pa.float32()), ("fallback", pa.bool_())]
     ),
+    # images: of which the concept's PFVs are, null where PFVs are members of several concepts
     "concepts": pa.schema(
-        [("concept", pa.int32()), ("size", pa.int32()), ("cohesion", pa.float32()), ("node", pa.int32())]
+        [
+            ("concept", pa.int32()),
+            ("size", pa.int32()),
+            ("images", pa.int32()),
+            ("cohesion", pa.float32()),
+            ("node", pa.int32()),
+        ]
     ),
     # the split tree (concept hierarchy): concept is null on inner nodes, parent is null on the root
     "tree": pa.schema([("node", pa.int32()), ("parent", pa.int32()), ("size", pa.int32()), ("concept", pa.int32())]),
@@ -150,7 +157,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ),
         ]
     ),
-    # scope: a class label, or -1 for the whole dataset; kept concepts of a class, by mean relevance
+    # scope: a class label, or -1 for the whole dataset; kept concepts of a class, by mean relevance; se: null where
+    # there is one image only, here and below
     "kept": pa.schema(
         [
             ("scope", pa.int32()),

@@ -85,6 +85,11 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
+def nullable(values: Any) -> pa.Array:
+    """Return a float32 column that is null where the values are not a number."""
+    return pa.array(np.asarray(values, np.float32), pa.float32(), from_pandas=True)
+
+
 def ragged(indptr: np.ndarray, values: np.ndarray) -> pa.ListArray:
     """Return an Arrow list column from CSR: row i holds ``values[indptr[i]:indptr[i + 1]]``."""
     return pa.ListArray.from_arrays(pa.array(indptr, pa.int32()), pa.array(values))

@@ -88,9 +88,10 @@ const content = (layer, concept, key, data, scopes) => {
 };
 
 const chip = (text, kind, title) => h("span.chip" + kind, {title}, text);
-const flags = (layer, key, {size, cohesion, low, twin, stable}) => h("p.flags",
+const flags = (layer, key, {size, images, cohesion, low, twin, stable}) => h("p.flags",
   size === 1 ? chip("singleton", ".warn", "Only one PFV belongs to this concept")
-    : chip(plural(size, "PFV"), "", "Members of the cluster"),
+    : chip(plural(size, "PFV") + (images ? ` of ${plural(images, "image")}` : ""), images === 1 ? ".warn" : "",
+      images === 1 ? "All members are of one image" : "Members of the cluster"),
   cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "",
     "Mean cosine of the members to the concept" + (low ? "; in the lowest tenth of its layer" : "")),
   stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn",

@@ -43,26 +43,17 @@ class Network(Stage):
     parts = ("layer",)
     writes = ("layers", "classes")
     torch = model = True
-    checked = frozenset({"counts"})
 
     def settings(self, plan: Plan, layer: str | None = None) -> dict[str, Any]:
         if layer is not None:  # its row
             return {"layers": [layer]}
         c = plan.config
-        per_layer = {
-            name: {
-                "pfvs_per_image": c.layer(name).sampling.pfvs_per_image,
-                "expansion": c.layer(name).concepts.expansion,
-            }
-            for name in plan.layers
-        }
         return {
             "images": str(plan.image_folder),
             "classes": c.images.classes,
             "drawn": plan.drawn,
             "contribution": c.contribution.method,
             "layers": plan.layers,
-            "counts": {"images": plan.image_count, "layers": per_layer},
         }
 
     def reads(self, plan: Plan, layer: str | None = None) -> dict[str, Read | list[Read]]:
@@ -87,11 +78,15 @@ class Manifest(Stage):
         images = plan.config.images
         return {
             "source": str(plan.image_folder),
-            **images.model_dump(include={"shards", "limit_per_class", "classes", "max_pixels"}),
+            **images.model_dump(include={"shards", "limit_per_class", "max_pixels"}),
+            "classes": plan.listed_classes,
         }
 
     def reads(self, plan: Plan, shard: int) -> dict[str, Read | list[Read]]:
-        return {"drawn": read("drawn") if plan.drawn else []}
+        return {
+            "drawn": read("drawn") if plan.drawn else [],
+            "classes": read("classes") if plan.labelled_by_outputs else [],
+        }
 
     def rests_on(self, plan: Plan, shard: int) -> list[Any]:
         # A further class folder moves the labels of all those after it, in every shard.
@@ -113,7 +108,7 @@ class Selection(Stage):
         c = plan.config
         return {
             "seed": c.seed,
-            "images_per_class": c.attribution.images_per_class,
+            **c.attribution.model_dump(include={"classes", "images_per_class", "images"}),
             "max_rejected": c.images.max_rejected,
             "uniform": c.preprocessing.resize is None and not plan.crops,
         }
@@ -123,6 +118,7 @@ class Selection(Stage):
             "manifests": read("manifest"),
             "rejected": read("unreadable"),
             "predictions": loosely("predictions") if plan.unlabelled else [],
+            "classes": read("classes") if isinstance(plan.config.attribution.classes, list) else [],
         }
 
 

@@ -74,8 +74,6 @@ class Stage:
     model : bool
         Whether it runs the classifier: then it rests on the model's files and code, and gets the settings ``model``,
         ``preprocessing`` and ``image_size``.
-    checked : frozenset of str
-        Settings that are only checked: they may end a run early, but leave no trace in a table.
     """
 
     of: ClassVar[tuple[str, ...]] = ()
@@ -85,7 +83,6 @@ class Stage:
     torch: ClassVar[bool] = False
     kernels: ClassVar[bool] = False
     model: ClassVar[bool] = False
-    checked: ClassVar[frozenset[str]] = frozenset()
     name: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
@@ -93,7 +90,7 @@ class Stage:
         STAGES[cls.name] = cls()
 
     def settings(self, plan: Plan, *_: Any, **of: Any) -> dict[str, Any]:
-        """Return the settings that the result depends on, and nothing else but those `checked`."""
+        """Return the settings that the result depends on, and nothing else."""
         return {}
 
     def reads(self, plan: Plan, *_: Any, **of: Any) -> dict[str, Read | list[Read]]:
