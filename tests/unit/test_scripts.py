@@ -136,7 +136,8 @@ def test_more_concepts_than_pfvs_are_capped_with_a_note(tmp_path, caplog):
     rng = np.random.default_rng(0)
     files = {name: tmp_path / f"{name}.parquet" for name in ("centre", "pfvs", "concepts", "tree", "encoder")}
     beta = np.zeros(channels, np.float32)
-    tables.write(files["centre"], "centre", {"layer": ["a"], "center": ["zero"], "beta": [beta]})
+    centre = {"layer": ["a"], "center": ["zero"], "beta": [beta], "distance": [0.0], "mean_cosine": [0.0]}
+    tables.write(files["centre"], "centre", centre)
     one = {"y": [0] * n, "x": [0] * n, "contribution": [1.0] * n, "residual": [0.0] * n, "fallback": [False] * n}
     pfvs = rng.standard_normal((n, channels)).astype(np.float32)
     tables.write(files["pfvs"], "pfvs", {"image_id": range(n), **one, "pfv": pfvs}, vectors="pfv")
