@@ -1,4 +1,4 @@
-"""Rank one layer's concepts by their mean relevance to each class (Eq. 7) and keep the strongest."""
+"""Rank one layer's families by their mean relevance to each class (Eq. 7) and keep the strongest."""
 
 from argparse import Namespace
 
@@ -22,7 +22,7 @@ def main(args: Namespace) -> None:
     columns = {key: getattr(kept, key) for key in ("scope", "rank", "concept", "relevance", "se", "support")}
     columns = {key: value.astype(np.float32 if value.dtype.kind == "f" else np.int32) for key, value in columns.items()}
     tables.write(args.kept, "kept", {"layer": [settings["layer"]] * len(kept.scope), **columns}, args.lineage)
-    log.info("%d concepts kept for some class", len(np.unique(kept.concept)))
+    log.info("%d families kept for some class", len(np.unique(kept.concept)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
-NODE_KEYS = {"layer": "string", "concept": "int", "kind": "string", "name": "string"}
+NODE_KEYS = {
+    "layer": "string", "concept": "int", "kind": "string", "name": "string", "members": "int", "inner_cosine": "double",
+}  # fmt: skip
 EDGE_KEYS = {
     "scope": "int", "mean": "double", "se": "double", "support": "int", "weight": "double", "ablation": "double",
 }  # fmt: skip
@@ -24,7 +26,7 @@ def write_graphml(out: TextIO, nodes: Iterable[Mapping[str, Any]], edges: Iterab
     out : text stream
         UTF-8.
     nodes : iterable of mappings
-        With the keys of `NODE_KEYS`. A node's id is ``layer:concept``.
+        With the keys of `NODE_KEYS`; what is None is left out. A node's id is ``layer:concept``.
     edges : iterable of mappings
         With ``source_layer``, ``source``, ``target_layer``, ``target`` and the keys of `EDGE_KEYS`.
     """
@@ -46,7 +48,7 @@ def _id(layer: str, concept: int) -> str:
 
 
 def _data(kind: str, keys: Mapping[str, str], row: Mapping[str, Any]) -> str:
-    return "".join(f'<data key="{kind}_{key}">{_text(row[key])}</data>' for key in keys)
+    return "".join(f'<data key="{kind}_{key}">{_text(row[key])}</data>' for key in keys if row[key] is not None)
 
 
 def _text(value: Any) -> str:

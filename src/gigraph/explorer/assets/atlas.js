@@ -65,7 +65,7 @@ views.atlas = {
     const watch = new ResizeObserver(() => canvas.isConnected ? paint() : watch.disconnect()), box = h("div", canvas);
     watch.observe(box);
     return [
-      heading(bdi(name), `${plural(rows.length, "concept")}, ${tally(kept)} of them kept for some class`,
+      heading(bdi(name), `${plural(rows.length, "concept")}, ${plural(kept, ...meta.unit)} kept for some class`,
         pick(layer, "Layer", i => go({args: [meta.layers[i].name], params: {sel: null}}), null,
           meta.layers.map((l, i) => ({label: i, name: l.name}))),
         pick(label, "Of class", to => set("of", classOf(to).name), "Of any class"),

@@ -70,7 +70,7 @@ const head = (layer, concept, key) => h("header",
       value: labelOf(key) || "", placeholder: guessOf(key) ? "≈ " + guessOf(key) : "Name it",
       label: "Label of this concept", onchange: event => setLabels({[key]: event.target.value.trim()}),
     })),
-  h("div.actions", plain("⚑", "Pin this concept (P)", () => pin(key), {pressed: pinned().includes(keyId(key))}),
+  h("div.actions", plain("⚑", "Pin this concept (P)", () => toggle("pin", key), {pressed: listed("pin").includes(keyId(key))}),
     plain("⤢", "Maximise the card (F)", maximise), plain("×", "Close the card (Esc)", closeCard)));
 
 const content = (layer, concept, key, data, scopes) => {
@@ -82,13 +82,15 @@ const content = (layer, concept, key, data, scopes) => {
     : scopes.find(s => s.on === state.params.on) || scopes.find(s => s.near);
   return [
     head(layer, concept, key), flags(layer, key, data), pictures(layer, data),
-    over(scopes, here), here && located(here),
+    over(scopes, here), members(layer, data, here && here.near), here && located(here),
     relevance(layer, concept, data), lists(layer, here && here.near || data.near, here && here.near && here),
   ];
 };
 
 const chip = (text, kind, title) => h("span.chip" + kind, {title}, text);
-const flags = (layer, key, {size, cohesion, low, twin, stable}) => h("p.flags",
+const flags = (layer, key, {size, cohesion, low, twin, stable, family}) => h("p.flags",
+  family && chip(`${family[2].length} concepts, cosine ${num(family[0])}`, "",
+    `Mean cosine of two members; the smallest is ${num(family[1])}`),
   size === 1 ? chip("singleton", ".warn", "Only one PFV belongs to this concept")
     : chip(plural(size, "PFV"), "", "Members of the cluster"),
   cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "",
@@ -114,6 +116,17 @@ const over = (scopes, here) => scopes.length
     ["all", "all classes"],
   ], here ? here.on : "all", on => go({params: {on}}, true))
   : note("Means over all images; open a class for its own.");
+
+// What a family is made of, and what each member does for the class at hand.
+const members = (layer, {family, of}, near) => of >= 0
+  ? note("In the graph it is within ", conceptLink(layer, of), ", with others that point the same way.")
+  : family && h("section", h("h3", "Members"), table(
+    [["Concept"], ["Cosine", "to the family’s direction"], ["PFVs"], [meta.gig, NORMS[norm()][1]]],
+    family[2].map(([id, cosine, size, tiles]) => {
+      const [, mean, se, , weight, share] = (near && near.members || []).find(m => m[0] === id) || [];
+      return line([h("span.faces", tiles.map(t => tile(layer, t))), conceptLink(layer, id)], num(cosine), tally(size),
+        isNumber(mean) ? h("span", {title: pm(mean, se)}, value(mean, weight, share)) : "–");
+    })));
 
 const located = ({near, name, label}) => h("section", h("h3", "Where it is in ", name || className(label)),
   near && near.located.length

@@ -10,7 +10,8 @@ const modelOf = (scopes, rows, min, picture) => {
   for (const {label} of scopes) nodes.set(toClass(label), {key: toClass(label), edges: []});
   for (const {layer, groups} of rows) for (const [, concepts] of groups) for (const concept of concepts) {
     const key = `${layer}:${concept}`;
-    nodes.set(key, {key, layer, concept, edges: [], of: ofScope.map(layers => layers[layer].get(concept))});
+    const parts = scopes.map(s => s.data.members[key]).find(Boolean);
+    nodes.set(key, {key, layer, concept, parts, edges: [], of: ofScope.map(layers => layers[layer].get(concept))});
   }
   scopes.forEach(({label, data}, scope) => {
     for (const {layer} of rows) {
@@ -52,26 +53,30 @@ const coverage = ({nodes, cover}) => {
     title: `${sized()} of the drawn edges over all into the row above, unexplained and not kept included; `
       + "mean over layers",
   },
-  h("b", `${[...nodes.values()].filter(n => n.of).length} of ${plural(sum(meta.layers, l => l.concepts), "concept")}`),
+  h("b", `${[...nodes.values()].filter(n => n.of).length} of ${plural(sum(meta.layers, l => l.families), ...meta.unit)}`),
   ", ", h("b", `${percent(parts.length ? sum(parts) / parts.length : null)} of ${sized()}`),
   "; ", plural(sum(cover, c => c.hidden), "edge") + " hidden");
 };
 
 // ---- nodes ----
 const conceptNode = (node, {scopes, relevance, picture}) => {
-  const {layer, concept, key} = node, mine = node.of.find(Boolean);
+  const {layer, concept, key, parts} = node, mine = node.of.find(Boolean);
   const values = node.of.map((v, i) =>
     v && [scopes[i], value(v[1], v[4], v[5]), sizeOf(v[4], v[5], relevance)]).filter(Boolean);
   const [[, text, size]] = values, caption = captionOf(key), map = picture && picture.maps[key];
   return h("button.node" + (values[1] ? ".shared" : ""), {
     tabindex: -1, key,
-    label: `${say(layer, concept)}; `
+    label: `${say(layer, concept)}${parts ? `, a family of ${parts[0]}` : ""}; `
       + values.map(v => `${meta.gig} to ${classOf(v[0].label).name} ${v[1]}`).join(", "),
   }, map ? h("span.face.one", photo(picture.at, "", map)) : face(layer, mine[6]),
   map && h("span.strip", mine[6].slice(0, 3).map(t => tile(layer, t))),
-  caption && h("span.caption", caption), h("span.line", h("span.id", "#" + concept), !values[1] && number(text)),
+  caption && h("span.caption", caption), h("span.line",
+    h("span.id", "#" + concept), parts && h("span.more", {title: "Its members (M)"}, "×" + parts[0]),
+    !values[1] && number(text)),
   values[1] ? values.map(([{letter}, shown, part]) => h("span.line", h("b", letter), meter(part), number(shown)))
-    : meter(size));
+    : meter(size),
+  parts && listed("open").includes(keyId(key)) && parts.slice(1).map(([id, mean, , , weight, share]) =>
+    h("span.line", h("span.id", "#" + id), meter(sizeOf(weight, share, relevance)), number(value(mean, weight, share)))));
 };
 const errorNode = (layer, share) => h("button.node.error", {
   tabindex: -1, key: "error:" + layer,
@@ -80,11 +85,11 @@ const errorNode = (layer, share) => h("button.node.error", {
 }, h("span.hatch"), h("span.caption", "unexplained"), number(percent(share)));
 const gutter = (layer, count, part, more) => {
   const [drawn, rest, error] = ["drawn", "rest", "error"].map(part), concealed = Math.max(0, 1 - drawn - rest - error);
-  const {name, concepts} = meta.layers[layer];
+  const {name, families} = meta.layers[layer];
   const text = `Of the ${sized()} into the row above: ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${
     percent(rest)} not kept (remainder), ${percent(error)} unexplained (error node)`;
   return h("div.gutter", h("h2", link(linkTo("atlas", [name]), name)),
-    h("p", `${count} of ${tally(concepts)}`, more > 0 && `, ${more} more shared`),
+    h("p", `${count} of ${tally(families)}`, more > 0 && `, ${more} more shared`),
     h("span.stack", {role: "img", label: text, title: text}, Object.entries({drawn, concealed, rest, error})
       .map(([kind, size]) => h("span." + kind, {style: {width: 100 * size + "%"}}))),
     h("p", percent(drawn) + " drawn"));
@@ -243,7 +248,10 @@ const interact = view => {
     onpointerout: forNode(() => light(view, focused())),
     onfocusin: forNode((key, node) => { roam(node); if (focused()) light(view, key); }),
     onfocusout: () => light(view, ""),
-    onclick: forNode((key, _, event) => { fromKeyboard = !event.detail; if (key[0] !== "e") open(key); }),
+    onclick: forNode((key, _, event) => {
+      fromKeyboard = !event.detail;
+      if (event.target.className === "more") toggle("open", key); else if (key[0] !== "e") open(key);
+    }),
     onkeydown: forNode((_, node, event) => {
       const to = !chorded(event) && step(view, node, event.key);
       if (to) { event.preventDefault(); to.focus(); to.scrollIntoView({block: "nearest", inline: "nearest"}); }
@@ -281,14 +289,14 @@ const step = ({stage, model, spots, nodes}, node, key) => {
     : strongest(rows[r + (up ? -1 : 1)] || [], n => -Math.abs(x(n) - x(node)));
 };
 
-const pin = key => {
+const toggle = (list, key) => {
   if (!/^\d+:\d+$/.test(key)) return;
-  const id = keyId(key), pins = pinned();
-  go({params: {pin: (pins.includes(id) ? pins.filter(p => p !== id) : [...pins, id]).join(",")}});
+  const id = keyId(key), ids = listed(list);
+  go({params: {[list]: (ids.includes(id) ? ids.filter(p => p !== id) : [...ids, id]).join(",")}});
 };
 // What is selected and pinned stays lit; called after each change of the hash.
 const mark = () => {
-  const pins = pinned().map(keyOf), selected = keyOf(state.params.sel), view = graph;
+  const pins = listed("pin").map(keyOf), selected = keyOf(state.params.sel), view = graph;
   for (const node of $$(".node[data-key]", $("main"))) {
     const key = node.dataset.key;
     node.classList.toggle("pinned", pins.includes(key));
@@ -322,7 +330,7 @@ const exportGraph = () => {
     return s("svg", {...at(node), viewBox: `${column} ${row} 1 1`, preserveAspectRatio: "none"},
       s("image", {href: new URL(file, location), width: columns, height: rows, preserveAspectRatio: "none"}));
   });
-  const words = seen(".id, .value, .caption, .pill bdi, .gutter h2, .gutter p").map(node => {
+  const words = seen(".id, .more, .value, .caption, .pill bdi, .gutter h2, .gutter p").map(node => {
     const {x, y, height} = at(node);
     return s("text", {
       x, y: y + height / 2 + 4, "font-size": look(node, "fontSize"), fill: look(node, "color"),

@@ -11,9 +11,9 @@ const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)
 const stack = () => table([
   ["Layer"], ["Map", "height × width × channels"], ["Concepts", "kept for some class, of all"],
   ["Error", "relative l2 error of the reconstruction"], ["Non-zeros", "concepts used per position, mean"],
-], meta.layers.map(({name, height, width, channels, kept, concepts, error, nonzeros}) =>
+], meta.layers.map(({name, height, width, channels, kept, concepts, families, error, nonzeros}) =>
   line(link(linkTo("atlas", [name]), name), `${height} × ${width} × ${channels}`,
-    [h("b", tally(kept)), " of " + tally(concepts)],
+    [h("b", tally(kept)), " of " + plural(families, ...meta.unit), families < concepts && note(`of ${tally(concepts)}`)],
     [meter(error / largest(meta.layers.map(l => l.error))), num(error)], num(nonzeros))).reverse());
 
 const classList = () => {

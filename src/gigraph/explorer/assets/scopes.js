@@ -143,7 +143,7 @@ const nearOf = ({data, at, path}, found) => {
     out: split((above ? above.edges : []).filter(e => e[0] === concept)
       .map(([, b, ...rest]) => [layer + 1, b, ...rest])),
     into: below && below.into[concept] ? [below.into[concept]] : [],
-    located: map ? [[at, path, null, node[1], map]] : [],
+    located: map ? [[at, path, null, node[1], map]] : [], members: data.members[found.join(":")],
   };
 };
 views.image = {

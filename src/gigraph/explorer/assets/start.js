@@ -49,7 +49,7 @@ const find = () => {
 const KEYS = [
   ["← →", "previous, next concept of a layer"], ["↑ ↓", "along the strongest edge"],
   ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
-  ["P", "pin the concept’s paths"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
+  ["P", "pin the concept’s paths"], ["M", "members of the family"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
 ];
 const help = () => {
   const box = $("keys");
@@ -68,7 +68,8 @@ const keys = event => {
   else if (key === "/") { event.preventDefault(); $("search").focus(); }
   else if (key === "?") help();
   else if (key === "f") maximise();
-  else if (key === "p") pin(node && node.dataset.key || keyOf(state.params.sel));
+  else if (key === "p" || key === "m")
+    toggle(key === "p" ? "pin" : "open", node && node.dataset.key || keyOf(state.params.sel));
 };
 
 const CLASS_FIELDS = "label name images right kept attributed near faces pictured".split(" ");

@@ -38,7 +38,8 @@ const linkTo = (view, args, params) => {
   return format({view, args, params: {norm, top, shared, min, ...params}});
 };
 const select = (layer, concept) => format({...state, params: {...state.params, sel: idOf(layer, concept)}});
-const pinned = () => (state.params.pin || "").split(",").filter(Boolean);
+// The concepts of a list in the address: those pinned, and those whose members are shown (open).
+const listed = list => (state.params[list] || "").split(",").filter(Boolean);
 const whole = (key, otherwise, low, high) => {
   const text = state.params[key];
   return /^\d{1,4}$/.test(text || "") ? Math.min(high, Math.max(low, +text)) : otherwise;
@@ -74,7 +75,7 @@ const mend = ({view, args, params}) => {
   const known = id => parseId(id) || !missing("concept", id, " here; the link may be of another run");
   const next = {...params};
   if (params.sel && !known(params.sel)) delete next.sel;
-  if (params.pin) next.pin = params.pin.split(",").filter(known).join(",");
+  for (const list of ["pin", "open"]) if (params[list]) next[list] = params[list].split(",").filter(known).join(",");
   if (params.norm && !(params.norm in NORMS)) { missing("normalisation", params.norm, " "); delete next.norm; }
   const slugs = found.map((value, i) =>
     takes[i] === "class" ? slug(value) : takes[i] === "layer" ? meta.layers[value].name : value);
