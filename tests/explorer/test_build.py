@@ -155,7 +155,7 @@ def test_faces_are_the_first_tiles_scaled_down(site: Path, inputs: Inputs):
 def test_flags(site: Path):
     cards = chunk(site, "concepts/2/0")
     assert cards["2"]["size"] == 1  # a singleton
-    assert cards["0"]["twin"][0] == 1 and cards["0"]["twin"][1] > 0.95
+    assert cards["1"]["twin"][0] == 0 and cards["1"]["twin"][1] > 0.95
     assert any(card["low"] for card in cards.values())
     assert chunk(site, "meta")["aligned"]["3:3"][0][0] == "tag"
     assert chunk(site, "concepts/3/0")["4"]["stable"] == pytest.approx([0.75, 0.8])
