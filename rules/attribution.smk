@@ -82,6 +82,7 @@ rule graph:
     output:
         nodes=made("nodes"),
         edges=made("edges"),
+        members=made("members"),
         kept=made("kept_of_all"),
         graphml=made("graphml"),
     log:
@@ -99,5 +100,5 @@ rule graph:
         "Assemble the graph ({wildcards.method})"
     shell:
         "python $GIGRAPH_SCRIPTS/graph.py --selection {input.selection} --class_table {input.classes}"
-        " --root $GIGRAPH_ROOT --method {wildcards.method} --nodes {output.nodes} --edges {output.edges} --kept {output.kept}"
-        " --graphml {output.graphml} --settings {params.settings:q} --lineage {params.lineage} --log {log}"
+        " --root $GIGRAPH_ROOT --method {wildcards.method} --nodes {output.nodes} --edges {output.edges}"
+        " --members {output.members} --kept {output.kept} --graphml {output.graphml} --settings {params.settings:q} --lineage {params.lineage} --log {log}"

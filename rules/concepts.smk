@@ -77,6 +77,30 @@ rule concepts:
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
+rule families:
+    input:
+        needs("families"),
+    output:
+        made("families"),
+    log:
+        results("logs/{method}/families/{layer}.log"),
+    benchmark:
+        results("benchmarks/{method}/families/{layer}.tsv")
+    priority: FIRST
+    conda:
+        "../envs/gigraph.yaml"
+    resources:
+        **claims("families"),
+    params:
+        settings=settings("families"),
+        lineage=lineage("families"),
+    message:
+        "Find the families of {wildcards.layer} ({wildcards.method})"
+    shell:
+        "python $GIGRAPH_SCRIPTS/families.py --concepts {input.concepts} --tree {input.tree} --families {output}"
+        " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
+
+
 rule trials:
     input:
         needs("trials"),

@@ -23,7 +23,8 @@ rule exemplars:
         "Picture the concepts of {wildcards.layer} ({wildcards.method}, iERFs by Eq. 10)"
     shell:
         "python $GIGRAPH_SCRIPTS/exemplars.py --selection {input.selection} --manifests {input.manifests}"
-        " --centre {input.centre} --concepts {input.concepts} --kept {input.kept} --pfvs {input.pfvs}"
+        " --centre {input.centre} --concepts {input.concepts} --families {input.families} --kept {input.kept}"
+        " --pfvs {input.pfvs}"
         " --coefficients {input.coefficients} --attributions {input.attributions}"
         " --exemplars {output.exemplars} --localisation {output.localisation} --sheets {output.sheets}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'

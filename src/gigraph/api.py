@@ -71,7 +71,9 @@ class Run:
         return _frame(self._file("images"))
 
     def concepts(self, layer: str) -> pl.DataFrame:
-        """Return a layer's concepts: concept, size, images, cohesion, number of classes that keep it, vector.
+        """Return a layer's concepts: id, size, images, cohesion, its family, the classes that keep it, and its vector.
+
+        A concept's family is the one that leads it (`families`); its number of classes is 0 if another one does.
 
         Raises
         ------
@@ -81,8 +83,39 @@ class Run:
         self._check_layer(layer)
         nodes = _frame(self._file("nodes")).filter(pl.col("layer") == layer)
         found = _frame(self._file("concepts", layer=layer)).drop("node")
-        found = found.join(nodes.select("concept", "classes"), on="concept", how="left").sort("concept")
-        return found.select("concept", "size", "images", "cohesion", "classes", "vector")
+        found = found.join(nodes.select("concept", "family", "classes"), on="concept", how="left").sort("concept")
+        return found.select("concept", "size", "images", "cohesion", "family", "classes", "vector")
+
+    def families(self, layer: str) -> pl.DataFrame:
+        """Return a layer's families: family, members, their mean and smallest cosine, the classes that keep it.
+
+        A family is named by the concept that leads it, and is what the graph's ids mean. The largest come first.
+
+        Raises
+        ------
+        UserError
+            If there is no such layer.
+        """
+        self._check_layer(layer)
+        nodes = _frame(self._file("nodes")).filter(pl.col("layer") == layer)
+        found = _frame(self._file("families", layer=layer)).filter(pl.col("concept") == pl.col("family"))
+        found = found.join(nodes.select("concept", "classes"), on="concept", how="left")
+        found = found.select("family", "members", "inner_cosine", "least_cosine", "classes")
+        return found.sort("members", "family", descending=[True, False])
+
+    def members(self, layer: str, family: int) -> pl.DataFrame:
+        """Return the members of a family: concept, its cosine to the family's direction, size, cohesion.
+
+        Raises
+        ------
+        UserError
+            If there is no such layer.
+        """
+        self._check_layer(layer)
+        found = _frame(self._file("families", layer=layer)).filter(pl.col("family") == family)
+        found = found.join(_frame(self._file("concepts", layer=layer)), on="concept")
+        found = found.sort("cosine", "concept", descending=[True, False])
+        return found.select("concept", "cosine", "size", "cohesion")
 
     def nearest_images(self, layer: str, concept: int, count: int = 10) -> pl.DataFrame:
         """Return the images with the PFVs nearest to a concept: path, label, y, x, cosine, and the box of the patch.
@@ -113,6 +146,13 @@ class Run:
         scope = DATASET if of is None else self.label(of)
         edges = _frame(self._file("edges")).filter(pl.col("scope") == scope)
         return edges.filter(pl.col("shown")) if shown and of is not None else edges
+
+    def member_edges(self, of: str | int) -> pl.DataFrame:
+        """Return what the members of families do, over a class's images: parts of its shown edges, and of all to it.
+
+        The means of a family's members add up to the family's; their standard errors do not.
+        """
+        return _frame(self._file("members")).filter(pl.col("scope") == self.label(of))
 
     def relevance(self, of: str | int) -> pl.DataFrame:
         """Return a class's concepts by mean relevance (Eq. 7): layer, rank, concept, relevance, se, support."""

@@ -61,7 +61,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Coded:
-    """A layer's coefficients in images [Eq. 2], in CSR with P rows per image.
+    """A layer's coefficients in images [Eq. 2], in CSR with P rows per image; or those of families.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Coded:
         return {image: i for i, image in enumerate(self.image_id.tolist())}
 
     def map(self, image: int, concept: int) -> np.ndarray:
-        """Return a concept's coefficients at an image's positions, float64 [P]."""
+        """Return the coefficients of a concept, or of a family, at an image's positions, float64 [P]."""
         start = self._place[image] * self.positions
         pointer = self.indptr[start : start + self.positions + 1]
         inside = slice(pointer[0], pointer[-1])
@@ -100,6 +100,7 @@ def exemplars(
     count: int,
     side: int,
     method: str,
+    sheet: str = "concepts",
 ) -> tuple[Columns, dict[str, list[list[Image]]]]:
     """Find the PFVs nearest to some concepts by cosine, at most one per image, and cut their tiles.
 
@@ -111,7 +112,7 @@ def exemplars(
     sample : Sample
         The PFVs to choose from.
     vectors : array [K, C]
-        The layer's concept vectors.
+        The layer's concept vectors, or the directions of its families.
     concepts : sequence of int
         Which of them.
     count : int
@@ -120,6 +121,8 @@ def exemplars(
         Of a tile, in pixels.
     method : {"srd", "grad_x_input"}
         How the iERF is found [Eq. 10] (`gigraph.model.contribution.receptive_fields`).
+    sheet : str
+        What the names of the sheets begin with.
 
     Returns
     -------
@@ -138,7 +141,7 @@ def exemplars(
     place = np.repeat(np.arange(len(which)), counts)
     cut, boxes = tiles(subject, layer, sample, rows, side, method)
     images = sample.images_of(rows)
-    sheets = [f"sheets/concepts-{first // PER_SHEET:03d}.webp" for first in range(0, len(which), PER_SHEET)]
+    sheets = [f"sheets/{sheet}-{first // PER_SHEET:03d}.webp" for first in range(0, len(which), PER_SHEET)]
     columns = {
         "concept": which[place],
         "rank": rank,

@@ -61,7 +61,9 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
     subject = Subject(plan.network, plan.config.compute, plan.layers)
     concepts = {
-        layer: Vocabulary(plan.root, method, layer, subject, plan.config.layer(layer).coefficients.tolerance)
+        layer: Vocabulary(
+            plan.root, method, layer, subject, plan.config.layer(layer).coefficients.tolerance, merge=True
+        )
         for layer in plan.layers
     }
     return [_explain(plan, method, subject, concepts, path) for path in paths]
@@ -100,14 +102,16 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
             real = logits
         else:
             count = settings["class_targets"] + settings["top_targets"]
-            to = concept_targets([[]], [own[target]], count, concepts[target].k)
+            to = concept_targets([[]], [own[target]], count, concepts[target].families.ids.tolist())
             real = pfvs[target]
         targets = as_device(to, subject.device)
         (one,) = pair.attribute(images[source], targets)
         if target == CLASSES:
-            ranked = sorted(zip(one.values[0].tolist(), one.concepts.tolist(), strict=True), reverse=True)
+            whole = one.merged(concepts[source].family)
+            ranked = sorted(zip(whole.values[0].tolist(), whole.concepts.tolist(), strict=True), reverse=True)
             own[source] = [concept for value, concept in ranked if value > 0]
-        table = rows(image, -1, targets[0], pair.at_x(real, targets)[0], one, settings["top_sources"])
+        families, top = concepts[source].families, settings["top_sources"]
+        table = rows(image, -1, targets[0], pair.at_x(real, targets)[0], one, top, families)
         columns = {key: [row[key] for row in table] for key in SCHEMAS["attributions"].names}
         tables.write(folder / "attributions" / f"{source}--{target}.parquet", "attributions", columns)
     picture = subject.preprocessing.display(decode(path, plan.config.images.max_pixels))

@@ -32,9 +32,9 @@ class Pair:
     subject : Subject
         With both layers.
     source : Vocabulary
-        Concepts that are attributed to and deleted.
+        Concepts that are attributed to, and concepts or families that are deleted.
     target : Vocabulary or None
-        Concepts that are the targets; None for the classes.
+        Concepts or families that are the targets; None for the classes.
     settings : mapping
         Of the configuration's section `attribution` the keys ``baseline``, for classes ``class_output``, and, where
         anything is attributed, ``method``, ``steps``, ``max_steps``, ``tolerance`` and ``precision``.
@@ -56,11 +56,12 @@ class Pair:
         end = CLASSES if target is None else target.layer
         self.path = ConceptPath(
             segment=subject.segment(source.layer, end),
-            score=class_score(self.output) if target is None else concept_score(target.directions),
+            score=class_score(self.output) if target is None else concept_score(target.towards),
             vectors=source.directions,
             start=torch.zeros_like(source.start) if settings["baseline"] == "zero" else source.start,
             room=Batch(subject.path_points(source.layer)),
             smooth=subject.network.smooth(source.layer, end),
+            family=source.family,
             **({key: settings[key] for key in QUADRATURE} if "steps" in settings else NO_INTEGRAL),
         )
 
@@ -69,7 +70,7 @@ class Pair:
         cls, subject: Subject, root: str | Path, extractor: str, source: str, target: str, settings: Mapping[str, Any],
         tolerance: float | None = None,
     ) -> Pair:  # fmt: skip
-        """Open a pair of layers by their names.
+        """Open a pair of layers by their names, as in the graph: sources and targets are families.
 
         Parameters
         ----------
@@ -84,13 +85,14 @@ class Pair:
         tolerance : float, optional
             Of the source's lasso, if images are to be decomposed (`Vocabulary`).
         """
-        towards = None if target == CLASSES else Vocabulary(root, extractor, target, subject)
-        return cls(subject, Vocabulary(root, extractor, source, subject, tolerance), towards, settings)
+        towards = None if target == CLASSES else Vocabulary(root, extractor, target, subject, merge=True)
+        here = Vocabulary(root, extractor, source, subject, tolerance, merge=True)
+        return cls(subject, here, towards, settings)
 
     def attribute(
         self, images: list[Decomposition], targets: Tensor, method: str | None = None, precision: str | None = None
     ) -> list[Attribution]:
-        """Attribute each image's targets to its concepts (`gigraph.attributors.attribute`).
+        """Attribute each image's targets to its concepts (`gigraph.attributors.attribute`), each by itself.
 
         Parameters
         ----------
@@ -107,10 +109,13 @@ class Pair:
     def ablate(self, image: Decomposition, sources: list[int], targets: Tensor) -> Tensor:
         """Return by how much each target [T] falls when a source is deleted from X~, exactly [len(sources), T].
 
-        See `gigraph.method.gig.ablate`.
+        Sources are families where the source's vocabulary has some: all members are deleted together. See
+        `gigraph.method.gig.ablate`.
         """
         path = self.path
-        return ablate(path.segment, path.score, path.vectors, path.start, image, sources, targets, path.room)
+        return ablate(
+            path.segment, path.score, path.vectors, path.start, image, sources, targets, path.room, path.family
+        )
 
     def at_x(self, activations: Tensor, targets: Tensor) -> Tensor:
         """Return the scores of real activations, S_t(X) [N, T].

@@ -12,11 +12,13 @@ from torch import Tensor
 from gigraph.device import as_device
 from gigraph.method.coding import Coder, has_lambda
 from gigraph.method.encoder import Encoder
+from gigraph.method.families import Families
 from gigraph.method.gig import Decomposition
 from gigraph.method.lasso import Codes
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions
 from gigraph.records.encoders import read_encoder
+from gigraph.records.families import read_families
 from gigraph.records.paths import Results
 from gigraph.subject import Subject
 
@@ -34,10 +36,16 @@ class Vocabulary:
         Its device is where tensors go, its memory budget is that of the coding.
     tolerance : float, optional
         Largest relative duality gap of the lasso; without it nothing can be coded.
+    merge : bool
+        Whether its families are looked at, as in the graph, or each concept by itself.
     """
 
-    def __init__(self, root: str | Path, method: str, layer: str, subject: Subject, tolerance: float | None = None):
+    def __init__(
+        self, root: str | Path, method: str, layer: str, subject: Subject, tolerance: float | None = None,
+        merge: bool = False,
+    ):  # fmt: skip
         self.layer, self.device, self.tolerance, self.memory = layer, subject.device, tolerance, subject.memory
+        self.merge = merge
         self._file = partial(Results(root), method=method, layer=layer)
 
     @cached_property
@@ -49,6 +57,22 @@ class Vocabulary:
     def directions(self) -> Tensor:
         """Concept vectors on the device, float32 [K, C]."""
         return as_device(self.vectors, self.device)
+
+    @cached_property
+    def families(self) -> Families:
+        """Which concepts belong together."""
+        return read_families(self._file("families")) if self.merge else Families.alone(self.k)
+
+    @cached_property
+    def family(self) -> Tensor | None:
+        """The family of each concept, int64 [K]; None where each is its own."""
+        return as_device(self.families.leader, self.device) if self.families.merged else None
+
+    @cached_property
+    def towards(self) -> Tensor:
+        """What is looked for where a family is the target: its direction, in the row of its leader, float32 [K, C]."""
+        families = self.families
+        return as_device(families.directions(self.vectors), self.device) if families.merged else self.directions
 
     @cached_property
     def beta(self) -> np.ndarray:

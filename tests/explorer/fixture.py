@@ -12,7 +12,9 @@ from PIL import Image, ImageDraw
 
 from gigraph.explorer import Inputs
 from gigraph.images.tiles import face_sheet, faces, sheet
+from gigraph.method.families import Families
 from gigraph.records import tables
+from gigraph.records.families import write_families
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reserved import CLASSES
 
@@ -27,6 +29,8 @@ TILE = 48
 NEAREST = 10
 PER_SHEET = 8
 
+FAMILIES = {"layer3.1": {0: [30, 31], 5: [32]}, "layer4.0": {2: [40, 41, 42]}}
+"""Leader -> its other members, which are kept for no class."""
 MEASURED = {
     "concepts": 40, "twins": 3, "mean_cosine": 0.2, "center": "batchnorm", "images": 40, "logit": 0.93,
     "logit_se": 0.01, "agreement": 0.95, "agreement_se": 0.02, "probability": 0.9, "probability_at_concepts": 0.86,
@@ -91,17 +95,20 @@ def write_results(
         "pfvs": [4000] * len(names), **{key: [value] * len(names) for key, value in MEASURED.items()},
     })  # fmt: skip
     t("alignment", "alignment", {
-        "layer": [names[-1], names[-1]], "vectors": ["bisecting", "channels"], "part": ["tag", "tag"],
-        "best": [3, 4],
-        "average_precision": [0.93, 0.4], "prevalence": [0.01, 0.01],
-        "detectors": [[3], []], "precisions": [[0.93], []],
+        "layer": [names[-1]] * 3, "vectors": ["bisecting", "channels", "families"], "part": ["tag"] * 3,
+        "best": [40, 4, 3],
+        "average_precision": [0.95, 0.4, 0.93], "prevalence": [0.01] * 3,
+        "detectors": [[40, 2, 3], [], [3]], "precisions": [[0.95, 0.94, 0.9], [], [0.93]],
     })  # fmt: skip
     t("selection", "selection", {"image_id": ids, "path": paths, "label": truth, "shard": np.zeros(len(ids))})
     kept = _kept(rng, layers, labels)
     t("kept", "kept", {key: [row[key] for row in kept] for key in SCHEMAS["kept"].names})
     edges = _edges(rng, layers, labels, kept)
     t("edges", "edges", {key: [row[key] for row in edges] for key in SCHEMAS["edges"].names})
+    _members(t, edges)
     _nodes(t, layers, kept)
+    for layer, count in layers.items():
+        write_families(folder / f"concepts/{layer}.families.parquet", families_of(layer, count), "abc")
     for layer, count in layers.items():
         t(f"trees/{layer}", "tree", {
             "node": np.arange(2 * count - 1), "size": np.full(2 * count - 1, 5),
@@ -142,6 +149,8 @@ def write_results(
         selection=folder / "selection.parquet",
         attributions=_attributions(t, folder, rng, layers, ids, truth, predicted),
         coefficients=_coefficients(t, folder, rng, layers, ids),
+        families={layer: folder / f"concepts/{layer}.families.parquet" for layer in layers},
+        members=folder / "members.parquet",
         trees={layer: folder / f"trees/{layer}.parquet" for layer in layers},
         evaluation={path.stem: path for path in sorted((folder / "evaluation").glob("*.parquet"))},
         stability=folder / "stability.parquet",
@@ -162,8 +171,11 @@ def _attributions(t, folder, rng, layers, ids, truth, predicted) -> dict:
             columns: dict[str, list] = {name: [] for name in SCHEMAS["attributions"].names}
             for image, label, taken in zip(ids.tolist(), truth.tolist(), predicted.tolist(), strict=True):
                 for to in sorted({label, taken}) if target == CLASSES else range(10):
-                    sources = rng.permutation(layers[layer])[:12]
+                    sources = rng.permutation(np.unique(families_of(layer, layers[layer]).leader))[:12]
                     values = rng.normal(0.02, 0.05, 12).astype(np.float32)
+                    own = FAMILIES.get(layer, {})
+                    parts = [(m, v / 2) for q, v in zip(sources, values, strict=True) if q in own
+                             for m in (q, own[q][0])]  # fmt: skip
                     row = (
                         image,
                         label,
@@ -179,6 +191,8 @@ def _attributions(t, folder, rng, layers, ids, truth, predicted) -> dict:
                         np.abs(values).sum(),
                         8,
                         None,
+                        [m for m, _ in parts],
+                        [v for _, v in parts],
                     )
                     for column, value in zip(columns.values(), row, strict=True):
                         column.append(value)
@@ -306,9 +320,38 @@ def _edges(rng, layers, labels, kept) -> list[dict]:
     return rows
 
 
+def families_of(layer: str, count: int) -> Families:
+    """Return a layer's families."""
+    leader, one = np.arange(count), np.ones(count, np.float32)
+    for first, others in FAMILIES.get(layer, {}).items():
+        leader[[i for i in others if i < count]] = first
+    several = np.bincount(leader, minlength=count)[leader] > 1
+    led = leader == np.arange(count)
+    near, weight = np.where(several, np.where(led, 0.95, 0.9), one), np.where(led, one, 2)
+    inner, least = (np.where(several, value, one) for value in (0.81, 0.72))
+    return Families(leader, *(column.astype(np.float32) for column in (near, weight, inner, least)))
+
+
+def _members(t, edges) -> None:
+    """Split what each family does among its members, the leader first: .5, .25, ... and the last the rest."""
+    columns: dict[str, list] = {name: [] for name in SCHEMAS["members"].names}
+    for row in edges:
+        own = FAMILIES.get(row["source_layer"], {}).get(row["source"])
+        to_class = row["target_layer"] == CLASSES and row["target"] == row["scope"]
+        if own is None or row["scope"] < 0 or not (row["shown"] or to_class):
+            continue
+        parts = [0.5 ** (i + 1) for i in range(len(own))]
+        for member, part in zip([row["source"], *own], [*parts, parts[-1]], strict=True):
+            values = {**row, "family": row["source"], "source": member, "mean": part * row["mean"]}
+            for name, column in columns.items():
+                column.append(values[name])
+    t("members", "members", columns)
+
+
 def _nodes(t, layers, kept) -> None:
     columns: dict[str, list] = {name: [] for name in SCHEMAS["nodes"].names}
     for layer, count in layers.items():
+        families = families_of(layer, count)
         for concept in range(-1, count):
             scopes = {row["scope"] for row in kept if (row["layer"], row["concept"]) == (layer, concept)}
             values = (
@@ -321,11 +364,17 @@ def _nodes(t, layers, kept) -> None:
                 None,
                 len(scopes),
                 bool(scopes),
+                *(
+                    (families.leader[concept], families.size[concept], families.inner[concept])
+                    if concept >= 0
+                    else (None, None, None)
+                ),
             )
             for name, value in zip(columns, values, strict=True):
                 columns[name].append(value)
     for label, name in enumerate(NAMES):
-        for key, value in zip(columns, (CLASSES, label, "class", name, 8, None, None, 0, True), strict=True):
+        for key, value in zip(columns, (CLASSES, label, "class", name, 8, None, None, 0, True, None, None, None),
+                              strict=True):  # fmt: skip
             columns[key].append(value)
     t("nodes", "nodes", columns)
 

@@ -85,7 +85,8 @@ def write_large(
         "layer": np.repeat(np.array(names, object), widths), "concept": np.concatenate([np.arange(w) for w in widths]),
         "kind": ["concept"] * sum(widths), "name": [""] * sum(widths), "size": [5] * sum(widths),
         "cohesion": [0.5] * sum(widths), "relevance": [None] * sum(widths), "classes": [0] * sum(widths),
-        "shown": [False] * sum(widths),
+        "shown": [False] * sum(widths), "family": np.concatenate([np.arange(w) for w in widths]),
+        "members": [1] * sum(widths), "inner_cosine": [1.0] * sum(widths),
     }  # fmt: skip
     images = np.arange(classes)
     return Inputs(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import gigraph
@@ -25,7 +26,7 @@ def results(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "bisecting" / "evaluation").mkdir(parents=True)
     for name in ("images", "classes", "layers", "rejected", "selection"):
         shutil.copy(source / f"{name}.parquet", root)
-    for name in ("nodes", "edges", "kept"):
+    for name in ("nodes", "edges", "members", "kept"):
         (root / "bisecting" / "graph").mkdir(exist_ok=True)
         shutil.copy(source / f"{name}.parquet", root / "bisecting" / "graph")
     shutil.copy(source / "reconstruction.parquet", root / "bisecting" / "evaluation")
@@ -65,6 +66,21 @@ def test_the_networkx_graph_has_the_shown_edges(results: Path):
     for row in rows:
         edge = graph.edges[(row["source_layer"], row["source"]), (row["target_layer"], row["target"])]
         assert edge["mean"] == row["mean"]
+
+
+def test_the_members_of_a_family_do_what_it_does(results: Path):
+    run = gigraph.open(results)
+    family, count, *_ = run.families("layer3.1").row(0)
+    members = run.members("layer3.1", family)["concept"].to_list()
+    assert members[0] == family and len(members) == count == 3
+    concepts = run.concepts("layer3.1").filter(pl.col("family") == family)
+    assert sorted(members) == concepts["concept"].to_list()
+    key = ["source_layer", "target_layer", "target"]
+    parts = run.member_edges(0).group_by(*key, "family").agg(pl.col("mean").sum(), pl.col("source"))
+    both = parts.join(run.edges(0), left_on=[*key, "family"], right_on=[*key, "source"], suffix="_of_edge")
+    assert len(both) == len(parts) > 0
+    assert ((both["mean"] - both["mean_of_edge"]).abs() < 1e-6).all()
+    assert run.to_networkx(0).nodes["layer3.1", family]["members"] == count
 
 
 def test_mistakes_get_one_line(results: Path, tmp_path: Path):

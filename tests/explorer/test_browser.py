@@ -17,6 +17,7 @@ import yaml
 from explorer.fixture import HOSTILE, LAYERS, NAMES, RIGHT_TO_LEFT, write_results
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.build import write_app
+from gigraph.explorer.chunks import LAYOUT
 from gigraph.records import tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -140,8 +141,35 @@ def test_class_graph_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
     hidden = sum(e["source"] >= 0 for e in into) - len(drawn)
     assert (
         reader.text("#coverage")
-        == f"20 of {sum(LAYERS.values())} concepts, {share:.0%} of |GIG|; {hidden} edges hidden"
+        == f"20 of {sum(LAYERS.values()) - 6} families, {share:.0%} of |GIG|; {hidden} edges hidden"
     )
+
+
+def test_a_family_opens_into_its_members(reader: Reader, inputs: Inputs):
+    reader.open("#/class/cheetah?norm=raw")
+    node = reader.page.locator("[data-key='2:0']")
+    assert node.locator(".more").inner_text() == "×3" and node.locator(".id").all_inner_texts() == ["#0"]
+    assert reader.page.locator("[data-key='2:1'] .more").count() == 0
+    node.locator(".more").click()
+    reader.page.wait_for_function("location.hash.includes('open=layer3.1:0')")
+    reader.settle()
+    assert "sel=" not in reader.hash()
+    assert node.locator(".id").all_inner_texts() == ["#0", "#0", "#30", "#31"]
+    whole, *parts = (float(text) for text in node.locator(".value").all_inner_texts())
+    assert parts == [pytest.approx(part * whole, rel=1e-2) for part in (0.5, 0.25, 0.25)]
+    node.focus()
+    reader.page.keyboard.press("m")
+    reader.page.wait_for_function("!location.hash.includes('open=')")
+    reader.settle()
+    assert node.locator(".id").count() == 1
+    node.click()
+    reader.page.locator("#card-title").wait_for()
+    assert "3 concepts, cosine 0.810" in reader.text("#card .flags")
+    members = reader.page.locator("#card section", has_text="Members").locator("tbody tr")
+    assert members.count() == 3 and "0.900" in members.nth(2).inner_text()
+    assert float(members.nth(0).locator("td").last.inner_text()) == pytest.approx(parts[0], rel=1e-2)
+    members.nth(1).locator("a").click()
+    reader.page.get_by_text("In the graph it is within").wait_for()
 
 
 def test_the_error_node_is_shown(reader: Reader, inputs: Inputs):
@@ -429,7 +457,7 @@ def test_a_missing_sheet_is_named(browser, site: Path, tmp_path: Path):
 def test_data_of_another_layout_is_refused(browser, site: Path, tmp_path: Path):
     other = copy_of(site, tmp_path)
     meta = other / "data" / "meta.js"
-    meta.write_text(meta.read_text().replace('"schema":3', '"schema":999'))
+    meta.write_text(meta.read_text().replace(f'"schema":{LAYOUT}', '"schema":999'))
     reader = Reader(browser, other)
     reader.page.goto(f"file://{other}/index.html")
     reader.page.get_by_text("layout 999").wait_for()

@@ -156,10 +156,55 @@ def test_flags(site: Path):
     cards = chunk(site, "concepts/2/0")
     assert cards["2"]["size"] == cards["2"]["images"] == 1  # a singleton
     assert all(card["images"] <= card["size"] for card in cards.values())
-    assert cards["0"]["twin"][0] == 1 and cards["0"]["twin"][1] > 0.95
+    assert cards["1"]["twin"][0] == 0 and cards["1"]["twin"][1] > 0.95
     assert any(card["low"] for card in cards.values())
     assert chunk(site, "meta")["aligned"]["3:3"][0][0] == "tag"
     assert chunk(site, "concepts/3/0")["4"]["stable"] == pytest.approx([0.75, 0.8])
+
+
+def test_a_family_is_one_node_that_says_what_is_in_it(site: Path, inputs: Inputs):
+    meta = chunk(site, "meta")
+    assert meta["unit"] == ["family", "families"]
+    assert [layer["families"] for layer in meta["layers"]] == [16, 24, 37, 45]
+    # The node's own detection, and those of members that are no node.
+    assert {key: parts[0][1] for key, parts in meta["aligned"].items()} == pytest.approx({"3:3": 0.93, "3:40": 0.95})
+    cards = chunk(site, "concepts/2/0") | chunk(site, "concepts/2/1")
+    inner, least, members = cards["0"]["family"]
+    assert (inner, least) == pytest.approx((0.81, 0.72)) and [m[0] for m in members] == [0, 30, 31]
+    assert cards["0"]["size"] == sum(m[2] for m in members) and cards["0"]["twin"] is None
+    assert cards["30"]["of"] == cards["31"]["of"] == 0 and "family" not in cards["30"] and "of" not in cards["1"]
+    graph, near = chunk(site, "class/0"), chunk(site, "near/0")
+    size, *parts = graph["members"]["2:0"]
+    assert size == 3 and near["2:0"]["members"] == graph["members"]["2:0"] and "members" not in near["2:1"]
+    node = next(one for one in graph["layers"][2] if one[0] == 0)
+    assert [part[0] for part in parts] == [0, 30, 31] and parts[0][1] == pytest.approx(node[1] / 2)
+    assert sum(part[5] for part in parts) == pytest.approx(node[5], abs=1e-4)
+    assert parts[0][4] == pytest.approx(node[4] / 2, abs=1e-5)
+    atlas = {row[0]: row for row in chunk(site, "atlas/2")["rows"]}
+    assert atlas[0][1] == pytest.approx(2 * atlas[30][1], rel=1e-3) and atlas[30][1] == atlas[31][1] > 0
+
+
+def test_an_images_families_are_split_into_its_members(site: Path, inputs: Inputs):
+    rows = tables.read(inputs.attributions["layer3.1", CLASSES][0]).to_pylist()
+    seen = 0
+    for path in (site / "data").glob("image-*.js"):
+        found = chunk(site, f"image/{path.stem.removeprefix('image-')}")
+        image = int(path.stem.removeprefix("image-"))
+        for key, (size, *parts) in found["members"].items():
+            layer, family = map(int, key.split(":"))
+            node = next(one for one in found["layers"][layer] if one[0] == family)
+            assert sum(part[1] for part in parts) == pytest.approx(node[1], rel=1e-5) and size >= len(parts) == 2
+            assert layer != 2 or any(r["image_id"] == image and parts[1][0] in r["members"] for r in rows)
+            seen += 1
+    assert seen > 3
+
+
+def test_without_families_every_concept_is_a_node(inputs: Inputs, tmp_path: Path):
+    build(dataclasses.replace(inputs, families={}, members=None), tmp_path / "site")
+    meta = chunk(tmp_path / "site", "meta")
+    assert meta["unit"] == ["concept", "concepts"] and "3:2" in meta["aligned"]
+    assert [layer["families"] for layer in meta["layers"]] == [layer["concepts"] for layer in meta["layers"]]
+    assert chunk(tmp_path / "site", "class/0")["members"] == {}
 
 
 def test_accuracy_is_counted(site: Path):
@@ -248,7 +293,7 @@ def test_the_shortcut_is_found_if_any_concept_that_detects_it_leads(inputs: Inpu
     idle = next(concept for concept in range(LAYERS[layer]) if concept not in {row["concept"] for row in kept})
     detectors = [idle, first] if leads else [idle]
     columns = {
-        "layer": [layer], "vectors": ["bisecting"], "part": ["tag"], "best": [idle], "average_precision": [0.99],
+        "layer": [layer], "vectors": ["families"], "part": ["tag"], "best": [idle], "average_precision": [0.99],
         "prevalence": [0.01], "detectors": [detectors], "precisions": [[0.99, 0.7][: len(detectors)]],
     }  # fmt: skip
     tables.write(tmp_path / "alignment.parquet", "alignment", columns, "abc")

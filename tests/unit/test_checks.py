@@ -16,9 +16,10 @@ def test_the_vocabularies_of_one_pair_at_a_time_are_open(monkeypatch, tmp_path):
     alive, most = weakref.WeakSet(), []
 
     class Vocabulary:
-        directions = start = torch.ones(2, 2)
+        directions = towards = start = torch.ones(2, 2)
+        family = None
 
-        def __init__(self, root, method, layer, *_):
+        def __init__(self, root, method, layer, *_, **__):
             self.layer = layer
             alive.add(self)
             most.append(len(alive))

@@ -56,6 +56,9 @@ def default(**changes):
         ({"compute": 3}, ["compute", "dictionary"]),
         ({"coefficients": {"tolerance": 1.0e-7}}, ["coefficients.tolerance", "0.000001"]),
         ({"exemplars": {"tile": 512}}, ["exemplars", "tile", "WebP"]),
+        ({"families": {"cosine": 0}}, ["families.cosine", "greater than 0"]),
+        ({"families": {"linkage": "single"}}, ["families.linkage", "'tree'", "single"]),
+        ({"layers": [{"name": "a", "families": {"cosin": 1}}]}, ["layers.a.families.cosin", "did you mean cosine"]),
         ({"coefficients": {"method": "omp"}}, ["coefficients.method", "'pursuit'", "omp"]),
         ({"coefficients": {"sign": "nonnegative"}}, ["coefficients: sign", "no non-negative form", "method: pursuit"]),
         (
@@ -92,11 +95,12 @@ def test_numbers_that_yaml_or_the_command_line_give_as_text_are_numbers():
 def test_a_layers_own_settings_lie_over_the_defaults():
     config = load(
         default(
-            layers=["a", {"name": "b", "concepts": {"expansion": 2}}],
+            layers=["a", {"name": "b", "concepts": {"expansion": 2}, "families": {"cosine": None}}],
             concepts={"expansion": 5, "min_members": 9},
         )
     )
     assert config.layer("a").concepts.expansion == 5
+    assert (config.layer("a").families.cosine, config.layer("b").families.cosine) == (0.7, None)
     assert config.layer("b").concepts.expansion == 2 and config.layer("b").concepts.min_members == 9
 
 

@@ -7,11 +7,13 @@ import numpy as np
 
 from gigraph.method.graph import (
     DATASET,
+    Edges,
     Rows,
     aggregate,
     among,
     class_edges,
     edges_of,
+    edges_of_members,
     keep,
     mean_and_error,
     scopes_of,
@@ -114,6 +116,26 @@ def test_rows_are_spread_from_csr():
     }  # fmt: skip
 
 
+def test_members_add_up_to_their_families_edges():
+    rng = np.random.default_rng(0)
+    leader = np.array([0, 0, 2, 2, 2, 5])
+    label, source, target = (rng.integers(0, n, 200) for n in (3, 6, 4))
+    _, first = np.unique(np.stack([label, source, target]), axis=1, return_index=True)
+    label, source, target = label[first], source[first], target[first]
+    value, images = rng.normal(size=len(label)), {DATASET: 9, 0: 3, 1: 3, 2: 3}
+    whole = edges_of(Rows(label, leader[source], target, value), images)
+    chosen = np.flatnonzero((whole.scope >= 0) & (whole.target < 2))
+    wanted = Edges(*(getattr(whole, name)[chosen] for name in Edges.__dataclass_fields__))
+    several = source < 5
+    found = edges_of_members(Rows(*(a[several] for a in (label, source, target, value))), leader, wanted, images)
+    assert len(found.mean) and (found.target < 2).all() and (found.scope >= 0).all() and (found.source < 5).all()
+    for i in range(len(wanted.mean)):
+        mine = (found.scope == wanted.scope[i]) & (leader[found.source] == wanted.source[i])
+        mine &= found.target == wanted.target[i]
+        assert mine.any() == (wanted.source[i] != 5)
+        assert not mine.any() or np.isclose(found.mean[mine].sum(), wanted.mean[i])
+
+
 def as_dict(edges):
     keys = zip(edges.scope.tolist(), edges.source.tolist(), edges.target.tolist(), strict=True)
     return dict(zip(keys, edges.mean.tolist(), strict=True))
@@ -146,8 +168,8 @@ def test_mean_and_error():
 def test_graphml_is_read_back_by_networkx():
     name = 'a"<&\u202e\U0001f42f'
     nodes = [
-        {"layer": "x", "concept": 3, "kind": "concept", "name": name + "\x00"},
-        {"layer": "classes", "concept": 0, "kind": "class", "name": "tiger"},
+        {"layer": "x", "concept": 3, "kind": "concept", "name": name + "\x00", "members": 2, "inner_cosine": 0.75},
+        {"layer": "classes", "concept": 0, "kind": "class", "name": "tiger", "members": None, "inner_cosine": None},
     ]
     edge = {
         "source_layer": "x", "source": 3, "target_layer": "classes", "target": 0, "scope": 0, "mean": -0.25,
@@ -156,7 +178,9 @@ def test_graphml_is_read_back_by_networkx():
     out = io.StringIO()
     write_graphml(out, nodes, [edge, {**edge, "scope": 1, "se": None}])
     graph = nx.parse_graphml(out.getvalue(), force_multigraph=True)
-    assert graph.nodes["x:3"] == {"layer": "x", "concept": 3, "kind": "concept", "name": name + "\ufffd"}
+    of_family = {"members": 2, "inner_cosine": 0.75}
+    assert graph.nodes["x:3"] == {"layer": "x", "concept": 3, "kind": "concept", "name": name + "\ufffd", **of_family}
+    assert "members" not in graph.nodes["classes:0"]
     edges = [data for _, _, data in graph.edges(data=True)]
     assert edges[0]["se"] == 0.5 and "se" not in edges[1]  # a single image has no standard error
     assert [e["scope"] for e in edges] == [0, 1] and edges[0]["mean"] == -0.25 and edges[0]["support"] == 4

@@ -17,6 +17,7 @@ from gigraph.evaluation.validation import HeldOut, to_class
 from gigraph.hashing import image_id
 from gigraph.menagerie.dataset import write
 from gigraph.menagerie.scene import CREATURES as NAMES
+from gigraph.method.families import Families, average_families
 from gigraph.pair import QUADRATURE, Pair
 from gigraph.planning.config import Compute, load
 from gigraph.planning.plan import Plan
@@ -24,9 +25,11 @@ from gigraph.planning.stages import STAGES
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions
 from gigraph.records.encoders import write_encoder
+from gigraph.records.families import write_families
 from gigraph.records.paths import Results
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
+from gigraph.vocabulary import Vocabulary
 from workflow.toy import ROOT
 
 BELOW, LAYER, K = "layer3.1", "layer4.0", 12
@@ -72,6 +75,7 @@ class Run:
         tables.write(self.results("concepts", **of), "concepts", concepts, vectors="vector")
         tables.write(self.results("calibration", **of), "calibration", row)
         write_encoder(self.results("encoder", **of), None, len(beta), "")
+        write_families(self.results("families", **of), Families.alone(K), "")
 
     def stage(self, name, settings, of, **files):
         """Run a script of the workflow here, on the same model."""
@@ -225,7 +229,8 @@ def test_what_only_attributes_reads_no_calibration_and_builds_no_lasso(made, mon
     read = []
     monkeypatch.setattr(tables, "read", lambda path, *more, real=tables.read: read.append(path) or real(path, *more))
     pair, _ = made.opened(BELOW, LAYER)
-    wanted = [("concepts", BELOW), ("encoder", BELOW), ("centre", BELOW), ("coefficients", BELOW), ("concepts", LAYER)]
+    wanted = [("concepts", BELOW), ("encoder", BELOW), ("centre", BELOW), ("coefficients", BELOW), ("concepts", LAYER),
+              ("families", BELOW), ("families", LAYER)]  # fmt: skip
     assert set(read) == {made.results(name, **OF, layer=layer, shard=0) for name, layer in wanted}
     with pytest.raises(ValueError, match="tolerance"):
         pair.source.code(np.zeros((1, 3), np.float32))
@@ -236,6 +241,97 @@ def test_images_decomposed_anew_are_those_of_the_table(made):
     for one, other in zip(held.images[:2], images, strict=True):
         assert torch.equal(one.concepts, other.concepts)
         torch.testing.assert_close(one.u, other.u, rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture
+def grouped(made):
+    """The run with families of several in both layers, of as many sizes as there are."""
+    found = {}
+    for layer in (BELOW, LAYER):
+        of = {**OF, "layer": layer}
+        vectors = tables.numpy(tables.read(made.results("concepts", **of)), "vector")
+        found[layer] = next(one for t in (0.9, 0.8, 0.6, 0.4, 0.2) if (one := average_families(vectors, t)).merged)
+        write_families(made.results("families", **of), found[layer], "")
+    yield found
+    for layer in found:
+        write_families(made.results("families", **OF, layer=layer), Families.alone(K), "")
+
+
+EVERY = ["label", "at_x", "at_concepts", "at_baseline", "error"]
+
+
+def test_the_stage_stores_families_as_sums_of_the_concepts_that_it_would_store(made, graphs, grouped):
+    single, found = graphs["default"], made.stored()
+    families, checked = grouped[LAYER], 0
+    assert single.keys() == found.keys()
+    for key, row in found.items():
+        alone, whole = dense(single[key]["sources"], single[key]["values"]), dense(row["sources"], row["values"])
+        expected = np.bincount(families.leader, alone, K)
+        scale = np.abs(alone).sum()
+        if single[key]["steps"] == row["steps"]:  # by families an integral may need more
+            np.testing.assert_allclose(whole, expected, atol=1e-5 * scale)
+            assert all(row[name] == single[key][name] for name in EVERY)
+            checked += 1
+        parts = dense(row["members"], row["member_values"])
+        several = families.size > 1
+        np.testing.assert_allclose(np.bincount(families.leader[several], parts[several], K)[families.leader[several]],
+                                   whole[families.leader[several]], atol=1e-6 * scale)  # fmt: skip
+        assert not parts[~several].any() and set(row["sources"]) <= set(families.ids.tolist())
+        assert row["total_absolute"] == pytest.approx(np.abs(whole).sum(), rel=1e-5)
+    assert checked > len(found) / 2
+
+
+def test_a_later_layers_families_are_targets_by_their_directions_and_sources_go_together(made, grouped):
+    pair, images = made.opened(BELOW, LAYER)
+    one = next(int(f) for f in grouped[LAYER].ids if grouped[LAYER].size[f] > 1)
+    vectors = tables.numpy(tables.read(made.results("concepts", **OF, layer=LAYER)), "vector").astype(np.float64)
+    m = vectors[grouped[LAYER].members(one)]
+    m = (m / np.linalg.norm(m, axis=1, keepdims=True)).mean(0)
+    m = torch.from_numpy(m / np.linalg.norm(m)).float()
+    real = made.subject.pfvs(made.x[:1], LAYER)
+    torch.testing.assert_close(pair.at_x(real, torch.tensor([[one]]))[0, 0], (real[0] @ m).sum(), rtol=1e-4, atol=1e-4)
+    below, path, to = grouped[BELOW], pair.path, torch.tensor([one])
+    family = next(int(f) for f in below.ids if below.size[f] > 1)
+    code = torch.zeros(len(images[0].u), K)
+    code[:, images[0].concepts] = images[0].u
+    gone = code.clone()
+    gone[:, below.members(family)] = 0
+    before, after = (path.score(path.segment((path.start + u @ path.vectors)[None]), to[None])[0] for u in (code, gone))
+    torch.testing.assert_close(pair.ablate(images[0], [family], to)[0], before - after, rtol=1e-3, atol=1e-5)
+
+
+def test_families_of_one_leave_every_number_as_it_is_without_them(made, graphs):
+    """Bit for bit: what `families.cosine: null` stores is what a pair of vocabularies without families gives."""
+    pair, _ = made.opened(LAYER, CLASSES)
+    assert pair.path.family is None
+    table = tables.read(made.results("coefficients", **OF, layer=LAYER, shard=0))
+    positions = made.subject.layers[LAYER].positions
+    images = Decompositions.of_table(table, positions, made.subject.device)(slice(0, 20))
+    ids = tables.numpy(table, "image_id")[::positions].tolist()
+    keys = [[t for image, t in graphs["default"] if image == one] for one in ids]
+    bare = Pair(made.subject, Vocabulary(made.results.root, OF["method"], LAYER, made.subject), None,
+                planned(made.folder).settings("attribution", **OF, source=LAYER, target=CLASSES, shard=0)["attribution"]
+                )  # fmt: skip
+    # In the batches of the stage.
+    for first in range(0, len(ids), made.subject.images_at_once):
+        part = slice(first, first + made.subject.images_at_once)
+        found = bare.attribute(images[part], torch.tensor(keys[part]))
+        for image, targets, one in zip(ids[part], keys[part], found, strict=True):
+            for t, target in enumerate(targets):
+                row = graphs["default"][image, target]
+                order = np.argsort(-np.abs(one.values[t].numpy().astype(np.float64)), kind="stable")
+                assert row["sources"] == one.concepts.numpy()[order].tolist()
+                assert row["values"] == one.values[t].numpy()[order].tolist()
+                assert row["total_absolute"] == one.total_absolute[t].item() and row["steps"] == one.steps[t].item()
+                assert row["completeness_error"] == one.completeness_error[t].item()
+                assert row["members"] == row["member_values"] == []
+    image, path, to = images[0], pair.path, torch.tensor([0, 3])
+    drop = pair.ablate(image, image.concepts.tolist(), to)
+    with torch.no_grad():  # as one concept was deleted before there were families
+        whole = path.start + image.offset(path.vectors)
+        parts = image.u.T[:, :, None] * path.vectors[image.concepts, None, :]
+        scores = [path.score(path.segment(x), to.expand(len(x), -1)) for x in (whole[None], whole - parts)]
+    assert torch.equal(drop, scores[0] - scores[1])
 
 
 class ReachedError(Exception):
@@ -251,7 +347,9 @@ def test_the_truth_attributes_within_the_memory_budget(monkeypatch):
         device=torch.device("cpu"), segment=lambda *_: None, path_points={"a": 7}.get,
         network=SimpleNamespace(smooth=lambda *_: False, outputs=2),
     )  # fmt: skip
-    vocabulary = SimpleNamespace(layer="a", decompose=lambda _: ([], None), directions=None, start=torch.zeros(2))
+    vocabulary = SimpleNamespace(
+        layer="a", decompose=lambda _: ([], None), directions=None, start=torch.zeros(2), family=None
+    )
     with pytest.raises(ReachedError, match="7"):
         truth.profiles(subject, vocabulary, np.zeros((4, 4, 3)), np.zeros(4, int), {"baseline": "beta"})
 

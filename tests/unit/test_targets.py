@@ -20,17 +20,22 @@ def test_more_targets_than_classes_are_all_classes():
 
 
 def test_kept_concepts_come_before_the_images_own_and_every_row_is_full():
-    assert concept_targets([[5, 2], []], [[2, 7], [7]], 3, 10).tolist() == [[5, 2, 7], [7, 0, 1]]
+    assert concept_targets([[5, 2], []], [[2, 7], [7]], 3, range(10)).tolist() == [[5, 2, 7], [7, 0, 1]]
 
 
 @pytest.mark.parametrize("make", [
     lambda: class_targets(np.empty((0, 4)), np.empty(0, np.int64), 2),
-    lambda: concept_targets([], [], 3, 10),
+    lambda: concept_targets([], [], 3, range(10)),
 ])  # fmt: skip
 def test_a_shard_without_images_has_no_rows(make):
     assert make().shape == (0, 3)
 
 
 def test_first_distinct_never_repeats():
-    assert first_distinct([3, 3, 1, 3], 4, 5) == [3, 1, 0, 2]
-    assert first_distinct([], 9, 3) == [0, 1, 2]
+    assert first_distinct([3, 3, 1, 3], 4, range(5)) == [3, 1, 0, 2]
+    assert first_distinct([], 9, range(3)) == [0, 1, 2]
+
+
+def test_a_target_that_fills_up_leads_a_family():
+    assert concept_targets([[5]], [[2]], 4, [2, 5, 6, 9]).tolist() == [[5, 2, 6, 9]]
+    assert concept_targets([[5]], [[]], 9, [2, 5]).tolist() == [[5, 2]]

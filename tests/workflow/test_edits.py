@@ -57,7 +57,7 @@ def whole_sample(layers=LAYERS):
     """All that depends on the PFVs of all shards."""
     found = {"images", "reconstruction bisecting"} | LAST
     for layer in layers:
-        found |= {f"centre {layer}", f"concepts bisecting {layer}"} | coded(layer)
+        found |= {f"centre {layer}", f"concepts bisecting {layer}", f"families bisecting {layer}"} | coded(layer)
     for source, target in itertools.pairwise(layers):
         found |= pair(source, target)
     return found
@@ -71,8 +71,13 @@ SETTINGS = {
     "nothing": ({}, set()),
     "one layer's K": (
         {"layers": with_layer("layer2.1", concepts={"expansion": 2})},
-        {"concepts bisecting layer2.1", "reconstruction bisecting"}
+        {"concepts bisecting layer2.1", "families bisecting layer2.1", "reconstruction bisecting"}
         | coded("layer2.1") | pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1") | LAST,
+    ),
+    "one layer's families": (
+        {"layers": with_layer("layer2.1", families={"cosine": 0.9})},
+        {"families bisecting layer2.1"}
+        | described("layer2.1") | pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1") | LAST,
     ),
     "one layer's lambda": (
         {"layers": with_layer("layer3.1", coefficients={"value": 5})},
@@ -80,12 +85,14 @@ SETTINGS = {
     ),
     "one layer's sampling": (
         {"layers": with_layer("layer1.0", sampling={"pfvs_per_image": 2})},
-        sampled() | {"centre layer1.0", "concepts bisecting layer1.0", "reconstruction bisecting"}
+        sampled() | {f"{what} bisecting layer1.0" for what in ("concepts", "families")}
+        | {"centre layer1.0", "reconstruction bisecting"}
         | coded("layer1.0") | pair("layer1.0", "layer2.1") | LAST,
     ),
     "a layer added": (
         {"layers": ["layer1.0", "layer2.1", "layer3.0", "layer3.1"]},
-        {"network", "centre layer3.0", "concepts bisecting layer3.0", "reconstruction bisecting"}
+        {"network", "centre layer3.0", "concepts bisecting layer3.0", "families bisecting layer3.0",
+         "reconstruction bisecting"}
         | sampled() | coded("layer3.0") | pair("layer2.1", "layer3.0") | pair("layer3.0", "layer3.1") | LAST,
     ),
     "a layer removed": (
@@ -137,7 +144,7 @@ WILDCARDS = {
     "sample": ["shard"], "manifest": ["shard"], "centre": ["layer"], "reconstruction": ["method"], "graph": ["method"],
     "figures": ["method"], "coefficients": ["method", "layer", "shard"], "ablation": ["method", "source", "target"],
     "attribution": ["method", "source", "target", "shard"],
-} | {stage: ["method", "layer"] for stage in ("concepts", "calibration", "kept", "exemplars")}  # fmt: skip
+} | {stage: ["method", "layer"] for stage in ("concepts", "families", "calibration", "kept", "exemplars")}  # fmt: skip
 
 
 def test_a_lineage_changes_with_what_its_job_rests_on(shadow, monkeypatch):

@@ -85,6 +85,52 @@ def test_edges_are_means_of_attributions(done):
     own = rows.filter((pl.col("label") == edge["scope"]) & (pl.col("target") == edge["target"]))
     values = [dict(zip(r["sources"], r["values"], strict=True)).get(edge["source"], 0) for r in own.to_dicts()]
     assert np.isclose(edge["mean"], sum(values) / edge["images"], rtol=1e-5)
+    # Of the families' own sums: the standard errors of members would not add up to it.
+    assert np.isclose(edge["se"], np.std(values, ddof=1) / len(values) ** 0.5, rtol=1e-4) and len(values) > 1
+
+
+def test_members_add_up_to_the_families_that_the_graph_shows(done):
+    nodes = read(done, "bisecting/graph/nodes.parquet").filter(pl.col("kind") == "concept")
+    several = nodes.filter((pl.col("members") > 1) & pl.col("shown"))
+    assert len(several) and (several["family"] == several["concept"]).all()
+    for layer in ("layer3.1", "layer4.0"):
+        families = read(done, f"bisecting/concepts/{layer}.families.parquet")
+        assert families["family"].equals(nodes.filter(pl.col("layer") == layer)["family"])
+        assert (families.filter(pl.col("members") > 1)["inner_cosine"] >= 0.7 - 1e-6).all()
+    key = ["scope", "source_layer", "target_layer", "target"]
+    members = read(done, "bisecting/graph/members.parquet")
+    parts = members.group_by(*key, "family").agg(pl.col("mean").sum(), pl.col("mean").abs().sum().alias("size"))
+    both = parts.join(
+        read(done, "bisecting/graph/edges.parquet"), left_on=[*key, "family"], right_on=[*key, "source"], suffix="_edge"
+    )
+    assert len(both) == len(parts) and both["shown"].sum() > 5
+    assert ((both["mean"] - both["mean_edge"]).abs() <= 1e-5 * both["size"] + 1e-7).all()
+    shown = read(done, "bisecting/graph/edges.parquet").filter("shown")
+    wanted = shown.join(several.select("layer", "concept"), left_on=["source_layer", "source"],
+                        right_on=["layer", "concept"], how="semi")  # fmt: skip
+    assert len(wanted) == both["shown"].sum()
+
+
+@pytest.mark.slow
+def test_without_families_every_concept_is_a_node(done, tmp_path):
+    shutil.copytree(done / "images", tmp_path / "images")
+    path = configure(tmp_path, families={"cosine": None})
+    run = snakemake(tmp_path, "results/bisecting/graph/edges.parquet", "--configfile", str(path))
+    assert run.returncode == 0, run.stderr[-4000:]
+    nodes = read(tmp_path, "bisecting/graph/nodes.parquet").filter(pl.col("kind") == "concept")
+    assert nodes["family"].equals(nodes["concept"]) and set(nodes["members"]) == {1} == set(nodes["inner_cosine"])
+    assert read(tmp_path, "bisecting/graph/members.parquet").is_empty()
+    rows = read(tmp_path, "bisecting/attributions/layer4.0--classes/*.parquet")
+    assert rows["members"].list.len().max() == 0
+    # What both runs attribute to the same concepts is the same; the one only adds it up.
+    of = read(done, "bisecting/concepts/layer4.0.families.parquet")["family"].to_numpy()
+    both = rows.join(read(done, "bisecting/attributions/layer4.0--classes/*.parquet"), on=["image_id", "target"])
+    assert len(both) == len(rows)
+    for row in both.filter(pl.col("steps") == pl.col("steps_right")).iter_rows(named=True):
+        single, whole = np.zeros(len(of)), np.zeros(len(of))
+        np.add.at(single, of[row["sources"]], row["values"])
+        whole[row["sources_right"]] = row["values_right"]
+        np.testing.assert_allclose(whole, single, atol=1e-4 * row["total_absolute"])
 
 
 def test_the_graph_is_graphml(done):

@@ -1,4 +1,4 @@
-"""Attribute the targets of one shard's images, concepts of a later layer or classes, to concepts (Eqs. 3 to 7)."""
+"""Attribute the targets of one shard's images, families of a later layer or classes, to families (Eqs. 3 to 7)."""
 
 from argparse import Namespace
 
@@ -32,7 +32,9 @@ def main(args: Namespace) -> None:
     selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
     labels = np.array([selection[i]["label"] for i in ids.tolist()], np.int64)
     decompositions = Decompositions.of_table(coefficients, positions, subject.device)
-    targets = None if pair.target is None else _concept_targets(args.targets, labels, ids, pair.target.k, settings)
+    families, top, targets = pair.source.families, settings["top_sources"], None
+    if pair.target is not None:
+        targets = _concept_targets(args.targets, labels, ids, pair.target.families.ids.tolist(), settings)
     precision = settings["attribution"]["precision"]
     table: list[dict] = []
     sweep = subject.images(settings["images"], ids, [selection[i]["path"] for i in ids.tolist()])
@@ -53,11 +55,12 @@ def main(args: Namespace) -> None:
         deviation = {}
         if precision != "float32" and part.start == 0:
             exact = pair.attribute(images[:SAMPLE], to[:SAMPLE], precision="float32")
-            deviation = {i: _deviation(found[i].values, one.values) for i, one in enumerate(exact)}
+            read = [[one.merged(pair.source.family).values for one in part] for part in (found, exact)]
+            deviation = {i: _deviation(*both) for i, both in enumerate(zip(*read, strict=False))}
             worst = max(float(d.max()) for d in deviation.values())
             log.info("%s: relative deviation from float32 at most %.1e on %d images", precision, worst, len(exact))
         for i, one in enumerate(found):
-            new = rows(ids[part][i], labels[part][i], to[i], at_x[i], one, settings["top_sources"])
+            new = rows(ids[part][i], labels[part][i], to[i], at_x[i], one, top, families)
             known = deviation[i].tolist() if i in deviation else [None] * len(new)
             table += [{**row, "deviation": value} for row, value in zip(new, known, strict=True)]
     columns = {key: [row[key] for row in table] for key in SCHEMAS["attributions"].names}
@@ -83,8 +86,8 @@ def _report(columns: dict[str, list], source: str, target: str, tolerance: float
         )  # fmt: skip
 
 
-def _concept_targets(paths: list[str], labels, ids, total: int, settings) -> np.ndarray:
-    """Return the targets of each image from the kept concepts of its class and its own class attributions."""
+def _concept_targets(paths: list[str], labels, ids, families: list[int], settings) -> np.ndarray:
+    """Return the targets of each image from the families kept for its class and its own class attributions."""
     kept: dict[int, list[int]] = {}
     for row in tables.read(paths[1]).to_pylist():
         kept.setdefault(row["scope"], []).append(row["concept"])
@@ -97,7 +100,7 @@ def _concept_targets(paths: list[str], labels, ids, total: int, settings) -> np.
         [kept.get(label, []) for label in labels.tolist()],
         [own[i] for i in ids.tolist()],
         settings["class_targets"] + settings["top_targets"],
-        total,
+        families,
     )
 
 

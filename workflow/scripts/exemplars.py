@@ -1,12 +1,18 @@
-"""Picture one layer's kept concepts: their nearest PFVs cropped to the iERF; and say where they are in images."""
+"""Picture one layer's kept families: their nearest PFVs cropped to the iERF; and say where they are in images.
+
+The members of a family of several are pictured too, by fewer PFVs.
+"""
 
 import shutil
 from argparse import Namespace
 from pathlib import Path
 
 from gigraph.exemplars import Coded, Sample, exemplars, localisation, relevance_to_own_class
-from gigraph.images.tiles import face_sheet, faces, sheet
+from gigraph.images.tiles import FACE, face_sheet, faces, sheet
+from gigraph.method.families import Families
 from gigraph.records import tables
+from gigraph.records.families import read_families
+from gigraph.records.schemas import SCHEMAS
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
@@ -20,16 +26,24 @@ def main(args: Namespace) -> None:
     sheets.mkdir(parents=True)
     kept = tables.read(args.kept).to_pylist()
     concepts = sorted({row["concept"] for row in kept})
-    shown, pages = exemplars(
-        subject, name, _sample(args), tables.numpy(tables.read(args.concepts, ["vector"]), "vector"), concepts,
-        count=settings["nearest"], side=settings["tile"], method=settings["contribution"],
-    )  # fmt: skip
-    for file, page in pages.items():
-        sheet(page, settings["nearest"], settings["tile"]).save(sheets.parent / file, quality=85, method=4)
-        faces(page).save(sheets.parent / face_sheet(file), quality=80, method=4)
+    families = read_families(args.families)
+    vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
+    sample, how = _sample(args), {"side": settings["tile"], "method": settings["contribution"]}
+    pictured = [("concepts", families.directions(vectors), concepts, settings["nearest"])]
+    members = [one for family in concepts for one in families.members(family).tolist() if one != family]
+    if members:
+        pictured.append(("members", vectors, members, min(FACE, settings["nearest"])))
+    shown: dict[str, list] = {column: [] for column in SCHEMAS["exemplars"].names}
+    for kind, directions, which, count in pictured:
+        found, pages = exemplars(subject, name, sample, directions, which, count=count, sheet=kind, **how)
+        for column, values in shown.items():
+            values.extend(found[column])
+        for file, page in pages.items():
+            sheet(page, count, settings["tile"]).save(sheets.parent / file, quality=85, method=4)
+            faces(page).save(sheets.parent / face_sheet(file), quality=80, method=4)
     attributions = tables.read(args.attributions, ["image_id", "label", "target", "sources", "values"]).to_pylist()
     paths = {row["image_id"]: row["path"] for row in tables.read(args.selection, ["image_id", "path"]).to_pylist()}
-    coded = _coded(args, subject.layers[name].positions)
+    coded = _coded(args, families, subject.layers[name].positions)
     located = localisation(kept, relevance_to_own_class(attributions), coded, paths, settings["localised"])
     tables.write(args.exemplars, "exemplars", shown, args.lineage)
     tables.write(args.localisation, "localisation", located, args.lineage)
@@ -45,14 +59,15 @@ def _sample(args: Namespace) -> Sample:
     return Sample(pfvs - tables.beta(args.centre), ids, y, x, images, Path(args.settings["images"]))
 
 
-def _coded(args: Namespace, positions: int) -> Coded:
+def _coded(args: Namespace, families: Families, positions: int) -> Coded:
     table = tables.read(args.coefficients)
-    values = tables.csr(table, "values")[1]
-    return Coded(tables.numpy(table, "image_id")[::positions], *tables.csr(table, "concepts"), values, positions)
+    indptr, concepts = tables.csr(table, "concepts")
+    there = families.collect(concepts, tables.csr(table, "values")[1])
+    return Coded(tables.numpy(table, "image_id")[::positions], indptr, *there, positions)
 
 
 if __name__ == "__main__":
     run(
-        main, "selection", "manifests+", "centre", "concepts", "kept", "pfvs+", "coefficients+", "attributions+",
-        "exemplars", "localisation", "sheets",
+        main, "selection", "manifests+", "centre", "concepts", "families", "kept", "pfvs+", "coefficients+",
+        "attributions+", "exemplars", "localisation", "sheets",
     )  # fmt: skip

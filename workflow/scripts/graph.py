@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gigraph.method.graph import Rows, among, edges_of, scopes_of, weights
+from gigraph.method.graph import Edges, Rows, among, edges_of, edges_of_members, scopes_of, weights
 from gigraph.records import tables
+from gigraph.records.families import read_families
 from gigraph.records.files import replacing
 from gigraph.records.graphml import write_graphml
 from gigraph.records.paths import Results
@@ -24,15 +25,22 @@ def main(args: Namespace) -> None:
     images = scopes_of(tables.numpy(tables.read(args.selection), "label"))
     classes = tables.read(args.class_table)["class"].to_pylist()
     kept = {layer: tables.read(files("kept", layer=layer)) for layer in layers}
+    families = {layer: read_families(files("families", layer=layer)) for layer in layers}
     total, shown = 0, []
     # One layer pair at a time: at 16 layers and 1,000 classes all edges together are tens of millions.
-    with tables.writing(args.edges, "edges", args.lineage) as add:
+    with (
+        tables.writing(args.edges, "edges", args.lineage) as add,
+        tables.writing(args.members, "members", args.lineage) as add_members,
+    ):
         for source, target in args.settings["pairs"]:
-            edges = _edges(files, source, target, range(args.settings["shards"]), images, kept)
+            shards = range(args.settings["shards"])
+            table = tables.read([files("attributions", source=source, target=target, shard=shard) for shard in shards])
+            edges = _edges(files, source, target, table, images, kept)
             add(edges)
+            add_members(_members(source, target, table, edges, families[source].leader, images))
             total += len(edges["shown"])
             shown += [pa.table(edges).filter(pa.array(edges["shown"]))]
-    nodes = _nodes(files, layers, classes, kept, images)
+    nodes = _nodes(files, layers, classes, kept, families, images)
     everything = pa.concat_tables(kept.values())
     tables.write(args.kept, "kept", {name: everything[name] for name in everything.column_names}, args.lineage)
     tables.write(args.nodes, "nodes", nodes, args.lineage)
@@ -51,9 +59,8 @@ def main(args: Namespace) -> None:
         )
 
 
-def _edges(files, source: str, target: str, shards, images, kept) -> dict:
+def _edges(files, source: str, target: str, table: pa.Table, images, kept) -> dict:
     """Return the edges of one layer pair over every scope, as columns."""
-    table = tables.read([files("attributions", source=source, target=target, shard=shard) for shard in shards])
     label, to = (tables.numpy(table, name).astype(np.int64) for name in ("label", "target"))
     rows = Rows.from_csr(label, to, *tables.csr(table, "sources"), tables.csr(table, "values")[1])
     rows = rows.with_source(ERROR_NODE, label, to, tables.numpy(table, "error"))
@@ -78,6 +85,24 @@ def _edges(files, source: str, target: str, shards, images, kept) -> dict:
     }  # fmt: skip
 
 
+def _members(source: str, target: str, table: pa.Table, edges: dict, leader: np.ndarray, images) -> dict:
+    """Return what the members of families do, for the edges shown and for all to the class of the scope, as columns."""
+    label, to = (tables.numpy(table, name).astype(np.int64) for name in ("label", "target"))
+    rows = Rows.from_csr(label, to, *tables.csr(table, "members"), tables.csr(table, "member_values")[1])
+    own = (edges["scope"] == edges["target"]) & (edges["source"] >= 0) & (target == CLASSES)
+    chosen = edges["shown"] | own
+    names = ("scope", "source", "target", "mean", "se", "support", "evaluated", "images")
+    some = Edges(*(edges[name][chosen].astype(np.int64 if edges[name].dtype.kind == "i" else float) for name in names))
+    found = edges_of_members(rows, leader, some, images)
+    size = len(found.scope)
+    whole = {name: getattr(found, name).astype(np.int32) for name in ("scope", "source", "target", "support", "images")}
+    return {
+        **whole, "family": leader[found.source].astype(np.int32), "source_layer": pa.repeat(source, size),
+        "target_layer": pa.repeat(target, size), "mean": found.mean.astype(np.float32),
+        "se": found.se.astype(np.float32),
+    }  # fmt: skip
+
+
 def _ablations(path: Path, edges, shown) -> tuple[np.ndarray, np.ndarray]:
     """Return the ablation of each shown edge and its standard error; not a number where there is none."""
     table = tables.read(path)
@@ -89,7 +114,7 @@ def _ablations(path: Path, edges, shown) -> tuple[np.ndarray, np.ndarray]:
     return found[:, 0], found[:, 1]
 
 
-def _nodes(files, layers, classes, kept, images) -> dict[str, list]:
+def _nodes(files, layers, classes, kept, families, images) -> dict[str, list]:
     columns: dict[str, list] = {name: [] for name in SCHEMAS["nodes"].names}
 
     def add(**row):
@@ -102,10 +127,14 @@ def _nodes(files, layers, classes, kept, images) -> dict[str, list]:
         for row in kept[layer].to_pylist():
             if row["scope"] >= 0:
                 scopes[row["concept"]] = scopes.get(row["concept"], 0) + 1
-        for row in tables.read(files("concepts", layer=layer), ["concept", "size", "cohesion"]).to_pylist():
+        own = families[layer]
+        members = zip(own.leader.tolist(), own.size.tolist(), own.inner.tolist(), strict=True)
+        concepts = tables.read(files("concepts", layer=layer), ["concept", "size", "cohesion"]).to_pylist()
+        for row, (family, count, inner) in zip(concepts, members, strict=True):
             concept = row["concept"]
             add(layer=layer, kind="concept", name=f"{layer}:{concept}", relevance=relevance.get(concept),
-                classes=scopes.get(concept, 0), shown=concept in scopes, **row)  # fmt: skip
+                classes=scopes.get(concept, 0), shown=concept in scopes, family=family, members=count,
+                inner_cosine=inner, **row)  # fmt: skip
         add(layer=layer, concept=ERROR_NODE, kind="error", name=f"{layer}:unexplained", classes=0, shown=True)
     for label, name in enumerate(classes):
         size = images.get(label, 0)
@@ -114,4 +143,4 @@ def _nodes(files, layers, classes, kept, images) -> dict[str, list]:
 
 
 if __name__ == "__main__":
-    run(main, "selection", "class_table", "root", "method", "nodes", "edges", "kept", "graphml")
+    run(main, "selection", "class_table", "root", "method", "nodes", "edges", "members", "kept", "graphml")

@@ -1,4 +1,4 @@
-"""Rank one layer's concepts by their mean relevance to each class (Eq. 7) and keep the strongest."""
+"""Rank one layer's families by their mean relevance to each class (Eq. 7) and keep the strongest."""
 
 from argparse import Namespace
 
@@ -23,7 +23,7 @@ def main(args: Namespace) -> None:
     columns = {key: value.astype(np.float32 if value.dtype.kind == "f" else np.int32) for key, value in columns.items()}
     columns |= {"layer": [settings["layer"]] * len(kept.scope), "se": tables.nullable(kept.se)}
     tables.write(args.kept, "kept", columns, args.lineage)
-    log.info("%d concepts kept for some class", len(np.unique(kept.concept)))
+    log.info("%d families kept for some class", len(np.unique(kept.concept)))
 
 
 if __name__ == "__main__":

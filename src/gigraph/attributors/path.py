@@ -31,6 +31,9 @@ class ConceptPath:
         Completeness error over the sum of absolute attributions at which refinement stops.
     precision : {"float32", "bfloat16"}
         Of the gradients; scores are always of full precision.
+    family : Tensor of int64 [K], optional
+        Of each concept, where sums over families are what is going to be read: attributions are then those whose size
+        counts for completeness.
     """
 
     segment: Segment
@@ -43,3 +46,4 @@ class ConceptPath:
     max_steps: int
     tolerance: float
     precision: str
+    family: Tensor | None = None

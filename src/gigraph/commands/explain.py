@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> None:
 
     from gigraph.explain import explain, opened
     from gigraph.explorer.build import add_explained, shapes_of
-    from gigraph.explorer.graph import Graph
+    from gigraph.explorer.graph import Graph, merged
     from gigraph.records import tables
 
     plan = opened(args.configfile)
@@ -38,7 +38,9 @@ def main(args: argparse.Namespace) -> None:
     names = {row["label"]: row["class"] for row in tables.read(plan.results("classes")).to_pylist()}
     if shown:
         empty = pl.DataFrame()
-        add_explained(site, Graph(plan.layers, empty, empty, empty), folders, shapes_of(plan.results("layers")))
+        families = merged({layer: plan.results("families", method=method, layer=layer) for layer in plan.layers})
+        graph = Graph(plan.layers, empty, empty, empty, families)
+        add_explained(site, graph, folders, shapes_of(plan.results("layers")))
     for folder in folders:
         (image,) = tables.read(folder / "image.parquet").to_pylist()
         where = f"{page}#/image/{quote('~-1')}/{image['image_id']}" if shown else str(folder)

@@ -21,11 +21,19 @@ def atlas_chunk(graph: Graph, inputs: Inputs, layer: str) -> Any:
     -------
     dict
         ``rows``: [concept, importance, spread, members, cohesion, labels of the up to three classes it raises
-        most]. Importance is its mean relevance to each image's own class over all attributed images, spread the
-        exponential of the entropy of its |relevance| over classes. ``tree``: the split tree in preorder, concepts
-        as leaves and -1 for splits, or null.
+        most], each concept by itself, whatever its family. Importance is its mean relevance to each image's own class
+        over all attributed images, spread the exponential of the entropy of its |relevance| over classes. ``tree``:
+        the split tree in preorder, concepts as leaves and -1 for splits, or null.
     """
     own = graph.relevance(layer).select("source", "scope", pl.col("mean").cast(pl.Float64), "images")
+    if layer in graph.families:
+        families = graph.families[layer]
+        several = families.ids[families.size[families.ids] > 1]
+        parts = graph.members.filter(pl.col("layer") == layer)
+        parts = parts.join(own.select("scope", "images").unique(), on="scope").select(
+            "source", "scope", pl.col("mean").cast(pl.Float64), "images"
+        )
+        own = pl.concat([own.filter(pl.col("source").is_in(several.tolist()).not_()), parts])
     total = sum(graph.edges.filter(pl.col("scope") >= 0).group_by("scope").agg(pl.col("images").max())["images"])
     size = (pl.col("mean").abs() * pl.col("images")).alias("size")
     held = pl.col("size") / pl.col("size").sum()

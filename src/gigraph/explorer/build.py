@@ -23,7 +23,7 @@ from gigraph.explorer.graph import Graph
 from gigraph.explorer.images import entry_of, image_chunks, shown_images
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.overview import first_faces, meta_chunk
-from gigraph.explorer.scopes import BLOCK, localised, near_chunk, scope_chunks
+from gigraph.explorer.scopes import BLOCK, localised, members_of, near_chunk, scope_chunks
 from gigraph.explorer.sheets import class_faces, open_album, write_pictures
 from gigraph.records import tables
 from gigraph.records.paths import SHOWN
@@ -91,9 +91,12 @@ def _write(inputs: Inputs, site: Path) -> None:
         some = labels[at : at + BLOCK]
         mine = pl.concat([kept[label,] for label in some])
         among = pl.concat([edges.get((label,), none) for label in some])
-        graphs = scope_chunks(graph, mine, among, dict(zip(some, some, strict=True)), face)
+        parts = graph.members.filter(pl.col("scope").is_in(some))
+        graphs = scope_chunks(graph, mine, among, dict(zip(some, some, strict=True)), face, parts)
+        members = members_of(graph, mine, parts)
         for label in some:
-            near = near_chunk(graph, kept[label,], edges.get((label,), none), located.get(label, {}))
+            own = located.get(label, {}), members.get(label, {})
+            near = near_chunk(graph, kept[label,], edges.get((label,), none), *own)
             write_chunk(data, f"class/{label}", {**graphs[label], "keeps": keeps.get(label, [])})
             write_chunk(data, f"near/{label}", near)
     listed: dict[int, list[Any]] = defaultdict(list)
@@ -105,7 +108,7 @@ def _write(inputs: Inputs, site: Path) -> None:
         write_chunk(data, f"images/{label}", entries)
     for index, layer in enumerate(graph.layers):
         write_chunk(data, f"atlas/{index}", atlas_chunk(graph, inputs, layer))
-    cards = concept_chunks(graph, inputs, albums)
+    cards = concept_chunks(graph, inputs, albums, face)
     for name, chunk in cards.items():
         write_chunk(data, name, chunk)
     write_chunk(data, "evidence", evidence(graph, inputs))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from gigraph.explorer.chunks import numbers, shares
-from gigraph.explorer.graph import Graph, frame
+from gigraph.explorer.graph import Graph, Key, frame
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.scopes import neighbours
-from gigraph.explorer.sheets import Album
+from gigraph.explorer.sheets import Album, Tile
+from gigraph.method.families import Families
 from gigraph.method.vectors import unit
 from gigraph.records import tables
 from gigraph.reserved import DATASET
@@ -23,7 +25,7 @@ RELEVANT = 12
 """Classes listed on a concept's card."""
 
 
-def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[str, Any]:
+def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album], face: Mapping[Key, list[Tile]]) -> dict[str, Any]:
     """Return the cards of all concepts that a graph or a neighbour list can name, by chunk."""
     dataset = graph.edges.filter(pl.col("scope") == DATASET)
     lists = neighbours(graph, graph.kept, dataset)
@@ -33,6 +35,7 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[st
         stable = _stability(inputs, layer)
         pictured = set(graph.pictured(layer))
         relevance = _class_relevance(graph, layer)
+        families = graph.families.get(layer)
         exemplars: dict[int, list[Any]] = defaultdict(list)
         cosine = numbers(album.exemplars["cosine"])
         for row, similarity in zip(album.exemplars.iter_rows(named=True), cosine, strict=True):
@@ -46,7 +49,11 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[st
             for entry in pair
             if entry[0] == index
         }
-        for row in _measured(inputs, layer):
+        measured = _measured(inputs, layer)
+        sizes = [row["size"] for row in measured]
+        if families is not None:
+            named |= {member for leader in named for member in families.members(leader).tolist()}
+        for row in measured:
             concept = row["concept"]
             if concept not in named:
                 continue
@@ -56,8 +63,27 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album]) -> dict[st
                 "near": lists.get((index, concept)),
                 "stable": stable.get(concept),
             }  # fmt: skip
+            if families is not None and families.size[concept] > 1:
+                faces = {member: face.get((index, member), []) for member in families.members(concept).tolist()}
+                card |= _of_family(families, concept, sizes, faces)
             chunks.setdefault(f"concepts/{index}/{concept // GROUP}", {})[str(concept)] = card
     return chunks
+
+
+def _of_family(families: Families, concept: int, sizes: list[int], faces: Mapping[int, list[Tile]]) -> dict[str, Any]:
+    """Return what a card holds besides: of a family what its members are, of another member which family it is in.
+
+    ``family``: mean and smallest cosine of two members, and [concept, cosine to the family's direction, PFVs, tiles] of
+    each; the tiles of the leader are the family's.
+    """
+    leader = int(families.leader[concept])
+    if leader != concept:
+        return {"of": leader}
+    members = families.members(leader)
+    members = members[np.argsort(-families.cosine[members], kind="stable")]
+    listed = [[int(m), *shares([families.cosine[m]]), sizes[m], faces[m]] for m in members.tolist()]
+    own = dict.fromkeys(("cohesion", "twin", "stable")) | {"low": False, "size": sum(one[2] for one in listed)}
+    return {**own, "family": [*shares([families.inner[leader], families.least[leader]]), listed]}
 
 
 def _stability(inputs: Inputs, layer: str) -> dict[int, list[float | None]]:
@@ -71,9 +97,14 @@ def _stability(inputs: Inputs, layer: str) -> dict[int, list[float | None]]:
 
 def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
     """Return per concept its classes, strongest first: [label, mean, se, support, weight, share]."""
-    own = graph.relevance(layer).sort([pl.col("mean").abs(), "scope"], descending=[True, False])
+    columns = ["scope", "source", "mean", "se", "support", "weight", "share"]
+    own = graph.relevance(layer).select(columns)
+    if layer in graph.families:
+        parts = graph.members.filter((pl.col("layer") == layer) & (pl.col("source") != pl.col("family")))
+        own = pl.concat([own, parts.select(columns)], how="vertical_relaxed")
+    own = own.sort([pl.col("mean").abs(), "scope"], descending=[True, False])
     found: dict[int, list[Any]] = defaultdict(list)
-    columns = (
+    entries = (
         own["scope"],
         numbers(own["mean"]),
         numbers(own["se"]),
@@ -81,7 +112,7 @@ def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
         numbers(own["weight"]),
         shares(own["share"]),
     )
-    for concept, *entry in zip(own["source"], *columns, strict=True):
+    for concept, *entry in zip(own["source"], *entries, strict=True):
         if len(found[concept]) < RELEVANT:
             found[concept].append(entry)
     return found

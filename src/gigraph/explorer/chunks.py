@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-LAYOUT = 3
+LAYOUT = 4
 """Version of the chunks' layout; the page refuses data of another one."""
 
 

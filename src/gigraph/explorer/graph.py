@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
 
 from gigraph.errors import UserError
 from gigraph.explorer.inputs import Inputs
+from gigraph.method.families import Families
 from gigraph.records import tables
+from gigraph.records.families import read_families
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reserved import CLASSES
 
@@ -35,12 +39,19 @@ class Graph:
     edges : DataFrame
         With ``total``: sum of |mean| into the target within the scope, error node and remainder included, and
         ``share``: mean / total.
+    families : mapping of str to Families
+        Of each layer that has some with several members; their leaders' ids are those of the nodes.
+    members : DataFrame
+        What the members of families do for the class of the scope: scope, layer, family, source, mean, se, support,
+        and their part of the family's ``weight`` and ``share``.
     """
 
     layers: list[str]
     classes: pl.DataFrame
     kept: pl.DataFrame
     edges: pl.DataFrame
+    families: Mapping[str, Families] = field(default_factory=dict)
+    members: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @classmethod
     def read(cls, inputs: Inputs) -> Graph:
@@ -60,11 +71,14 @@ class Graph:
             "share",
         )
         kept = frame(inputs.kept, "kept").join(own, on=["scope", "layer", "concept"], how="left")
+        everyone = SCHEMAS["members"].empty_table() if inputs.members is None else tables.read(inputs.members)
         return cls(
             layers=list(inputs.concepts),
             classes=frame(inputs.classes, "classes").sort("label"),
             kept=kept.sort("scope", "layer", "rank"),
             edges=edges,
+            families=merged(inputs.families),
+            members=parts_of(pl.DataFrame(pl.from_arrow(everyone)).filter(TO_OWN_CLASS), edges),
         )
 
     def relevance(self, layer: str) -> pl.DataFrame:
@@ -74,6 +88,31 @@ class Graph:
     def pictured(self, layer: str) -> list[int]:
         """Return the concepts of a layer that are kept for some class or for the dataset."""
         return sorted(self.kept.filter(pl.col("layer") == layer)["concept"].unique().to_list())
+
+
+def merged(families: Mapping[str, Path]) -> dict[str, Families]:
+    """Return the families of the layers that have some with several members, from their tables."""
+    found = {layer: read_families(path) for layer, path in families.items()}
+    return {layer: one for layer, one in found.items() if one.merged}
+
+
+def parts_of(members: pl.DataFrame, edges: pl.DataFrame) -> pl.DataFrame:
+    """Return members with their part of the ``weight`` and ``share`` of their families' edges, the largest first."""
+    whole = edges.select(*TARGET, pl.col("source").alias("family"), pl.col("mean").alias("sum"), "weight", "total")
+    part = pl.col("mean").cast(pl.Float64)
+    return (
+        members.join(whole, on=[*TARGET, "family"])
+        .with_columns(
+            pl.when(pl.col("sum") != 0).then(pl.col("weight") * (part / pl.col("sum")).abs()).otherwise(0.0)
+            .alias("weight"),
+            pl.when(pl.col("total") > 0).then(part / pl.col("total")).otherwise(0.0).alias("share"),
+        )
+        .sort(["scope", "source_layer", "family", "mean", "source"], descending=[False, False, False, True, False])
+        .select(
+            "scope", pl.col("source_layer").alias("layer"), "family", "source", "mean", "se", "support", "weight",
+            "share",
+        )
+    )  # fmt: skip
 
 
 def with_shares(edges: pl.DataFrame) -> pl.DataFrame:

@@ -12,12 +12,13 @@ import polars as pl
 
 from gigraph.errors import UserError, one_line
 from gigraph.explorer.chunks import numbers
-from gigraph.explorer.graph import Graph, with_shares
+from gigraph.explorer.graph import Graph, parts_of, with_shares
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.maps import encode_map
 from gigraph.explorer.scopes import BLOCK, scope_chunks
 from gigraph.explorer.sheets import Place
 from gigraph.images.tiles import coefficient_map
+from gigraph.method.families import Families
 from gigraph.records import tables
 from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
 
@@ -67,15 +68,18 @@ def image_chunks(
     """
     if images.is_empty():
         return
-    every = _edges(graph, images, attributions)
+    every, members = _edges(graph, images, attributions)
     chosen = _kept(graph, every, images)
     where = {
-        layer: _maps(paths, chosen.filter(pl.col("layer") == layer), shapes[layer])
+        layer: _maps(paths, chosen.filter(pl.col("layer") == layer), shapes[layer], graph.families.get(layer))
         for layer, paths in coefficients.items()
     }
     for some in images.filter(pl.col("image_id").is_in(chosen["scope"].unique().to_list())).iter_slices(BLOCK):
-        edges, kept = (t.filter(pl.col("scope").is_in(some["image_id"].to_list())) for t in (every, chosen))
-        chunks = scope_chunks(graph, kept, edges, dict(some.select("image_id", "predicted").iter_rows()), faces)
+        ids = some["image_id"].to_list()
+        edges, kept, parts = (
+            t if t.is_empty() else t.filter(pl.col("scope").is_in(ids)) for t in (every, chosen, members)
+        )
+        chunks = scope_chunks(graph, kept, edges, dict(some.select("image_id", "predicted").iter_rows()), faces, parts)
         maps: dict[int, dict[str, str]] = defaultdict(dict)
         for image, layer, concept in kept.select("scope", "layer", "concept").iter_rows():
             if (image, concept) in where.get(layer, {}):
@@ -85,18 +89,25 @@ def image_chunks(
             yield row, {**chunks[row["image_id"]], "maps": maps[row["image_id"]]}
 
 
-def _edges(graph: Graph, images: pl.DataFrame, attributions: Mapping[tuple[str, str], Sequence[Path]]) -> pl.DataFrame:
-    """Return the attributions of single images as edges, the image's id as scope; of classes the predicted one."""
+def _edges(
+    graph: Graph, images: pl.DataFrame, attributions: Mapping[tuple[str, str], Sequence[Path]]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the attributions of single images as edges, the image's id as scope; of classes the predicted one.
+
+    And what the members of families do for the predicted class.
+    """
     ids = images["image_id"].to_list()
     predicted = images.select("image_id", "predicted")
-    parts = []
+    parts, members = [], []
     for (source, target), paths in attributions.items():
         if target != CLASSES and graph.layers.index(target) != graph.layers.index(source) + 1:
             continue
-        columns = ["image_id", "target", "sources", "values", "remainder", "error"]
+        columns = ["image_id", "target", "sources", "values", "remainder", "error", "members", "member_values"]
         rows = pl.concat([_read(path, columns, ids) for path in paths]).join(predicted, on="image_id")
         if target == CLASSES:
             rows = rows.filter(pl.col("target") == pl.col("predicted"))
+            if source in graph.families:
+                members.append(_members(rows, source, graph.families[source]))
         ends = ["image_id", "target"]
         concepts = rows.select(*ends, pl.col("sources").alias("source"), pl.col("values").alias("mean"))
         some = [concepts.explode("source", "mean").drop_nulls("source").cast({"source": pl.Int32, "mean": pl.Float32})]
@@ -120,7 +131,24 @@ def _edges(graph: Graph, images: pl.DataFrame, attributions: Mapping[tuple[str, 
                 pl.lit(None, pl.Float32).alias("ablation_se"),
             )
         )
-    return with_shares(pl.concat(parts)) if parts else pl.DataFrame()
+    if not parts:
+        return pl.DataFrame(), pl.DataFrame()
+    edges = with_shares(pl.concat(parts))
+    return edges, parts_of(pl.concat(members), edges) if members else pl.DataFrame()
+
+
+def _members(rows: pl.DataFrame, layer: str, families: Families) -> pl.DataFrame:
+    """Return what the members of families do in single images, as rows of the table ``members``."""
+    own = rows.select(
+        pl.col("image_id").alias("scope"), pl.lit(layer).alias("source_layer"), pl.lit(CLASSES).alias("target_layer"),
+        "target", pl.col("members").alias("source"), pl.col("member_values").alias("mean"),
+    )  # fmt: skip
+    own = own.explode("source", "mean").drop_nulls("source").cast({"source": pl.Int32, "mean": pl.Float32})
+    return own.with_columns(
+        pl.Series("family", families.leader[own["source"].to_numpy()]).cast(pl.Int32),
+        pl.lit(None, pl.Float32).alias("se"),
+        pl.lit(1).alias("support"),
+    )
 
 
 def _kept(graph: Graph, edges: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
@@ -151,8 +179,10 @@ def _kept(graph: Graph, edges: pl.DataFrame, images: pl.DataFrame) -> pl.DataFra
     )
 
 
-def _maps(paths: Sequence[Path], kept: pl.DataFrame, shape: tuple[int, int]) -> dict[tuple[int, int], str]:
-    """Return where the kept concepts of one layer are, by (image, concept)."""
+def _maps(
+    paths: Sequence[Path], kept: pl.DataFrame, shape: tuple[int, int], families: Families | None
+) -> dict[tuple[int, int], str]:
+    """Return where the kept concepts of one layer are, or its families, by (image, concept)."""
     wanted: dict[int, list[int]] = {}
     for image, concept in kept.select("scope", "concept").iter_rows():
         wanted.setdefault(image, []).append(concept)
@@ -161,6 +191,8 @@ def _maps(paths: Sequence[Path], kept: pl.DataFrame, shape: tuple[int, int]) -> 
         table = _read(path, ["image_id", "concepts", "values"], list(wanted)).to_arrow()
         indptr, active = tables.csr(table, "concepts")
         values = tables.csr(table, "values")[1]
+        if families is not None:
+            active, values = families.collect(active, values)
         ids, first, count = np.unique(tables.numpy(table, "image_id"), return_index=True, return_counts=True)
         for image, start, rows in zip(ids.tolist(), first.tolist(), count.tolist(), strict=True):  # one after the other
             pointer = indptr[start : start + rows + 1]

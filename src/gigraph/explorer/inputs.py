@@ -56,6 +56,10 @@ class Inputs:
     attributions, coefficients : mapping
         (source, target) to the tables of a layer pair, one per shard; layer to its tables. Without them there
         are no graphs of single images.
+    families : mapping of str to Path
+        Layer to its table of families; in a layer without one each concept stands for itself.
+    members : Path, optional
+        Table of what the members of families do.
     trees : mapping of str to Path
         Layer to its split tree; a missing one leaves the layer without hierarchy.
     evaluation : mapping of str to Path
@@ -98,6 +102,8 @@ class Inputs:
     selection: Path | None = None
     attributions: Mapping[tuple[str, str], Sequence[Path]] = field(default_factory=dict)
     coefficients: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    families: Mapping[str, Path] = field(default_factory=dict)
+    members: Path | None = None
     trees: Mapping[str, Path] = field(default_factory=dict)
     evaluation: Mapping[str, Path] = field(default_factory=dict)
     decisions: Mapping[str, Sequence[Path]] = field(default_factory=dict)
@@ -158,6 +164,8 @@ def inputs_of(
             for source, target in settings["pairs"]
         },
         coefficients={layer: results.shards("coefficients", shards, method=method, layer=layer) for layer in layers},
+        families={layer: results("families", method=method, layer=layer) for layer in layers},
+        members=results("members", method=method),
         trees={layer: results("tree", method=method, layer=layer) for layer in layers},
         evaluation=evaluation,
         decisions={layer: results.shards("decisions", shards, method=method, layer=layer) for layer in layers},

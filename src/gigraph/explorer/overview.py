@@ -17,7 +17,7 @@ from gigraph.explorer.sheets import Album, Tile
 from gigraph.images.tiles import FACE
 from gigraph.method.targets import class_output
 from gigraph.records import tables
-from gigraph.reserved import DATASET
+from gigraph.reserved import DATASET, FAMILIES
 from gigraph.version import __version__
 
 ALIGNED = 0.5
@@ -77,7 +77,8 @@ def meta_chunk(
         ],
         "layers": _layers(graph, inputs, albums, groups),
         "labels": _labels(graph, inputs),
-        "aligned": _aligned(graph, inputs),
+        "unit": ["family", "families"] if graph.families else ["concept", "concepts"],
+        "aligned": _aligned(graph, inputs) | _aligned_members(graph, inputs),
         "common": [_common(graph, index, face) for index in range(len(graph.layers))],
         "pairs": pairs,
         "notes": list(inputs.notes),
@@ -115,6 +116,7 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
             **{key: shape.get(layer, {}).get(key) for key in ("channels", "height", "width")},
             "concepts": counts.get(layer, [0, -1])[0],
             "last": counts.get(layer, [0, -1])[1],
+            "families": len(graph.families[layer].ids) if layer in graph.families else counts.get(layer, [0])[0],
             "kept": len(graph.pictured(layer)),
             **dict(zip(names, errors.get(layer, [None] * len(names)), strict=True)),
             "groups": sorted(int(name.split("/")[2]) for name in groups if name.startswith(f"concepts/{index}/")),
@@ -135,11 +137,28 @@ def _labels(graph: Graph, inputs: Inputs) -> dict[str, str]:
 
 
 def _aligned(graph: Graph, inputs: Inputs) -> dict[str, list[list[Any]]]:
-    """Return the parts that a concept detects, the best detected first: [part, average precision, prevalence]."""
+    """Return the parts that a node detects, the best detected first: [part, average precision, prevalence]."""
+    merged = pl.col("layer").is_in([*graph.families])
+    return _parts(graph, inputs, pl.when(merged).then(pl.lit(FAMILIES)).otherwise(pl.lit(inputs.method)))
+
+
+def _aligned_members(graph: Graph, inputs: Inputs) -> dict[str, list[list[Any]]]:
+    """Return the parts that concepts detect which no node is named by."""
+    leaders = {
+        f"{index}:{family}"
+        for index, layer in enumerate(graph.layers)
+        if layer in graph.families
+        for family in graph.families[layer].ids.tolist()
+    }
+    single = _parts(graph, inputs, pl.lit(inputs.method))
+    return {key: parts for key, parts in single.items() if key not in leaders}
+
+
+def _parts(graph: Graph, inputs: Inputs, vectors: pl.Expr) -> dict[str, list[list[Any]]]:
     found: dict[str, list[list[Any]]] = defaultdict(list)
     if inputs.alignment is None:
         return found
-    table = frame(inputs.alignment, "alignment").filter(pl.col("vectors") == inputs.method)
+    table = frame(inputs.alignment, "alignment").filter(pl.col("vectors") == vectors)
     for row, prevalence in zip(table.iter_rows(named=True), numbers(table["prevalence"]), strict=True):
         if row["layer"] in graph.layers:
             layer = graph.layers.index(row["layer"])

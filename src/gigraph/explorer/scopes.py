@@ -22,7 +22,12 @@ BLOCK = 64
 
 
 def scope_chunks(
-    graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame, labels: Mapping[int, int], face: Mapping[Key, list[Tile]]
+    graph: Graph,
+    kept: pl.DataFrame,
+    edges: pl.DataFrame,
+    labels: Mapping[int, int],
+    face: Mapping[Key, list[Tile]],
+    members: pl.DataFrame,
 ) -> dict[int, Any]:
     """Return the graphs of several scopes, classes or single images.
 
@@ -36,6 +41,8 @@ def scope_chunks(
         Each scope's class.
     face : mapping
         Tiles of each concept.
+    members : DataFrame
+        As those of the graph.
 
     Returns
     -------
@@ -43,11 +50,13 @@ def scope_chunks(
         For each scope ``layers``: per layer its concepts [concept, relevance, se, support, weight, share, tiles], and
         ``pairs``: per layer, towards the next one or, from the last, towards the class, ``edges`` [source, target,
         mean, se, support, ablation, ablation se, weight, share] between kept concepts, and ``into``: target -> [number
-        of concept edges, sum of |mean| over everything, error node's mean, its se, remainder's mean, its se].
+        of concept edges, sum of |mean| over everything, error node's mean, its se, remainder's mean, its se]. And
+        ``members``: of the concepts that stand for a family, under ``layer index:concept``, see `members_of`.
     """
     index = {layer: i for i, layer in enumerate(graph.layers)}
     found: dict[int, Any] = {
-        scope: {"layers": [[] for _ in index], "pairs": [{"edges": [], "into": {}} for _ in index]} for scope in labels
+        scope: {"layers": [[] for _ in index], "pairs": [{"edges": [], "into": {}} for _ in index], "members": {}}
+        for scope in labels
     }
     columns = (
         kept["concept"], numbers(kept["relevance"]), numbers(kept["se"]), kept["support"],
@@ -69,6 +78,31 @@ def scope_chunks(
     places = (drawn[name] for name in ("scope", "source_layer", "source", "target"))
     for scope, layer, *edge in zip(*places, *_measures(drawn), strict=True):
         found[scope]["pairs"][index[layer]]["edges"].append(edge)
+    for scope, concepts in members_of(graph, kept, members).items():
+        found[scope]["members"] = {f"{layer}:{concept}": parts for (layer, concept), parts in concepts.items()}
+    return found
+
+
+def members_of(graph: Graph, kept: pl.DataFrame, members: pl.DataFrame) -> dict[int, dict[Key, list[Any]]]:
+    """Return the members of each scope's kept families: [concept, mean, se, support, weight, share], largest first.
+
+    The number of members leads each list: some may not be active in the scope's images.
+    """
+    index = {layer: i for i, layer in enumerate(graph.layers)}
+    found: dict[int, dict[Key, list[Any]]] = defaultdict(dict)
+    if members.is_empty():
+        return found
+    for scope, layer, concept in kept.select("scope", "layer", "concept").iter_rows():
+        if layer in graph.families and (size := int(graph.families[layer].size[concept])) > 1:
+            found[scope][index[layer], concept] = [size]
+    columns = (
+        members["source"], numbers(members["mean"]), numbers(members["se"]), members["support"],
+        shares(members["weight"]), shares(members["share"]),
+    )  # fmt: skip
+    whose = (members[name] for name in ("scope", "layer", "family"))
+    for scope, layer, family, *part in zip(*whose, *columns, strict=True):
+        if (index[layer], family) in found.get(scope, {}):
+            found[scope][index[layer], family].append(part)
     return found
 
 
@@ -96,12 +130,14 @@ def near_chunk(
     kept: pl.DataFrame,
     edges: pl.DataFrame,
     located: Mapping[Key, list[Any]],
+    members: Mapping[Key, list[Any]],
 ) -> Any:
-    """Return neighbours and localisation of a class's kept concepts, under ``layer index:concept``."""
+    """Return neighbours, localisation and members of a class's kept concepts, under ``layer index:concept``."""
     chunk: dict[str, Any] = {}
     lists = neighbours(graph, kept, edges)
-    for (index, concept), entry in lists.items():
-        chunk[f"{index}:{concept}"] = {**entry, "located": located.get((index, concept), [])}
+    for key, entry in lists.items():
+        more = {"members": members[key]} if key in members else {}
+        chunk[":".join(map(str, key))] = {**entry, "located": located.get(key, []), **more}
     return dict(sorted(chunk.items()))
 
 

@@ -106,11 +106,10 @@ def exemplar_tile(
 
 
 def coefficient_map(indptr: np.ndarray, concepts: np.ndarray, values: np.ndarray, concept: int) -> np.ndarray:
-    """Return the coefficients of one concept at each position [P] from CSR rows."""
-    found = np.zeros(len(indptr) - 1)
+    """Return the coefficients of one concept at each position [P] from CSR rows; those of a family are added up."""
     hit = concepts == concept
-    found[np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[hit]] = values[hit]
-    return found
+    row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[hit]
+    return np.bincount(row, values[hit], len(indptr) - 1).astype(np.float64)
 
 
 def grid_of(values: np.ndarray, height: int, width: int) -> np.ndarray:

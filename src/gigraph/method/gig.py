@@ -30,7 +30,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -191,6 +191,19 @@ class Attribution:
     at_baseline: Tensor
     steps: Tensor
 
+    def merged(self, family: Tensor | None) -> Attribution:
+        """Return the attributions of families, each the sum of its members': GIG is linear in the sources [Eq. 5].
+
+        Parameters
+        ----------
+        family : Tensor of int64 [K], optional
+            Of each concept (`gigraph.method.families`); without it each stands for itself.
+        """
+        if family is None:
+            return self
+        concepts, values = _summed(self.values, self.concepts, family)
+        return replace(self, concepts=concepts, values=values)
+
     @property
     def completeness_error(self) -> Tensor:
         """Sum of the values minus (S_t(X~) - S_t(baseline)) [T]; zero for an exact integral."""
@@ -200,6 +213,13 @@ class Attribution:
     def total_absolute(self) -> Tensor:
         """Sum of the values' sizes [T], the scale of the completeness error."""
         return self.values.abs().sum(1)
+
+
+def _summed(values: Tensor, concepts: Tensor, family: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the families [F] of concepts [Q], ascending, and their sums [T, F] of values [T, Q]."""
+    found, place = torch.unique(family[concepts], return_inverse=True)
+    # A product, since what `index_add` adds up on a GPU differs in its last digits from time to time.
+    return found, values @ (place[:, None] == torch.arange(len(found), device=place.device)).to(values.dtype)
 
 
 def at_precision(segment: Segment, precision: str) -> Segment:
@@ -343,6 +363,7 @@ def attribute(
     batch: int | Batch = 256,
     smooth: bool = False,
     precision: str = "float32",
+    family: Tensor | None = None,
 ) -> list[Attribution]:
     """Attribute each image's targets to its concepts [Eqs. 3-7].
 
@@ -369,11 +390,13 @@ def attribute(
         Whether F_ab and S have no kinks. The path is then integrated by Gauss-Legendre's rule, from four steps on.
     precision : {"float32", "bfloat16"}
         Of the gradients' passes; the scores that completeness is measured against are always of full precision.
+    family : Tensor of int64 [K], optional
+        Of each concept, where the sums over families are what is going to be read: |GIG| above is then theirs.
 
     Returns
     -------
     list of Attribution
-        One per image.
+        One per image, of its concepts.
     """
     room = batch if isinstance(batch, Batch) else Batch(batch)
     paths = _Paths(segment, score, vectors, start, images, targets, room, precision)
@@ -386,7 +409,11 @@ def attribute(
             values[row][columns] += rule.share * (mean - values[row][columns])
             used[row, columns] = rule.steps
         error = torch.stack([v.sum(1) for v in values]) - (at_concepts - at_baseline)
-        scale = torch.stack([v.abs().sum(1) for v in values])
+        read = [
+            v if family is None else _summed(v, image.concepts, family)[1]
+            for v, image in zip(values, images, strict=True)
+        ]
+        scale = torch.stack([v.abs().sum(1) for v in read])
         open_pairs = (error.abs() > tolerance * scale) & (paths.active > 0)[:, None]
         if not open_pairs.any():
             break
@@ -499,8 +526,9 @@ def ablate(
     sources: list[int],
     targets: Tensor,
     batch: int | Batch = 256,
+    family: Tensor | None = None,
 ) -> Tensor:
-    """Delete each source concept from X~ in turn and recompute the targets, exactly.
+    """Delete each source from X~ in turn and recompute the targets, exactly.
 
     Parameters
     ----------
@@ -513,23 +541,28 @@ def ablate(
         Targets of the image.
     batch : int or Batch
         Variants held at once.
+    family : Tensor of int64 [K], optional
+        Of each concept: the sources are then families, and all members of one are deleted together.
 
     Returns
     -------
     Tensor [len(sources), T]
-        S_t(X~) - S_t(X~ without the concept): positive where the concept supports the target.
+        S_t(X~) - S_t(X~ without the source): positive where the source supports the target.
     """
-    column = {concept: q for q, concept in enumerate(image.concepts.tolist())}
-    rows = [i for i, source in enumerate(sources) if source in column]
-    deleted = torch.tensor([column[sources[i]] for i in rows], dtype=torch.int64, device=targets.device)
+    columns: dict[int, list[int]] = {}
+    for q, name in enumerate((image.concepts if family is None else family[image.concepts]).tolist()):
+        columns.setdefault(name, []).append(q)
+    rows = [i for i, source in enumerate(sources) if source in columns]
+    deleted = [columns[sources[i]] for i in rows]
     drops = vectors.new_zeros(len(sources), len(targets))
     whole = start + image.offset(vectors)
 
     def recomputed(points: int) -> Tensor:
         found = [score(segment(whole[None]), targets[None])]
-        for q in deleted.split(max(1, points)):
-            parts = image.u.T[q, :, None] * vectors[image.concepts[q], None, :]  # [B, P, C]
-            found.append(score(segment(whole - parts), targets.expand(len(q), -1)))
+        for first in range(0, len(deleted), max(1, points)):
+            some = deleted[first : first + max(1, points)]
+            parts = torch.stack([image.u[:, q] @ vectors[image.concepts[q]] for q in some])  # [B, P, C]
+            found.append(score(segment(whole - parts), targets.expand(len(some), -1)))
         return torch.cat(found)
 
     with torch.no_grad():

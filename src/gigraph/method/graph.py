@@ -97,6 +97,36 @@ def edges_of(rows: Rows, images: dict[int, int]) -> Edges:
     return aggregate(scope, source, target, value, images)
 
 
+def edges_of_members(rows: Rows, leader: np.ndarray, wanted: Edges, images: dict[int, int]) -> Edges:
+    """Average what each member does over the images of a class, for some edges of families.
+
+    Parameters
+    ----------
+    rows : Rows
+        With members as sources.
+    leader : array of int64 [K]
+        The family of each concept.
+    wanted : Edges
+        Of families, over classes. The members' means add up to a family's; standard errors do not.
+    images : dict
+        Number of images of each scope.
+
+    Returns
+    -------
+    Edges
+        ``evaluated`` counts the rows of the target's most frequent member only.
+    """
+    size = [1 + max(one.max(initial=0), other.max(initial=0)) for one, other in (
+        (wanted.source, leader[rows.source]), (wanted.target, rows.target),
+    )]  # fmt: skip
+
+    def key(scope: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        return (scope * size[0] + source) * size[1] + target
+
+    there = np.isin(key(rows.label, leader[rows.source], rows.target), key(wanted.scope, wanted.source, wanted.target))
+    return aggregate(rows.label[there], rows.source[there], rows.target[there], rows.value[there], images)
+
+
 def among(scope: np.ndarray, concept: np.ndarray, kept_scope: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Return whether each (scope, concept) is one of the kept ones, bool [E]."""
     return np.isin(_pair_key(scope, concept), _pair_key(kept_scope, kept))

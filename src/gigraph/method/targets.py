@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -25,12 +25,12 @@ def class_output(setting: str, classes: int) -> str:
     return "probability" if classes <= FEW_CLASSES else "centred_logit"
 
 
-def first_distinct(preferred: Iterable[int], count: int, total: int) -> list[int]:
-    """Return the first `count` distinct ids of `preferred`, filled up with the smallest ids not yet taken."""
+def first_distinct(preferred: Iterable[int], count: int, ids: Sequence[int]) -> list[int]:
+    """Return the first `count` distinct ids of `preferred`, filled up with the first of `ids` not yet taken."""
     taken = list(dict.fromkeys(int(i) for i in preferred))[:count]
     if len(taken) < count:
         seen = set(taken)
-        taken += [i for i in range(min(total, count + len(seen))) if i not in seen][: count - len(taken)]
+        taken += [i for i in ids[: count + len(seen)] if i not in seen][: count - len(taken)]
     return taken
 
 
@@ -53,14 +53,14 @@ def class_targets(probabilities: np.ndarray, labels: np.ndarray, top: int) -> np
     n, total = probabilities.shape
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, : top + 1]
     rows = [
-        first_distinct([*([label] if label >= 0 else []), *ranked], min(top + 1, total), total)
+        first_distinct([*([label] if label >= 0 else []), *ranked], min(top + 1, total), range(total))
         for label, ranked in zip(labels.tolist(), order.tolist(), strict=True)
     ]
     return np.array(rows, np.int64).reshape(n, min(top + 1, total))
 
 
-def concept_targets(kept: list[list[int]], own: list[list[int]], count: int, total: int) -> np.ndarray:
-    """Return each image's concept targets: the concepts kept for its class, then its own most relevant ones.
+def concept_targets(kept: list[list[int]], own: list[list[int]], count: int, ids: Sequence[int]) -> np.ndarray:
+    """Return each image's concept targets: those kept for its class, then its own most relevant ones.
 
     Parameters
     ----------
@@ -68,12 +68,13 @@ def concept_targets(kept: list[list[int]], own: list[list[int]], count: int, tot
         Per image, by falling relevance.
     count : int
         Targets per image.
-    total : int
-        Concepts of the layer.
+    ids : sequence of int
+        Families of the layer, ascending.
 
     Returns
     -------
-    array of int64 [N, min(count, total)]
+    array of int64 [N, min(count, len(ids))]
     """
-    rows = [first_distinct([*k, *o], min(count, total), total) for k, o in zip(kept, own, strict=True)]
-    return np.array(rows, np.int64).reshape(len(kept), min(count, total))
+    count = min(count, len(ids))
+    rows = [first_distinct([*k, *o], count, ids) for k, o in zip(kept, own, strict=True)]
+    return np.array(rows, np.int64).reshape(len(kept), count)

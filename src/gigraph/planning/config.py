@@ -166,6 +166,15 @@ class Concepts(Section):
     """Iterations of one 2-means split."""
 
 
+class Families(Section):
+    """Near-parallel concepts, which the graph shows as one. May differ between layers."""
+
+    cosine: Annotated[float, Field(gt=0, le=1)] | None = 0.7
+    """Least mean cosine at which concepts are merged; null: each concept is its own family (the paper's graph)."""
+    linkage: Literal["average", "tree"] = "average"
+    """`average` linkage of the concept vectors, or the largest subtrees of the split `tree` (of `bisecting` only)."""
+
+
 class Coefficients(Section):
     """How PFVs become few coefficients of concepts (Eq. 2). May differ between layers."""
 
@@ -382,7 +391,7 @@ class Compute(Section):
 
 
 class LayerEntry(Section):
-    """A layer, and its settings that differ from the defaults below `sampling`, `concepts` and `coefficients`."""
+    """A layer, and its settings that differ from the defaults of the sections below."""
 
     name: str
     """A module's path, or an fx node's name."""
@@ -390,6 +399,8 @@ class LayerEntry(Section):
     """Keys of `sampling`."""
     concepts: dict[str, Any] = {}
     """Keys of `concepts`."""
+    families: dict[str, Any] = {}
+    """Keys of `families`."""
     coefficients: dict[str, Any] = {}
     """Keys of `coefficients`."""
 
@@ -399,6 +410,7 @@ class LayerSettings(Section):
 
     sampling: Sampling
     concepts: Concepts
+    families: Families
     coefficients: Coefficients
 
 
@@ -420,6 +432,7 @@ class Config(Section):
     contribution: Contribution = Contribution()
     sampling: Sampling = Sampling()
     concepts: Concepts = Concepts()
+    families: Families = Families()
     coefficients: Coefficients = Coefficients()
     attribution: Attribution = Attribution()
     graph: Graph = Graph()
@@ -481,7 +494,7 @@ class Config(Section):
         own = self.layers[self.names.index(name)]
         merged = {
             section: {**getattr(self, section).model_dump(), **getattr(own, section)}
-            for section in ("sampling", "concepts", "coefficients")
+            for section in ("sampling", "concepts", "families", "coefficients")
         }
         try:
             return LayerSettings.model_validate(merged)

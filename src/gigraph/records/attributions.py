@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from gigraph.device import as_device
+from gigraph.method.families import Families
 from gigraph.method.gig import Attribution, Decomposition
 from gigraph.records import tables
 
@@ -50,11 +51,18 @@ class Decompositions:
 
 
 def rows(
-    image: int, label: int, targets: torch.Tensor, at_x: torch.Tensor, one: Attribution, top: int
+    image: int, label: int, targets: torch.Tensor, at_x: torch.Tensor, one: Attribution, top: int, families: Families
 ) -> list[dict[str, Any]]:
-    """Return the table rows of one image, with the strongest `top` sources of each target, by falling size."""
+    """Return the table rows of one image, with the strongest `top` sources of each target, by falling size.
+
+    Sources are families, summed before they are cut off; of those that have several members each member's own is kept.
+    """
+    own, alone = (part.cpu().numpy() for part in (one.concepts, one.values))
+    one = one.merged(as_device(families.leader, one.concepts.device) if families.merged else None)
     values = one.values.cpu().numpy().astype(np.float64)
     concepts = one.concepts.cpu().numpy()
+    several = families.size[own] > 1
+    own, alone, place = own[several], alone[:, several], np.searchsorted(concepts, families.leader[own[several]])
     order = np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]
     numbers = zip(
         targets.tolist(), at_x.tolist(), one.at_concepts.tolist(), one.at_baseline.tolist(),
@@ -63,6 +71,7 @@ def rows(
     found = []
     for t, (target, x, at_concepts, at_baseline, error, total, steps) in enumerate(numbers):
         kept = values[t, order[t]]
+        there = np.isin(place, order[t])
         found.append(
             {
                 "image_id": int(image), "label": int(label), "target": target,
@@ -70,6 +79,7 @@ def rows(
                 "remainder": float(values[t].sum() - kept.sum()), "error": x - at_concepts,
                 "at_x": x, "at_concepts": at_concepts, "at_baseline": at_baseline,
                 "completeness_error": error, "total_absolute": total, "steps": steps, "deviation": None,
+                "members": own[there].tolist(), "member_values": alone[t, there].tolist(),
             }
         )  # fmt: skip
     return found

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
-NODE_KEYS = {"layer": "string", "concept": "int", "kind": "string", "name": "string"}
+NODE_KEYS = {
+    "layer": "string", "concept": "int", "kind": "string", "name": "string", "members": "int", "inner_cosine": "double",
+}  # fmt: skip
 EDGE_KEYS = {
     "scope": "int", "mean": "double", "se": "double", "support": "int", "weight": "double", "ablation": "double",
 }  # fmt: skip
@@ -24,7 +26,7 @@ def write_graphml(out: TextIO, nodes: Iterable[Mapping[str, Any]], edges: Iterab
     out : text stream
         UTF-8.
     nodes : iterable of mappings
-        With the keys of `NODE_KEYS`. A node's id is ``layer:concept``.
+        With the keys of `NODE_KEYS`; what is None is left out. A node's id is ``layer:concept``.
     edges : iterable of mappings
         With ``source_layer``, ``source``, ``target_layer``, ``target`` and the keys of `EDGE_KEYS`; what is None is
         left out.

@@ -46,6 +46,7 @@ FILES: dict[str, File] = {
     "concepts": File("{method}/concepts/{layer}.parquet", "concepts"),
     "tree": File("{method}/concepts/{layer}.tree.parquet", "tree"),
     "encoder": File("{method}/concepts/{layer}.encoder.parquet", "encoder"),
+    "families": File("{method}/concepts/{layer}.families.parquet", "families"),
     "trials": File("{method}/calibration/{layer}.trials.parquet", "trials"),
     "calibration": File("{method}/calibration/{layer}.parquet", "calibration"),
     "coefficients": File("{method}/coefficients/{layer}/{shard}.parquet", "coefficients"),
@@ -56,6 +57,7 @@ FILES: dict[str, File] = {
     "ablations": File("{method}/ablations/{source}--{target}.parquet", "ablation"),
     "nodes": File("{method}/graph/nodes.parquet", "nodes"),
     "edges": File("{method}/graph/edges.parquet", "edges"),
+    "members": File("{method}/graph/members.parquet", "members"),
     "kept_of_all": File("{method}/graph/kept.parquet", "kept"),
     "graphml": File("{method}/graph/graph.graphml"),
     # how far it can be trusted

@@ -83,6 +83,19 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # the split tree (concept hierarchy): concept is null on inner nodes, parent is null on the root
     "tree": pa.schema([("node", pa.int32()), ("parent", pa.int32()), ("size", pa.int32()), ("concept", pa.int32())]),
+    # family: id of the concept that leads it; cosine: of the concept to the family's direction; weight: what a
+    # coefficient of the concept is in the family's map; members, inner_cosine, least_cosine: of the concept's family
+    "families": pa.schema(
+        [
+            ("concept", pa.int32()),
+            ("family", pa.int32()),
+            ("cosine", pa.float32()),
+            ("weight", pa.float32()),
+            ("members", pa.int32()),
+            ("inner_cosine", pa.float32()),
+            ("least_cosine", pa.float32()),
+        ]
+    ),
     # what numbers of non-zeros a PFV keep of the decisions about some images: of the centred logit, of the predictions
     "trials": pa.schema(
         [
@@ -125,7 +138,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     # One row per image and target. at_x, at_concepts and at_baseline are S(X), S(X~) and S(baseline); the error
-    # node holds at_x - at_concepts; completeness_error is the sum over concepts - (S(X~) - S(baseline)).
+    # node holds at_x - at_concepts; completeness_error is the sum over concepts - (S(X~) - S(baseline)). Sources are
+    # families, and total_absolute is the sum of their sizes; members are those of the sources that have several.
     "attributions": pa.schema(
         [
             *_IMAGE,
@@ -142,6 +156,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("total_absolute", pa.float32()),
             ("steps", pa.int32()),
             ("deviation", pa.float32()),
+            ("members", pa.list_(pa.int32())),
+            ("member_values", pa.list_(pa.float32())),
         ]
     ),
     # what the network says at X, at X~ (_at_concepts) and without any concept (_at_baseline): the predicted class, and
@@ -188,6 +204,22 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("ablation_se", pa.float32()),
         ]
     ),
+    # what the members of families do: the parts of the edges shown, and of all to the class over whose images they are
+    "members": pa.schema(
+        [
+            ("scope", pa.int32()),
+            ("source_layer", pa.string()),
+            ("family", pa.int32()),
+            ("source", pa.int32()),
+            ("target_layer", pa.string()),
+            ("target", pa.int32()),
+            ("mean", pa.float32()),
+            ("se", pa.float32()),
+            ("support", pa.int32()),
+            ("images", pa.int32()),
+        ]
+    ),
+    # family: the node that shows a concept; members and inner_cosine (their mean cosine) are its family's
     "nodes": pa.schema(
         [
             ("layer", pa.string()),
@@ -199,9 +231,12 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("relevance", pa.float32()),
             ("classes", pa.int32()),
             ("shown", pa.bool_()),
+            ("family", pa.int32()),
+            ("members", pa.int32()),
+            ("inner_cosine", pa.float32()),
         ]
     ),
-    # per class, source and target, over the class's images: the drop of S_t when concept `source` is deleted from X~
+    # per class, source and target, over the class's images: the drop of S_t when family `source` is deleted from X~
     "ablation": pa.schema(
         [
             ("scope", pa.int32()),
@@ -227,7 +262,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("column", pa.int32()),
         ]
     ),
-    # map: the concept's coefficients at the layer's positions in the image
+    # map: the concept's coefficients at the layer's positions in the image; of a family those of its members by weight
     "localisation": pa.schema(
         [
             ("scope", pa.int32()),
@@ -265,6 +300,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("probability_at_baseline", pa.float32()),
         ]
     ),
+    # vectors: the method's name, what stands beside it, or "families", whose ids are their leaders';
     # best: the concept of highest average precision on scenes that choose, scored on others; detectors: all concepts
     # that detect the part there, best first, with their precisions
     "alignment": pa.schema(

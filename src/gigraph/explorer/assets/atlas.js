@@ -7,7 +7,7 @@ const measures = ([, importance, spread, members, cohesion]) => [
 views.atlas = {
   title: "Atlas", takes: ["layer"], needs: layer => ["atlas/" + layer],
   draw: ([layer], [{rows, tree}]) => {
-    const {params} = state, {name, kept} = meta.layers[layer];
+    const {params} = state, {name, kept} = layers[layer];
     const sort = params.sort in SORTS ? params.sort : "importance", byTree = params.as === "tree" && tree;
     const label = byName.get(params.of), of = row => label === undefined || row[5].includes(label);
     const hits = rows.filter(of);
@@ -34,7 +34,7 @@ views.atlas = {
           : [h("button", {onclick: () => { root = trunk; paint(); }}, "Whole tree"), " " + inside]));
     };
     const at = event => {
-      const {left, top} = canvas.getBoundingClientRect(), x = event.clientX - left, y = event.clientY - top;
+      const {left, top} = rect(canvas), x = event.clientX - left, y = event.clientY - top;
       return byTree ? spots.find(s => x >= s.x && x < s.x + s.w && y >= s.y && y < s.y + s.h)
         : spots.findLast(s => (s.x - x) ** 2 + (s.y - y) ** 2 <= (s.r + 2) ** 2);
     };
@@ -65,9 +65,9 @@ views.atlas = {
     const watch = new ResizeObserver(() => canvas.isConnected ? paint() : watch.disconnect()), box = h("div", canvas);
     watch.observe(box);
     return [
-      heading(bdi(name), `${plural(rows.length, "concept")}, ${tally(kept)} of them kept for some class`,
-        pick(layer, "Layer", i => go({args: [meta.layers[i].name], params: {sel: null}}), null,
-          meta.layers.map((l, i) => ({label: i, name: l.name}))),
+      heading(bdi(name), `${plural(rows.length, "concept")}, ${plural(kept, ...meta.unit)} kept for some class`,
+        pick(layer, "Layer", i => go({args: [layers[i].name], params: {sel: null}}), null,
+          layers.map((l, i) => ({label: i, name: l.name}))),
         pick(label, "Of class", to => set("of", classOf(to).name), "Of any class"),
         label !== undefined && h("button", {onclick: () => set("of", null)}, "All")),
       h("div.tools", tree && choice("Show",
@@ -78,7 +78,7 @@ views.atlas = {
         conceptLink(layer, row[0]), ...measures(row).map(m => m[1]),
         h("span.aside", row[5].map((c, i) => [i > 0 && ", ", className(c)]))))),
       hits.length > count && h("button", {
-        key: "more", onclick: () => set("rows", Math.min(9999, count * 4)),
+        key: "more", onclick: () => set("rows", smaller(9999, count * 4)),
       }, `Show more of ${tally(hits.length)}`),
     ];
   },
@@ -86,10 +86,10 @@ views.atlas = {
 
 const scatter = (pen, width, rows, of, ink, selected) => {
   const seen = rows.filter(r => r[1] > 0), logs = seen.map(r => Math.log10(r[1]));
-  const least = Math.max(-7, Math.min(0, ...logs)), most = Math.max(-6, ...logs);
-  const high = Math.max(2, largest(seen.map(r => r[2]))), large = largest(rows.map(r => r[3]));
-  const x = v => 46 + (width - 70) * (Math.max(Math.log10(v), least) - least) / (most - least || 1);
-  const y = v => HEIGHT - 34 - (HEIGHT - 60) * (Math.max(1, v) - 1) / (high - 1);
+  const least = larger(-7, smaller(0, ...logs)), most = larger(-6, ...logs);
+  const high = larger(2, largest(seen.map(r => r[2]))), large = largest(rows.map(r => r[3]));
+  const x = v => 46 + (width - 70) * (larger(Math.log10(v), least) - least) / (most - least || 1);
+  const y = v => HEIGHT - 34 - (HEIGHT - 60) * (larger(1, v) - 1) / (high - 1);
   const grid = (text, at, up, wide, tall) => {
     pen.strokeRect(up ? 46 : at, up ? at : 10, wide, tall);
     pen.fillText(text, up ? 38 : at, up ? at + 4 : HEIGHT - 14);
@@ -97,7 +97,7 @@ const scatter = (pen, width, rows, of, ink, selected) => {
   pen.strokeStyle = ink("line"); pen.fillStyle = ink("soft"); pen.textAlign = "center";
   for (let e = Math.ceil(least); e <= most; e++) grid(num(10 ** e, 1), x(10 ** e), false, 0, HEIGHT - 40);
   pen.textAlign = "right";
-  for (let v = 1; v <= high; v += Math.max(1, Math.round(high / 5))) grid(v, y(v), true, width - 60, 0);
+  for (let v = 1; v <= high; v += larger(1, Math.round(high / 5))) grid(v, y(v), true, width - 60, 0);
   const spots = seen.map(row => ({row, x: x(row[1]), y: y(row[2]), r: 2 + 9 * Math.sqrt(row[3] / large)}))
     .sort((a, b) => b.r - a.r);
   const [fill, lit] = [ink("pos"), ink("neg")];
@@ -121,7 +121,7 @@ const plant = (tree, rows) => {
     const votes = {...children[0].votes};
     for (const label in children[1].votes) votes[label] = (votes[label] || 0) + children[1].votes[label];
     return {
-      children, size: total("size"), leaves: total("leaves"), peak: Math.max(...children.map(c => c.peak)), votes,
+      children, size: total("size"), leaves: total("leaves"), peak: larger(...children.map(c => c.peak)), votes,
     };
   };
   return grow();
@@ -132,12 +132,12 @@ const icicle = (pen, width, root, of, ink, selected) => {
   const shown = node => node.row ? of(node.row) : node.children.some(shown);
   const place = (node, x, w, level) => {
     const {row, children, leaves, peak, votes} = node, end = row || level === LEVELS - 1, y = level * tall;
-    const tone = shown(node) ? 0.08 + 0.8 * Math.sqrt(Math.max(0, peak) / (root.peak || 1)) : 0.03;
+    const tone = shown(node) ? 0.08 + 0.8 * Math.sqrt(larger(0, peak) / (root.peak || 1)) : 0.03;
     if (w < 0.5) return;
     spots.push({node, row, x, w, y, h: end ? HEIGHT - y : tall});
     pen.globalAlpha = row && row[0] === selected ? 1 : tone;
     pen.fillStyle = row && row[0] === selected ? lit : fill;
-    pen.fillRect(x, y, w - Math.min(1, w / 4), (end ? HEIGHT - y : tall) - 1);
+    pen.fillRect(x, y, w - smaller(1, w / 4), (end ? HEIGHT - y : tall) - 1);
     pen.globalAlpha = 1;
     pen.fillStyle = tone > 0.7 ? paper : text;
     const best = classOf(+strongest(Object.keys(votes), label => votes[label]));

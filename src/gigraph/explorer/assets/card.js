@@ -9,14 +9,14 @@ const readLabels = () => {
   labels = {...meta.labels, ...own};
 };
 const setLabels = changes => {
-  Object.assign(labels, changes);
+  assign(labels, changes);
   try { localStorage.setItem(store(), JSON.stringify(labels)); }
   catch { notice("This browser keeps no labels; export them."); }
   redraw();
 };
 // A file that Snakemake takes beside the configuration: snakemake --configfile my.yaml labels.yaml
 const exportLabels = () => download("labels.yaml", "text/yaml", "explorer:\n  labels:\n"
-  + Object.entries(labels).filter(([, name]) => name)
+  + entries(labels).filter(([, name]) => name)
     .map(([key, name]) => `    ${JSON.stringify(keyId(key))}: ${JSON.stringify(name)}\n`).join(""));
 const importLabels = async file => {
   const found = {};
@@ -33,19 +33,19 @@ const drawCard = async () => {
   const card = $("card"), found = parseId(state.params.sel), mine = ++cardTurn;
   document.body.classList.toggle("with-card", found);
   if (!found) {
-    const inside = card.contains(document.activeElement);
+    const inside = card.contains(active());
     card.hidden = true;
     card.key = "";
     $("frame").classList.remove("wide");
     if (inside) goBack();
     return;
   }
-  if (fromKeyboard) opener = document.activeElement;
+  if (fromKeyboard) opener = active();
   const [layer, concept] = found, {scopes: own} = views[state.view], scopes = own ? own(state.found) : [];
   const group = Math.floor(concept / 32), key = found.join(":");
   card.hidden = false;
   try {
-    const cards = meta.layers[layer].groups.includes(group) ? await load(`concepts/${layer}/${group}`) : {};
+    const cards = layers[layer].groups.includes(group) ? await load(`concepts/${layer}/${group}`) : {};
     for (const scope of scopes)
       scope.near ||= (classOf(scope.label).kept ? await load("near/" + scope.label) : {})[key];
     if (mine === cardTurn) show(card, content(layer, concept, key, cards[concept], scopes));
@@ -65,33 +65,34 @@ const closeCard = () => {
 const maximise = () => { if (!$("card").hidden) $("frame").classList.toggle("wide"); };
 
 const head = (layer, concept, key) => h("header",
-  h("div", note(meta.layers[layer].name), h("h2", {tabindex: -1, id: "card-title"}, "Concept " + concept),
+  h("div", note(layers[layer].name), h("h2", {tabindex: -1, id: "card-title"}, "Concept " + concept),
     h("input.label", {
       value: labelOf(key) || "", placeholder: guessOf(key) ? "≈ " + guessOf(key) : "Name it",
       label: "Label of this concept", onchange: event => setLabels({[key]: event.target.value.trim()}),
     })),
-  h("div.actions", plain("⚑", "Pin this concept (P)", () => pin(key), {pressed: pinned().includes(keyId(key))}),
+  h("div.actions", plain("⚑", "Pin this concept (P)", () => toggle("pin", key), {pressed: listed("pin").includes(keyId(key))}),
     plain("⤢", "Maximise the card (F)", maximise), plain("×", "Close the card (Esc)", closeCard)));
 
 const content = (layer, concept, key, data, scopes) => {
   if (!data) return [
     head(layer, concept, key),
-    empty("Nothing is stored about this concept: no class keeps it or one of its neighbours."),
+    empty("Nothing is stored about this concept."),
   ];
   const here = state.params.on === "all" ? null
     : scopes.find(s => s.on === state.params.on) || scopes.find(s => s.near);
   return [
     head(layer, concept, key), flags(layer, key, data), pictures(layer, data),
-    over(scopes, here), here && located(here),
+    over(scopes, here), members(layer, data, here && here.near), here && located(here),
     relevance(layer, concept, data), lists(layer, here && here.near || data.near, here && here.near && here),
   ];
 };
 
 const chip = (text, kind, title) => h("span.chip" + kind, {title}, text);
-const flags = (layer, key, {size, images, cohesion, low, twin, stable}) => h("p.flags",
-  size === 1 ? chip("singleton", ".warn", "Only one PFV belongs to this concept")
-    : chip(plural(size, "PFV") + (images ? ` of ${plural(images, "image")}` : ""), images === 1 ? ".warn" : "",
-      images === 1 ? "All members are of one image" : "Members of the cluster"),
+const flags = (layer, key, {size, images, cohesion, low, twin, stable, family}) => h("p.flags",
+  family && chip(`${family[2].length} concepts, cosine ${num(family[0])}`, "",
+    `Mean cosine of two members; the smallest is ${num(family[1])}`),
+  size === 1 ? chip("singleton", ".warn")
+    : chip(plural(size, "PFV") + (images ? ` of ${plural(images, "image")}` : ""), images === 1 ? ".warn" : ""),
   cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "",
     "Mean cosine of the members to the concept" + (low ? "; in the lowest tenth of its layer" : "")),
   stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn",
@@ -106,7 +107,7 @@ const pictures = (layer, {exemplars}) => h("section", h("h3", "Nearest patches")
   exemplars.length ? h("ol.tiles", exemplars.map(([at, cosine, label, path]) => h("li", {title: path},
     tile(layer, at, `${className(label).textContent}, cosine ${cosine.toFixed(3)}`), number(cosine.toFixed(3)),
     h("span.note", className(label)))))
-    : note("There are no pictures of this concept: it is kept for no class."));
+    : note("There are no pictures of this concept."));
 
 const over = (scopes, here) => scopes.length
   ? choice("Over", [
@@ -115,6 +116,17 @@ const over = (scopes, here) => scopes.length
     ["all", "all classes"],
   ], here ? here.on : "all", on => go({params: {on}}, true))
   : note("Means over all images; open a class for its own.");
+
+// What a family is made of, and what each member does for the class at hand.
+const members = (layer, {family, of}, near) => of >= 0
+  ? note("In the graph it is within ", conceptLink(layer, of), ", with others that point the same way.")
+  : family && h("section", h("h3", "Members"), table(
+    [["Concept"], ["Cosine", "to the family’s direction"], ["PFVs"], [meta.gig, NORMS[norm()][1]]],
+    family[2].map(([id, cosine, size, tiles]) => {
+      const [, mean, se, , weight, share] = (near && near.members || []).find(m => m[0] === id) || [];
+      return line([h("span.faces", tiles.map(t => tile(layer, t))), conceptLink(layer, id)], num(cosine), tally(size),
+        isNumber(mean) ? h("span", {title: pm(mean, se)}, value(mean, weight, share)) : "–");
+    })));
 
 const located = ({near, name, label}) => h("section", h("h3", "Where it is in ", name || className(label)),
   near && near.located.length
@@ -141,18 +153,16 @@ const lists = (layer, near, here) => {
   return h("section.near",
     h("h3", "Neighbours, ", here ? ["over ", here.name ? "" : "images of ", here.name || className(here.label)]
       : "over all images"),
-    layer < meta.layers.length - 1
-      ? [list("Raises, above", near.out[0], most), list("Lowers, above", near.out[1], most)]
-      : note("Above this layer are the classes."),
-    layer ? [
+    layer < layers.length - 1 && [list("Raises, above", near.out[0], most), list("Lowers, above", near.out[1], most)],
+    layer > 0 && [
       list("Raised by, below", near.in[0], most), list("Lowered by, below", near.in[1], most),
       total > 0
         && note(`Of ${sized()} into it, ${part(2)} is unexplained (error node) and ${part(4)} not kept (remainder).`),
-    ] : note("Nothing lies below the first layer."));
+    ]);
 };
 const list = (title, entries, most) => h("div.list", h("h4", title), entries.length ? table([
   ["Concept"], [meta.gig, NORMS[norm()][1]],
-  ["Ablation", "drop of the target when this source is deleted, in the same unit"],
+  ["Ablation", "drop of the target without this source"],
   ["n", "images with a non-zero attribution"],
 ], entries.map(([layer, concept, mean, se, support, ablation, ablationSe, weight, share]) =>
   h("tr" + (mean < 0 ? ".neg" : ""),

@@ -1,8 +1,11 @@
 // Chunks, elements, numbers, pictures. These files share one scope, in the order of build.py; data is only ever text.
-const LAYOUT = 3, views = {__proto__: null};
+const LAYOUT = 4, views = {__proto__: null};
 // What is read once, at the start; and what changes with each step of the reader.
-let meta, explained, classes, byLabel, byName, labels;
+let meta, explained, layers, classes, byLabel, byName, labels;
 let state = {view: "", args: [], params: {}}, graph = null, fromKeyboard = false;
+
+const {max: larger, min: smaller} = Math, {assign, entries} = Object, active = () => document.activeElement;
+const rect = node => node.getBoundingClientRect();
 
 // ---- chunks: data files call gigraph.chunk(id, data); scripts, because pages opened from disk may not fetch ----
 const waiting = {}, loaded = {};
@@ -26,11 +29,11 @@ const $ = id => document.getElementById(id);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const fill = (node, first, ...rest) => {
   const more = first && first.constructor === Object;
-  for (const [key, value] of Object.entries(more ? first : {})) {
+  for (const [key, value] of entries(more ? first : {})) {
     if (key in WORDS) node.setAttribute(WORDS[key], value);
     else if (value === null || value === undefined || value === false) continue;
     else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (key === "style") Object.assign(node.style, value);
+    else if (key === "style") assign(node.style, value);
     else node.setAttribute(key, value === true ? "" : value);
   }
   node.append(...children(more ? rest : [first, rest]));
@@ -59,7 +62,7 @@ const facts = list => h("dl", list.map(([name, value]) => h("div", h("dt", name)
 const heading = (title, sub, ...actions) =>
   h("div.heading", h("div", h("h1", title), note(sub)), h("div.actions", actions));
 const meter = value => h("span.meter", {silent: true},
-  h("span", {style: {width: 100 * Math.min(1, Math.max(0, value || 0)) + "%"}}));
+  h("span", {style: {width: 100 * smaller(1, larger(0, value || 0)) + "%"}}));
 const table = (head, rows) => h("div.table", h("table",
   h("thead", h("tr", head.map(([name, title]) => h("th", {scope: "col", title}, name)))),
   h("tbody", rows)));
@@ -67,10 +70,10 @@ const line = (head, ...cells) => h("tr", h("th", {scope: "row"}, head), cells.ma
 const number = text => h("span.value", text);
 // The tooltip, at the pointer; without content it goes.
 const tip = (event, content) => {
-  const node = $("tip"), near = (at, size, room) => Math.min(room - size - 8, at + 14) + "px";
+  const node = $("tip"), near = (at, size, room) => smaller(room - size - 8, at + 14) + "px";
   node.hidden = !content;
   show(node, content);
-  Object.assign(node.style, {
+  assign(node.style, {
     left: near(event.clientX, node.offsetWidth, innerWidth),
     top: near(event.clientY, node.offsetHeight, innerHeight),
   });
@@ -83,7 +86,7 @@ const chorded = event => event.altKey || event.ctrlKey || event.metaKey;
 const empty = (...text) => h("p.state", {role: "status"}, text);
 const download = (name, type, text) => {
   const url = URL.createObjectURL(new Blob([text], {type}));
-  Object.assign(link(url), {download: name}).click();
+  assign(link(url), {download: name}).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 };
 
@@ -104,7 +107,7 @@ const tally = value => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 const plural = (n, one, many = one + "s") => tally(n) + " " + (n === 1 ? one : many);
 const pm = (mean, se) => num(mean) + (isNumber(se) ? " ± " + num(se, 2) : "");
 const sum = (list, of = x => x) => list.reduce((n, x) => n + of(x), 0);
-const largest = values => values.reduce((most, v) => Math.max(most, Math.abs(v || 0)), 0);
+const largest = values => values.reduce((most, v) => larger(most, Math.abs(v || 0)), 0);
 const strongest = (list, of) => list.reduce((a, b) => (a && of(a) >= of(b) ? a : b), null);
 
 // The three normalisations: [mean, weight, share] -> the number shown and, for drawing, a size in [0, 1].
@@ -118,7 +121,7 @@ const sized = () => `|${meta.gig}|`;
 const norm = () => (state.params.norm in NORMS ? state.params.norm : "share");
 const value = (mean, weight, share) =>
   norm() === "share" ? percent(share) : num(norm() === "paper" ? Math.sign(mean) * weight : mean);
-const sizeOf = (weight, share, most) => norm() === "share" ? Math.min(1, Math.abs(share) / (most || 1)) : weight;
+const sizeOf = (weight, share, most) => norm() === "share" ? smaller(1, Math.abs(share) / (most || 1)) : weight;
 // An ablation in the unit that its attribution is shown in.
 const like = (mean, weight, share, ablation) =>
   value(ablation, mean && weight * Math.abs(ablation / mean), mean && share * ablation / mean);
@@ -134,7 +137,7 @@ const sheet = file => sheets[file] ||= new Promise(resolve => {
 const paint = async node => {
   const [file, columns, rows, row, column] = node.tile, whole = await sheet(file);
   node.classList.add(whole ? "painted" : "broken");
-  if (whole) Object.assign(node.style, {
+  if (whole) assign(node.style, {
     backgroundImage: `url("${file}")`, backgroundSize: `${columns * 100}% ${rows * 100}%`,
     backgroundPosition: `${columns > 1 ? column / (columns - 1) * 100 : 0}% ${rows > 1 ? row / (rows - 1) * 100 : 0}%`,
   });
@@ -149,7 +152,7 @@ const pane = (place, alt, over) => {
   return node;
 };
 // [sheet, row, column] of a layer's sheets.
-const tile = (layer, [at, row, column], alt) => pane([...meta.layers[layer].sheets[at], row, column], alt);
+const tile = (layer, [at, row, column], alt) => pane([...layers[layer].sheets[at], row, column], alt);
 // An image of the data set: [sheet, row, column] of sheets of 8 x 8, or the name of a file of its own.
 const photo = (at, alt, map) => at === null ? h("span.tile.broken")
   : pane(typeof at === "string" ? [`sheets/images/${at}.webp`, 1, 1, 0, 0]
@@ -169,12 +172,12 @@ const face = (layer, tiles) => h("span.face" + (tiles[1] ? "" : ".one") + (tiles
   tiles[0] ? tiles.slice(0, 4).map(t => tile(layer, t)) : "no picture");
 
 // ---- concepts and classes ----
-const idOf = (layer, concept) => `${meta.layers[layer].name}:${concept}`;
+const idOf = (layer, concept) => `${layers[layer].name}:${concept}`;
 const keyId = key => idOf(...key.split(":"));
 const parseId = (id = "") => {
-  const cut = id.lastIndexOf(":"), layer = meta.layers.findIndex(l => l.name === id.slice(0, cut));
+  const cut = id.lastIndexOf(":"), layer = layers.findIndex(l => l.name === id.slice(0, cut));
   const digits = id.slice(cut + 1);
-  return layer >= 0 && /^\d{1,9}$/.test(digits) && meta.layers[layer].last >= +digits ? [layer, +digits] : null;
+  return layer >= 0 && /^\d{1,9}$/.test(digits) && layers[layer].last >= +digits ? [layer, +digits] : null;
 };
 const keyOf = id => (parseId(id) || []).join(":");
 // The reader's label, or else the part that ground truth says it detects.
@@ -184,13 +187,14 @@ const guessOf = key => {
   return best && best[1] >= 0.5 ? best[0] : null;
 };
 const captionOf = key => labelOf(key) ? bdi(labelOf(key))
-  : guessOf(key) && h("i", {title: `aligns with the part “${guessOf(key)}”`}, "≈ " + guessOf(key));
+  : guessOf(key) && h("i", "≈ " + guessOf(key));
 const say = (layer, concept) => {
   const key = `${layer}:${concept}`, label = labelOf(key) || guessOf(key);
-  return `concept ${concept} of ${meta.layers[layer].name}` + (label ? `, ${label}` : "");
+  return `concept ${concept} of ${layers[layer].name}` + (label ? `, ${label}` : "");
 };
 const classOf = label => byLabel.get(label);
 const conceptLink = (layer, concept) => [
   link(select(layer, concept), "#" + concept, {key: `to-${layer}:${concept}`}), " ", captionOf(`${layer}:${concept}`),
 ];
+const namedLike = text => classes.filter(c => c.name.toLowerCase().includes(text));
 const className = label => bdi(classOf(label) ? classOf(label).name : "unlabelled");

@@ -5,12 +5,13 @@ const toClass = label => "class:" + label;
 // scopes: [{label, letter, data}], data as in the chunk class/C;
 // rows: deepest layer first, [{layer, groups: [[title, concepts]]}].
 const modelOf = (scopes, rows, min, picture) => {
-  const nodes = new Map(), edges = [], cover = [], last = meta.layers.length - 1;
+  const nodes = new Map(), edges = [], cover = [], last = layers.length - 1;
   const ofScope = scopes.map(({data}) => data.layers.map(list => new Map(list.map(n => [n[0], n]))));
   for (const {label} of scopes) nodes.set(toClass(label), {key: toClass(label), edges: []});
   for (const {layer, groups} of rows) for (const [, concepts] of groups) for (const concept of concepts) {
     const key = `${layer}:${concept}`;
-    nodes.set(key, {key, layer, concept, edges: [], of: ofScope.map(layers => layers[layer].get(concept))});
+    const parts = scopes.map(s => s.data.members[key]).find(Boolean);
+    nodes.set(key, {key, layer, concept, parts, edges: [], of: ofScope.map(layers => layers[layer].get(concept))});
   }
   scopes.forEach(({label, data}, scope) => {
     for (const {layer} of rows) {
@@ -49,43 +50,46 @@ const coverage = ({nodes, cover}) => {
   const parts = cover.filter(c => c.total).map(c => c.drawn / c.total);
   return h("p.coverage", {
     id: "coverage",
-    title: `${sized()} of the drawn edges over all into the row above, unexplained and not kept included; `
-      + "mean over layers",
+    title: `${sized()} of the drawn edges over all into the row above; mean over layers`,
   },
-  h("b", `${[...nodes.values()].filter(n => n.of).length} of ${plural(sum(meta.layers, l => l.concepts), "concept")}`),
+  h("b", `${[...nodes.values()].filter(n => n.of).length} of ${plural(sum(layers, l => l.families), ...meta.unit)}`),
   ", ", h("b", `${percent(parts.length ? sum(parts) / parts.length : null)} of ${sized()}`),
   "; ", plural(sum(cover, c => c.hidden), "edge") + " hidden");
 };
 
 // ---- nodes ----
 const conceptNode = (node, {scopes, relevance, picture}) => {
-  const {layer, concept, key} = node, mine = node.of.find(Boolean);
+  const {layer, concept, key, parts} = node, mine = node.of.find(Boolean);
   const values = node.of.map((v, i) =>
     v && [scopes[i], value(v[1], v[4], v[5]), sizeOf(v[4], v[5], relevance)]).filter(Boolean);
   const [[, text, size]] = values, caption = captionOf(key), map = picture && picture.maps[key];
   return h("button.node" + (values[1] ? ".shared" : ""), {
     tabindex: -1, key,
-    label: `${say(layer, concept)}; `
+    label: `${say(layer, concept)}${parts ? `, a family of ${parts[0]}` : ""}; `
       + values.map(v => `${meta.gig} to ${classOf(v[0].label).name} ${v[1]}`).join(", "),
   }, map ? h("span.face.one", photo(picture.at, "", map)) : face(layer, mine[6]),
   map && h("span.strip", mine[6].slice(0, 3).map(t => tile(layer, t))),
-  caption && h("span.caption", caption), h("span.line", h("span.id", "#" + concept), !values[1] && number(text)),
+  caption && h("span.caption", caption), h("span.line",
+    h("span.id", "#" + concept), parts && h("span.more", {title: "Its members (M)"}, "×" + parts[0]),
+    !values[1] && number(text)),
   values[1] ? values.map(([{letter}, shown, part]) => h("span.line", h("b", letter), meter(part), number(shown)))
-    : meter(size));
+    : meter(size),
+  parts && listed("open").includes(keyId(key)) && parts.slice(1).map(([id, mean, , , weight, share]) =>
+    h("span.line", h("span.id", "#" + id), meter(sizeOf(weight, share, relevance)), number(value(mean, weight, share)))));
 };
 const errorNode = (layer, share) => h("button.node.error", {
   tabindex: -1, key: "error:" + layer,
-  label: `Error node of ${meta.layers[layer].name}: unexplained by its concepts, ${
+  label: `Error node of ${layers[layer].name}: unexplained by its concepts, ${
     percent(share)} of ${sized()} into the row above`,
 }, h("span.hatch"), h("span.caption", "unexplained"), number(percent(share)));
 const gutter = (layer, count, part, more) => {
-  const [drawn, rest, error] = ["drawn", "rest", "error"].map(part), concealed = Math.max(0, 1 - drawn - rest - error);
-  const {name, concepts} = meta.layers[layer];
+  const [drawn, rest, error] = ["drawn", "rest", "error"].map(part), concealed = larger(0, 1 - drawn - rest - error);
+  const {name, families} = layers[layer];
   const text = `Of the ${sized()} into the row above: ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${
     percent(rest)} not kept (remainder), ${percent(error)} unexplained (error node)`;
   return h("div.gutter", h("h2", link(linkTo("atlas", [name]), name)),
-    h("p", `${count} of ${tally(concepts)}`, more > 0 && `, ${more} more shared`),
-    h("span.stack", {role: "img", label: text, title: text}, Object.entries({drawn, concealed, rest, error})
+    h("p", `${count} of ${tally(families)}`, more > 0 && `, ${more} more shared`),
+    h("span.stack", {role: "img", label: text, title: text}, entries({drawn, concealed, rest, error})
       .map(([kind, size]) => h("span." + kind, {style: {width: 100 * size + "%"}}))),
     h("p", percent(drawn) + " drawn"));
 };
@@ -106,7 +110,7 @@ const drawGraph = model => {
     rows.map(({layer, groups, more}) => {
       const sums = cover.filter(c => c.layer === layer), total = sum(sums, c => c.total);
       const part = key => sum(sums, c => c[key]) / (total || 1);
-      return h("div.row", {role: "group", label: meta.layers[layer].name, "data-layer": layer},
+      return h("div.row", {role: "group", label: layers[layer].name, "data-layer": layer},
         gutter(layer, sum(groups, x => x[1].length), part, more),
         h("div.nodes", groups.map(([title, concepts]) => h("div.group", title ? {label: title, role: "group"} : {},
           concepts.length ? concepts.map(c => conceptNode(model.nodes.get(`${layer}:${c}`), model))
@@ -127,10 +131,10 @@ const drawGraph = model => {
     stage.classList.toggle("narrow", narrow);
     if (!width || narrow || width < 736) measure(view);
     width = room;
-    const k = view.k = view.zoom || Math.max(narrow ? 0.9 : 0.62, Math.min(1, (room - 4) / stage.offsetWidth));
-    Object.assign(stage.style, {
+    const k = view.k = view.zoom || larger(narrow ? 0.9 : 0.62, smaller(1, (room - 4) / stage.offsetWidth));
+    assign(stage.style, {
       transform: `scale(${k})`, marginBottom: `${(k - 1) * stage.offsetHeight}px`,
-      marginLeft: `${Math.max(0, (room - k * stage.offsetWidth) / 2)}px`,
+      marginLeft: `${larger(0, (room - k * stage.offsetWidth) / 2)}px`,
     });
   };
   new ResizeObserver(() => scroller.clientWidth !== width && view.place()).observe(scroller);
@@ -138,7 +142,7 @@ const drawGraph = model => {
   return scroller;
 };
 const zoom = factor => {
-  graph.zoom = factor && Math.min(1.6, Math.max(0.4, graph.k * factor));
+  graph.zoom = factor && smaller(1.6, larger(0.4, graph.k * factor));
   graph.place();
 };
 
@@ -159,11 +163,11 @@ const minus = e => s("text", {...along(0.5, e.line), class: "minus"}, "−");
 const between = (a, b, shift = 0) => [a.x + shift, a.top - 1, b.x + shift, b.bottom + 1];
 
 const measure = view => {
-  const {stage, svg, model, base, hits} = view, box = stage.getBoundingClientRect(), k = box.width / stage.offsetWidth;
+  const {stage, svg, model, base, hits} = view, box = rect(stage), k = box.width / stage.offsetWidth;
   const paths = [], targets = [];
   view.spots = new Map();
   for (const [key, node] of view.nodes) {
-    const r = node.getBoundingClientRect();
+    const r = rect(node);
     view.spots.set(key, {
       x: Math.round((r.left + r.width / 2 - box.left) / k),
       top: (r.top - box.top) / k, bottom: (r.bottom - box.top) / k,
@@ -172,7 +176,7 @@ const measure = view => {
   for (const e of [...model.edges].reverse()) {
     e.line = between(view.spots.get(e.from), view.spots.get(e.to), e.shift);
     paths.push(pathOf(e), ...e.mean < 0 && e.size > 0.12 ? [minus(e)] : []);
-    targets.push(Object.assign(s("path", {d: curve(e.line)}), {edge: e}));
+    targets.push(assign(s("path", {d: curve(e.line)}), {edge: e}));
   }
   fill(svg, {width: stage.offsetWidth, height: stage.offsetHeight});
   base.replaceChildren(...paths);
@@ -213,7 +217,7 @@ const light = (view, key) => {
       on.add(e.to);
       drawn.push(
         s("path", {
-          d: curve(line), class: "err", "stroke-width": 1 + 7 * Math.min(1, Math.abs(e.share) / (model.most || 1)),
+          d: curve(line), class: "err", "stroke-width": 1 + 7 * smaller(1, Math.abs(e.share) / (model.most || 1)),
         }),
         s("text", {...along(0.8, line), class: "number"}, norm() === "raw" ? num(e.mean) : percent(e.share)));
     }
@@ -228,7 +232,7 @@ const interact = view => {
   const roam = node => { for (const other of view.nodes.values()) other.tabIndex = other === node ? 0 : -1; };
   roam(stage.querySelector(".row:not(.tops) .node") || stage.querySelector(".node"));
   const focused = () => {
-    const node = document.activeElement;
+    const node = active();
     return stage.contains(node) && node.matches(":focus-visible") ? node.dataset.key : "";
   };
   const open = key => {
@@ -243,7 +247,10 @@ const interact = view => {
     onpointerout: forNode(() => light(view, focused())),
     onfocusin: forNode((key, node) => { roam(node); if (focused()) light(view, key); }),
     onfocusout: () => light(view, ""),
-    onclick: forNode((key, _, event) => { fromKeyboard = !event.detail; if (key[0] !== "e") open(key); }),
+    onclick: forNode((key, _, event) => {
+      fromKeyboard = !event.detail;
+      if (event.target.className === "more") toggle("open", key); else if (key[0] !== "e") open(key);
+    }),
     onkeydown: forNode((_, node, event) => {
       const to = !chorded(event) && step(view, node, event.key);
       if (to) { event.preventDefault(); to.focus(); to.scrollIntoView({block: "nearest", inline: "nearest"}); }
@@ -281,14 +288,14 @@ const step = ({stage, model, spots, nodes}, node, key) => {
     : strongest(rows[r + (up ? -1 : 1)] || [], n => -Math.abs(x(n) - x(node)));
 };
 
-const pin = key => {
+const toggle = (list, key) => {
   if (!/^\d+:\d+$/.test(key)) return;
-  const id = keyId(key), pins = pinned();
-  go({params: {pin: (pins.includes(id) ? pins.filter(p => p !== id) : [...pins, id]).join(",")}});
+  const id = keyId(key), ids = listed(list);
+  go({params: {[list]: (ids.includes(id) ? ids.filter(p => p !== id) : [...ids, id]).join(",")}});
 };
 // What is selected and pinned stays lit; called after each change of the hash.
 const mark = () => {
-  const pins = pinned().map(keyOf), selected = keyOf(state.params.sel), view = graph;
+  const pins = listed("pin").map(keyOf), selected = keyOf(state.params.sel), view = graph;
   for (const node of $$(".node[data-key]", $("main"))) {
     const key = node.dataset.key;
     node.classList.toggle("pinned", pins.includes(key));
@@ -302,11 +309,11 @@ const mark = () => {
 
 // ---- export: the graph in view as SVG, its pictures by their addresses ----
 const exportGraph = () => {
-  const {stage, svg, k} = graph, box = stage.getBoundingClientRect();
+  const {stage, svg, k} = graph, box = rect(stage);
   const look = (node, name) => getComputedStyle(node)[name];
   const seen = selector => $$(selector, stage).filter(node => node.offsetParent);
   const at = node => {
-    const r = node.getBoundingClientRect();
+    const r = rect(node);
     return {x: (r.x - box.x) / k, y: (r.y - box.y) / k, width: r.width / k, height: r.height / k};
   };
   const edges = svg.cloneNode(true), drawn = $$(".base > *, .lit > *", svg);
@@ -322,7 +329,7 @@ const exportGraph = () => {
     return s("svg", {...at(node), viewBox: `${column} ${row} 1 1`, preserveAspectRatio: "none"},
       s("image", {href: new URL(file, location), width: columns, height: rows, preserveAspectRatio: "none"}));
   });
-  const words = seen(".id, .value, .caption, .pill bdi, .gutter h2, .gutter p").map(node => {
+  const words = seen(".id, .more, .value, .caption, .pill bdi, .gutter h2, .gutter p").map(node => {
     const {x, y, height} = at(node);
     return s("text", {
       x, y: y + height / 2 + 4, "font-size": look(node, "fontSize"), fill: look(node, "color"),

@@ -1,8 +1,8 @@
 // How far to trust the run: its curves and tables, each with the file that it comes from.
 const SHOWN = 14, W = 250, H = 150;
 const scale = (values, from, to) => {
-  const low = Math.min(0, ...values), high = Math.max(...values, low + 1e-9);
-  return Object.assign(v => from + (to - from) * (v - low) / (high - low), {low, high});
+  const low = smaller(0, ...values), high = larger(...values, low + 1e-9);
+  return assign(v => from + (to - from) * (v - low) / (high - low), {low, high});
 };
 const axes = (x, y) => [
   s("path", {d: `M46 8V${H - 20}H${W - 6}`, class: "axis"}),
@@ -33,7 +33,7 @@ const lines = ({panels, series}) => [
 const points = ({panels}) => figures(panels, (list, at, y, x) => [
   s("path", {
     class: "axis", "stroke-dasharray": "2 3",
-    d: "M" + [Math.max(x.low, y.low), Math.min(x.high, y.high)].map(v => [x(v), y(v)]).join("L"),
+    d: "M" + [larger(x.low, y.low), smaller(x.high, y.high)].map(v => [x(v), y(v)]).join("L"),
   }),
   list.map(p => s("circle", {cx: at(p), cy: y(p[1]), r: 1.6, class: p[0] * p[1] < 0 && "off"})),
 ]);
@@ -62,6 +62,6 @@ const chapter = ({title, note, parts, empty: why}) => {
 views.evidence = {
   title: "Evidence", needs: () => ["evidence"],
   draw: (_, [chapters]) => h("div.overview.evidence", h("h1", "How far to trust this run"),
-    note("Every number is a row of a table in the results folder; the file stands beside each title."),
+    note("Every number is a row of the table that stands beside its title."),
     chapters.map(chapter)),
 };

@@ -9,20 +9,20 @@ const classLink = label => link(linkTo("class", [slug(label)]), className(label)
 const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)]), text, {title});
 
 const stack = () => table([
-  ["Layer"], ["Map", "height × width × channels"], ["Concepts", "kept for some class, of all"],
-  ["Keeps", "of the decision: part of the class's centred logit, and of the predictions, with the concepts alone"],
-  ["Error", "relative l2 error of the reconstruction"], ["Non-zeros", "concepts used per position, mean"],
-  ["Twins", "concepts with another within a cosine of 0.9"],
-], meta.layers.map(({name, height, width, channels, kept, concepts, error, nonzeros, logit, agreement, twins}) =>
+  ["Layer"], ["Map", "height × width × channels"], ["Concepts", "kept, of all"],
+  ["Keeps", "of the centred logit, and of the predictions"],
+  ["Error", "relative l2 of the reconstruction"], ["Non-zeros", "concepts per position, mean"],
+  ["Twins", "concepts within cosine 0.9 of another"],
+], layers.map(({name, height, width, channels, kept, concepts, families, error, nonzeros, logit, agreement, twins}) =>
   line(link(linkTo("atlas", [name]), name), `${height} × ${width} × ${channels}`,
-    [h("b", tally(kept)), " of " + tally(concepts)],
-    [meter(logit), percent(logit), " · ", percent(agreement)],
-    [meter(error / largest(meta.layers.map(l => l.error))), num(error)], num(nonzeros), tally(twins))).reverse());
+    [h("b", tally(kept)), " of " + plural(families, ...meta.unit), families < concepts && note(`of ${tally(concepts)}`)],
+    [meter(logit), percent(logit) + " · " + percent(agreement)],
+    [meter(error / largest(layers.map(l => l.error))), num(error)], num(nonzeros), tally(twins))).reverse());
 
 const classList = () => {
-  const list = h("ul.classes"), said = h("p.note", {role: "status"}), last = meta.layers.length - 1;
+  const list = h("ul.classes"), said = h("p.note", {role: "status"}), last = layers.length - 1;
   const search = text => {
-    const hits = classes.filter(c => c.name.toLowerCase().includes(text.trim().toLowerCase()));
+    const hits = namedLike(text.trim().toLowerCase());
     show(list, hits.slice(0, 120).map(({label, images, right, kept, near, faces}) => h("li",
       classLink(label), h("span.faces", faces.map(t => tile(last, t))),
       images > 0 && meter(right / images), number(images ? percent(right / images, 1) : "no images"),
@@ -41,9 +41,9 @@ const classList = () => {
 const verdict = t => t && h("section.verdict", h("h2", `The planted shortcut was ${t.found ? "" : "not "}found`),
   h("p", `The ${t.part} was planted in ${percent(t.planted)} of the images of `, classLink(t.label),
     ` and ${percent(t.elsewhere)} of the others. `, t.found
-      ? "Concepts that detect it are among the three strongest causes in their layer:"
+      ? "Concepts that detect it are among their layer's three strongest causes:"
       : "No concept that detects it is among the three strongest causes:"),
-  h("div.strip", t.rows.map(([layer, concept, ap, rank, share, tiles]) => h("div", note(meta.layers[layer].name),
+  h("div.strip", t.rows.map(([layer, concept, ap, rank, share, tiles]) => h("div", note(layers[layer].name),
     faceButton(layer, [concept, tiles], `detects the ${t.part}`, rank === null ? "not kept" : `rank ${rank + 1}`),
     note("AP " + num(ap)), rank !== null && note(`${percent(share)} of ${sized()}`)))));
 
@@ -60,8 +60,8 @@ views.overview = {
   draw: () => {
     const m = meta, [right, all] = m.accuracy, total = kept().length;
     const numbers = [
-      [m.images, "images"], [classes.length, "classes"], [m.layers.length, "layers"],
-      [sum(m.layers, l => l.concepts), "concepts"], [m.edges, "attributions"],
+      [m.images, "images"], [classes.length, "classes"], [layers.length, "layers"],
+      [sum(layers, l => l.concepts), "concepts"], [m.edges, "attributions"],
     ].map(([n, name]) => [name, tally(n)]);
     const notes = [
       ...m.notes.map(bdi),
@@ -70,9 +70,9 @@ views.overview = {
     ].filter(Boolean);
     return h("div.overview",
       h("section.lede", h("h1", bdi(m.title)),
-        h("p", "What each layer of a classifier has learned to see, and which concepts build which of the next layer. "
-          + "Begin with a class: its graph runs from textures up to the decision."),
-        Object.assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ...numbers]), {className: "numbers"})),
+        h("p", "What each layer of a classifier sees, and what builds what. Begin with a class: its graph runs from "
+          + "textures up to the decision."),
+        assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ...numbers]), {className: "numbers"})),
       verdict(m.truth),
       h("div.columns",
         section("Classes", "Share of images recognised, and the class that shares most concepts.", classList()),
@@ -85,8 +85,8 @@ views.overview = {
               pairLink(a, b, [className(a), h("span.vs", "and"), className(b)]),
               meter(share), number(percent(share)))))))),
       section("Concepts that many classes share",
-        "By the number of classes that keep them. A concept’s face is its nearest patches.",
-        m.layers.map((l, i) => h("div.common", h("h3", l.name), shared(i, total))).reverse()),
+        "By the number of classes that keep them.",
+        layers.map((l, i) => h("div.common", h("h3", l.name), shared(i, total))).reverse()),
       notes.length > 0 && h("details.notes", {open: notes.length < 4},
         h("summary", "Notes on this run"), h("ul", notes.map(n => h("li", n)))),
       h("footer",

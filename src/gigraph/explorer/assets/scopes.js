@@ -2,10 +2,10 @@
 const kept = () => classes.filter(c => c.kept);
 const min = () => whole("min", 10, 0, 100); // hide edges below so many percent of the pair's largest
 const top = (most = meta.top) => whole("top", most, 1, 99);
-const downwards = row => meta.layers.map((_, layer) => ({layer, ...row(layer)})).reverse();
+const downwards = row => layers.map((_, layer) => ({layer, ...row(layer)})).reverse();
 
 // ---- controls ----
-const norms = () => choice("Numbers", Object.entries(NORMS).map(([id, words]) => [id, ...words]), norm(),
+const norms = () => choice("Numbers", entries(NORMS).map(([id, words]) => [id, ...words]), norm(),
   id => go({params: {norm: id}}, true));
 const stepper = (key, name, value, low, most) => {
   const step = (sign, by, words) => press(sign, `${words}: ${name}`,
@@ -46,8 +46,7 @@ const frame = (head, tools, model, foot) => [
     role: "application", "aria-roledescription": "concept graph",
     label: "Concept graph; arrow keys move, Enter opens",
   }, drawGraph(model)),
-  note(foot, " Attribution flows upwards. The bar under a concept is its own relevance to the class. "
-    + "Choose one for its pictures and numbers."),
+  note(foot, " Attribution flows upwards. The bar under a concept is its own relevance to the class."),
 ];
 const accuracy = c =>
   c.images ? `${percent(c.right / c.images, 1)} of ${plural(c.images, "image")} recognised` : "no images";
@@ -55,8 +54,8 @@ const first = () => (kept()[0] || {}).label;
 // What a card will need.
 const prefetch = labels => labels.forEach(label => setTimeout(() => load("near/" + label).catch(() => {}), 300));
 const rowsOf = data => downwards(layer => ({groups: [["", data.layers[layer].slice(0, top()).map(n => n[0])]]}));
-const mostOf = (...data) => Math.max(1, ...data.flatMap(d => d.layers.map(list => list.length)));
-const perLayer = data => stepper("top", "Concepts per layer", Math.min(top(), mostOf(data)), 1, mostOf(data));
+const mostOf = (...data) => larger(1, ...data.flatMap(d => d.layers.map(list => list.length)));
+const perLayer = data => stepper("top", "Concepts per layer", smaller(top(), mostOf(data)), 1, mostOf(data));
 const scope = (label, letter = "") => ({label, letter, on: String(label)});
 const button = (view, labels, ...text) => h("a.button", {href: linkTo(view, labels.map(slug))}, text);
 
@@ -71,7 +70,7 @@ views.class = {
     const c = classOf(label);
     const head = heading(bdi(c.name),
       [accuracy(c), c.attributed > 0 && `; attributions are means over ${plural(c.attributed, "image")}`,
-        data && data.keeps.length > 0 && `; of the decision the layers keep ${data.keeps.map(k => percent(k)).join(", ")}`],
+        data && data.keeps[0] && "; layers keep " + data.keeps.map(k => percent(k)).join(", ")],
       pick(label, "Class", to => go({args: [slug(to)], params: fresh})),
       data && [
         pick(null, "Compare with", to => { location.hash = linkTo("compare", [label, to].map(slug)); },
@@ -80,7 +79,7 @@ views.class = {
         meta.pictured && button("image", [label], "Its images"),
       ]);
     if (!data) return [
-      head, empty("No concept of this class was kept: none of its images was attributed, or no concept raises it."),
+      head, empty("No concept of this class was kept."),
     ];
     prefetch([label]);
     return frame(head, perLayer(data), modelOf([{label, data}], rowsOf(data), min()),
@@ -108,14 +107,14 @@ views.compare = {
       pick(b, "Class B", to => swap(a, to)));
     if (a === b) return [head, empty("Both are the same class.")];
     if (data.length < 2) return [
-      head, empty("No concept of ", bdi((one.kept ? two : one).name), " was kept; there is nothing to compare."),
+      head, empty("No concept of ", bdi((one.kept ? two : one).name), " was kept."),
     ];
     prefetch([a, b]);
     // A telephone has room for five concepts side by side.
-    const small = innerWidth < 600, most = mostOf(...data), own = Math.min(most, top(small ? 2 : meta.top));
-    const common = Math.min(most, whole("shared", small ? 1 : meta.shared, 0, 99));
+    const small = innerWidth < 600, most = mostOf(...data), own = smaller(most, top(small ? 2 : meta.top));
+    const common = smaller(most, whole("shared", small ? 1 : meta.shared, 0, 99));
     const rows = downwards(layer => {
-      const [p, q] = data.map(d => new Map(d.layers[layer])), less = c => Math.min(p.get(c), q.get(c));
+      const [p, q] = data.map(d => new Map(d.layers[layer])), less = c => smaller(p.get(c), q.get(c));
       const only = (x, y) => [...x.keys()].filter(c => !y.has(c)).slice(0, own);
       const both = [...p.keys()].filter(c => q.has(c)).sort((m, n) => less(n) - less(m) || m - n);
       return {
@@ -125,7 +124,7 @@ views.compare = {
     });
     return frame(head, [stepper("top", "Per class", own, 1, most), stepper("shared", "Shared", common, 0, most)],
       modelOf([{label: a, letter: "A", data: data[0]}, {label: b, letter: "B", data: data[1]}], rows, min()),
-      "Concepts of one class only stand on its side; those of both in the middle, ranked by the smaller relevance.");
+      "Shared concepts are ranked by the smaller relevance.");
   },
 };
 
@@ -144,7 +143,7 @@ const nearOf = ({data, at, path}, found) => {
     out: split((above ? above.edges : []).filter(e => e[0] === concept)
       .map(([, b, ...rest]) => [layer + 1, b, ...rest])),
     into: below && below.into[concept] ? [below.into[concept]] : [],
-    located: map ? [[at, path, null, node[1], map]] : [],
+    located: map ? [[at, path, null, node[1], map]] : [], members: data.members[found.join(":")],
   };
 };
 views.image = {
@@ -179,7 +178,6 @@ views.image = {
     ],
     perLayer(data),
     modelOf([{label: predicted, data, note: num(probability, 2)}], rowsOf(data), min(), {at: picture, maps}),
-    "The data set’s concepts that raise the predicted class most in this image; each lit where it is, "
-      + "its nearest patches below.");
+    "The concepts that raise the predicted class most in this image, lit where they are.");
   },
 };

@@ -3,15 +3,15 @@
 // Classes by name, concepts by label, part, or layer:number.
 const hitsOf = text => {
   const wanted = text.trim().toLowerCase();
-  const found = classes.filter(c => c.name.toLowerCase().includes(wanted)).slice(0, 8)
+  const found = namedLike(wanted).slice(0, 8)
     .map(c => [c.name, "class", linkTo("class", [slug(c.label)])]);
   const add = (key, name) => found.push([name, keyId(key), select(...key.split(":").map(Number))]);
-  for (const [key, name] of Object.entries(labels)) if (name.toLowerCase().includes(wanted)) add(key, name);
-  for (const [key, parts] of Object.entries(meta.aligned))
+  for (const [key, name] of entries(labels)) if (name.toLowerCase().includes(wanted)) add(key, name);
+  for (const [key, parts] of entries(meta.aligned))
     for (const [part] of parts) if (part.toLowerCase().includes(wanted)) add(key, "aligns with " + part);
   const exact = parseId(text.trim()), number = /^#?(\d{1,9})$/.exec(wanted);
   if (exact) add(exact.join(":"), "concept " + exact[1]);
-  if (number) meta.layers.forEach((l, i) => {
+  if (number) layers.forEach((l, i) => {
     if (+number[1] <= l.last) add(`${i}:${+number[1]}`, "concept " + number[1]);
   });
   return wanted ? found.slice(0, 12) : [];
@@ -49,7 +49,7 @@ const find = () => {
 const KEYS = [
   ["← →", "previous, next concept of a layer"], ["↑ ↓", "along the strongest edge"],
   ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
-  ["P", "pin the concept’s paths"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
+  ["P", "pin the concept’s paths"], ["M", "members of the family"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
 ];
 const help = () => {
   const box = $("keys");
@@ -68,20 +68,22 @@ const keys = event => {
   else if (key === "/") { event.preventDefault(); $("search").focus(); }
   else if (key === "?") help();
   else if (key === "f") maximise();
-  else if (key === "p") pin(node && node.dataset.key || keyOf(state.params.sel));
+  else if (key === "p" || key === "m")
+    toggle(key === "p" ? "pin" : "open", node && node.dataset.key || keyOf(state.params.sel));
 };
 
 const CLASS_FIELDS = "label name images right kept attributed near faces pictured".split(" ");
 const start = async () => {
   try {
     meta = await load("meta");
-    if (meta.schema !== LAYOUT) throw new Error(`The data is of layout ${meta.schema}, the page of layout ${
-      LAYOUT}: two builds are mixed. Build the explorer again.`);
+    if (meta.schema !== LAYOUT) throw new Error(`The data is of layout ${meta.schema}, the page of ${
+      LAYOUT}: build the explorer again.`);
     explained = await load("explained");
   } catch (error) {
     show($("main"), failed(error));
     return;
   }
+  layers = meta.layers;
   classes = meta.classes.map(row => Object.fromEntries(CLASS_FIELDS.map((name, i) => [name, row[i]])));
   if (explained.length) meta.pictured = 1;
   byLabel = new Map([...classes, {label: -1, name: "new images"}].map(c => [c.label, c]));

@@ -6,7 +6,7 @@ const parse = hash => {
   return {view, args, params: Object.fromEntries(new URLSearchParams(query))};
 };
 const format = ({view, args = [], params = {}}) => {
-  const query = Object.entries(params).filter(([, v]) => v || v === 0).map(([k, v]) => `${encode(k)}=${encode(v)}`);
+  const query = entries(params).filter(([, v]) => v || v === 0).map(([k, v]) => `${encode(k)}=${encode(v)}`);
   return "#/" + [view, ...args].map(encode).join("/") + (query.length ? "?" + query.join("&") : "");
 };
 
@@ -38,10 +38,11 @@ const linkTo = (view, args, params) => {
   return format({view, args, params: {norm, top, shared, min, ...params}});
 };
 const select = (layer, concept) => format({...state, params: {...state.params, sel: idOf(layer, concept)}});
-const pinned = () => (state.params.pin || "").split(",").filter(Boolean);
+// The concepts of a list in the address: those pinned, and those whose members are shown (open).
+const listed = list => (state.params[list] || "").split(",").filter(Boolean);
 const whole = (key, otherwise, low, high) => {
   const text = state.params[key];
-  return /^\d{1,4}$/.test(text || "") ? Math.min(high, Math.max(low, +text)) : otherwise;
+  return /^\d{1,4}$/.test(text || "") ? smaller(high, larger(low, +text)) : otherwise;
 };
 
 // Returns the nearest valid state and says what was wrong. A view's `takes` are the kinds of its arguments.
@@ -65,19 +66,19 @@ const mend = ({view, args, params}) => {
       if (!given) here = fallback(i, found);
       if (here === undefined) { notes.push("There is no class with a graph."); return home(); }
     } else if (kind === "layer") {
-      here = meta.layers.findIndex(l => l.name === given);
-      if (here < 0) here += meta.layers.length;
-      if (given && meta.layers[here].name !== given) missing("layer", given, "; this is the last one");
+      here = layers.findIndex(l => l.name === given);
+      if (here < 0) here += layers.length;
+      if (given && layers[here].name !== given) missing("layer", given, "; this is the last one");
     }
     found.push(here);
   }
   const known = id => parseId(id) || !missing("concept", id, " here; the link may be of another run");
   const next = {...params};
   if (params.sel && !known(params.sel)) delete next.sel;
-  if (params.pin) next.pin = params.pin.split(",").filter(known).join(",");
+  for (const list of ["pin", "open"]) if (params[list]) next[list] = params[list].split(",").filter(known).join(",");
   if (params.norm && !(params.norm in NORMS)) { missing("normalisation", params.norm, " "); delete next.norm; }
   const slugs = found.map((value, i) =>
-    takes[i] === "class" ? slug(value) : takes[i] === "layer" ? meta.layers[value].name : value);
+    takes[i] === "class" ? slug(value) : takes[i] === "layer" ? layers[value].name : value);
   while (slugs.at(-1) === "") slugs.pop();
   return [{view, args: slugs, params: next, found}, notes];
 };
@@ -93,7 +94,7 @@ const route = async () => {
   const {sel, pin, on, ...rest} = state.params, key = format({...state, params: rest});
   if (key !== drawn) {
     drawn = key;
-    show($("views"), Object.entries(views).filter(([, v]) => !v.hidden || !v.hidden()).map(([id, v]) => h("a", {
+    show($("views"), entries(views).filter(([, v]) => !v.hidden || !v.hidden()).map(([id, v]) => h("a", {
       href: linkTo(id, id === state.view ? state.args : v.carry ? v.carry(state) : []),
       "aria-current": id === state.view ? "page" : null,
     }, v.title)));
@@ -105,7 +106,7 @@ const route = async () => {
 const redraw = () => { drawn = " "; route(); };
 
 const drawView = async fresh => {
-  const view = views[state.view], main = $("main"), mine = ++turn, focus = document.activeElement.dataset.key;
+  const view = views[state.view], main = $("main"), mine = ++turn, focus = active().dataset.key;
   main.setAttribute("aria-busy", "true");
   // Chunks take milliseconds from disk: only say so where they do not.
   const patience = setTimeout(() => mine === turn && show(main, empty("Loading…")), 150);
@@ -127,7 +128,7 @@ const drawView = async fresh => {
   document.title = [...$$("h1 bdi").map(n => n.textContent), view.title, meta.title].join(" · ");
   const again = focus && $$("[data-key]", main).find(node => node.dataset.key === focus);
   // The reader may have tabbed on while chunks were loading.
-  if (again) { if (document.activeElement === document.body) again.focus({preventScroll: true}); }
+  if (again) { if (active() === document.body) again.focus({preventScroll: true}); }
   else if (fresh) { scrollTo(0, 0); if (turn > 1) main.focus({preventScroll: true}); }
 };
 

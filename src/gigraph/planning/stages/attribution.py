@@ -42,6 +42,11 @@ def vocabulary(method: str, layer: str) -> list[Read]:
     ]
 
 
+def merged(method: str, layer: str) -> list[Read]:
+    """Return a layer's vocabulary with its families, as the graph reads it."""
+    return [*vocabulary(method, layer), read("families", method=method, layer=layer)]
+
+
 class Attribution(Stage):
     """Attributes the targets of a shard's images, concepts of a later layer or classes (Eqs. 3 to 7)."""
 
@@ -67,11 +72,12 @@ class Attribution(Stage):
                 read("concepts", method=method, layer=target),
                 read("kept", method=method, layer=target),
                 read("attributions", source=target, target=CLASSES, **of),
+                read("families", method=method, layer=target),
             ]
         return {
             "targets": towards,
             "selection": read("selection"),
-            "vocabulary": [*vocabulary(method, source)],
+            "vocabulary": [*merged(method, source)],
             "coefficients": read("coefficients", layer=source, **of),
         }
 
@@ -129,10 +135,11 @@ class Ablation(Stage):
     def reads(self, plan: Plan, method: str, source: str, target: str) -> dict[str, Read | list[Read]]:
         towards: list[Read] = []
         if target != CLASSES:
-            towards = [read("concepts", method=method, layer=target), read("kept", method=method, layer=target)]
+            own = {"method": method, "layer": target}
+            towards = [read("concepts", **own), read("kept", **own), read("families", **own)]
         return {
             "selection": read("selection"),
-            "vocabulary": [*vocabulary(method, source)],
+            "vocabulary": [*merged(method, source)],
             "kept": read("kept", method=method, layer=source),
             "coefficients": read("coefficients", method=method, layer=source),
             "targets": towards,
@@ -154,7 +161,7 @@ class Graph(Stage):
     """Assembles nodes and edges."""
 
     of = ("method",)
-    writes = ("nodes", "edges", "kept_of_all", "graphml")
+    writes = ("nodes", "edges", "members", "kept_of_all", "graphml")
 
     def settings(self, plan: Plan, method: str) -> dict[str, Any]:
         return {"layers": plan.layers, "pairs": plan.pairs, "shards": len(plan.shards)}
@@ -164,6 +171,7 @@ class Graph(Stage):
             "selection": read("selection"),
             "classes": read("classes"),
             "concepts": read("concepts", method=method),
+            "families": read("families", method=method),
             "kept": read("kept", method=method),
             "ablations": [read("ablations", method=method, source=a, target=b) for a, b in plan.pairs],
             "attributions": [read("attributions", method=method, source=a, target=b) for a, b in plan.pairs],

@@ -86,6 +86,36 @@ class Concepts(Stage):
         )
 
 
+class Families(Stage):
+    """Finds a layer's families: near-parallel concepts, which the graph shows as one."""
+
+    of = ("method", "layer")
+    writes = ("families",)
+
+    def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
+        return {"layer": layer, "cosine": plan.config.layer(layer).families.cosine}
+
+    def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
+        own = plan.config.layer(layer).families
+        by_tree = own.cosine is not None and own.linkage == "tree"
+        return {
+            "concepts": read("concepts", method=method, layer=layer),
+            "tree": read("tree", method=method, layer=layer) if by_tree else [],
+        }
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        # Twice the distances of all concepts, and the vectors in double precision.
+        return 8e-6 * sizes.concepts**2 + 4 * sizes.dictionary_mb, sizes.concepts**2 * sizes.channels / 1e12
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(
+            len(run.layers) * run.methods,
+            run.methods * sum(4 * layer.concepts**2 * layer.channels * rate.product for layer in run.layers),
+            max(8 * layer.concepts**2 + 20 * layer.concepts * layer.channels for layer in run.layers),
+            0,
+        )
+
+
 class Trials(Stage):
     """Tries numbers of concepts a PFV: how much of the decisions about some images each keeps."""
 

@@ -54,7 +54,8 @@ class Alignment(Stage):
         return {**drawn, "layers": plan.layers, "shards": len(plan.shards), "method": method}
 
     def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
-        return {"centres": read("centre"), "concepts": read("concepts", method=method), "pfvs": read("pfvs")}
+        own = {name: read(name, method=method) for name in ("concepts", "families")}
+        return {"centres": read("centre"), **own, "pfvs": read("pfvs")}
 
     def need(self, sizes: Sizes) -> tuple[float, float]:
         return gathering_need(sizes)
@@ -185,6 +186,7 @@ class EdgeChecks(Stage):
             "edges": read("edges", method=method),
             "attributions": [read("attributions", method=method, source=a, target=b) for a, b in plan.pairs],
             "vocabularies": [one for layer in plan.layers for one in coder(method, layer)],
+            "families": read("families", method=method),
         }
 
 

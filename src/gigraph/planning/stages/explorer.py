@@ -33,6 +33,7 @@ class Exemplars(Stage):
             "manifests": read("manifest"),
             "centre": read("centre", layer=layer),
             "concepts": read("concepts", method=method, layer=layer),
+            "families": read("families", method=method, layer=layer),
             "kept": read("kept", method=method, layer=layer),
             "pfvs": loosely("pfvs", layer=layer),
             "coefficients": read("coefficients", method=method, layer=layer),
@@ -90,12 +91,13 @@ class Explorer(Stage):
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
         method = plan.config.methods[0]
         once = ("images", "classes", "layers", "rejected", "selection")
-        own = ("nodes", "edges", "kept_of_all", "reconstruction", "decisions", "concepts", "tree", "coefficients")
+        graph = ("nodes", "edges", "members", "kept_of_all")
+        own = (*graph, "reconstruction", "decisions", "concepts", "tree", "coefficients")
         pictures = ("exemplars", "localisation", "sheets")
         pairs = self.settings(plan)["pairs"]
         return {
             **{name: read(name) for name in once},
-            **{name: read(name, method=method) for name in (*own, *pictures)},
+            **{name: read(name, method=method) for name in (*own, "families", *pictures)},
             "alignment": read("alignment", method=method) if plan.drawn else [],
             "attributions": [read("attributions", method=method, source=a, target=b) for a, b in pairs],
         }
