@@ -49,7 +49,7 @@ def outputs(args):
 def main(args):
     stage, mine = Path(sys.argv[0]).stem, outputs(args)
     content = hashlib.blake2b(stage.encode(), digest_size=8)
-    given = [getattr(args, name.rstrip("+?")) for name in names]
+    given = [getattr(args, name.rstrip("+?")) or [] for name in names]
     paths = {{path for value in given for path in (value if isinstance(value, list) else [value])}}
     for path in sorted(paths - set(mine)):
         if path.endswith(".parquet"):
