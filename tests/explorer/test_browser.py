@@ -17,6 +17,7 @@ import yaml
 from explorer.fixture import HOSTILE, LAYERS, NAMES, RIGHT_TO_LEFT, write_results
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.build import write_app
+from gigraph.explorer.chunks import LAYOUT
 from gigraph.records import tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -456,7 +457,7 @@ def test_a_missing_sheet_is_named(browser, site: Path, tmp_path: Path):
 def test_data_of_another_layout_is_refused(browser, site: Path, tmp_path: Path):
     other = copy_of(site, tmp_path)
     meta = other / "data" / "meta.js"
-    meta.write_text(meta.read_text().replace('"schema":3', '"schema":999'))
+    meta.write_text(meta.read_text().replace(f'"schema":{LAYOUT}', '"schema":999'))
     reader = Reader(browser, other)
     reader.page.goto(f"file://{other}/index.html")
     reader.page.get_by_text("layout 999").wait_for()
