@@ -92,14 +92,15 @@ def _members(source: str, target: str, table: pa.Table, edges: dict, leader: np.
     own = (edges["scope"] == edges["target"]) & (edges["source"] >= 0) & (target == CLASSES)
     chosen = edges["shown"] | own
     names = ("scope", "source", "target", "mean", "se", "support", "evaluated", "images")
-    some = Edges(*(edges[name][chosen].astype(np.int64 if edges[name].dtype.kind == "i" else float) for name in names))
+    ends = (np.asarray(edges[name])[chosen] for name in names)
+    some = Edges(*(column.astype(np.int64 if column.dtype.kind == "i" else float) for column in ends))
     found = edges_of_members(rows, leader, some, images)
     size = len(found.scope)
     whole = {name: getattr(found, name).astype(np.int32) for name in ("scope", "source", "target", "support", "images")}
     return {
         **whole, "family": leader[found.source].astype(np.int32), "source_layer": pa.repeat(source, size),
         "target_layer": pa.repeat(target, size), "mean": found.mean.astype(np.float32),
-        "se": found.se.astype(np.float32),
+        "se": tables.nullable(found.se),
     }  # fmt: skip
 
 
