@@ -174,7 +174,7 @@ def test_a_bomb_is_listed_as_rejected(tmp_path):
     }  # fmt: skip
     arguments = Namespace(
         settings=settings, shard="0", manifest=tmp_path / "m.parquet", rejected=tmp_path / "r.parquet", lineage="",
-        compute=config().compute,
+        classes=[], compute=config().compute,
     )  # fmt: skip
     script("manifest").main(arguments)
     rejected = {row["path"]: row["reason"] for row in tables.read(arguments.rejected).to_pylist()}

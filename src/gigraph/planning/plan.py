@@ -128,7 +128,7 @@ class Plan:
     def listed_classes(self) -> list[str] | None:
         """The class folders in the outputs' order, where the configuration lists them."""
         classes = self.config.images.classes
-        return None if classes == IMAGENET else classes
+        return classes if isinstance(classes, list) else None
 
     @cached_property
     def labelled_by_outputs(self) -> bool:
