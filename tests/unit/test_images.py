@@ -184,7 +184,11 @@ def test_some_of_imagenets_classes_are_known_by_their_wordnet_ids(tmp_path, capl
 
 def test_wordnet_ids_without_timm(tmp_path, monkeypatch):
     folder(tmp_path, ["n02123045/0.png", "n01443537_goldfish/0.png"], False)
-    monkeypatch.setattr(imagenet.importlib.util, "find_spec", lambda name: None)
+
+    def missing(name):
+        raise imagenet.PackageNotFoundError(name)
+
+    monkeypatch.setattr(imagenet, "distribution", missing)
     refused(lambda: output_names(tmp_path, 1000), "uv sync --extra imagenet", "images.classes")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gigraph.method.srd import Sweep
+from gigraph.model.contribution import contributions
 from gigraph.model.models import load_model
 from gigraph.model.network import Network
 

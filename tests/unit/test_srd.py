@@ -201,7 +201,7 @@ class Same(nn.Conv2d):
 
 def test_a_functional_batch_norm_is_one_step_with_its_convolution():
     torch.manual_seed(0)
-    layers = [Same(3, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3, padding=1)]
+    layers = [Same(3, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU(), nn.ZeroPad2d(1), nn.Conv2d(5, 4, 3)]
     plain = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
     plain[1].running_mean.normal_()
     plain[1].running_var.uniform_(0.5, 2)
@@ -215,6 +215,6 @@ def test_a_functional_batch_norm_is_one_step_with_its_convolution():
 
 
 def test_a_batch_norm_with_the_batchs_own_statistics_is_refused():
-    plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3, padding=1)).eval()
+    plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.ZeroPad2d(1), nn.Conv2d(5, 4, 3)).eval()
     with pytest.raises(UserError, match="not linear given the activation pattern"):
         Sweep(fx.symbolic_trace(Functional(plain, training=True)), torch.randn(2, 3, 9, 9))

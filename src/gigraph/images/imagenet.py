@@ -5,9 +5,9 @@ The list is timm's, read as a file: neither timm nor torch is loaded for it.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from gigraph.errors import UserError
@@ -60,13 +60,11 @@ def imagenet_names(folders: Iterable[str] = ()) -> list[str]:
 
 def _words() -> dict[str, str]:
     """Return {WordNet id: its first word} of the 1,000 classes, in the outputs' order."""
-    spec = importlib.util.find_spec("timm")
-    folders = spec.submodule_search_locations if spec else None
     try:
-        info = Path((folders or [])[0]) / "data" / "_info"
+        info = Path(str(distribution("timm").locate_file("timm/data/_info")))
         ids = (info / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
         lines = (info / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
-    except (IndexError, OSError) as error:
+    except (PackageNotFoundError, OSError) as error:
         raise UserError(
             "images.classes: ImageNet's WordNet ids are read from timm, which is not installed; run: "
             "uv sync --extra imagenet, or say in images.classes which output each folder is"
