@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 VIEWS = {
-    "explorer": "#/class/cheetah?sel=layer4.0:49",
+    "explorer": "#/class/cheetah?sel=layer4.0:51",
     "explorer-image": "#/image/cheetah",
     "explorer-compare": "#/compare/cheetah/leopard",
 }
