@@ -183,8 +183,8 @@ class Functional(nn.Module):
 
     def __init__(self, plain, training=False):
         super().__init__()
-        self.conv, self.norm, self.head = plain[0], plain[1], copy.copy(plain[3])
-        self.pad, self.head.padding = nn.ConstantPad2d(1, 0.0), (0, 0)
+        self.conv, self.norm, self.head = plain[0], plain[1], plain[4]
+        self.pad = nn.ConstantPad2d(1, 0.0)
         self.training_statistics = training
 
     def forward(self, x):
