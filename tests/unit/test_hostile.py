@@ -173,8 +173,9 @@ def test_a_bomb_is_listed_as_rejected(tmp_path):
         "source": str(tmp_path / "images"), "shards": 1, "limit_per_class": None, "classes": None, "max_pixels": 10**6,
     }  # fmt: skip
     arguments = Namespace(
-        settings=settings, shard="0", manifest=tmp_path / "m.parquet", rejected=tmp_path / "r.parquet", lineage="",
-        classes=[], compute=config().compute,
+        settings=settings, shard="0", manifest=tmp_path / "m.parquet", rejected=tmp_path / "r.parquet", classes=None,
+        lineage="",
+        compute=config().compute,
     )  # fmt: skip
     script("manifest").main(arguments)
     rejected = {row["path"]: row["reason"] for row in tables.read(arguments.rejected).to_pylist()}
