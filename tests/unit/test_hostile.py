@@ -84,7 +84,8 @@ def test_the_longest_names_can_be_written(tmp_path):
 
 def test_hostile_class_names_in_graphml():
     names = [*NAMES, "\x00\x08\ud800\uffff"]
-    nodes = [{"layer": "classes", "concept": i, "kind": "class", "name": name} for i, name in enumerate(names)]
+    one = {"layer": "classes", "kind": "class", "members": None, "inner_cosine": None}
+    nodes = [{**one, "concept": i, "name": name} for i, name in enumerate(names)]
     out = io.StringIO()
     write_graphml(out, nodes, [])
     space = "{http://graphml.graphdrawing.org/xmlns}"
