@@ -35,7 +35,15 @@ SOMETIMES = {
     "vision": "torchvision: for presets and its own models, and not for a user's",
 }
 """Modules that a stage's code names, and that its process loads with some settings or images only: when."""
-PLUMBING = {"attributors/__init__", "extractors/__init__", "hashing", "reserved", "records/__init__", "records/files"}
+PLUMBING = {
+    "attributors/__init__",
+    "extractors/__init__",
+    "hashing",
+    "reserved",
+    "records/__init__",
+    "records/files",
+    "records/notes",
+}
 """Modules that how a job is started needs, so that every process loads them, and that some stages use as well."""
 
 
@@ -69,8 +77,14 @@ def test_a_lineage_holds_what_snakemake_hands_the_job_and_nothing_else(tmp_path,
     images = {"source": "images" if world in ("own images", "flat") else "menagerie", "shards": 2}
     evaluation = {"methods": ["bisecting", "sae", "random"]}
     pairs = {"pairs": [["layer1.0", "layer3.1"]]}
+    tried = {"name": "layer2.1", "coefficients": {"penalty": "decision", "value": 0.8}}
     shadow = Shadow(
-        tmp_path, images=images, evaluation=evaluation, attribution=pairs, menagerie={"train": "anew" in world}
+        tmp_path,
+        images=images,
+        evaluation=evaluation,
+        attribution=pairs,
+        menagerie={"train": "anew" in world},
+        layers=["layer1.0", tried, "layer3.1"],
     )
     if world == "flat":
         for file in sorted((tmp_path / "images").glob("*/*.png")):
