@@ -101,8 +101,8 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
         row["layer"]: row for row in tables.read(inputs.layers, ["layer", "channels", "height", "width"]).to_pylist()
     }
     table = frame(inputs.reconstruction, "reconstruction")
-    measured = ("rel_l2", "nonzeros", "logit", "agreement")
-    names = ("error", "nonzeros", "logit", "agreement", "twins")
+    measured = ("rel_l2", "nonzeros", "logit", "agreement", "mean_cosine")
+    names = ("error", "nonzeros", "logit", "agreement", "cosine", "twins")
     errors = dict(
         zip(table["layer"], rows(*(numbers(table[key]) for key in measured), table["twins"].to_list()), strict=True)
     )

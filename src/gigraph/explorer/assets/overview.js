@@ -9,15 +9,15 @@ const classLink = label => link(linkTo("class", [slug(label)]), className(label)
 const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)]), text, {title});
 
 const stack = () => table([
-  ["Layer"], ["Map", "height × width × channels"], ["Concepts", "kept, of all"],
+  ["Layer", "height × width × channels"], ["Concepts", "kept, of all"],
   ["Keeps", "of the centred logit, and of the predictions"],
-  ["Error", "relative l2 of the reconstruction"], ["Non-zeros", "concepts per position, mean"],
-  ["Twins", "concepts within cosine 0.9 of another"],
-], layers.map(({name, height, width, channels, kept, concepts, families, error, nonzeros, logit, agreement, twins}) =>
-  line(link(linkTo("atlas", [name]), name), `${height} × ${width} × ${channels}`,
-    [h("b", tally(kept)), " of " + plural(families, ...meta.unit), families < concepts && note(`of ${tally(concepts)}`)],
-    [meter(logit), percent(logit) + " · " + percent(agreement)],
-    [meter(error / largest(layers.map(l => l.error))), num(error)], num(nonzeros), tally(twins))).reverse());
+  ["Error", "relative l2 of the reconstruction"], ["Non-zeros", "concepts per position"],
+  ["Twins", "concepts within cosine 0.9 of another; mean cosine"],
+], layers.map(l => line([link(linkTo("atlas", [l.name]), l.name), note(`${l.height} × ${l.width} × ${l.channels}`)],
+  [h("b", tally(l.kept)), " of " + plural(l.families, ...meta.unit), l.families < l.concepts && note(`of ${tally(l.concepts)}`)],
+  percent(l.logit) + " · " + percent(l.agreement),
+  [meter(l.error / largest(layers.map(one => one.error))), num(l.error)], num(l.nonzeros),
+  tally(l.twins) + " · " + num(l.cosine, 2))).reverse());
 
 const classList = () => {
   const list = h("ul.classes"), said = h("p.note", {role: "status"}), last = layers.length - 1;
