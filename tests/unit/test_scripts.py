@@ -163,7 +163,7 @@ def test_the_standard_error_of_a_single_image_is_null(tmp_path):
     tables.write(files["selection"], "selection", chosen)
     columns = dict.fromkeys(SCHEMAS["attributions"].names, [0] * 3)
     columns |= {"image_id": range(3), "label": labels, "target": labels, "sources": [[4]] * 3}
-    columns["values"] = [[1.0], [3.0], [2.0]]
+    columns |= {"values": [[1.0], [3.0], [2.0]], "members": [[]] * 3, "member_values": [[]] * 3}
     tables.write(files["attributions"], "attributions", columns)
     given = Namespace(settings={"layer": "a", "class_targets": 3}, lineage="", **files)
     given.attributions = [files["attributions"]]
