@@ -179,8 +179,9 @@ def compare(moved, loaded, stages):
     assert not differ, "\n".join(f"{name}: {found}" for name, found in differ.items())
 
 
-UNREAD = {("centre", "sample"), ("evidence", "explorer")}
-"""What is declared and may stay closed: PFVs where beta is the batch norms', and the page that is built again."""
+UNREAD = {("trials", "sample"), ("calibration", "trials"), ("evidence", "explorer")}
+"""What is declared and may stay closed: PFVs and trials where an extractor has its own encoder, and the page that is
+built again."""
 
 
 PICTURES = {"draw"}
@@ -253,13 +254,18 @@ def test_so_does_that_of_the_evaluation(tmp_path, monkeypatch, world):
     methods = ["bisecting", "sae", "random"]
     evaluation = {"methods": methods, "holdout": 0.3, "images": 10, "interlayer_images": 4, "targets": 2, "points": 6,
                   "subsets": 8, "seeds": 1, "edges": 10, "scenes": 60}  # fmt: skip
-    changes = {"images": {"source": "menagerie", "shards": 1}, "menagerie": {"count": 100}}
+    tried = {"coefficients": {"penalty": "decision", "value": 0.5, "most": 2}}
+    changes = {
+        "images": {"source": "menagerie", "shards": 1}, "menagerie": {"count": 100},
+        "layers": ["layer3.1", {"name": "layer4.0", **tried}],
+    }  # fmt: skip
     if world != "the drawn world":
         draw(tmp_path)
         (tmp_path / "mine.py").write_text(
             "import torchvision\n\n\ndef net():\n    return torchvision.models.resnet18(num_classes=10)\n"
         )
-        changes = {"images": {"shards": 1}, "model": {"source": "mine.py:net"}, "layers": ["layer2.1", "layer3.1"]}
+        layers = ["layer2.1", {"name": "layer3.1", **tried}]
+        changes = {"images": {"shards": 1}, "model": {"source": "mine.py:net"}, "layers": layers}
     configfile = configure(tmp_path, evaluation=evaluation, autoencoder={"steps": 60}, **changes)
     (tmp_path / "trace").mkdir()
     run = snakemake(tmp_path, "all", "evaluation", "--configfile", str(configfile), trace=tmp_path / "trace")
