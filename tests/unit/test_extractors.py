@@ -10,7 +10,7 @@ from gigraph.extractors.autoencoder import FIRST_NORM, train
 from gigraph.extractors.autoencoder import schedule as factors
 from gigraph.extractors.extraction import images_of, nearest
 from gigraph.extractors.plugged import extract as plug
-from gigraph.extractors.registry import MODULES
+from gigraph.extractors.registry import ENCODES, MODULES
 from gigraph.method.encoder import Encoder
 from gigraph.method.lasso import lasso
 from gigraph.method.stability import best_match
@@ -49,6 +49,7 @@ def test_every_extractor_keeps_the_contract_and_forgets_the_order_of_rows(method
     assert found.vectors.shape == (k, x.shape[1]) and found.vectors.dtype == np.float32
     assert np.isfinite(found.vectors).all() and found.vectors.any(1).all()
     assert found.size.shape == found.cohesion.shape == (k,) and found.size.sum() == len(x) - 1
+    assert (found.encoder is not None) == (method in ENCODES)
     order = np.random.default_rng(0).permutation(len(x))
     again = extract(method, x[order], 6, row_ids=ids[order], seed=3, settings=SETTINGS)
     np.testing.assert_array_equal(found.vectors, again.vectors)
@@ -110,7 +111,7 @@ def test_lasso_lars_has_the_minimum_of_our_lasso():
 def test_the_autoencoders_concepts_are_the_autoencoder():
     x, _ = mixtures()
     found = extract("sae", x, 8, row_ids=np.arange(len(x)), seed=0, settings=SETTINGS)
-    assert found.vectors.shape == (8, x.shape[1]) and found.encoder is not None
+    assert found.vectors.shape == (8, x.shape[1]) and (found.encoder is not None) == ("sae" in ENCODES)
     u = found.encoder.dense(x)
     assert (u >= 0).all() and found.encoder.offset.any()
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, rtol=1e-5)

@@ -179,9 +179,8 @@ def compare(moved, loaded, stages):
     assert not differ, "\n".join(f"{name}: {found}" for name, found in differ.items())
 
 
-UNREAD = {("trials", "sample"), ("calibration", "trials"), ("evidence", "explorer")}
-"""What is declared and may stay closed: PFVs and trials where an extractor has its own encoder, and the page that is
-built again."""
+UNREAD = {("evidence", "explorer")}
+"""What is declared and may stay closed: the page that is built again."""
 
 
 PICTURES = {"draw"}

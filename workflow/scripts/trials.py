@@ -15,7 +15,6 @@ from gigraph.method.heldout import held_out
 from gigraph.method.share import summary
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions
-from gigraph.records.encoders import read_encoder
 from gigraph.records.pfvs import subsample
 from gigraph.reporting import log, progress
 from gigraph.reserved import CLASSES
@@ -33,10 +32,8 @@ def main(args: Namespace) -> None:
     subject = Subject(settings, args.compute, [name])
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
     beta = tables.beta(args.centre)
-    encoder = read_encoder(args.concepts)
-    start = as_device(beta + (0 if encoder is None else encoder.offset), subject.device)
-    directions = as_device(vectors, subject.device)
-    coders = _coders(args, vectors, beta, encoder, subject.memory)
+    start, directions = as_device(beta, subject.device), as_device(vectors, subject.device)
+    coders = _coders(args, vectors, beta, subject.memory)
     manifest = tables.read(args.manifests, ["image_id", "path"])
     ids = tables.numpy(manifest, "image_id")
     found_on = np.flatnonzero(~held_out(ids, settings["seed"], settings["holdout"]))
@@ -69,11 +66,9 @@ def main(args: Namespace) -> None:
     tables.write(args.trials, "trials", {key: [row[key] for row in rows] for key in rows[0]}, args.lineage)
 
 
-def _coders(args: Namespace, vectors: np.ndarray, beta: np.ndarray, encoder, memory: int) -> dict[int, Coder]:
-    """Return what codes with each number of concepts that may be taken; an encoder has a say of its own."""
+def _coders(args: Namespace, vectors: np.ndarray, beta: np.ndarray, memory: int) -> dict[int, Coder]:
+    """Return what codes with each number of concepts that may be taken."""
     settings = args.settings
-    if encoder is not None:
-        return {0: Coder(vectors, {"method": "", "sign": "", "penalty": "encoder", "value": 0}, 0.0, encoder, memory)}
     x = subsample(args.pfvs, settings["seed"], settings["holdout"], settings["calibration"]) - beta
     most = min(settings["most"], len(vectors))
     found = {}

@@ -18,6 +18,8 @@ MODULES = {
 WANTS = {"dictionary": ("nonzeros",), "sae": ("nonzeros", "autoencoder")}
 """What an extractor needs besides the settings of `concepts`: the wanted non-zeros of a PFV, a section of the
 configuration."""
+ENCODES = frozenset({"sae"})
+"""Extractors with an encoder of their own, so that no setting of `coefficients` fixes the coefficients."""
 PLUGGED = "overcomplete-"
 """How the name of a dictionary of the package overcomplete begins."""
 

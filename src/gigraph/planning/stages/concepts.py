@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigraph.extractors.registry import source_of
+from gigraph.extractors.registry import ENCODES, source_of
 from gigraph.planning.costs import COMPILING, TRIALS, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
 from gigraph.reserved import CLASSES
@@ -135,7 +135,6 @@ class Trials(Stage):
             "manifests": read("manifest"),
             "centre": read("centre", layer=layer),
             "concepts": read("concepts", method=method, layer=layer),
-            "encoder": read("encoder", method=method, layer=layer),
             "pfvs": loosely("pfvs", layer=layer),
         }
 
@@ -160,7 +159,7 @@ class Calibration(Stage):
         return {"seed": c.seed, "holdout": c.evaluation.holdout, "layer": layer, **own}
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
-        tried = plan.config.layer(layer).coefficients.penalty == "decision"
+        tried = plan.config.layer(layer).coefficients.penalty == "decision" and method not in ENCODES
         return {
             "trials": read("trials", method=method, layer=layer) if tried else [],
             "centre": read("centre", layer=layer),
