@@ -6,6 +6,7 @@ Notation: N sampled PFVs of C channels, E exemplars; P positions of a layer's ma
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,10 +55,6 @@ class Sample:
     images: Mapping[int, Mapping[str, Any]]
     folder: Path
 
-    def images_of(self, rows: np.ndarray) -> list[Mapping[str, Any]]:
-        """Return the image of each of these PFVs."""
-        return [self.images[image] for image in self.image_id[rows].tolist()]
-
 
 @dataclass(frozen=True)
 class Coded:
@@ -90,19 +87,32 @@ class Coded:
         return coefficient_map(pointer - pointer[0], self.concepts[inside], self.values[inside], concept)
 
 
+@dataclass(frozen=True)
+class Pictured:
+    """Directions to be pictured by the PFVs nearest to them.
+
+    Attributes
+    ----------
+    sheet : str
+        What the names of their sheets begin with.
+    vectors : array [K, C]
+        Concept vectors, or the directions of families.
+    concepts : sequence of int
+        Which of them.
+    count : int
+        Exemplars of each; fewer where fewer images were sampled.
+    """
+
+    sheet: str
+    vectors: np.ndarray
+    concepts: Sequence[int]
+    count: int
+
+
 def exemplars(
-    subject: Subject,
-    layer: str,
-    sample: Sample,
-    vectors: np.ndarray,
-    concepts: Sequence[int],
-    *,
-    count: int,
-    side: int,
-    method: str,
-    sheet: str = "concepts",
+    subject: Subject, layer: str, sample: Sample, pictured: Sequence[Pictured], *, side: int, method: str
 ) -> tuple[Columns, dict[str, list[list[Image]]]]:
-    """Find the PFVs nearest to some concepts by cosine, at most one per image, and cut their tiles.
+    """Find the PFVs nearest to some directions by cosine, at most one per image, and cut their tiles.
 
     Parameters
     ----------
@@ -111,18 +121,12 @@ def exemplars(
         One of the subject's.
     sample : Sample
         The PFVs to choose from.
-    vectors : array [K, C]
-        The layer's concept vectors, or the directions of its families.
-    concepts : sequence of int
-        Which of them.
-    count : int
-        Exemplars per concept; fewer where fewer images were sampled.
+    pictured : sequence of Pictured
+        The directions.
     side : int
         Of a tile, in pixels.
     method : {"srd", "grad_x_input"}
         How the iERF is found [Eq. 10] (`gigraph.model.contribution.receptive_fields`).
-    sheet : str
-        What the names of the sheets begin with.
 
     Returns
     -------
@@ -131,34 +135,39 @@ def exemplars(
     pages : dict of str to list of list of image
         Sheet -> its concepts' tiles. Names are relative to the table's folder.
     """
-    which = np.asarray(concepts, np.int64)
-    pfvs, directions = unit(sample.pfvs), unit(vectors)[which]
-    chosen = [nearest(pfvs @ direction, sample.image_id, count) for direction in directions]
-    cosines = [pfvs[rows] @ direction for rows, direction in zip(chosen, directions, strict=True)]
-    counts = [len(rows) for rows in chosen]
-    rows = np.concatenate([np.empty(0, np.int64), *chosen])
-    rank = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)])
-    place = np.repeat(np.arange(len(which)), counts)
-    cut, boxes = tiles(subject, layer, sample, rows, side, method)
-    images = sample.images_of(rows)
-    sheets = [f"sheets/{sheet}-{first // PER_SHEET:03d}.webp" for first in range(0, len(which), PER_SHEET)]
-    columns = {
-        "concept": which[place],
-        "rank": rank,
-        "image_id": sample.image_id[rows],
-        "y": sample.y[rows],
-        "x": sample.x[rows],
-        "cosine": np.concatenate([np.empty(0, np.float32), *cosines]),
-        "label": [image["label"] for image in images],
-        "path": [image["path"] for image in images],
-        "box": boxes,
-        "sheet": [sheets[i // PER_SHEET] for i in place],
-        "row": place % PER_SHEET,
-        "column": rank,
-    }
-    ends = np.cumsum(counts).tolist()
-    strips = [cut[end - many : end] for end, many in zip(ends, counts, strict=True)]
-    return columns, {name: strips[i * PER_SHEET : (i + 1) * PER_SHEET] for i, name in enumerate(sheets)}
+    pfvs = unit(sample.pfvs)
+    chosen = [
+        (one, concept, *_nearest(pfvs, direction, sample, one.count))
+        for one in pictured
+        for concept, direction in zip(one.concepts, unit(one.vectors)[list(one.concepts)], strict=True)
+    ]
+    every = [row for _, _, rows, _ in chosen for row in rows.tolist()]
+    cut = tiles(subject, layer, sample, np.unique(np.array(every, np.int64)), side, method)
+    columns: Columns = {name: [] for name in SCHEMAS["exemplars"].names}
+    pages: dict[str, list[list[Image]]] = {}
+    done: Counter[str] = Counter()
+    for one, concept, rows, cosines in chosen:
+        number, line = divmod(done[one.sheet], PER_SHEET)
+        done[one.sheet] += 1
+        name = f"sheets/{one.sheet}-{number:03d}.webp"
+        pages.setdefault(name, []).append([cut[row][0] for row in rows.tolist()])
+        for rank, (row, cosine) in enumerate(zip(rows.tolist(), cosines.tolist(), strict=True)):
+            image = sample.images[int(sample.image_id[row])]
+            found = {
+                "concept": concept, "rank": rank, "image_id": sample.image_id[row], "y": sample.y[row],
+                "x": sample.x[row], "cosine": cosine, "label": image["label"], "path": image["path"],
+                "box": cut[row][1], "sheet": name, "row": line, "column": rank,
+            }  # fmt: skip
+            for column, values in columns.items():
+                values.append(found[column])
+    return columns, pages
+
+
+def _nearest(pfvs: np.ndarray, direction: np.ndarray, sample: Sample, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a direction's exemplars, and their cosines."""
+    cosines = pfvs @ direction
+    rows = nearest(cosines, sample.image_id, count)
+    return rows, cosines[rows]
 
 
 def nearest(cosines: np.ndarray, image_ids: np.ndarray, count: int) -> np.ndarray:
@@ -170,37 +179,44 @@ def nearest(cosines: np.ndarray, image_ids: np.ndarray, count: int) -> np.ndarra
 
 def tiles(
     subject: Subject, layer: str, sample: Sample, rows: np.ndarray, side: int, method: str
-) -> tuple[list[Image], list[list[int]]]:
-    """Cut PFVs' images to their iERFs.
+) -> dict[int, tuple[Image, list[int]]]:
+    """Cut PFVs' images to their iERFs, image by image: what is read and run forward serves all PFVs of an image.
 
     Parameters
     ----------
     subject, layer, sample, side, method
         As `exemplars`.
     rows : integer array [E]
-        Which PFVs of the sample.
+        Which PFVs of the sample; each once.
 
     Returns
     -------
-    tiles : list of image
-        Squares of `side` pixels.
-    boxes : list of four ints
-        Left, top, right, bottom of each in pixels of its image's file.
+    dict of int to tuple
+        Row -> the tile, a square of `side` pixels; and its left, top, right, bottom in pixels of the image's file.
     """
     width = subject.layers[layer].width
-    paths = [image["path"] for image in sample.images_of(rows)]
-    cut, boxes = [], []
-    sweep = subject.images(sample.folder, sample.image_id[rows], paths)
-    for part, batch in progress(sweep, -(-len(rows) // subject.images_at_once), "iERF batches"):
-        here = rows[part]
-        positions = as_device(sample.y[here].astype(np.int64) * width + sample.x[here], subject.device)
-        fields = receptive_fields(subject.network, subject.layers[layer], batch, positions, method).cpu().numpy()
-        for path, field in zip(paths[part], fields, strict=True):
+    of_image: dict[int, list[int]] = {}
+    for row in rows.tolist():
+        of_image.setdefault(int(sample.image_id[row]), []).append(row)
+    # Images with as many PFVs come together: a batch is swept back as often as its fullest image needs.
+    images = sorted(of_image, key=lambda image: (len(of_image[image]), image))
+    paths = [sample.images[image]["path"] for image in images]
+    found = {}
+    sweep = subject.images(sample.folder, images, paths)
+    for part, batch in progress(sweep, -(-len(images) // subject.images_at_once), "iERF batches"):
+        here = [of_image[image] for image in images[part]]
+        positions = np.full((len(here), max(map(len, here))), -1, np.int64)
+        for line, some in zip(positions, here, strict=True):
+            line[: len(some)] = sample.y[some].astype(np.int64) * width + sample.x[some]
+        asked = as_device(positions, subject.device)
+        fields = receptive_fields(subject.network, subject.layers[layer], batch, asked, method)
+        for path, some, own in zip(paths[part], here, fields.cpu().numpy(), strict=True):
             original = decode(sample.folder / path, sys.maxsize)
-            tile, box = exemplar_tile(subject.preprocessing.display(original), field, side)
-            cut.append(tile)
-            boxes.append(_original_box(box, field.shape, subject.preprocessing.crop_box(original.size)))
-    return cut, boxes
+            seen = subject.preprocessing.display(original)
+            for row, field in zip(some, own, strict=False):
+                tile, box = exemplar_tile(seen, field, side)
+                found[row] = tile, _original_box(box, field.shape, subject.preprocessing.crop_box(original.size))
+    return found
 
 
 def localisation(

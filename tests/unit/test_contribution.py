@@ -96,8 +96,49 @@ def test_the_class_is_the_label_where_there_is_one_else_the_prediction(network, 
 def test_a_receptive_field_lies_within_the_theoretical_one(network, images, method):
     layer = network.layer("norm")
     positions = torch.tensor([0, 3 * 6 + 2, 47])
-    fields = receptive_fields(network, layer, images, positions, method)
-    assert fields.shape == (3, 8, 6)
-    for field, position in zip(fields, positions.tolist(), strict=True):
+    fields = receptive_fields(network, layer, images, positions[:, None], method)
+    assert fields.shape == (3, 1, 8, 6)
+    for field, position in zip(fields[:, 0], positions.tolist(), strict=True):
         row, column = np.nonzero(field.detach().numpy())
         assert len(row) and np.abs(row - position // 6).max() <= 1 and np.abs(column - position % 6).max() <= 1
+
+
+@pytest.mark.parametrize("method", ["srd", "grad_x_input"])
+def test_several_fields_of_an_image_are_those_found_one_by_one(network, images, method):
+    layer = network.layer("norm")
+    positions = torch.tensor([[0, 47, 20], [5, -1, 6], [-1, -1, 9]])
+    fields = receptive_fields(network, layer, images, positions, method)
+    for image, number in np.ndindex(3, 3):
+        position = positions[image, number]
+        if position < 0:
+            assert not fields[image, number].any()
+            continue
+        alone = receptive_fields(network, layer, images[image : image + 1], position[None, None], method)
+        torch.testing.assert_close(fields[image, number], alone[0, 0])
+        assert alone.any()
+
+
+@pytest.mark.parametrize(("source", "target"), [("0", "1"), ("0", "classes"), ("1", "4"), ("3", "classes")])
+def test_the_gradient_of_one_image_is_that_in_a_batch(images, source, target):
+    """Torch's batch norm has a wrong gradient for one image whose strides are a transposed view's."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5),
+    ).eval()  # fmt: skip
+    for i in (1, 4):
+        nn.init.uniform_(model[i].weight, 0.5, 1.5)
+    network = Network(model, (3, 8, 6))
+    layer = network.layer(source)
+    segment = network.pfv_segment(layer, None if target == "classes" else network.layer(target))
+    pfvs = layer.to_pfvs(network.activations(images, [layer])[source]).detach()
+
+    def gradient(points):
+        points = points.clone().requires_grad_()
+        out = segment(points)
+        cotangent = torch.linspace(-1, 1, out[0].numel()).reshape(out[0].shape)
+        return torch.autograd.grad((out * cotangent).sum(), points)[0]
+
+    together = gradient(pfvs)
+    for image in range(3):
+        torch.testing.assert_close(gradient(pfvs[image : image + 1])[0], together[image])

@@ -8,7 +8,17 @@ import torch
 from PIL import Image
 
 from gigraph import exemplars as module
-from gigraph.exemplars import PER_SHEET, Coded, Sample, exemplars, localisation, nearest, relevance_to_own_class, tiles
+from gigraph.exemplars import (
+    PER_SHEET,
+    Coded,
+    Pictured,
+    Sample,
+    exemplars,
+    localisation,
+    nearest,
+    relevance_to_own_class,
+    tiles,
+)
 from gigraph.images.preprocessing import Preprocessing
 from gigraph.records.schemas import SCHEMAS
 
@@ -30,57 +40,90 @@ def a_sample(folder, n=6, channels=3):
 
 
 def test_sheets_hold_so_many_concepts_and_the_columns_say_where_each_tile_is(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "tiles", lambda *given: (given[3].tolist(), [[0, 0, 1, 1]] * len(given[3])))
+    asked = []
+
+    def cut(subject, layer, sample, rows, side, method):
+        asked.extend(rows.tolist())
+        return {row: (row, [0, 0, 1, row]) for row in rows.tolist()}
+
+    monkeypatch.setattr(module, "tiles", cut)
     sample = a_sample(tmp_path)
     vectors = np.random.default_rng(1).normal(size=(2 * PER_SHEET, 3)).astype(np.float32)
     concepts = list(range(3, PER_SHEET + 5))
-    columns, pages = exemplars(None, "a", sample, vectors, concepts, count=2, side=8, method="srd")
-    assert list(pages) == ["sheets/concepts-000.webp", "sheets/concepts-001.webp"]
-    assert [len(page) for page in pages.values()] == [PER_SHEET, 2]
-    assert set(columns) == set(SCHEMAS["exemplars"].names)
-    assert columns["concept"].tolist() == np.repeat(concepts, 2).tolist()
+    pictured = [Pictured("concepts", vectors, concepts, 2), Pictured("members", -vectors, [0, 9], 1)]
+    columns, pages = exemplars(None, "a", sample, pictured, side=8, method="srd")
+    assert len(asked) == len(set(asked)) <= 6  # a PFV that is near to several directions is cut once
+    assert list(pages) == ["sheets/concepts-000.webp", "sheets/concepts-001.webp", "sheets/members-000.webp"]
+    assert [len(page) for page in pages.values()] == [PER_SHEET, 2, 2]
+    assert list(columns) == SCHEMAS["exemplars"].names
+    assert columns["concept"] == [*np.repeat(concepts, 2).tolist(), 0, 9]
     cosine = sample.pfvs @ vectors.T / np.linalg.norm(sample.pfvs, axis=1)[:, None] / np.linalg.norm(vectors, axis=1)
     for e in range(len(columns["concept"])):
         row = pages[columns["sheet"][e]][columns["row"][e]][columns["column"][e]]
-        assert columns["cosine"][e] == pytest.approx(cosine[row, columns["concept"][e]], abs=1e-6)
+        sign = -1 if columns["sheet"][e].startswith("sheets/members") else 1
+        assert columns["cosine"][e] == pytest.approx(sign * cosine[row, columns["concept"][e]], abs=1e-6)
         assert (columns["image_id"][e], columns["y"][e], columns["x"][e]) == (row // 2, row // 4, row % 4)
         assert columns["path"][e] == f"{row // 2}.png" and columns["label"][e] == row // 2 % 2
-    best = np.array(columns["cosine"]).reshape(-1, 2)
+        assert columns["box"][e] == [0, 0, 1, row] and columns["rank"][e] == columns["column"][e]
+    best = np.array(columns["cosine"][: 2 * len(concepts)]).reshape(-1, 2)
     assert (best[:, 0] >= best[:, 1]).all() and np.allclose(best[:, 0], cosine[:, concepts].max(0), atol=1e-6)
 
 
 def test_without_concepts_there_are_neither_exemplars_nor_sheets(tmp_path):
     subject = SimpleNamespace(images=lambda *_: iter(()), images_at_once=4, layers={"a": SimpleNamespace(width=4)})
-    columns, pages = exemplars(
-        subject, "a", a_sample(tmp_path), np.ones((2, 3), np.float32), [], count=2, side=8, method="srd"
-    )
+    pictured = [Pictured("concepts", np.ones((2, 3), np.float32), [], 2)]
+    columns, pages = exemplars(subject, "a", a_sample(tmp_path), pictured, side=8, method="srd")
     assert pages == {} and {len(column) for column in columns.values()} == {0}
 
 
-def test_a_box_is_in_pixels_of_the_file(monkeypatch, tmp_path):
+def test_an_image_is_read_and_run_once_for_all_its_tiles_and_a_box_is_in_pixels_of_the_file(monkeypatch, tmp_path):
     """The network sees the middle half of a picture twice as wide as high, at half its size."""
     for i in range(3):
         Image.fromarray(np.full((64, 128, 3), 60 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    asked, given = [], []
+
+    def fields(network, layer, batch, positions, method):
+        asked.append(positions.tolist())
+        found = torch.zeros(*positions.shape, 32, 32)
+        found[:, 0, 20:28, 4:12] = found[:, 1:, 4:12, 20:28] = 1
+        return found
+
+    def images(folder, ids, paths):
+        given.append((ids, paths))
+        return iter([(slice(0, 2), [0] * 2), (slice(2, 3), [0])])
+
+    monkeypatch.setattr(module, "receptive_fields", fields)
+    subject = SimpleNamespace(
+        layers={"a": SimpleNamespace(width=4)}, images_at_once=2, device=torch.device("cpu"), network=None,
+        preprocessing=Preprocessing(resize=32, crop=32), images=images,
+    )  # fmt: skip
+    cut = tiles(subject, "a", a_sample(tmp_path), np.array([0, 2, 4, 5]), 16, "srd")
+    assert given == [([0, 1, 2], ["0.png", "1.png", "2.png"])]
+    assert asked == [[[0], [2]], [[4, 5]]]  # y width + x
+    assert list(cut) == [0, 2, 4, 5] and {tile.size for tile, _ in cut.values()} == {(16, 16)}
+    assert [round(np.asarray(tile).mean() / 60) for tile, _ in cut.values()] == [0, 1, 2, 2]
+    for row in (0, 2, 4):
+        left, top, right, bottom = cut[row][1]
+        assert 32 <= left <= 40 and right - left == bottom - top and top <= 40 and bottom >= 56 and right <= 96
+    assert cut[5][1][0] > 56 and cut[5][1][1] <= 8
+
+
+def test_images_with_fewer_tiles_fill_a_batch_with_none(monkeypatch, tmp_path):
+    for i in range(3):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"{i}.png")
     asked = []
 
     def fields(network, layer, batch, positions, method):
         asked.append(positions.tolist())
-        found = torch.zeros(len(batch), 32, 32)
-        found[:, 20:28, 4:12] = 1
-        return found
+        return torch.ones(*positions.shape, 8, 8)
 
     monkeypatch.setattr(module, "receptive_fields", fields)
-    seen = Preprocessing(resize=32, crop=32)
     subject = SimpleNamespace(
-        layers={"a": SimpleNamespace(width=4)}, images_at_once=2, device=torch.device("cpu"), network=None,
-        preprocessing=seen, images=lambda folder, ids, paths: iter([(slice(0, 2), [0] * 2), (slice(2, 3), [0])]),
+        layers={"a": SimpleNamespace(width=4)}, images_at_once=3, device=torch.device("cpu"), network=None,
+        preprocessing=Preprocessing(), images=lambda folder, ids, paths: iter([(slice(0, 2), [0] * 2)]),
     )  # fmt: skip
-    cut, boxes = tiles(subject, "a", a_sample(tmp_path), np.array([5, 2, 0]), 16, "srd")
-    assert asked == [[5, 2], [0]]  # y width + x
-    assert [tile.size for tile in cut] == [(16, 16)] * 3
-    assert [round(np.asarray(tile).mean() / 60) for tile in cut] == [2, 1, 0]
-    left, top, right, bottom = boxes[0]
-    assert 32 <= left <= 40 and right - left == bottom - top and top <= 40 and bottom >= 56 and right <= 96
+    assert set(tiles(subject, "a", a_sample(tmp_path), np.array([0, 1, 4]), 16, "srd")) == {0, 1, 4}
+    assert asked == [[[4, -1], [0, 1]]]
 
 
 def test_concepts_are_located_where_they_matter_most_for_the_class():

@@ -17,6 +17,22 @@ def test_the_box_holds_the_share_of_the_mass_and_lies_in_the_image():
         assert field[top:bottom, left:right].sum() >= 0.75 * field.sum()
 
 
+def test_the_box_is_what_sorting_the_pixels_by_their_distance_gives():
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        height, width = rng.integers(20, 60, 2)
+        field = rng.random((height, width)) ** rng.integers(1, 12)
+        rows, columns = np.mgrid[:height, :width]
+        cy, cx = (field * rows).sum() / field.sum(), (field * columns).sum() / field.sum()
+        distance = np.maximum(np.abs(rows - cy), np.abs(columns - cx)).ravel()
+        order = np.argsort(distance, kind="stable")
+        half = distance[order][np.searchsorted(np.cumsum(field.ravel()[order]), 0.6 * field.sum())] + 0.5
+        left, top, right, bottom = spread_box(field, share=0.6, least=2)
+        assert right - left == bottom - top == min(round(2 * half), height, width)
+        assert left == np.clip(round(cx + 0.5 - (right - left) / 2), 0, width - right + left)
+        assert top == np.clip(round(cy + 0.5 - (bottom - top) / 2), 0, height - bottom + top)
+
+
 def test_an_empty_field_shows_the_whole_image():
     assert spread_box(np.zeros((5, 7))) == (0, 0, 7, 5)
     assert not field_weights(np.zeros((5, 7)), 1).any()

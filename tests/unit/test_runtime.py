@@ -30,7 +30,7 @@ layers = list(subject.layers.values())
 x = torch.rand(2, *subject.network.image_shape)
 for method in ("srd", "grad_x_input"):
     contributions(subject.network, layers, x, method)
-    receptive_fields(subject.network, layers[0], x, torch.zeros(2, dtype=torch.int64), method)
+    receptive_fields(subject.network, layers[0], x, torch.zeros(2, 1, dtype=torch.int64), method)
 for name in {names!r}:
     assert name not in sys.modules, name
 """

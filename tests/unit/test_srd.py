@@ -65,8 +65,8 @@ def test_the_sweep_is_equation_10_operation_by_operation(position):
     model, module = make()
     x = torch.randn(2, 3, 10, 10, dtype=torch.double)
     sweep = Sweep(module, x)
-    y, xx = (torch.full((2,), p) for p in position)
-    fast = sweep.from_positions("add", y, xx)
+    width = sweep.values[sweep.node("add")].shape[3]
+    fast = sweep.from_positions("add", torch.full((2,), position[0] * width + position[1]), width)
     for image in range(2):
         values = {node.name: value[image] for node, value in sweep.values.items() if torch.is_tensor(value)}
         total = values["add"]

@@ -7,12 +7,11 @@ import shutil
 from argparse import Namespace
 from pathlib import Path
 
-from gigraph.exemplars import Coded, Sample, exemplars, localisation, relevance_to_own_class
+from gigraph.exemplars import Coded, Pictured, Sample, exemplars, localisation, relevance_to_own_class
 from gigraph.images.tiles import FACE, face_sheet, faces, sheet
 from gigraph.method.families import Families
 from gigraph.records import tables
 from gigraph.records.families import read_families
-from gigraph.records.schemas import SCHEMAS
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
@@ -28,19 +27,15 @@ def main(args: Namespace) -> None:
     concepts = sorted({row["concept"] for row in kept})
     families = read_families(args.families)
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
-    sample, how = _sample(args), {"side": settings["tile"], "method": settings["contribution"]}
-    pictured = [("concepts", families.directions(vectors), concepts, settings["nearest"])]
+    pictured = [Pictured("concepts", families.directions(vectors), concepts, settings["nearest"])]
     members = [one for family in concepts for one in families.members(family).tolist() if one != family]
-    if members:
-        pictured.append(("members", vectors, members, min(FACE, settings["nearest"])))
-    shown: dict[str, list] = {column: [] for column in SCHEMAS["exemplars"].names}
-    for kind, directions, which, count in pictured:
-        found, pages = exemplars(subject, name, sample, directions, which, count=count, sheet=kind, **how)
-        for column, values in shown.items():
-            values.extend(found[column])
-        for file, page in pages.items():
-            sheet(page, count, settings["tile"]).save(sheets.parent / file, quality=85, method=4)
-            faces(page).save(sheets.parent / face_sheet(file), quality=80, method=4)
+    pictured.append(Pictured("members", vectors, members, min(FACE, settings["nearest"])))
+    shown, pages = exemplars(
+        subject, name, _sample(args), pictured, side=settings["tile"], method=settings["contribution"]
+    )
+    for file, page in pages.items():
+        sheet(page, max(map(len, page)), settings["tile"]).save(sheets.parent / file, quality=85, method=4)
+        faces(page).save(sheets.parent / face_sheet(file), quality=80, method=4)
     attributions = tables.read(args.attributions, ["image_id", "label", "target", "sources", "values"]).to_pylist()
     paths = {row["image_id"]: row["path"] for row in tables.read(args.selection, ["image_id", "path"]).to_pylist()}
     coded = _coded(args, families, subject.layers[name].positions)

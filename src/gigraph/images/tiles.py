@@ -37,12 +37,13 @@ def spread_box(field: np.ndarray, share: float = 0.9, least: int = 16) -> tuple[
     total = field.sum()
     if not total > 0:
         return 0, 0, width, height
-    rows, columns = np.mgrid[:height, :width]
-    cy, cx = (field * rows).sum() / total, (field * columns).sum() / total
-    radius = np.maximum(np.abs(rows - cy), np.abs(columns - cx)).ravel()
-    order = np.argsort(radius, kind="stable")
-    reached = np.searchsorted(np.cumsum(field.ravel()[order]), share * total)
-    half = radius[order[min(reached, len(order) - 1)]] + 0.5
+    rows, columns = np.arange(height), np.arange(width)
+    cy, cx = field.sum(1) @ rows / total, field.sum(0) @ columns / total
+    # Few distances occur: the mass at each is added up, instead of sorting all pixels.
+    radii, ring = np.unique(np.concatenate([np.abs(rows - cy), np.abs(columns - cx)]), return_inverse=True)
+    rings = np.maximum.outer(ring[:height], ring[height:]).ravel()
+    mass = np.cumsum(np.bincount(rings, field.ravel(), len(radii)))
+    half = radii[min(np.searchsorted(mass, share * total), len(radii) - 1)] + 0.5
     side = int(min(max(round(2 * half), least), height, width))
     left = int(np.clip(round(cx + 0.5 - side / 2), 0, width - side))
     top = int(np.clip(round(cy + 0.5 - side / 2), 0, height - side))
@@ -86,7 +87,7 @@ def exemplar_tile(
     Parameters
     ----------
     image : PIL image
-        As the network sees it, [H, W].
+        As the network sees it, of H x W pixels.
     relevance : array [H, W]
         The PFV's iERF.
     side : int
@@ -101,8 +102,8 @@ def exemplar_tile(
     top = int(np.clip(top - margin, 0, height - side_in))
     box = (left, top, left + side_in, top + side_in)
     # Saturate early: what matters at all is shown at full brightness.
-    lit = dim(image, np.clip(weights * 2.5, 0, 1))
-    return lit.crop(box).resize((side, side), Image.Resampling.LANCZOS), box
+    inside = np.clip(weights[top : box[3], left : box[2]] * 2.5, 0, 1)
+    return dim(image.crop(box), inside).resize((side, side), Image.Resampling.LANCZOS), box
 
 
 def coefficient_map(indptr: np.ndarray, concepts: np.ndarray, values: np.ndarray, concept: int) -> np.ndarray:

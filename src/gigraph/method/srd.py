@@ -234,15 +234,17 @@ class Sweep:
         shape = self.values[start].shape
         return maps | self._back(start, relevance[start].reshape(shape[0], *shape[2:]))
 
-    def from_positions(self, name: str, y: Tensor, x: Tensor) -> Tensor:
-        """Return the instance-specific effective receptive field (iERF) of one PFV per image.
+    def from_positions(self, name: str, positions: Tensor, width: int) -> Tensor:
+        """Return the instance-specific effective receptive field (iERF) of one PFV per image; may be asked again.
 
         Parameters
         ----------
         name : str
             Node of the layer.
-        y, x : Tensor of int64 [N]
-            Position of the PFV in each image's map; it starts with R = 1.
+        positions : Tensor of int64 [N]
+            Index of the PFV in each image's map, row by row; it starts with R = 1. Negative: none, and a field of 0.
+        width : int
+            Of the map.
 
         Returns
         -------
@@ -252,7 +254,8 @@ class Sweep:
         start = self.node(name)
         value = self.values[start]
         relevance = value.new_zeros(len(value), *value.shape[2:])
-        relevance[torch.arange(len(value), device=value.device), y, x] = 1
+        there = torch.nonzero(positions >= 0)[:, 0]
+        relevance[there, positions[there] // width, positions[there] % width] = 1
         source = self.order[0]
         return self._back(start, relevance, {source.name})[source.name]
 

@@ -63,7 +63,7 @@ def contributions(
 
 
 def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tensor, method: str = "srd") -> Tensor:
-    """Return the instance-specific effective receptive field (iERF) of one PFV per image.
+    """Return the instance-specific effective receptive fields (iERFs) of some PFVs of each image.
 
     Parameters
     ----------
@@ -71,27 +71,32 @@ def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tenso
         Where the PFVs are.
     x : Tensor [N, 3, H, W]
         Network inputs.
-    positions : Tensor of int64 [N]
-        Index of the PFV among the layer's positions; it starts with R = 1.
+    positions : Tensor of int64 [N, M]
+        Indices of the PFVs among the layer's positions, each of which starts with R = 1; negative: none, a field of 0.
     method : {"srd", "grad_x_input"}
         Eq. 10 operation by operation, or taken once over the whole way from the input to the layer.
 
     Returns
     -------
-    Tensor [N, H, W]
+    Tensor [N, M, H, W]
         Signed relevance of each input pixel.
     """
     if method == "srd":
         sweep = Sweep(network.graph_module, x, last=layer.node)
-        return sweep.from_positions(layer.node, positions // layer.width, positions % layer.width)
+        return torch.stack([sweep.from_positions(layer.node, some, layer.width) for some in positions.T], 1)
     with torch.enable_grad():
         image = x.detach().requires_grad_()
         pfvs = layer.to_pfvs(network.segment("input", layer)(image))
-        v = pfvs[torch.arange(len(x), device=x.device), positions]  # [N, C]
-        cotangent = v.detach() / v.detach().square().sum(1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
-        # Not with the cotangent as an argument: see `gigraph.method.srd._Paired`.
-        (gradient,) = torch.autograd.grad((v * cotangent).sum(), image)
-    return (gradient * x).sum(1)
+        everyone = torch.arange(len(x), device=x.device)
+        fields = []
+        for some in positions.T:
+            v = pfvs[everyone, some.clamp_min(0)]  # [N, C]
+            there = v.detach() * (some >= 0)[:, None]
+            cotangent = there / v.detach().square().sum(1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
+            # Not with the cotangent as an argument: see `gigraph.method.srd._Paired`.
+            (gradient,) = torch.autograd.grad((v * cotangent).sum(), image, retain_graph=True)
+            fields.append((gradient * x).sum(1))
+    return torch.stack(fields, 1).detach()
 
 
 def _targets(logits: Tensor, labels: np.ndarray | None) -> Tensor:

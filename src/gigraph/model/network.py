@@ -60,7 +60,9 @@ class Layer:
     def to_pfvs(self, activation: Tensor) -> Tensor:
         """Return the pointwise feature vectors [N, P, C] of an activation, positions row by row."""
         if self.layout == "map":
-            return activation.flatten(2).transpose(1, 2)
+            # Not flatten and transpose: of one image that leaves strides which torch's batch norm takes for another
+            # layout on a CPU, and its gradient is silently wrong.
+            return activation.permute(0, 2, 3, 1).flatten(1, 2)
         if self.layout == "map_last":
             return activation.flatten(1, 2)
         return activation if self.layout == "tokens" else activation.unsqueeze(1)
@@ -68,7 +70,7 @@ class Layer:
     def from_pfvs(self, pfvs: Tensor) -> Tensor:
         """Return the activation with these pointwise feature vectors [N, P, C]: `to_pfvs` inverted."""
         if self.layout == "map":
-            return pfvs.transpose(1, 2).unflatten(2, (self.height, self.width))
+            return pfvs.unflatten(1, (self.height, self.width)).permute(0, 3, 1, 2)
         if self.layout == "map_last":
             return pfvs.unflatten(1, (self.height, self.width))
         return pfvs if self.layout == "tokens" else pfvs.squeeze(1)
