@@ -34,7 +34,8 @@ FAMILIES = {"layer3.1": {0: [30, 31], 5: [32]}, "layer4.0": {2: [40, 41, 42]}}
 MEASURED = {
     "concepts": 40, "twins": 3, "mean_cosine": 0.2, "center": "batchnorm", "images": 40, "logit": 0.93,
     "logit_se": 0.01, "agreement": 0.95, "agreement_se": 0.02, "probability": 0.9, "probability_at_concepts": 0.86,
-    "probability_at_baseline": 0.1,
+    "probability_at_baseline": 0.1, "unseen_images": 4, "unseen_logit": 0.9, "unseen_logit_se": 0.02,
+    "unseen_agreement": 0.75, "unseen_agreement_se": 0.2,
 }  # fmt: skip
 """What a reconstruction's row holds besides."""
 

@@ -99,7 +99,7 @@ def test_overview(reader: Reader):
     reader.page.get_by_label("Filter classes").fill("LEOP")
     assert reader.page.locator(".classes:not(.pairs) li").count() == 1
     reader.page.get_by_label("Filter classes").fill("zzz")
-    assert "No class has such a name" in reader.text(".columns")
+    assert "No class is so named" in reader.text(".columns")
 
 
 @pytest.mark.parametrize("name", [HOSTILE, RIGHT_TO_LEFT, NAMES[4]])
@@ -603,7 +603,7 @@ def test_the_graph_in_view_is_exported_as_svg(reader: Reader, tmp_path: Path):
     reader.open("#/class/leopard")
     edges = reader.page.locator("svg.edges .base path").count()
     with reader.page.expect_download() as download:
-        reader.page.get_by_role("button", name="Save the graph in view as SVG").click()
+        reader.page.get_by_role("button", name="Save the graph as SVG").click()
     download.value.save_as(tmp_path / "graph.svg")
     root = ElementTree.parse(tmp_path / "graph.svg").getroot()
     names = [node.tag.split("}")[1] for node in root.iter()]

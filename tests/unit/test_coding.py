@@ -9,12 +9,14 @@ import polars as pl
 import pytest
 
 from explorer.fixture import MEASURED
+from gigraph.errors import UserError
 from gigraph.explorer import evidence
 from gigraph.method.certificate import certified
 from gigraph.method.coding import ENCODER, Coder, has_lambda
 from gigraph.method.encoder import Encoder
 from gigraph.method.lasso import lambda_max, lasso
 from gigraph.method.pursuit import Pursuit
+from gigraph.planning.ladder import numbers
 from gigraph.records import tables
 from gigraph.records.encoders import write_encoder
 from gigraph.records.schemas import SCHEMAS
@@ -147,16 +149,13 @@ def test_the_page_shows_the_certificates_that_there_are(tmp_path, gap, stationar
 
 @pytest.fixture
 def calibrated(data, tmp_path, caplog):
-    """Return what the script ``calibration`` fixes with some settings, and what it logs."""
+    """Return what the script ``calibration`` fixes with some settings (and trials), and what it logs."""
     x, v = data
     beta = np.full(v.shape[1], 0.25, np.float32)
     k, n = len(v), len(x)
     files = {name: tmp_path / f"{name}.parquet" for name in ("centre", "concepts", "pfvs", "trials", "calibration")}
     centre = {"layer": ["a"], "center": ["mean"], "beta": [beta], "distance": [0.0], "mean_cosine": [0.1]}
     tables.write(files["centre"], "centre", centre)
-    kept = {"asked": [1, 2, 4, 8], "logit": [0.3, 0.62, 0.85, 0.8]}
-    others = {name: [0.5] * 4 for name in SCHEMAS["trials"].names if name not in ("layer", "images", *kept)}
-    tables.write(files["trials"], "trials", {"layer": ["a"] * 4, "images": [9] * 4, **kept, **others})
     tables.write(files["concepts"], "concepts", {"concept": range(k), "size": [1] * k, "images": [1] * k,
                                                  "cohesion": [1.0] * k, "node": [None] * k,
                                                  "vector": v}, vectors="vector")  # fmt: skip
@@ -169,7 +168,10 @@ def calibrated(data, tmp_path, caplog):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
 
-    def fixed(**settings):
+    def fixed(tried=(0.3, 0.62, 0.85, 0.8), **settings):
+        kept = {"layer": ["a"] * 4, "images": [9] * 4, "asked": [1, 2, 4, 8], "logit": tried}
+        others = {name: [0.5] * 4 for name in SCHEMAS["trials"].names if name not in kept}
+        tables.write(files["trials"], "trials", {**kept, **others})
         given = {"seed": 0, "holdout": 0.0, "layer": "a", "method": "lasso", "sign": "any", "penalty": "nonzeros",
                  "value": 4.0, "tolerance": 1e-4, "calibration": 1000, **settings}  # fmt: skip
         caplog.clear()
@@ -208,4 +210,36 @@ def test_the_fewest_non_zeros_are_taken_that_keep_the_wanted_part(calibrated, me
 def test_where_none_keeps_enough_those_that_keep_most_are_taken_and_it_is_said(calibrated):
     found, text = calibrated(method="pursuit", penalty="decision", value=0.9)
     assert found["value"] == 4
-    assert "note: a: 4 non-zeros keep 85% of the centred logit of 9 images" in text and "90% are wanted" in text
+    assert "note: a: 4 non-zeros keep 85% of the centred logit of 9 images, and none up to" in text
+    assert "coefficients.most (8) keep the wanted 90%: raise it" in text
+
+
+def test_too_much_of_the_decision_is_not_what_was_wanted(calibrated):
+    found, _ = calibrated(tried=(1.9, 50.0, 0.81, 0.9), method="pursuit", penalty="decision", value=0.8)
+    assert found["value"] == 4
+
+
+def test_where_there_is_nothing_to_keep_it_is_said(calibrated):
+    with pytest.raises(UserError, match=r"penalty: decision: at layer a the network decides no more .* nonzeros"):
+        calibrated(tried=(np.nan,) * 4, penalty="decision", value=0.8)
+    assert calibrated(tried=(np.nan, 0.1, 0.2, 0.1), method="pursuit", penalty="decision", value=0.8)[0]["value"] == 4
+
+
+def test_a_ladder_ends_at_the_most():
+    for most in (1, 2, 5, 40, 256):
+        tried = numbers(most)
+        assert tried == sorted({*tried}) and tried[0] == 1 and tried[-1] == most
+    assert numbers(40) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40]
+
+
+@pytest.mark.parametrize("method", ["lasso", "refitted", "pursuit"])
+def test_a_coder_asked_for_another_value_is_as_a_new_one(data, method):
+    x, v = data
+    of = lambda value: {"method": method, "sign": "any", "penalty": "relative" if method != "pursuit" else "nonzeros",  # noqa: E731
+                        "value": value}  # fmt: skip
+    one, many = (0.5, 0.2) if method != "pursuit" else (2, 5)
+    coder = Coder(v, of(one), 1e-4)
+    new, shared = Coder(v, of(many), 1e-4)(x), coder.asking(of(many))(x)
+    np.testing.assert_array_equal(new.indices, shared.indices)
+    np.testing.assert_array_equal(new.values, shared.values)
+    assert coder(x).nonzeros().mean() < new.nonzeros().mean()

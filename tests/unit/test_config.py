@@ -9,9 +9,12 @@ import pytest
 import yaml
 
 from gigraph.errors import UserError
-from gigraph.planning.config import Config, Section, load, schema
+from gigraph.planning.config import Config, Section, load, read, schema
 
 ROOT = Path(__file__).parents[2]
+
+
+READY = sorted((ROOT / "workflow/configs").glob("*.yaml"))
 
 
 def default(**changes):
@@ -29,6 +32,14 @@ def default(**changes):
         ({"images": {"classes": {"a": 0, "b": 0}}}, ["images.classes", "a and b are both output 0"]),
         ({"images": {"classes": {"a": "first"}}}, ["images.classes", "a: 'first' is no output", "from 0"]),
         ({"images": {"classes": {"a": -1}}}, ["images.classes", "a: -1 is no output"]),
+        ({"images": {"classes": ["a", "b", "a"]}}, ["images.classes", "a is listed twice"]),
+        (
+            {"images": {"classes": {"class 1": 0, "class 2": 1, "class 3": 5}}},
+            ["images.classes", "output 2 has no folder", "'class 2', which is the folder of another output"],
+        ),
+        ({"coefficients": {"value": 0.9}}, ["coefficients", "value: 0.9 with penalty: nonzeros", "penalty: decision"]),
+        ({"coefficients": {"most": 1000}}, ["coefficients.most", "256"]),
+        ({"families": {"cosine": 1e-6}}, ["families.cosine", "0.01"]),
         ({"layers": []}, ["layers", "at least 1"]),
         ({"layers": "layer1"}, ["layers", "list"]),
         ({"layers": ["a", "a"]}, ["layers", "twice"]),
@@ -56,7 +67,7 @@ def default(**changes):
         ({"compute": 3}, ["compute", "dictionary"]),
         ({"coefficients": {"tolerance": 1.0e-7}}, ["coefficients.tolerance", "0.000001"]),
         ({"exemplars": {"tile": 512}}, ["exemplars", "tile", "WebP"]),
-        ({"families": {"cosine": 0}}, ["families.cosine", "greater than 0"]),
+        ({"families": {"cosine": 0}}, ["families.cosine", "0.01"]),
         ({"families": {"linkage": "single"}}, ["families.linkage", "'tree'", "single"]),
         ({"layers": [{"name": "a", "families": {"cosin": 1}}]}, ["layers.a.families.cosin", "did you mean cosine"]),
         ({"coefficients": {"method": "omp"}}, ["coefficients.method", "'pursuit'", "omp"]),
@@ -207,3 +218,27 @@ def test_the_default_config_spells_out_the_typed_defaults():
 def test_the_methods_of_the_graph_are_evaluated_too():
     config = load(default(methods=["polished"], evaluation={"methods": ["bisecting", "random"]}))
     assert config.evaluated == ["bisecting", "random", "polished"]
+
+
+@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
+def test_the_papers_method_is_one_file_more_whatever_is_configured(path):
+    """Of what layers do not set for themselves."""
+    config = load(read([path, ROOT / "workflow/configs/paper.yaml"]))
+    assert config.methods == ["bisecting"] and config.contribution.method == "srd"
+    for section, wanted in {
+        "coefficients": {"method": "lasso", "sign": "any", "penalty": "nonzeros", "value": 8},
+        "concepts": {"center": "batchnorm", "scale": "mean"}, "families": {"cosine": None},
+        "attribution": {"method": "gig", "class_output": "probability", "baseline": "beta"},
+    }.items():  # fmt: skip
+        assert wanted.items() <= getattr(config, section).model_dump().items(), section
+    for layer in config.layers:
+        own = config.layer(layer.name)
+        assert own.coefficients.method == "lasso" and own.coefficients.value >= 8 and own.families.cosine is None
+
+
+@pytest.mark.parametrize("path", [path for path in READY if path.stem != "paper"], ids=lambda path: path.stem)
+def test_numbers_of_non_zeros_are_tried_for_one_method_and_taken_by_all(path):
+    names = load(read([path])).names
+    raw = {**read([path]), "layers": names, "coefficients": {"penalty": "decision", "value": 0.8}}
+    for methods, tried in ((["bisecting"], "bisecting"), (["sae", "kmeans"], "kmeans")):
+        assert load({**raw, "methods": methods}).tried == tried

@@ -6,7 +6,7 @@ import torch
 
 from gigraph.method.decision import Decisions, decide
 from gigraph.method.gig import Batch, class_score
-from gigraph.method.share import share, summary
+from gigraph.method.share import SCORES, Share, share, summary
 from gigraph.method.targets import FEW_CLASSES, class_output
 
 
@@ -38,6 +38,34 @@ def test_one_image_has_no_error_and_no_gain_no_share(scores):
     ratio, error = share(*(one[:1] for one in scores))
     assert np.isfinite(ratio) and np.isnan(error)
     assert np.isnan(share(scores[2], scores[1], scores[0])).all()
+    assert np.isnan(share(*(np.full(9, 2.0),) * 3)).all()
+
+
+def test_a_gain_within_its_error_has_no_share():
+    """Of almost nothing any ratio can be kept."""
+    for x, kept in (([1.0001, 1], [3, 1]), ([5, 5, 5.1], [1, 9, 4])):
+        baseline = np.array([1.0, 1, 5][: len(x)]) if x[0] < 2 else np.array([4.99, 5.05, 5.06])
+        assert np.isnan(share(np.array(x), np.array(kept, float), baseline)).all()
+
+
+def test_too_much_is_lost_as_too_little_is(scores):
+    x, _, baseline = scores
+    ends = ("", "_at_a", "_at_baseline")
+    for factor, kept in ((0.7, 0.7), (1.3, 0.7), (1, 1), (3, -1)):
+        logit = {"logit": x, "logit_at_a": baseline + factor * (x - baseline), "logit_at_baseline": baseline}
+        others = {key + end: np.zeros(40) for key in ("predicted", "probability") for end in ends}
+        found = summary(logit | others, "a")
+        assert found.logit == pytest.approx(factor) and found.kept == pytest.approx(kept)
+        assert f"keep {factor:.0%} of the centred logit (standard error 0%)" in found.said()
+
+
+def test_a_share_without_a_number_says_why():
+    none = Share(1, *[float("nan")] * 2, 1.0, *[float("nan")] * 4)
+    assert none.said() == "keep 100% of the predictions; X has no more of the centred logit than the baseline"
+    one = Share(1, 0.5, float("nan"), 1.0, *[float("nan")] * 4)
+    assert one.said() == "keep 50% of the centred logit and 100% of the predictions"
+    nothing = summary({key + end: np.empty(0) for key in SCORES for end in ("", "_at_a", "_at_baseline")}, "a")
+    assert nothing.images == 0 and np.isnan(nothing.logit)
 
 
 def test_a_decision_is_the_softmaxs_class_and_its_scores():
@@ -63,7 +91,7 @@ def test_decisions_are_those_at_each_input_whatever_the_batch(points):
     segment = lambda pfvs: torch.tanh(pfvs).sum(1) @ head  # noqa: E731
     gathered = Decisions(segment, Batch(points))
     for part in (slice(0, 3), slice(3, 5)):
-        gathered.add(x[part], {"concepts": other[part], "baseline": start})
+        gathered.add(x[part], iter([("concepts", other[part]), ("baseline", start)]))
     found = gathered.columns()
     predicted = segment(x).argmax(1)
     ends = {"": x, "_at_concepts": other, "_at_baseline": start.expand_as(x)}
@@ -77,7 +105,11 @@ def test_decisions_are_those_at_each_input_whatever_the_batch(points):
 def test_a_summary_counts_images_and_averages(scores):
     probability = tuple(np.clip(one / 10, 0, 1) for one in scores)
     predicted = np.arange(40), np.where(np.arange(40) < 30, np.arange(40), 0)
-    found = summary(predicted, probability, scores)
+    ends = ("", "_at_a", "_at_baseline")
+    columns = dict(zip(["predicted", "predicted_at_a"], predicted, strict=True))
+    for key, many in (("probability", probability), ("logit", scores)):
+        columns |= {key + end: one for end, one in zip(ends, many, strict=True)}
+    found = summary(columns, "a")
     assert found.images == 40 and found.agreement == 30 / 40
     assert found.agreement_se == pytest.approx(np.sqrt(0.75 * 0.25 / 39))
     assert (found.logit, found.logit_se) == share(*scores)

@@ -1,6 +1,7 @@
 import numpy as np
 
-from gigraph.method.heldout import balanced, held_out
+from gigraph.hashing import mix
+from gigraph.method.heldout import balanced, held_out, tried
 
 
 def test_an_image_is_held_out_or_not_whatever_else_there_is():
@@ -10,6 +11,17 @@ def test_an_image_is_held_out_or_not_whatever_else_there_is():
     np.testing.assert_array_equal(held_out(ids[::3], 7, 0.1), whole[::3])
     assert held_out(ids, 7, 0.2)[whole].all()
     assert not held_out(ids, 7, 0.0).any()
+
+
+def test_non_zeros_are_tried_on_images_that_are_not_those_preferred_for_attribution():
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 2**62, 2000)
+    some = tried(ids, 3, 0.1, 48)
+    assert len(some) == 48 and not held_out(ids[some], 3, 0.1).any()
+    attributed = np.argsort(mix(3, ids), kind="stable")[:200]  # as workflow/scripts/selection.py takes them
+    assert len(np.intersect1d(some, attributed)) < 15  # 4.8 by chance
+    order = rng.permutation(len(ids))
+    assert set(ids[order][tried(ids[order], 3, 0.1, 48)]) == set(ids[some])
 
 
 def test_classes_take_turns():

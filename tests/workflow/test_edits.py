@@ -79,6 +79,11 @@ SETTINGS = {
         {"families bisecting layer2.1"}
         | described("layer2.1") | pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1") | LAST,
     ),
+    "one layer's linkage": (
+        {"layers": with_layer("layer2.1", families={"linkage": "tree"})},
+        {"families bisecting layer2.1"}
+        | described("layer2.1") | pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1") | LAST,
+    ),
     "one layer's lambda": (
         {"layers": with_layer("layer3.1", coefficients={"value": 5})},
         {"reconstruction bisecting"} | coded("layer3.1") | pair("layer2.1", "layer3.1") | LAST,
@@ -104,7 +109,11 @@ SETTINGS = {
         pair("layer1.0", "layer3.1") | LAST,
     ),
     "the attribution method": ({"attribution": {"method": "gradient_x_input"}}, attributed()),
-    "the path's start": ({"attribution": {"baseline": "zero"}}, attributed()),
+    "the path's start": (
+        {"attribution": {"baseline": "zero"}},
+        attributed() | {"reconstruction bisecting"}
+        | {f"coefficients bisecting {layer} {shard}" for layer in LAYERS for shard in SHARDS},
+    ),
     "the model's weights": (
         {"model": {"weights": "other.safetensors"}},
         {"network"} | sampled() | whole_sample(),

@@ -3,6 +3,9 @@
 from argparse import Namespace
 from typing import Any
 
+import numpy as np
+
+from gigraph.errors import UserError
 from gigraph.method.coding import ENCODER, Coder, settle
 from gigraph.records import tables
 from gigraph.records.encoders import read_encoder
@@ -45,15 +48,24 @@ def main(args: Namespace) -> None:
 
 def _fewest(trials: list[dict[str, Any]], wanted: float) -> int:
     """Return the fewest non-zeros that keep the wanted part of the centred logit, or those that keep most."""
-    enough = [row for row in trials if row["logit"] >= wanted]
-    one = min(enough, key=lambda row: row["asked"]) if enough else max(trials, key=lambda row: row["logit"])
+    kept = {row["asked"]: min(row["logit"], 2 - row["logit"]) for row in trials}
+    if not any(np.isfinite(one) for one in kept.values()):
+        raise UserError(
+            f"coefficients.penalty: decision: at layer {trials[0]['layer']} the network decides no more clearly at X "
+            "than at the baseline, so that there is nothing to keep; take penalty: nonzeros, or another concepts.center"
+        )
+    enough = [row for row in trials if kept[row["asked"]] >= wanted]
+    one = (
+        min(enough, key=lambda row: row["asked"]) if enough
+        else max(trials, key=lambda row: np.nan_to_num(kept[row["asked"]], nan=-np.inf))
+    )  # fmt: skip
     said = f"{one['asked']} non-zeros keep {one['logit']:.0%} of the centred logit of {one['images']} images"
     if enough:
         log.info("%s, %.0f%% are wanted", said, 100 * wanted)
     else:
         log.info(
-            "note: %s: %s, and no more do up to coefficients.most; %.0f%% are wanted: raise it, or concepts.expansion",
-            one["layer"], said, 100 * wanted,
+            "note: %s: %s, and none up to coefficients.most (%d) keep the wanted %.0f%%: raise it, or "
+            "concepts.expansion", one["layer"], said, trials[-1]["asked"], 100 * wanted,
         )  # fmt: skip
     return one["asked"]
 

@@ -17,17 +17,17 @@ def main(args: Namespace) -> None:
     beta = None if row["beta"] is None else np.array(row["beta"], np.float32)
     if beta is None and center == "batchnorm":
         log.info("%s has no batch norm to take beta from; the mean PFV is used", layer)
-    if beta is not None and center == "auto":
-        found = place(pfvs, beta)
-        taken = "so it is used" if found.within else "too far, so the mean PFV is used"
-        log.info("%s: Eq. 8's beta lies %.2f of the PFVs' spread from their mean, %s", layer, found.distance, taken)
-        center = "batchnorm" if found.within else "mean"
+    seen = place(pfvs, beta) if beta is not None and center == "auto" else None
+    if seen is not None:
+        taken = "so it is used" if seen.within else "too far, so the mean PFV is used"
+        log.info("%s: Eq. 8's beta lies %.2f of the PFVs' spread from their mean, %s", layer, seen.distance, taken)
+        center = "batchnorm" if seen.within else "mean"
     if center == "zero":
         beta = np.zeros(row["channels"], np.float32)
     elif center == "mean" or beta is None:
         center = "mean"
-        beta = pfvs.astype(np.float64).mean(0).astype(np.float32)
-    found = place(pfvs, beta)
+        beta = np.mean(pfvs, 0, dtype=np.float64).astype(np.float32)
+    found = seen if seen is not None and center == "batchnorm" else place(pfvs, beta)
     where = {"distance": [found.distance], "mean_cosine": [found.mean_cosine]}
     tables.write(args.centre, "centre", {"layer": [layer], "center": [center], "beta": [beta], **where}, args.lineage)
     log.info(

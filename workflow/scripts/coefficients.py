@@ -3,7 +3,6 @@
 from argparse import Namespace
 
 import numpy as np
-import torch
 
 from gigraph.device import as_device
 from gigraph.method.certificate import certified
@@ -36,6 +35,7 @@ def main(args: Namespace) -> None:
     positions = layer.height * layer.width
     start = beta if encoder is None else beta + encoder.offset
     start, directions = as_device(start, subject.device), as_device(vectors, subject.device)
+    start = start * (settings["baseline"] != "zero")  # as a `gigraph.pair.Pair` starts
     decisions = Decisions(subject.segment(name, CLASSES), Batch(subject.path_points(name)))
     indptr, indices, values = [np.zeros(1, np.int64)], [], []
     measured = {"rel_l2": [], "gap": [], "stationarity": []}
@@ -43,9 +43,8 @@ def main(args: Namespace) -> None:
     for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
         pfvs = subject.pfvs(x, name, ids[part])
         codes = coder(pfvs.flatten(0, 1).cpu().numpy() - beta)
-        coded = Decompositions(codes.indptr, codes.indices, codes.values, positions, subject.device)(slice(0, len(x)))
-        reconstructed = start + torch.stack([image.offset(directions) for image in coded])
-        decisions.add(pfvs, {"concepts": reconstructed, "baseline": start})
+        coded = Decompositions(codes.indptr, codes.indices, codes.values, positions, subject.device)
+        decisions.add(pfvs, [("concepts", coded.reconstructed(start, directions)), ("baseline", start)])
         indptr.append(indptr[-1][-1] + codes.indptr[1:])
         indices.append(codes.indices)
         values.append(codes.values)

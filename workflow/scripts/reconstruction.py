@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from gigraph.method.certificate import certified
+from gigraph.method.heldout import held_out
 from gigraph.method.origin import twins
 from gigraph.method.share import Share
 from gigraph.records import tables
@@ -17,10 +18,8 @@ from gigraph.running.runtime import run
 
 FEW = 0.5
 """Below this part of the centred logit, or of the predictions, the graph explains another network than the user's."""
-REMEDY = (
-    "take coefficients.method: pursuit, a larger coefficients.value or concepts.expansion, more images, or another "
-    "concepts.center"
-)
+REMEDY = "a larger coefficients.value or concepts.expansion, more images, or another concepts.center"
+UNSEEN = ("images", "logit", "logit_se", "agreement", "agreement_se")
 
 
 def main(args: Namespace) -> None:
@@ -33,7 +32,10 @@ def main(args: Namespace) -> None:
         k, alike = len(vectors), twins(vectors)
         (centre,) = tables.read(files("centre", layer=layer), ["center", "mean_cosine"]).to_pylist()
         decisions = [files("decisions", layer=layer, shard=shard) for shard in range(args.settings["shards"])]
-        kept = kept_of(tables.read(decisions))
+        decided = tables.read(decisions)
+        kept = kept_of(decided)
+        seed, holdout = args.settings["seed"], args.settings["holdout"]
+        unseen = kept_of(decided.filter(held_out(tables.numpy(decided, "image_id"), seed, holdout)))
         nonzeros = np.diff(tables.csr(table, "concepts")[0])
         gap, stationarity = tables.numpy(table, "gap"), tables.numpy(table, "stationarity")
         rows.append(
@@ -49,29 +51,32 @@ def main(args: Namespace) -> None:
                 "twins": alike,
                 **centre,
                 **asdict(kept),
+                **{f"unseen_{key}": getattr(unseen, key) for key in UNSEEN},
             }
         )
         log.info(
             "%s: relative l2 error %.3f, %.1f non-zeros of %d (%d have a twin), %s",
             layer, rows[-1]["rel_l2"], nonzeros.mean(), k, alike, certified(gap, stationarity),
         )  # fmt: skip
-        _report(layer, kept)
+        _report(layer, kept, unseen, args.settings["methods"][layer])
     tables.write(
         args.reconstruction, "reconstruction", {key: [row[key] for row in rows] for key in rows[0]}, args.lineage
     )
 
 
-def _report(layer: str, kept: Share) -> None:
+def _report(layer: str, kept: Share, unseen: Share, method: str) -> None:
     """Log how much is kept of the decisions, and warn where it is little."""
     said = (
-        f"{layer} keeps {kept.logit:.0%} of the centred logit (standard error {kept.logit_se:.0%}) and "
-        f"{kept.agreement:.0%} of the predictions; class probability {kept.probability_at_concepts:.2f} at X~, "
+        f"{layer}: the concepts {kept.said()}; class probability {kept.probability_at_concepts:.2f} at X~, "
         f"{kept.probability:.2f} at X"
     )
-    if kept.logit >= FEW and kept.agreement >= FEW:
-        log.info("%s, %d images", said, kept.images)
+    if not (kept.kept >= FEW and kept.agreement >= FEW):
+        remedy = REMEDY if method == "pursuit" else f"coefficients.method: pursuit, {REMEDY}"
+        log.info("note: %s; take %s", said, remedy if np.isfinite(kept.logit) else "another concepts.center")
     else:
-        log.info("note: %s: its concepts explain little of the decision; %s", said, REMEDY)
+        log.info("%s, %d images", said, kept.images)
+    if unseen.images:
+        log.info("%s: of the %d images that no concept was found on they %s", layer, unseen.images, unseen.said())
 
 
 if __name__ == "__main__":

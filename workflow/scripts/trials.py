@@ -1,17 +1,17 @@
 """Try numbers of concepts a PFV: how much of the network's decisions about some images one layer keeps with each."""
 
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from gigraph.device import as_device
-from gigraph.hashing import mix
 from gigraph.method.coding import Coder, settle
-from gigraph.method.decision import SCORES, Decisions
+from gigraph.method.decision import Decisions
 from gigraph.method.gig import Batch
-from gigraph.method.heldout import held_out
+from gigraph.method.heldout import tried
 from gigraph.method.share import summary
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions
@@ -23,7 +23,6 @@ from gigraph.subject import Subject
 
 IMAGES = 48
 """Images that are looked at; all positions of each are coded with each number."""
-LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
 def main(args: Namespace) -> None:
@@ -33,11 +32,11 @@ def main(args: Namespace) -> None:
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
     beta = tables.beta(args.centre)
     start, directions = as_device(beta, subject.device), as_device(vectors, subject.device)
+    start = start * (settings["baseline"] != "zero")
     coders = _coders(args, vectors, beta, subject.memory)
     manifest = tables.read(args.manifests, ["image_id", "path"])
     ids = tables.numpy(manifest, "image_id")
-    found_on = np.flatnonzero(~held_out(ids, settings["seed"], settings["holdout"]))
-    some = np.sort(found_on[np.argsort(mix(settings["seed"], ids[found_on].astype(np.int64)), kind="stable")[:IMAGES]])
+    some = tried(ids, settings["seed"], settings["holdout"], IMAGES)
     paths = manifest["path"].take(some).to_pylist()
     decisions = Decisions(subject.segment(name, CLASSES), Batch(subject.path_points(name)))
     codes = {asked: [] for asked in coders}
@@ -45,24 +44,22 @@ def main(args: Namespace) -> None:
     for part, x in progress(sweep, -(-len(some) // subject.images_at_once), "batches"):
         pfvs = subject.pfvs(x, name, ids[some][part])
         flat = pfvs.flatten(0, 1).cpu().numpy() - beta
-        reconstructed = {"baseline": start}
-        for asked, coder in coders.items():
-            coded = coder(flat)
-            codes[asked].append((coded.nonzeros(), coded.rel_l2))
-            of = Decompositions(coded.indptr, coded.indices, coded.values, pfvs.shape[1], subject.device)
-            images = of(slice(0, len(x)))
-            reconstructed[str(asked)] = start + torch.stack([image.offset(directions) for image in images])
-        decisions.add(pfvs, reconstructed)
+
+        def inputs(pfvs: Tensor = pfvs, flat: np.ndarray = flat) -> Iterator[tuple[str, Tensor]]:
+            yield "baseline", start
+            for asked, coder in coders.items():
+                coded = coder(flat)
+                codes[asked].append((coded.nonzeros(), coded.rel_l2))
+                of = Decompositions(coded.indptr, coded.indices, coded.values, pfvs.shape[1], subject.device)
+                yield str(asked), of.reconstructed(start, directions)
+
+        decisions.add(pfvs, inputs())
     found, rows = decisions.columns(), []
     for asked, parts in codes.items():
-        scores = [[found[key + end] for end in ("", f"_at_{asked}", "_at_baseline")] for key in SCORES]
-        kept = summary(tuple(scores[0][:2]), tuple(scores[1]), tuple(scores[2]))
+        kept = summary(found, str(asked))
         nonzeros, rel_l2 = (np.concatenate(many).astype(np.float64).mean() for many in zip(*parts, strict=True))
         rows.append({"layer": name, "asked": asked, "nonzeros": nonzeros, "rel_l2": rel_l2, **asdict(kept)})
-        log.info(
-            "%.4g non-zeros keep %.0f%% of the centred logit (standard error %.0f%%) and %.0f%% of the predictions",
-            nonzeros, 100 * kept.logit, 100 * kept.logit_se, 100 * kept.agreement,
-        )  # fmt: skip
+        log.info("%.4g non-zeros %s", nonzeros, kept.said())
     tables.write(args.trials, "trials", {key: [row[key] for row in rows] for key in rows[0]}, args.lineage)
 
 
@@ -70,11 +67,11 @@ def _coders(args: Namespace, vectors: np.ndarray, beta: np.ndarray, memory: int)
     """Return what codes with each number of concepts that may be taken."""
     settings = args.settings
     x = subsample(args.pfvs, settings["seed"], settings["holdout"], settings["calibration"]) - beta
-    most = min(settings["most"], len(vectors))
-    found = {}
-    for asked in (n for n in LADDER if n <= most):
+    found: dict[int, Coder] = {}
+    for asked in sorted({min(number, len(vectors)) for number in settings["numbers"]}):
         fixed, _ = settle(x, vectors, settings, asked, settings["tolerance"], memory)
-        found[asked] = Coder(vectors, fixed, settings["tolerance"], memory=memory)
+        one = next(iter(found.values()), None)
+        found[asked] = one.asking(fixed) if one else Coder(vectors, fixed, settings["tolerance"], memory=memory)
     return found
 
 

@@ -82,7 +82,9 @@ def _of_family(families: Families, concept: int, sizes: list[int], faces: Mappin
     members = families.members(leader)
     members = members[np.argsort(-families.cosine[members], kind="stable")]
     listed = [[int(m), *shares([families.cosine[m]]), sizes[m], faces[m]] for m in members.tolist()]
-    own = dict.fromkeys(("cohesion", "twin", "stable")) | {"low": False, "size": sum(one[2] for one in listed)}
+    # Images of several members may be the same ones: how many there are is not in the tables.
+    size = sum(one[2] for one in listed)
+    own = dict.fromkeys(("cohesion", "twin", "stable", "images")) | {"low": False, "size": size}
     return {**own, "family": [*shares([families.inner[leader], families.least[leader]]), listed]}
 
 

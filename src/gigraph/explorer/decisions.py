@@ -12,14 +12,21 @@ from gigraph.records import tables
 from gigraph.records.decisions import kept_of
 
 
-def kept_by_class(decisions: Mapping[str, Sequence[Path]], layers: Sequence[str]) -> dict[int, list[float | None]]:
-    """Return for each class the part of its images' centred logits that each layer keeps; nothing without tables."""
+def kept_by_class(
+    decisions: Mapping[str, Sequence[Path]], layers: Sequence[str]
+) -> dict[int, list[list[float | None]]]:
+    """Return what each layer keeps of the decisions about each class's images; nothing without tables.
+
+    Of a layer: the part of the centred logit, that of the predictions, and the probability at X~, X and the baseline.
+    """
     if not all(layer in decisions for layer in layers):
         return {}
-    found: dict[int, list[float | None]] = {}
+    found: dict[int, list[list[float | None]]] = {}
     for layer in layers:
         table = tables.read(decisions[layer])
         labels = tables.numpy(table, "label")
         for label in np.unique(labels).tolist():
-            found.setdefault(label, []).extend(shares([kept_of(table.filter(labels == label)).logit]))
+            kept = kept_of(table.filter(labels == label))
+            probability = kept.probability_at_concepts, kept.probability, kept.probability_at_baseline
+            found.setdefault(label, []).append(shares([kept.logit, kept.agreement, *probability]))
     return found

@@ -103,7 +103,7 @@ def parts_of(members: pl.DataFrame, edges: pl.DataFrame) -> pl.DataFrame:
     return (
         members.join(whole, on=[*TARGET, "family"])
         .with_columns(
-            pl.when(pl.col("sum") != 0).then(pl.col("weight") * (part / pl.col("sum")).abs()).otherwise(0.0)
+            pl.when(pl.col("sum") != 0).then(pl.col("weight") * (part / pl.col("sum")).abs()).otherwise(0.0).clip(0, 1)
             .alias("weight"),
             pl.when(pl.col("total") > 0).then(part / pl.col("total")).otherwise(0.0).alias("share"),
         )

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -97,12 +98,19 @@ class Coder:
         encoder: Encoder | None = None,
         memory: int = MEMORY,
     ) -> None:
-        self.vectors, self.calibration, self.tolerance, self.encoder = vectors, calibration, tolerance, encoder
+        self.vectors, self.tolerance, self.encoder, self.calibration = vectors, tolerance, encoder, calibration
         self.method = calibration["method"] if encoder is None else ENCODER
         if self.method not in ("lasso", "refitted", "pursuit", ENCODER):
             raise ValueError(f"the method of coefficients must be lasso, refitted or pursuit, not {self.method!r}")
         self.solver = Solver(vectors, memory=memory) if self.method in ("lasso", "refitted") else None
         self.pursuit = Pursuit(vectors, memory=memory) if self.method in ("refitted", "pursuit") else None
+
+    def asking(self, calibration: Mapping[str, Any]) -> Coder:
+        """Return what codes by the same method with another value, and shares all that the work holds."""
+        assert calibration["method"] == self.calibration["method"]
+        other = copy(self)
+        other.calibration = calibration
+        return other
 
     def __call__(self, x: np.ndarray, factor: float = 1.0) -> Codes:
         """Return the codes of x [N, C] with `factor` times the layer's lambda.

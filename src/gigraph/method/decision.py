@@ -7,7 +7,7 @@ them where it is near 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from gigraph.method.gig import Batch, Segment
-
-SCORES = ("predicted", "probability", "logit")
+from gigraph.method.share import SCORES
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,20 @@ class Decisions:
         self.segment, self.room = segment, room
         self._found: dict[str, list[np.ndarray]] = {}
 
-    def add(self, x: Tensor, others: Mapping[str, Tensor]) -> None:
+    def add(self, x: Tensor, others: Iterable[tuple[str, Tensor]]) -> None:
         """Add a batch of images.
 
         Parameters
         ----------
         x : Tensor [N, P, C]
             The layer's PFVs.
-        others : mapping of str to Tensor [N, P, C] or [C]
-            Further inputs by their names; one that is [C] stands at every position of every image.
+        others : iterable of (str, Tensor [N, P, C] or [C])
+            Further inputs by their names, each taken when the last is done with; one that is [C] stands at every
+            position of every image.
         """
         with torch.inference_mode():
             of = self._keep("", self.room.run(self._logits, x), None)
-            for name, one in others.items():
+            for name, one in others:
                 same = one.expand(1, *x.shape[1:]) if one.ndim == 1 else one
                 self._keep(f"_at_{name}", self.room.run(self._logits, same).expand(len(x), -1), of)
 

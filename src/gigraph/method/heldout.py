@@ -7,6 +7,7 @@ import numpy as np
 from gigraph.hashing import mix, text_key, uniform
 
 _KEY = text_key("held out")
+_TRIED = text_key("tried")
 
 
 def held_out(ids: np.ndarray, seed: int, share: float) -> np.ndarray:
@@ -22,6 +23,24 @@ def held_out(ids: np.ndarray, seed: int, share: float) -> np.ndarray:
         Share of the images to hold out.
     """
     return uniform(seed, _KEY, np.asarray(ids)) < share
+
+
+def tried(ids: np.ndarray, seed: int, share: float, count: int) -> np.ndarray:
+    """Return on which images numbers of non-zeros are tried, rows int64 [at most count].
+
+    Those that are not held out, by a hash of their own: other images than those that the selection prefers, on which
+    the choice is judged.
+
+    Parameters
+    ----------
+    ids : array of int64 [N]
+    seed, share
+        As of `held_out`.
+    count : int
+        How many.
+    """
+    found_on = np.flatnonzero(~held_out(ids, seed, share))
+    return np.sort(found_on[np.argsort(mix(seed, _TRIED, ids[found_on]), kind="stable")[:count]])
 
 
 def balanced(ids: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BLOCK = 4096
+"""Vectors that are looked at at once, in double precision."""
 TWIN = 0.9
 """Cosine above which two concepts are hardly two."""
 
@@ -46,16 +48,20 @@ def place(x: np.ndarray, beta: np.ndarray) -> Place:
     beta : array [C]
         The origin.
     """
-    wide = np.asarray(x, np.float64)
-    mean = wide.mean(0)
+    n = len(x)
+    mean = np.asarray(np.mean(x, 0, dtype=np.float64))
     away = float(np.linalg.norm(beta - mean))
-    spread = float(np.sqrt(((wide - mean) ** 2).sum(1).mean()))
-    rest = wide - beta
-    length = np.linalg.norm(rest, axis=1, keepdims=True)
-    unit = np.divide(rest, length, out=np.zeros_like(rest), where=length > 0)
-    n = len(unit)
-    # Over pairs of two different ones: the mean vector's square holds each with itself as well.
-    pairs = (n**2 * float((unit.mean(0) ** 2).sum()) - float((unit**2).sum())) / max(1, n * (n - 1))
+    squares, units, alone = 0.0, np.zeros(len(mean)), 0
+    for first in range(0, n, BLOCK):
+        wide = x[first : first + BLOCK].astype(np.float64)
+        squares += float(((wide - mean) ** 2).sum())
+        rest = wide - beta
+        length = np.linalg.norm(rest, axis=1, keepdims=True)
+        units += np.divide(rest, length, out=np.zeros_like(rest), where=length > 0).sum(0)
+        alone += int(np.count_nonzero(length))
+    spread = float(np.sqrt(squares / n))
+    # Over pairs of two different ones: the sum's square holds each with itself as well.
+    pairs = (float((units**2).sum()) - alone) / max(1, n * (n - 1))
     return Place(away / spread if spread else (0.0 if away == 0 else float("inf")), pairs)
 
 

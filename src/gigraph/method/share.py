@@ -5,9 +5,15 @@ The decision about an image is its class, the network's own, and that class's ce
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+SCORES = ("predicted", "probability", "logit")
+"""What a decision is told by."""
+SURE = 2
+"""Standard errors that a gain must be above 0 for a part of it to mean anything."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,8 @@ class Share:
         N.
     logit, logit_se : float
         Of the centred logit between baseline and X, the part that X~ has: a ratio of sums, 1 where nothing is lost,
-        0 at the baseline; NaN where X has no more of it than the baseline. Its standard error, NaN for one image.
+        0 at the baseline; NaN where X has not clearly more of it than the baseline. Its standard error, NaN for one
+        image.
     agreement, agreement_se : float
         Part of the images whose predicted class is the same at X~.
     probability, probability_at_concepts, probability_at_baseline : float
@@ -36,6 +43,18 @@ class Share:
     probability_at_concepts: float
     probability_at_baseline: float
 
+    @property
+    def kept(self) -> float:
+        """The part of the centred logit that is kept, where what X~ has too much counts as lost; NaN as ``logit``."""
+        return min(self.logit, 2 - self.logit)
+
+    def said(self) -> str:
+        """Return the share in words."""
+        if not np.isfinite(self.logit):
+            return f"keep {self.agreement:.0%} of the predictions; X has no more of the centred logit than the baseline"
+        error = f" (standard error {self.logit_se:.0%})" if np.isfinite(self.logit_se) else ""
+        return f"keep {self.logit:.0%} of the centred logit{error} and {self.agreement:.0%} of the predictions"
+
 
 def share(at_x: np.ndarray, at_concepts: np.ndarray, at_baseline: np.ndarray) -> tuple[float, float]:
     """Return the part of a score that is kept, sum(S(X~) - S(baseline)) / sum(S(X) - S(baseline)), and its error.
@@ -49,30 +68,34 @@ def share(at_x: np.ndarray, at_concepts: np.ndarray, at_baseline: np.ndarray) ->
     -------
     ratio, se : float
         The standard error is that of a ratio of means, by its linearisation (Cochran, "Sampling Techniques", 1977,
-        section 6.4). NaN where the sum at X is not above the baseline's; the error also for a single image.
+        section 6.4). NaN where the sum at X is not above the baseline's by `SURE` of its standard errors: a ratio to
+        what may be nothing has no finite interval (Fieller, JRSS B, 1954). The error also for a single image.
     """
     whole, kept = (np.asarray(one, np.float64) - at_baseline for one in (at_x, at_concepts))
     total, n = whole.sum(), len(whole)
-    if not total > 0:
+    unsure = SURE * np.sqrt(n) * whole.std(ddof=1) if n > 1 else 0
+    if not total > unsure:
         return float("nan"), float("nan")
     ratio = kept.sum() / total
     residual = kept - ratio * whole
     return float(ratio), float(np.sqrt(n / (n - 1) * (residual**2).sum()) / total) if n > 1 else float("nan")
 
 
-def summary(
-    predicted: tuple[np.ndarray, np.ndarray], probability: tuple[np.ndarray, ...], logit: tuple[np.ndarray, ...]
-) -> Share:
-    """Return what is kept of the decisions about N >= 1 images.
+def summary(found: Mapping[str, np.ndarray], at: str) -> Share:
+    """Return what is kept of the decisions about N images at one of several inputs; NaN of none.
 
     Parameters
     ----------
-    predicted : pair of int arrays [N]
-        At X and at X~.
-    probability, logit : three float arrays [N] each
-        At X, at X~ and at the baseline, of the class that is predicted at X.
+    found : mapping of str to array [N]
+        As `gigraph.method.decision.Decisions.columns` returns it, with an input ``baseline``.
+    at : str
+        Name of the input in question.
     """
-    same = (predicted[0] == predicted[1]).astype(np.float64)
+    predicted, there = found["predicted"], found[f"predicted_at_{at}"]
+    ends = ("", f"_at_{at}", "_at_baseline")
+    if not len(predicted):
+        return Share(0, *[float("nan")] * 7)
+    same = (predicted == there).astype(np.float64)
     error = float(same.std(ddof=1) / np.sqrt(len(same))) if len(same) > 1 else float("nan")
-    means = (float(np.mean(one, dtype=np.float64)) for one in probability)
-    return Share(len(same), *share(*logit), float(same.mean()), error, *means)
+    means = (float(np.mean(found["probability" + end], dtype=np.float64)) for end in ends)
+    return Share(len(same), *share(*(found["logit" + end] for end in ends)), float(same.mean()), error, *means)

@@ -28,8 +28,9 @@ from pydantic import (
 
 from gigraph.attributors.registry import MODULES as ATTRIBUTORS
 from gigraph.errors import UserError, nearest
-from gigraph.extractors.registry import MODULES, PLUGGED
+from gigraph.extractors.registry import ENCODES, MODULES, PLUGGED
 from gigraph.images.listing import unnamed
+from gigraph.planning.ladder import MOST
 from gigraph.reserved import CLASSES
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -58,6 +59,10 @@ class Section(BaseModel):
 
 def _in_order(classes: Any) -> Any:
     """Return the list that a mapping of class folders to outputs stands for."""
+    if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
+        twice = next((name for i, name in enumerate(classes) if name in classes[:i]), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is listed twice; each output has its own folder")
     if not isinstance(classes, Mapping):
         return classes
     places: dict[int, str] = {}
@@ -67,7 +72,14 @@ def _in_order(classes: Any) -> Any:
         if output in places:
             raise ValueError(f"{places[output]} and {folder} are both output {output}; each output has one folder")
         places[output] = str(folder)
-    return [places.get(i, unnamed(i)) for i in range(max(places, default=-1) + 1)]
+    names = [places.get(i, unnamed(i)) for i in range(max(places, default=-1) + 1)]
+    for i, name in enumerate(names):
+        if i not in places and name in places.values():
+            raise ValueError(
+                f"output {i} has no folder and would be called {name!r}, which is the folder of another output; "
+                f"say which folder output {i} is, or rename {name!r}"
+            )
+    return names
 
 
 ClassFolders = Annotated[
@@ -169,7 +181,7 @@ class Concepts(Section):
 class Families(Section):
     """Near-parallel concepts, which the graph shows as one. May differ between layers."""
 
-    cosine: Annotated[float, Field(gt=0, le=1)] | None = 0.7
+    cosine: Annotated[float, Field(ge=0.01, le=1)] | None = 0.7
     """Least mean cosine at which concepts are merged; null: each concept is its own family (the paper's graph)."""
     linkage: Literal["average", "tree"] = "average"
     """`average` linkage of the concept vectors, or the largest subtrees of the split `tree` (of `bisecting` only)."""
@@ -189,7 +201,7 @@ class Coefficients(Section):
     `absolute`: lambda."""
     value: PositiveFloat = 8
     """The target number of non-zeros, the part to keep, or lambda."""
-    most: PositiveInt = 32
+    most: Annotated[PositiveInt, Field(le=MOST)] = 32
     """Non-zeros that `penalty: decision` may take."""
     tolerance: Annotated[float, Field(ge=1e-6)] = 1e-4
     """Largest relative duality gap of any lasso; coefficients are float32, so at least 1e-6."""
@@ -207,6 +219,11 @@ class Coefficients(Section):
             raise ValueError(
                 f"value: {self.value:g} with penalty: decision: it is the part of the centred logit to keep; "
                 "take one of at most 1, such as 0.8"
+            )
+        if self.penalty == "nonzeros" and self.value < 1:
+            raise ValueError(
+                f"value: {self.value:g} with penalty: nonzeros: it is a number of non-zeros, at least 1; a part of the "
+                "decision to keep is penalty: decision"
             )
         if self.method == "pursuit" and self.penalty not in ("nonzeros", "decision"):
             raise ValueError(
@@ -483,6 +500,11 @@ class Config(Section):
     def evaluated(self) -> list[str]:
         """The methods that the evaluation compares, with the graph's own."""
         return list(dict.fromkeys([*self.evaluation.methods, *self.methods]))
+
+    @property
+    def tried(self) -> str:
+        """The method for which numbers of non-zeros are tried: the first that has no encoder of its own."""
+        return next((name for name in (*self.methods, *self.evaluated) if name not in ENCODES), self.methods[0])
 
     @property
     def names(self) -> list[str]:

@@ -43,6 +43,17 @@ class Decompositions:
         """Return the images of a slice."""
         return [self._one(image) for image in range(images.start, images.stop)]
 
+    def reconstructed(self, start: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """Return X~ = start + U V of all images [N, P, C] [Eq. 1].
+
+        Parameters
+        ----------
+        start : Tensor [C]
+        vectors : Tensor [K, C]
+        """
+        images = self(slice(0, (len(self.indptr) - 1) // self.positions))
+        return start + torch.stack([image.offset(vectors) for image in images])
+
     def _one(self, image: int) -> Decomposition:
         pointer = self.indptr[image * self.positions : (image + 1) * self.positions + 1]
         inside = slice(pointer[0], pointer[-1])

@@ -298,6 +298,12 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("probability", pa.float32()),
             ("probability_at_concepts", pa.float32()),
             ("probability_at_baseline", pa.float32()),
+            # the same of the images that no concept was found on
+            ("unseen_images", pa.int64()),
+            ("unseen_logit", pa.float32()),
+            ("unseen_logit_se", pa.float32()),
+            ("unseen_agreement", pa.float32()),
+            ("unseen_agreement_se", pa.float32()),
         ]
     ),
     # vectors: the method's name, what stands beside it, or "families", whose ids are their leaders';

@@ -10,9 +10,9 @@ const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)
 
 const stack = () => table([
   ["Layer", "height × width × channels"], ["Concepts", "kept, of all"],
-  ["Keeps", "of the centred logit, and of the predictions"],
+  ["Keeps", "centred logit · predictions"],
   ["Error", "relative l2 of the reconstruction"], ["Non-zeros", "concepts per position"],
-  ["Twins", "concepts within cosine 0.9 of another; mean cosine"],
+  ["Twins", "within cosine 0.9 of another; mean cosine"],
 ], layers.map(l => line([link(linkTo("atlas", [l.name]), l.name), note(`${l.height} × ${l.width} × ${l.channels}`)],
   [h("b", tally(l.kept)), " of " + plural(l.families, ...meta.unit), l.families < l.concepts && note(`of ${tally(l.concepts)}`)],
   percent(l.logit) + " · " + percent(l.agreement),
@@ -28,7 +28,7 @@ const classList = () => {
       images > 0 && meter(right / images), number(images ? percent(right / images, 1) : "no images"),
       h("span.aside", kept ? near && pairLink(label, near[0], ["vs ", className(near[0])], "Compare") : "no graph"))));
     show(said, hits.length > 120 ? `120 of ${tally(hits.length)} classes; type to narrow down`
-      : !hits.length && "No class has such a name.");
+      : !hits.length && "No class is so named.");
   };
   search("");
   return [h("input", {

@@ -38,15 +38,14 @@ const frame = (head, tools, model, foot) => [
   h("div.tools", {role: "toolbar", label: "Display"}, norms(), tools, slider(),
     h("fieldset.zoom", press("−", "Zoom out", () => zoom(1 / 1.2)), press("+", "Zoom in", () => zoom(1.2)),
       press("Fit", "Fit to the width", () => zoom(0))),
-    h("fieldset.zoom", press("SVG", "Save the graph in view as SVG", exportGraph),
-      press("Print", "Print the graph in view", () => print()))),
+    press("SVG", "Save the graph as SVG", exportGraph)),
   h("div.facts", coverage(model), legend()),
   !model.edges.length && empty("No edge passes; lower the threshold."),
   h("div", {
     role: "application", "aria-roledescription": "concept graph",
     label: "Concept graph; arrow keys move, Enter opens",
   }, drawGraph(model)),
-  note(foot, " Attribution flows upwards. The bar under a concept is its own relevance to the class."),
+  note(foot, " Attribution flows upwards. The bar under a concept is its relevance to the class."),
 ];
 const accuracy = c =>
   c.images ? `${percent(c.right / c.images, 1)} of ${plural(c.images, "image")} recognised` : "no images";
@@ -59,6 +58,11 @@ const perLayer = data => stepper("top", "Concepts per layer", smaller(top(), mos
 const scope = (label, letter = "") => ({label, letter, on: String(label)});
 const button = (view, labels, ...text) => h("a.button", {href: linkTo(view, labels.map(slug))}, text);
 
+// How much of the decisions about a class's images the concepts of each layer keep.
+const keepsOf = keeps => keeps.length > 0 && table(
+  [["Keeps"], ["centred logit"], ["predictions"], ["probability"], ["at X"], ["at baseline"]],
+  keeps.map((kept, i) => line(layers[i].name, ...kept.map(k => percent(k)))).reverse());
+
 // ---- one class ----
 views.class = {
   title: "Class", takes: ["class"], fallback: first,
@@ -69,8 +73,7 @@ views.class = {
   draw: ([label], [data]) => {
     const c = classOf(label);
     const head = heading(bdi(c.name),
-      [accuracy(c), c.attributed > 0 && `; attributions are means over ${plural(c.attributed, "image")}`,
-        data && data.keeps[0] && "; layers keep " + data.keeps.map(k => percent(k)).join(", ")],
+      [accuracy(c), c.attributed > 0 && `; attributions are means over ${plural(c.attributed, "image")}`],
       pick(label, "Class", to => go({args: [slug(to)], params: fresh})),
       data && [
         pick(null, "Compare with", to => { location.hash = linkTo("compare", [label, to].map(slug)); },
@@ -82,8 +85,8 @@ views.class = {
       head, empty("No concept of this class was kept."),
     ];
     prefetch([label]);
-    return frame(head, perLayer(data), modelOf([{label, data}], rowsOf(data), min()),
-      `The concepts that raise the ${meta.output} of this class most, over its images.`);
+    return [frame(head, perLayer(data), modelOf([{label, data}], rowsOf(data), min()),
+      `The concepts that raise this class’s ${meta.output} most, over its images.`), keepsOf(data.keeps)];
   },
 };
 

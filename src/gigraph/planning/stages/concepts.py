@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gigraph.extractors.registry import ENCODES, source_of
 from gigraph.planning.costs import COMPILING, TRIALS, Cost, Run, Sizes, Throughput
+from gigraph.planning.ladder import numbers
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
 from gigraph.reserved import CLASSES
 
@@ -38,6 +39,9 @@ class Centre(Stage):
 
     def reads(self, plan: Plan, layer: str) -> dict[str, Read | list[Read]]:
         return {"layers": loosely("layers", part={"layer": layer}), "pfvs": loosely("pfvs", layer=layer)}
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return 3 * sizes.pfvs_mb, 0
 
     def cost(self, run: Run, rate: Throughput) -> Cost:
         return Cost(len(run.layers), 0, max(8 * run.rows(layer) * layer.channels for layer in run.layers), 0)
@@ -93,7 +97,9 @@ class Families(Stage):
     writes = ("families",)
 
     def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
-        return {"layer": layer, "cosine": plan.config.layer(layer).families.cosine}
+        own = plan.config.layer(layer).families
+        # The tree has the lineage of the concepts, so that what is read does not tell the linkages apart.
+        return {"layer": layer, "cosine": own.cosine, "linkage": own.linkage if own.cosine is not None else None}
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
         own = plan.config.layer(layer).families
@@ -125,9 +131,11 @@ class Trials(Stage):
 
     def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
         c = plan.config
-        own = c.layer(layer).coefficients.model_dump(exclude={"penalty", "value"})
+        coefficients = c.layer(layer).coefficients
+        own = coefficients.model_dump(exclude={"penalty", "value", "most"}) | {"numbers": numbers(coefficients.most)}
         return {
-            "seed": c.seed, "holdout": c.evaluation.holdout, "layer": layer, "source": str(plan.image_folder), **own
+            "seed": c.seed, "holdout": c.evaluation.holdout, "layer": layer, "source": str(plan.image_folder),
+            "baseline": c.attribution.baseline, **own,
         }  # fmt: skip
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
@@ -161,7 +169,8 @@ class Calibration(Stage):
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
         tried = plan.config.layer(layer).coefficients.penalty == "decision" and method not in ENCODES
         return {
-            "trials": read("trials", method=method, layer=layer) if tried else [],
+            # All extractors are compared at the number of non-zeros that the first one needs.
+            "trials": read("trials", method=plan.config.tried, layer=layer) if tried else [],
             "centre": read("centre", layer=layer),
             "concepts": read("concepts", method=method, layer=layer),
             "encoder": read("encoder", method=method, layer=layer),
@@ -189,7 +198,8 @@ class Coefficients(Stage):
 
     def settings(self, plan: Plan, method: str, layer: str, shard: int) -> dict[str, Any]:
         tolerance = plan.config.layer(layer).coefficients.tolerance
-        return {"layer": layer, "tolerance": tolerance, "source": str(plan.image_folder)}
+        own = {"tolerance": tolerance, "baseline": plan.config.attribution.baseline}
+        return {"layer": layer, "source": str(plan.image_folder), **own}
 
     def reads(self, plan: Plan, method: str, layer: str, shard: int) -> dict[str, Read | list[Read]]:
         return {

@@ -29,7 +29,10 @@ class Reconstruction(Stage):
     writes = ("reconstruction",)
 
     def settings(self, plan: Plan, method: str) -> dict[str, Any]:
-        return {"layers": plan.layers, "shards": len(plan.shards)}
+        c = plan.config
+        methods = {name: c.layer(name).coefficients.method for name in plan.layers}
+        seen = {"seed": c.seed, "holdout": c.evaluation.holdout}
+        return {"layers": plan.layers, "shards": len(plan.shards), "methods": methods, **seen}
 
     def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
         own = ("concepts", "coefficients", "decisions")
