@@ -48,6 +48,37 @@ def test_work_is_proportional_to_what_it_is_done_on():
     assert twice["concepts"].jobs == 2 * one["concepts"].jobs and twice["sample"] == one["sample"]
 
 
+def test_what_a_pursuit_and_its_trials_cost():
+    """By hand: 48 images at each number of non-zeros tried, once with X and once with the baseline."""
+    pursued = replace(LAYERS[1], coding="pursuit", nonzeros=6, tried=(1, 2, 4))
+    run, rate = replace(RUN, layers=[LAYERS[0], pursued]), replace(RATE, pursuit=1.5)
+    assert costs(RUN, rate).get("trials") is None
+    found, lasso = costs(run, rate), costs(RUN, rate)
+    one = lambda n: 2 * 16_384 * (2048 + n * n) * 1e-11 * 1.5  # noqa: E731
+    coded = 49 * sum(map(one, (1, 2, 4)))
+    start = RATE.start + RATE.kernels_start
+    assert found["trials"].jobs == 1
+    assert found["trials"].seconds == pytest.approx(48 * (0.11 + 5 * 0.05 + coded) + start)
+    of_lasso = 4 * 2048 * 16_384 * 1e-11 * 3
+    less = lasso["calibration"].seconds - found["calibration"].seconds
+    assert less == pytest.approx(7 * 2000 * of_lasso - 2000 * one(6))
+    less = lasso["coefficients"].seconds - found["coefficients"].seconds
+    assert less == pytest.approx(5000 * 49 * (of_lasso - one(6)))
+    tried = replace(LAYERS[0], tried=(1, 2))
+    again = costs(replace(run, layers=[tried, pursued]), rate)["trials"]
+    settled = 2 * 6 * 2000 * 4 * 64 * 512 * 1e-11 * 3
+    assert again.jobs == 2 and again.seconds - found["trials"].seconds > settled
+
+
+def test_an_image_is_run_once_for_all_its_tiles():
+    few, many = costs(RUN, RATE)["exemplars"], costs(replace(RUN, nearest=1000), RATE)["exemplars"]
+    start = RUN.methods * 2 * RATE.start
+    assert many.seconds == pytest.approx(2 * 50_000 * (0.02 + 0.3 + 0.006) + start)
+    # Of layer b as many as there are PFVs, though 80,000 are shown.
+    tiles = 10 * 512 + 50_000
+    assert few.seconds == pytest.approx(tiles * (0.02 + 0.3 + 0.006) + start)
+
+
 def test_the_pursuits_kernels_are_compiled_only_where_a_layer_needs_them(tmp_path):
     """As in the settings of the job that compiles, so in what it is said to cost."""
     raw = {"layers": ["a", "b"]}

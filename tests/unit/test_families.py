@@ -156,6 +156,21 @@ def test_a_familys_map_is_its_members_coefficients_along_its_direction():
     assert (value[alone] == u[alone]).all() and found.weight[leader] == 1
 
 
+def test_the_maps_of_families_are_the_sums_of_what_their_members_add():
+    vectors = near_parallel(7)
+    found = average_families(vectors, 0.7)
+    assert found.merged
+    u = np.random.default_rng(1).normal(size=(9, len(vectors)))
+    maps = found.maps(u)
+    assert maps.shape == (9, len(found.ids))
+    for column, family in enumerate(found.ids.tolist()):
+        inside = found.members(family)
+        m = found.directions(vectors)[family]
+        m = vectors[inside[0]] if len(inside) == 1 else m
+        towards = u[:, inside] @ (vectors[inside] @ unit(m[None])[0]) / (vectors[family] @ unit(m[None])[0])
+        np.testing.assert_allclose(maps[:, column], towards, rtol=1e-4, atol=1e-5)
+
+
 def test_families_are_read_back(tmp_path):
     found = average_families(near_parallel(3), 0.6)
     write_families(tmp_path / "one.parquet", found, "")

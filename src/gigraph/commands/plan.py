@@ -20,6 +20,7 @@ from gigraph.errors import UserError
 from gigraph.model.sources import WORLDS, world_module
 from gigraph.planning.config import PROJECT, Config, load, read
 from gigraph.planning.costs import Cost, LayerSize, Run, Throughput
+from gigraph.planning.ladder import numbers
 from gigraph.planning.resources import costs
 
 UNIT_IMAGE_BYTES = 20_000
@@ -57,6 +58,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
 
     from gigraph.method.bisecting import bisect, capped_concepts
     from gigraph.method.lasso import lambda_max, lasso
+    from gigraph.method.pursuit import Pursuit
     from gigraph.model.contribution import contributions
     from gigraph.planning.plan import Plan
     from gigraph.subject import Subject
@@ -110,8 +112,11 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         own = config.layer(name)
         rows = images * own.sampling.pfvs_per_image
         k, _ = capped_concepts(own.concepts.expansion, layer.channels, rows, own.concepts.min_members)
-        nonzeros = own.coefficients.value if own.coefficients.penalty == "nonzeros" else 16
-        sizes.append(LayerSize(name, layer.channels, layer.positions, k, nonzeros, own.sampling.pfvs_per_image))
+        c = own.coefficients
+        tried = tuple(numbers(min(c.most, k))) if c.penalty == "decision" else ()
+        nonzeros = c.value if c.penalty == "nonzeros" else c.most if tried else 16
+        drawn = own.sampling.pfvs_per_image
+        sizes.append(LayerSize(name, layer.channels, layer.positions, k, nonzeros, drawn, c.method, tried))
     middle = sorted(sizes, key=lambda size: size.channels)[len(sizes) // 2]
     rng = np.random.default_rng(0)
     k = min(1024, middle.concepts)
@@ -123,13 +128,15 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     product = clock(lambda: noisy @ v.T) / (2 * noisy.size * k)
     lam = 0.2 * float(np.median(lambda_max(noisy[:300], v)))
     share = clock(lambda: lasso(noisy[:300], v, lam)) / 300 / (4 * middle.channels * k * product)
+    n = round(middle.nonzeros)
+    pursuit = clock(lambda: Pursuit(v).solve(noisy[:300], n)) / 300 / (2 * k * (middle.channels + n * n) * product)
     kept = sum(
         value.numel() * value.element_size()
         for value in subject.network.activations(x[:1], layers).values()
     )  # fmt: skip
     rate = Throughput(
         start, light, kernels, draw, decode, forward, sweep, segment, clustering, product, max(1.0, share),
-        _activations(subject, x[:1], kept), 450 * 2**20 + 8 * sum(p.numel() for p in _parameters(subject)),
+        _activations(subject, x[:1], kept), 450 * 2**20 + 8 * sum(p.numel() for p in _parameters(subject)), pursuit,
     )  # fmt: skip
     a = config.attribution
     run = Run(

@@ -39,7 +39,9 @@ STABILITY = {
 TRUTH = {
     "average_precision": "Average precision of each part's best concept (projections), mean over parts",
     "average_precision_coefficients": "The same of the coefficient maps",
+    "average_precision_families": "The same of the families' maps",
     "iou": "IoU of the coefficient maps, mean over parts",
+    "iou_families": "IoU of the families' maps, mean over parts",
     "purity": "Purity of the 10 nearest patches",
     "redraw_rank_correlation": "Rank correlation of relevance per part with redrawing without it",
     "tag_rank": "Rank of the first tag concept toward cheetah (–: there is none)",

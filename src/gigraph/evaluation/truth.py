@@ -22,10 +22,13 @@ from gigraph.menagerie.truth import (
     purity,
     shared_parts,
 )
+from gigraph.method.families import Families
 from gigraph.method.fidelity import rank_correlation
 from gigraph.method.vectors import unit
 from gigraph.pair import Pair
 from gigraph.records import tables
+from gigraph.records.families import read_families
+from gigraph.records.paths import Results
 from gigraph.reporting import log, progress
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
@@ -69,7 +72,8 @@ def compare(subject: Subject, root: str | Path, effects: str | Path, settings: M
         vocabulary = Vocabulary(root, settings["method"], name, subject, settings["tolerances"][name])
         pfvs = sweep[name]
         covered = coverage(owners, [OWNERS.index(part) for part in ALL_PARTS], (layer.height, layer.width))
-        shares, tags = parts_of(measures, vocabulary, pfvs, covered)
+        families = read_families(Results(root)("families", method=settings["method"], layer=name))
+        shares, tags = parts_of(measures, vocabulary, families, pfvs, covered)
         profile = profiles(subject, vocabulary, pfvs, labels, settings["attribution"])
         _relevance(measures, name, profile, labels, logits, redrawn, shares, tags)
         log.info("%s is compared", name)
@@ -77,7 +81,7 @@ def compare(subject: Subject, root: str | Path, effects: str | Path, settings: M
 
 
 def parts_of(
-    measures: Measures, vocabulary: Vocabulary, pfvs: np.ndarray, covered: np.ndarray
+    measures: Measures, vocabulary: Vocabulary, families: Families, pfvs: np.ndarray, covered: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measure how well concepts detect parts.
 
@@ -87,6 +91,8 @@ def parts_of(
         Gets the numbers.
     vocabulary : Vocabulary
         The layer's.
+    families : Families
+        The layer's; their maps are the sums of their members' (`Families.collect`).
     pfvs : float32 array [N, P, C]
         Of the scenes.
     covered : array [N, P, parts]
@@ -118,19 +124,29 @@ def parts_of(
         codes = vocabulary.code(pfvs[rows].reshape(-1, pfvs.shape[2]))
         u[key] = codes.dense(vocabulary.k)
     masks = {key: parts[rows].reshape(-1, len(PARTS)) for key, rows in (("fit", fit), ("score", score))}
-    sparse = part_alignment(u["fit"][None], masks["fit"][None], u["score"][None], masks["score"][None])
     for m, part in enumerate(PARTS):
         measures.add("average_precision", found.score[m], layer=name, part=part)
-        measures.add("average_precision_coefficients", sparse.score[m], layer=name, part=part)
         measures.add("prevalence", found.chance[m], layer=name, part=part)
-        k = sparse.concept[m]
-        iou = (
-            intersection_over_union(u["fit"][:, k], masks["fit"][:, m], u["score"][:, k], masks["score"][:, m])
-            if k >= 0
-            else float("nan")
-        )
-        measures.add("iou", iou, layer=name, part=part)
+    _maps(measures, name, u, masks, "average_precision_coefficients", "iou")
+    if families.merged:
+        _maps(
+            measures, name, {key: families.maps(one) for key, one in u.items()}, masks,
+            "average_precision_families", "iou_families",
+        )  # fmt: skip
     return part_shares(u["fit"], shown[fit].reshape(-1, shown.shape[2])), tags
+
+
+def _maps(
+    measures: Measures, name: str, maps: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], ap: str, iou: str
+) -> None:
+    """Measure how well the best map of each part shows it, chosen on ``fit`` and scored on ``score``."""
+    best = part_alignment(maps["fit"][None], masks["fit"][None], maps["score"][None], masks["score"][None])
+    for m, part in enumerate(PARTS):
+        measures.add(ap, best.score[m], layer=name, part=part)
+        k = best.concept[m]
+        both = [(maps[half][:, k], masks[half][:, m]) for half in ("fit", "score")]
+        overlap = intersection_over_union(*both[0], *both[1]) if k >= 0 else float("nan")
+        measures.add(iou, overlap, layer=name, part=part)
 
 
 def profiles(

@@ -86,6 +86,12 @@ class Families:
         """Return the families of coefficients [N], and what each adds to its family's map [N]."""
         return self.leader[concepts], values * self.weight[concepts]
 
+    def maps(self, u: np.ndarray) -> np.ndarray:
+        """Return the families' maps of coefficients [N, K], as `collect` adds them up, [N, families]."""
+        order = np.argsort(self.leader, kind="stable")
+        first = np.searchsorted(self.leader[order], self.ids)
+        return np.add.reduceat((u * self.weight)[:, order], first, axis=1)
+
 
 def average_families(vectors: np.ndarray, cosine: float) -> Families:
     """Merge concepts by average linkage of their cosines, cut at a cosine (Sokal and Michener 1958).

@@ -16,13 +16,27 @@ TRIALS = 6
 """Solutions that a calibration of lambda takes."""
 COMPILING = {"clustering": 3.0, "lasso": 7.0, "pursuit": 16.0}
 """Seconds that compiling each of the kernels took, the first time; later they are loaded."""
+CALIBRATED = 2000
+"""PFVs that a calibration looks at."""
+TRIED = 48
+"""Images on which numbers of non-zeros are tried (`workflow/scripts/trials.py`)."""
 TILE = 4000
 """Bytes of a small picture."""
+CUT = 0.006
+"""Seconds that cutting one took."""
 
 
 @dataclass(frozen=True)
 class LayerSize:
-    """One layer: C channels, P positions, K concepts, n non-zeros per PFV, PFVs drawn per image."""
+    """One layer: C channels, P positions, K concepts, n non-zeros per PFV, PFVs drawn per image.
+
+    Attributes
+    ----------
+    coding : str
+        The method of its coefficients.
+    tried : tuple of int
+        Numbers of non-zeros that are tried.
+    """
 
     name: str
     channels: int
@@ -30,6 +44,8 @@ class LayerSize:
     concepts: int
     nonzeros: float
     pfvs_per_image: int
+    coding: str = "lasso"
+    tried: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,8 +64,9 @@ class Throughput:
         Per row, channel and level of the split tree.
     product : float
         Per float32 multiplication and addition.
-    lasso : float
-        Time of a sample over that of its two unavoidable products with all concepts.
+    lasso, pursuit : float
+        Time of a sample over that of its two unavoidable products with all concepts, and over that of one and of n
+        steps of n products with all concepts.
     activations : int
         Bytes that a sweep keeps per image.
     base : int
@@ -69,10 +86,18 @@ class Throughput:
     lasso: float
     activations: int
     base: int
+    pursuit: float = 1
 
-    def code(self, layer: LayerSize) -> float:
-        """Return the seconds that one PFV's coefficients take."""
+    def code(self, layer: LayerSize, nonzeros: float | None = None) -> float:
+        """Return the seconds that one PFV's coefficients take, of the layer's own number or of another."""
+        if layer.coding == "pursuit":
+            n = nonzeros or layer.nonzeros
+            return 2 * layer.concepts * (layer.channels + n * n) * self.product * self.pursuit
         return 4 * layer.channels * layer.concepts * self.product * self.lasso
+
+    def settle(self, layer: LayerSize) -> float:
+        """Return the seconds that it takes to fix what gives a number of non-zeros: those of a pursuit are given."""
+        return 0 if layer.coding == "pursuit" else TRIALS * CALIBRATED * self.code(layer)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.extractors.registry import ENCODES, source_of
-from gigraph.planning.costs import COMPILING, TRIALS, Cost, Run, Sizes, Throughput
+from gigraph.planning.costs import CALIBRATED, COMPILING, TRIED, Cost, LayerSize, Run, Sizes, Throughput
 from gigraph.planning.ladder import numbers
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
 from gigraph.reserved import CLASSES
@@ -150,7 +150,21 @@ class Trials(Stage):
         return coding_need(sizes)
 
     def cost(self, run: Run, rate: Throughput) -> Cost | None:
-        return None
+        layers = [layer for layer in run.layers if layer.tried]
+        if not layers:
+            return None
+
+        def seconds(layer: LayerSize) -> float:
+            seen = rate.decode + rate.forward + (2 + len(layer.tried)) * rate.segment[layer.name, CLASSES]
+            codes = sum(rate.code(layer, number) for number in layer.tried) * layer.positions
+            return TRIED * (seen + codes) + len(layer.tried) * rate.settle(layer)
+
+        return Cost(
+            len(layers),
+            sum(map(seconds, layers)),
+            max(run.coding_bytes(layer) + 8 * run.rows(layer) * layer.channels for layer in layers),
+            0,
+        )
 
 
 class Calibration(Stage):
@@ -183,7 +197,7 @@ class Calibration(Stage):
     def cost(self, run: Run, rate: Throughput) -> Cost:
         return Cost(
             len(run.layers) * run.methods,
-            run.methods * sum(TRIALS * 2000 * rate.code(layer) for layer in run.layers),
+            run.methods * sum(rate.settle(layer) + CALIBRATED * rate.code(layer) for layer in run.layers),
             max(run.coding_bytes(layer) + 8 * run.rows(layer) * layer.channels for layer in run.layers),
             0,
         )

@@ -229,7 +229,8 @@ class Truth(Stage):
 
     def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
         vocabularies = [one for layer in plan.layers for one in coder(method, layer)]
-        return {"effects": read("effects"), "vocabularies": vocabularies}
+        families = read("families", method=method)
+        return {"effects": read("effects"), "vocabularies": vocabularies, "families": families}
 
     def code(self, plan: Plan, method: str) -> list[Path]:
         return attributor(plan)

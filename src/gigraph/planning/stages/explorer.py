@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from gigraph.hashing import file_digest
-from gigraph.planning.costs import TILE, Cost, Run, Sizes, Throughput
+from gigraph.planning.costs import CUT, TILE, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.attribution import gathering_need, of_pairs
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
 from gigraph.reserved import CLASSES
@@ -45,13 +45,17 @@ class Exemplars(Stage):
         return 4 * sizes.pfvs_mb + 3 * sizes.dictionary_mb, minutes
 
     def cost(self, run: Run, rate: Throughput) -> Cost:
-        placed = run.placed
-        work = sum(run.pictured(layer) * (2 * rate.decode + rate.sweep) + placed * rate.decode for layer in run.layers)
+        work = 0.0
+        for layer in run.layers:
+            # A PFV is cut once, and an image is read and run forward once, however many concepts they picture.
+            tiles = min(run.pictured(layer), run.rows(layer))
+            images = min(tiles, run.images)
+            work += images * (2 * rate.decode + rate.sweep / 2) + tiles * (rate.sweep / 2 + CUT)
         return Cost(
             len(run.layers) * run.methods,
             run.methods * work,
             run.batch * rate.activations + max(8 * run.rows(layer) * layer.channels for layer in run.layers),
-            run.methods * sum((run.pictured(layer) + placed) * TILE for layer in run.layers),
+            run.methods * sum((run.pictured(layer) + run.placed) * TILE for layer in run.layers),
         )
 
 
