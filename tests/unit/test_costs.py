@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gigraph import cli
 from gigraph.commands import plan as command
@@ -171,3 +172,37 @@ def test_a_file_is_laid_over_the_defaults(tmp_path):
     path.write_text("attribution: {steps: 5}\nlayers: [layer4.0]\n")
     config = load(read([path]))
     assert config.attribution.steps == 5 and config.attribution.max_steps == 72 and config.names == ["layer4.0"]
+
+
+MODEL = """
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 8, 3, stride=2), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = torch.relu(self.b(torch.relu(self.a(x)))).mean((2, 3))
+        return self.head(x.view(x.size(0), -1))  # a size is no tensor, though it has a numel
+"""
+
+
+def test_the_command_measures_a_users_model(tmp_path):
+    """In a process of its own: it takes one thread."""
+    (tmp_path / "mine.py").write_text(MODEL)
+    for name in "ab":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), "red").save(tmp_path / "photos" / name / "1.png")
+    (tmp_path / "my.yaml").write_text(
+        "images: {source: photos}\nmodel: {source: 'mine.py:Model'}\nlayers: [a, b]\n"
+        "coefficients: {method: pursuit, penalty: decision, value: 0.9, most: 2}\n"
+    )
+    command = [sys.executable, "-m", "gigraph", "plan", "--configfile", "my.yaml", "--cores", "3"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert lines[1].startswith("2 images (2 attributed), 2 classes, 2 layers, ")
+    assert {line.split()[0]: line.split()[1] for line in lines[4:] if line}["trials"] == "2"
+    assert "on 3 cores" in run.stdout

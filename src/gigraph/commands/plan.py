@@ -67,7 +67,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     threadpool_limits(1)
     plan = Plan(config, PROJECT / "workflow" / "scripts")
     plan.check()
-    settings = {**plan.settings("sample"), "model": {**config.model.model_dump(), "weights": None}}
+    settings = {**plan.settings("sample", shard=0), "model": {**config.model.model_dump(), "weights": None}}
     if config.model.source not in WORLDS:
         settings["preprocessing"] |= _preset(config)
     else:
@@ -222,13 +222,15 @@ def _parameters(subject: Any) -> list[Any]:
 
 def _activations(subject: Any, x: Any, least: int) -> int:
     """Return the bytes that a sweep of one image keeps: every operation's output, twice for its gradient."""
+    from torch import Tensor
+
     from gigraph.method.srd import Sweep
 
     try:
         values = Sweep(subject.network.graph_module, x).values.values()
     except UserError:  # not piecewise linear: grad_x_input keeps about as much
         return 8 * least
-    return 2 * sum(value.numel() * value.element_size() for value in values if hasattr(value, "numel"))
+    return 2 * sum(value.numel() * value.element_size() for value in values if isinstance(value, Tensor))
 
 
 def describe(config: Config, run: Run, planned: dict[str, Cost], cores: int) -> str:
