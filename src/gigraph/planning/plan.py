@@ -19,7 +19,7 @@ from gigraph.extractors.registry import PLUGGED, WANTS
 from gigraph.hashing import digest, file_digest
 from gigraph.images.imagenet import IMAGENET, named_by_wordnet
 from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
-from gigraph.planning.config import Coefficients, Config, LayerSettings
+from gigraph.planning.config import Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
 from gigraph.planning.stages.evaluation import FIGURES, PICTURES
@@ -27,6 +27,8 @@ from gigraph.records.paths import FILES, TOPICS, Results
 from gigraph.records.schemas import SCHEMAS
 
 ASSETS = PACKAGE / "explorer" / "assets"
+NONZEROS = 8
+"""What extractors that want a number of non-zeros are trained for where the configuration gives none."""
 """The explorer's program."""
 MAKERS = {name: stage.name for stage in STAGES.values() for name in stage.writes}
 """The stage that writes each kind of file."""
@@ -250,18 +252,18 @@ class Plan:
         found: dict[str, Any] = {}
         for name in WANTS.get(method, ()):
             if name == "nonzeros":
-                # Where lambda is not calibrated to a number of non-zeros, the schema's default stands for it.
-                calibrated = layer.coefficients.penalty == "nonzeros"
-                found[name] = (layer.coefficients if calibrated else Coefficients()).value
+                given = layer.coefficients.penalty == "nonzeros"
+                found[name] = layer.coefficients.value if given else NONZEROS
             else:
                 found |= getattr(self.config, name).model_dump()
         return found
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """The kernels that the run's jobs need compiled: the pursuit's only where some layer is not the lasso's."""
+        """The kernels that the run's jobs need compiled; a refit takes the lasso's and the pursuit's."""
         methods = {self.config.layer(name).coefficients.method for name in self.layers}
-        return ("clustering", "lasso", *(["pursuit"] if methods - {"lasso"} else []))
+        lasso, pursuit = methods != {"pursuit"}, methods != {"lasso"}
+        return ("clustering", *["lasso"] * lasso, *["pursuit"] * pursuit)
 
     def tolerances(self, layers: Sequence[str]) -> dict[str, float]:
         """Return the largest duality gap of each layer's coefficients."""
