@@ -12,7 +12,7 @@ from explorer.fixture import MEASURED
 from gigraph.errors import UserError
 from gigraph.explorer import evidence
 from gigraph.method.certificate import certified
-from gigraph.method.coding import ENCODER, Coder, has_lambda
+from gigraph.method.coding import ENCODER, Coder, has_lambda, sparse
 from gigraph.method.encoder import Encoder
 from gigraph.method.lasso import lambda_max, lasso
 from gigraph.method.pursuit import Pursuit
@@ -211,7 +211,7 @@ def test_where_none_keeps_enough_those_that_keep_most_are_taken_and_it_is_said(c
     found, text = calibrated(method="pursuit", penalty="decision", value=0.9)
     assert found["value"] == 4
     assert "note: a: 4 non-zeros keep 85% of the centred logit of 9 images, and none up to" in text
-    assert "coefficients.most (8) keep the wanted 90%: raise it" in text
+    assert "8 (coefficients.most, or half the channels) keep the wanted 90%: raise it" in text
 
 
 def test_too_much_of_the_decision_is_not_what_was_wanted(calibrated):
@@ -230,6 +230,11 @@ def test_a_ladder_ends_at_the_most():
         tried = numbers(most)
         assert tried == sorted({*tried}) and tried[0] == 1 and tried[-1] == most
     assert numbers(40) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40]
+
+
+def test_no_more_non_zeros_are_tried_than_leave_a_code_sparse():
+    assert sparse([1, 2, 3, 4, 6, 8, 12, 32], 160, 16) == [1, 2, 3, 4, 6, 8]
+    assert sparse([1, 2, 4, 8], 3, 100) == [1, 2, 3] and sparse([1, 2], 9, 1) == [1]
 
 
 @pytest.mark.parametrize("method", ["lasso", "refitted", "pursuit"])

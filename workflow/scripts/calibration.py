@@ -64,8 +64,8 @@ def _fewest(trials: list[dict[str, Any]], wanted: float) -> int:
         log.info("%s, %.0f%% are wanted", said, 100 * wanted)
     else:
         log.info(
-            "note: %s: %s, and none up to coefficients.most (%d) keep the wanted %.0f%%: raise it, or "
-            "concepts.expansion", one["layer"], said, trials[-1]["asked"], 100 * wanted,
+            "note: %s: %s, and none up to %d (coefficients.most, or half the channels) keep the wanted %.0f%%: raise "
+            "it, or concepts.expansion", one["layer"], said, trials[-1]["asked"], 100 * wanted,
         )  # fmt: skip
     return one["asked"]
 

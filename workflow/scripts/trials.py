@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from gigraph.device import as_device
-from gigraph.method.coding import Coder, settle
+from gigraph.method.coding import Coder, settle, sparse
 from gigraph.method.decision import Decisions
 from gigraph.method.gig import Batch
 from gigraph.method.heldout import tried
@@ -68,7 +68,7 @@ def _coders(args: Namespace, vectors: np.ndarray, beta: np.ndarray, memory: int)
     settings = args.settings
     x = subsample(args.pfvs, settings["seed"], settings["holdout"], settings["calibration"]) - beta
     found: dict[int, Coder] = {}
-    for asked in sorted({min(number, len(vectors)) for number in settings["numbers"]}):
+    for asked in sparse(settings["numbers"], *vectors.shape):
         fixed, _ = settle(x, vectors, settings, asked, settings["tolerance"], memory)
         one = next(iter(found.values()), None)
         found[asked] = one.asking(fixed) if one else Coder(vectors, fixed, settings["tolerance"], memory=memory)

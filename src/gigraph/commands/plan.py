@@ -57,6 +57,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     from threadpoolctl import threadpool_limits
 
     from gigraph.method.bisecting import bisect, capped_concepts
+    from gigraph.method.coding import sparse
     from gigraph.method.lasso import lambda_max, lasso
     from gigraph.method.pursuit import Pursuit
     from gigraph.model.contribution import contributions
@@ -113,7 +114,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         rows = images * own.sampling.pfvs_per_image
         k, _ = capped_concepts(own.concepts.expansion, layer.channels, rows, own.concepts.min_members)
         c = own.coefficients
-        tried = tuple(numbers(min(c.most, k))) if c.penalty == "decision" else ()
+        tried = tuple(sparse(numbers(c.most), k, layer.channels)) if c.penalty == "decision" else ()
         nonzeros = c.value if c.penalty == "nonzeros" else c.most if tried else 16
         drawn = own.sampling.pfvs_per_image
         sizes.append(LayerSize(name, layer.channels, layer.positions, k, nonzeros, drawn, c.method, tried))

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -23,6 +23,16 @@ ENCODER = "encoder"
 """The method and the penalty of a calibration where an encoder gives the coefficients."""
 LOOSE = 1e-3
 """Relative duality gap where a lambda is only tried."""
+
+
+def sparse(numbers: Sequence[int], concepts: int, channels: int) -> list[int]:
+    """Return the numbers of non-zeros that can be taken of K concepts in C channels, ascending: at most C / 2 and K.
+
+    As many concepts as there are channels code any PFV exactly, whatever they are, as a sum of opposites; deleting one
+    of them then says little of it.
+    """
+    most = max(1, min(concepts, channels // 2))
+    return sorted({min(number, most) for number in numbers})
 
 
 def has_lambda(calibration: Mapping[str, Any]) -> bool:

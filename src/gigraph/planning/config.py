@@ -202,7 +202,7 @@ class Coefficients(Section):
     value: PositiveFloat = 8
     """The target number of non-zeros, the part to keep, or lambda."""
     most: Annotated[PositiveInt, Field(le=MOST)] = 32
-    """Non-zeros that `penalty: decision` may take."""
+    """Non-zeros that `penalty: decision` may take; never more than half the layer's channels."""
     tolerance: Annotated[float, Field(ge=1e-6)] = 1e-4
     """Largest relative duality gap of any lasso; coefficients are float32, so at least 1e-6."""
     calibration: PositiveInt = 2000
