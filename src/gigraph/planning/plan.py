@@ -27,7 +27,7 @@ from gigraph.records.paths import FILES, TOPICS, Results
 from gigraph.records.schemas import SCHEMAS
 
 ASSETS = PACKAGE / "explorer" / "assets"
-NONZEROS = 8
+NONZEROS = 8.0
 """What extractors that want a number of non-zeros are trained for where the configuration gives none."""
 """The explorer's program."""
 MAKERS = {name: stage.name for stage in STAGES.values() for name in stage.writes}
