@@ -263,7 +263,8 @@ def test_so_does_that_of_the_evaluation(tmp_path, monkeypatch, world):
         (tmp_path / "mine.py").write_text(
             "import torchvision\n\n\ndef net():\n    return torchvision.models.resnet18(num_classes=10)\n"
         )
-        layers = ["layer2.1", {"name": "layer3.1", **tried}]
+        # From zero, since around the mean an untrained network decides nothing.
+        layers = ["layer2.1", {"name": "layer3.1", **tried, "concepts": {"center": "zero"}}]
         changes = {"images": {"shards": 1}, "model": {"source": "mine.py:net"}, "layers": layers}
     configfile = configure(tmp_path, evaluation=evaluation, autoencoder={"steps": 60}, **changes)
     (tmp_path / "trace").mkdir()
