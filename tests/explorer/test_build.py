@@ -338,3 +338,10 @@ def test_no_image_needs_a_graph_of_its_own(tmp_path):
     build(inputs, tmp_path / "site")
     assert not list((tmp_path / "site" / "data").glob("image*"))
     assert chunk(tmp_path / "site", "class/0")["layers"]
+
+
+def test_what_is_no_number_is_null_on_the_page():
+    """Where a network says the same of every image nothing is attributed, and its shares are NaN."""
+    nan, inf = float("nan"), float("inf")
+    text = script_json({"a": [1.5, nan, [inf, "nan"]], "b": {"c": (-inf, None, 2)}})
+    assert json.loads(text) == {"a": [1.5, None, [None, "nan"]], "b": {"c": [None, None, 2]}}

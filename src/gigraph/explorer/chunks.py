@@ -20,7 +20,8 @@ relevances are the tables' float32 numbers, not rounded; shares of a target are 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ LAYOUT = 4
 
 
 def script_json(value: Any) -> str:
-    """Return JSON that is safe inside a script element and as JavaScript source of any age."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Return JSON that is safe inside a script element and as JavaScript source of any age; null for no number."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # where nothing was attributed, shares and errors are NaN
+        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for mark, escape in (
         ("</", "<\\/"),
         ("<!--", "<\\u0021--"),
@@ -41,6 +45,14 @@ def script_json(value: Any) -> str:
     ):
         text = text.replace(mark, escape)
     return text
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_chunk(folder: Path, name: str, value: Any) -> None:
