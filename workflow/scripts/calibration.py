@@ -7,6 +7,7 @@ import numpy as np
 
 from gigraph.errors import UserError
 from gigraph.method.coding import ENCODER, Coder, settle
+from gigraph.method.share import kept
 from gigraph.records import tables
 from gigraph.records.encoders import read_encoder
 from gigraph.records.pfvs import subsample
@@ -48,16 +49,16 @@ def main(args: Namespace) -> None:
 
 def _fewest(trials: list[dict[str, Any]], wanted: float) -> int:
     """Return the fewest non-zeros that keep the wanted part of the centred logit, or those that keep most."""
-    kept = {row["asked"]: min(row["logit"], 2 - row["logit"]) for row in trials}
-    if not any(np.isfinite(one) for one in kept.values()):
+    parts = {row["asked"]: kept(row["logit"]) for row in trials}
+    if not any(np.isfinite(one) for one in parts.values()):
         raise UserError(
             f"coefficients.penalty: decision: at layer {trials[0]['layer']} the network decides no more clearly at X "
             "than at the baseline, so that there is nothing to keep; take penalty: nonzeros, or another concepts.center"
         )
-    enough = [row for row in trials if kept[row["asked"]] >= wanted]
+    enough = [row for row in trials if parts[row["asked"]] >= wanted]
     one = (
         min(enough, key=lambda row: row["asked"]) if enough
-        else max(trials, key=lambda row: np.nan_to_num(kept[row["asked"]], nan=-np.inf))
+        else max(trials, key=lambda row: np.nan_to_num(parts[row["asked"]], nan=-np.inf))
     )  # fmt: skip
     said = f"{one['asked']} non-zeros keep {one['logit']:.0%} of the centred logit of {one['images']} images"
     if enough:

@@ -46,14 +46,19 @@ class Share:
     @property
     def kept(self) -> float:
         """The part of the centred logit that is kept, where what X~ has too much counts as lost; NaN as ``logit``."""
-        return min(self.logit, 2 - self.logit)
+        return kept(self.logit)
 
     def said(self) -> str:
         """Return the share in words."""
         if not np.isfinite(self.logit):
-            return f"keep {self.agreement:.0%} of the predictions; X has no more of the centred logit than the baseline"
+            return f"keep {self.agreement:.0%} of the predictions; X has not clearly more of the centred logit than the baseline"
         error = f" (standard error {self.logit_se:.0%})" if np.isfinite(self.logit_se) else ""
         return f"keep {self.logit:.0%} of the centred logit{error} and {self.agreement:.0%} of the predictions"
+
+
+def kept(logit: float) -> float:
+    """Return the part of a score that is kept, where what there is too much counts as lost; NaN stays NaN."""
+    return min(logit, 2 - logit)
 
 
 def share(at_x: np.ndarray, at_concepts: np.ndarray, at_baseline: np.ndarray) -> tuple[float, float]:

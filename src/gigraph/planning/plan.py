@@ -27,9 +27,9 @@ from gigraph.records.paths import FILES, TOPICS, Results
 from gigraph.records.schemas import SCHEMAS
 
 ASSETS = PACKAGE / "explorer" / "assets"
+"""The explorer's program."""
 NONZEROS = 8.0
 """What extractors that want a number of non-zeros are trained for where the configuration gives none."""
-"""The explorer's program."""
 MAKERS = {name: stage.name for stage in STAGES.values() for name in stage.writes}
 """The stage that writes each kind of file."""
 
