@@ -51,7 +51,8 @@ class Share:
     def said(self) -> str:
         """Return the share in words."""
         if not np.isfinite(self.logit):
-            return f"keep {self.agreement:.0%} of the predictions; X has not clearly more of the centred logit than the baseline"
+            why = "X has not clearly more of the centred logit than the baseline"
+            return f"keep {self.agreement:.0%} of the predictions; {why}"
         error = f" (standard error {self.logit_se:.0%})" if np.isfinite(self.logit_se) else ""
         return f"keep {self.logit:.0%} of the centred logit{error} and {self.agreement:.0%} of the predictions"
 
