@@ -24,7 +24,10 @@ ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = {
     "output": "results",
     "menagerie": {"count": 120},
-    "layers": [{"name": "layer3.1", "concepts": {"expansion": 1}}, "layer4.0"],
+    "layers": [
+        {"name": "layer3.1", "concepts": {"expansion": 1}},
+        {"name": "layer4.0", "coefficients": {"method": "pursuit", "penalty": "decision", "value": 0.9}},
+    ],
     "attribution": {"images_per_class": 2},
     "evaluation": {
         **{"methods": ["bisecting", "sae"], "images": 10, "interlayer_images": 4, "seeds": 1, "edges": 20},
