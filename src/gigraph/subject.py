@@ -15,6 +15,7 @@ from torch import Tensor
 from gigraph.device import room, torch_device
 from gigraph.errors import UserError
 from gigraph.images.preprocessing import Preprocessing, batches
+from gigraph.model.contribution import method_for
 from gigraph.model.models import load_model, preset_of
 from gigraph.model.network import Layer, Network
 from gigraph.reserved import CLASSES
@@ -144,6 +145,10 @@ class Subject:
             found = self.layers[layer].to_pfvs(self.network.activations(x, [self.layers[layer]])[layer])
         check_finite(found, layer, ids)
         return found
+
+    def contribution(self, method: str) -> str:
+        """Return how contributions are found in this network: `gigraph.model.contribution.method_for`."""
+        return method_for(self.network, list(self.layers.values()), self.example(), method)
 
     def segment(self, source: str, target: str) -> Callable[[Tensor], Tensor]:
         """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes]."""

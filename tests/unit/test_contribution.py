@@ -58,7 +58,7 @@ def test_the_last_maps_contributions_are_the_logit_without_its_bias(network, ima
     torch.testing.assert_close(maps["add"].sum(1), (score - head.bias[target]).detach())
 
 
-@pytest.mark.parametrize("method", ["srd", "grad_x_input"])
+@pytest.mark.parametrize("method", ["srd", "lrp", "grad_x_input"])
 def test_folding_batch_norms_changes_no_contribution(network, images, method):
     layers = layers_of(network)
     one = contributions(network, layers, images, method)
@@ -84,7 +84,7 @@ def test_gradient_times_input_is_the_logits_change_along_the_pfv(network, images
         torch.testing.assert_close(maps["norm"][:, position], ((up - down) / 2e-6).detach(), rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("method", ["srd", "grad_x_input"])
+@pytest.mark.parametrize("method", ["srd", "lrp", "grad_x_input"])
 def test_the_class_is_the_label_where_there_is_one_else_the_prediction(network, images, method):
     labels = np.array([4, -1, 2])
     _, _, logits, score = contributions(network, layers_of(network), images, method, labels)
@@ -92,7 +92,7 @@ def test_the_class_is_the_label_where_there_is_one_else_the_prediction(network, 
     torch.testing.assert_close(score, logits.gather(1, asked[:, None])[:, 0])
 
 
-@pytest.mark.parametrize("method", ["srd", "grad_x_input"])
+@pytest.mark.parametrize("method", ["srd", "lrp", "grad_x_input"])
 def test_a_receptive_field_lies_within_the_theoretical_one(network, images, method):
     layer = network.layer("norm")
     positions = torch.tensor([0, 3 * 6 + 2, 47])
@@ -103,7 +103,7 @@ def test_a_receptive_field_lies_within_the_theoretical_one(network, images, meth
         assert len(row) and np.abs(row - position // 6).max() <= 1 and np.abs(column - position % 6).max() <= 1
 
 
-@pytest.mark.parametrize("method", ["srd", "grad_x_input"])
+@pytest.mark.parametrize("method", ["srd", "lrp", "grad_x_input"])
 def test_several_fields_of_an_image_are_those_found_one_by_one(network, images, method):
     layer = network.layer("norm")
     positions = torch.tensor([[0, 47, 20], [5, -1, 6], [-1, -1, 9]])

@@ -278,7 +278,7 @@ class Viewing(nn.Module):
         return self.fc2(torch.relu(self.fc1(x.view(-1, 4 * 6 * 4))))
 
 
-@pytest.mark.parametrize("method", ["srd", "grad_x_input"])
+@pytest.mark.parametrize("method", ["srd", "lrp", "grad_x_input"])
 def test_maps_with_channels_last_go_through_views(method):
     torch.manual_seed(0)
     model = Viewing().eval()

@@ -28,7 +28,7 @@ settings = {{"model": {model!r}, "preprocessing": {preprocessing!r}, "image_size
 subject = Subject(settings, compute, [{layer!r}])
 layers = list(subject.layers.values())
 x = torch.rand(2, *subject.network.image_shape)
-for method in ("srd", "grad_x_input"):
+for method in ("srd", "lrp", "grad_x_input"):
     contributions(subject.network, layers, x, method)
     receptive_fields(subject.network, layers[0], x, torch.zeros(2, 1, dtype=torch.int64), method)
 for name in {names!r}:

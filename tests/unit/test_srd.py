@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from gigraph.errors import UserError
+from gigraph.method.positions import Positions
 from gigraph.method.srd import Sweep, share
 from reference.srd import bias_share, sharing_ratio
 
@@ -48,16 +49,23 @@ def make(seed=0, bias=True):
     return model, fx.symbolic_trace(model)
 
 
+def shared(v, x, relevance):
+    """Return what an operation on maps passes on: [N, H, W] of relevance [N, H', W']."""
+    at, place = (Positions.fresh(map_.shape, (0, 2, 3), map_.device) for map_ in (v, x))
+    (found,) = share(v, at, [x], [place], relevance.flatten())
+    return found.reshape(len(x), *x.shape[2:])
+
+
 def test_a_convolution_shares_as_equation_10_says():
     torch.manual_seed(1)
     conv = nn.Conv2d(3, 4, 3, stride=2, padding=1).double()
     x, relevance = torch.randn(3, 6, 5, dtype=torch.double), torch.randn(3, 3, dtype=torch.double)
     leaf = x[None].clone().requires_grad_()
-    (fast,) = share(conv(leaf), [leaf], relevance[None])
+    fast = shared(conv(leaf), leaf, relevance)
     torch.testing.assert_close(fast[0], sharing_ratio(conv, x, relevance).detach())
     v = conv(leaf)
     with torch.no_grad():
-        torch.testing.assert_close(share(v, [leaf], relevance[None]), [fast], rtol=0, atol=0)
+        torch.testing.assert_close(shared(v, leaf, relevance), fast, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("position", [(0, 0), (1, 2)])
@@ -65,8 +73,8 @@ def test_the_sweep_is_equation_10_operation_by_operation(position):
     model, module = make()
     x = torch.randn(2, 3, 10, 10, dtype=torch.double)
     sweep = Sweep(module, x)
-    width = sweep.values[sweep.node("add")].shape[3]
-    fast = sweep.from_positions("add", torch.full((2,), position[0] * width + position[1]), width)
+    ids = sweep.positions[sweep.node("add")].ids
+    fast = sweep.from_positions("add", ids[:, 0, *position])
     for image in range(2):
         values = {node.name: value[image] for node, value in sweep.values.items() if torch.is_tensor(value)}
         total = values["add"]
@@ -95,7 +103,7 @@ def test_the_last_map_shares_the_logit_exactly():
     x = torch.randn(3, 3, 12, 12, dtype=torch.double)
     sweep = Sweep(module, x, keep=["add"])
     label = torch.tensor([0, 4, 2])
-    contribution = sweep.from_logits(label)["add"]
+    contribution = sweep.from_logits(label)["add"][:, 0]
     last = F.relu(sweep.values[sweep.node("add")])
     expected = torch.einsum("nc,nchw->nhw", model.head.weight[label], last) / last[0, 0].numel()
     torch.testing.assert_close(contribution, expected.detach())
@@ -110,7 +118,7 @@ def test_relevance_is_conserved_without_biases():
     found = sweep.from_logits(torch.tensor([1, 3]))
     logit = model(x)[[0, 1], [1, 3]].detach()
     for name, relevance in found.items():
-        torch.testing.assert_close(relevance.sum((1, 2)), logit, msg=name)
+        torch.testing.assert_close(relevance[:, 0].sum((1, 2)), logit, msg=name)
 
 
 def test_the_bias_keeps_its_share():
@@ -120,9 +128,9 @@ def test_the_bias_keeps_its_share():
     found = sweep.from_logits(torch.tensor([1]))
     total = sweep.values[sweep.node("add")][0]
     norm = sweep.values[sweep.node("branch_norm")][0]
-    to_branch = (norm * total).sum(0) / (total * total).sum(0) * found["add"][0]
+    to_branch = (norm * total).sum(0) / (total * total).sum(0) * found["add"][0, 0]
     kept = bias_share(lambda v: model.branch_norm(model.branch(v)), sweep.values[sweep.node("pool")][0], to_branch)
-    torch.testing.assert_close(float(found["pool"].sum()) + kept, float(found["add"].sum()))
+    torch.testing.assert_close(float(found["pool"][0, 0].sum()) + kept, float(found["add"][0, 0].sum()))
 
 
 def test_a_dead_position_passes_nothing_on():
@@ -130,7 +138,7 @@ def test_a_dead_position_passes_nothing_on():
     leaf = torch.zeros(1, 2, 2, 2)
     leaf[0, :, 0, 0] = 1
     leaf.requires_grad_()
-    (r,) = share(conv(leaf), [leaf], torch.ones(1, 2, 2))
+    r = shared(conv(leaf), leaf, torch.ones(1, 2, 2))
     torch.testing.assert_close(r[0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
 
 
@@ -151,31 +159,29 @@ def test_the_model_is_left_as_it_was():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU(), nn.Sigmoid(), nn.LayerNorm(6)])
-def test_what_is_not_piecewise_linear_is_refused_by_name(activation):
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), activation, nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(UserError, match=f"{type(activation).__name__}.*contribution.method: grad_x_input"):
-        Sweep(fx.symbolic_trace(model.eval()), torch.randn(1, 3, 8, 8))
+class Calls(nn.Module):
+    """A convolution, a function, the mean of a map."""
 
-
-class Product(nn.Module):
-    def __init__(self, how):
+    def __init__(self, function):
         super().__init__()
-        self.how = how
+        self.function, self.conv = function, nn.Conv2d(3, 4, 3)
 
     def forward(self, x):
-        return torch.flatten(self.how(x), 1)
+        return self.function(self.conv(x)).mean((2, 3))
 
 
-@pytest.mark.parametrize("how", [lambda x: x * x, lambda x: 1 / x, lambda x: torch.mul(x, x.relu())])
-def test_products_and_quotients_of_the_image_are_refused(how):
-    with pytest.raises(UserError, match="not linear given the activation pattern"):
-        Sweep(fx.symbolic_trace(Product(how)), torch.ones(1, 2, 3, 3))
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(lambda x: torch.fft.fft2(x).real, "fft_fft2"), (lambda x: x.cumprod(2), "cumprod"), (torch.erfinv, "erfinv")],
+)
+def test_what_is_not_known_to_be_linear_is_refused_by_name(function, name):
+    with pytest.raises(UserError, match=f"cannot pass {name} \\(node .*contribution.method: grad_x_input"):
+        Sweep(fx.symbolic_trace(Calls(function).eval()), torch.randn(1, 3, 8, 8))
 
 
-@pytest.mark.parametrize("how", [lambda x: 2 * x, lambda x: x / 3, lambda x: x * torch.tensor(2.0)])
-def test_scaling_by_a_constant_is_not(how):
-    Sweep(fx.symbolic_trace(Product(how)), torch.ones(1, 2, 3, 3))
+def test_what_only_the_pattern_depends_on_is_refused():
+    with pytest.raises(UserError, match="no relevance comes back from node mean"):
+        Sweep(fx.symbolic_trace(Calls(lambda x: x.softmax(1)).eval()), torch.randn(1, 3, 8, 8))
 
 
 class Functional(nn.Module):
@@ -216,5 +222,5 @@ def test_a_functional_batch_norm_is_one_step_with_its_convolution():
 
 def test_a_batch_norm_with_the_batchs_own_statistics_is_refused():
     plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.ZeroPad2d(1), nn.Conv2d(5, 4, 3)).eval()
-    with pytest.raises(UserError, match="not linear given the activation pattern"):
+    with pytest.raises(UserError, match="cannot pass batch_norm .*not known to be linear given the activation pattern"):
         Sweep(fx.symbolic_trace(Functional(plain, training=True)), torch.randn(2, 3, 9, 9))

@@ -4,7 +4,6 @@ from argparse import Namespace
 from types import SimpleNamespace
 
 from gigraph.images.listing import output_names
-from gigraph.method.srd import Sweep
 from gigraph.model.centre import batchnorm_shift
 from gigraph.model.sources import MENAGERIE, world_module
 from gigraph.records import tables
@@ -22,8 +21,7 @@ def main(args: Namespace) -> None:
         classes = world_module(MENAGERIE, "model").CLASSES
     else:
         classes = output_names(settings["images"], network.outputs, settings["classes"])
-    if settings["contribution"] == "srd":
-        Sweep(subject.network.graph_module, subject.example())
+    subject.contribution(settings["contribution"])
     layers = list(subject.layers.values())
     tables.write(
         args.layers,

@@ -23,6 +23,7 @@ def main(args: Namespace) -> None:
     stale = [name for name, path in outputs.items() if tables.lineage_of(path) != settings["layers"][name]["lineage"]]
     log.info("layers to sample: %s", ", ".join(stale) or "none")
     subject = Subject(settings, args.compute, list(settings["layers"]))
+    method = subject.contribution(settings["contribution"]["method"])
     manifest = tables.read(args.manifest)
     ids, labels = tables.numpy(manifest, "image_id"), tables.numpy(manifest, "label")
     rows = {name: {key: [] for key in COLUMNS} for name in stale}
@@ -30,7 +31,7 @@ def main(args: Namespace) -> None:
     sweep = subject.images(settings["source"], ids, manifest["path"].to_pylist())
     for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
         maps, pfvs, logits, score = contributions(
-            subject.network, list(subject.layers.values()), x, settings["contribution"]["method"],
+            subject.network, list(subject.layers.values()), x, method,
             labels[part] if settings["contribution"]["target"] == "label" else None,
         )  # fmt: skip
         best = logits.softmax(1).max(1)

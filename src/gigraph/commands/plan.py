@@ -96,7 +96,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     _, height, width = subject.network.image_shape
     x = subject.inputs(list(np.random.default_rng(0).integers(0, 256, (few, height, width, 3), np.uint8)))
     layers = list(subject.layers.values())
-    method = config.contribution.method
+    method = subject.contribution(config.contribution.method)
     with torch.inference_mode():
         forward = clock(lambda: subject.network.activations(x, layers)) / few
     sweep = clock(lambda: contributions(subject.network, layers, x, method)) / few
@@ -229,7 +229,7 @@ def _activations(subject: Any, x: Any, least: int) -> int:
 
     try:
         values = Sweep(subject.network.graph_module, x).values.values()
-    except UserError:  # not piecewise linear: grad_x_input keeps about as much
+    except UserError:  # not linear given the pattern: gradient x input keeps about as much
         return 8 * least
     return 2 * sum(value.numel() * value.element_size() for value in values if isinstance(value, Tensor))
 

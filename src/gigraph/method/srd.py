@@ -4,15 +4,16 @@ Notation
 --------
 ``v_j``   [C_k]     pre-activation PFV at position j of an operation's output
 ``v_ij``  [C_k]     part of v_j that came, through the operation, from position i of its input
-``R``     [N, H, W] relevance: one number per position
+``R``     relevance: one number per position
 
 A position j passes its relevance on in proportion to how much of it came from where::
 
     mu_ij = <v_ij, v_j> / |v_j|^2         R_i = sum_j mu_ij R_j                                       [Eq. 10]
 
-The sweep, for a network of operations that are linear given the activation pattern:
+The sweep, for a network of operations that are linear given their pattern (`gigraph.method.pattern`):
 
-1. Run forward, keeping for each operation the graph from its (detached) input to its output.
+1. Run forward, keeping for each operation the graph from its (detached) input to its output, and which number
+   belongs to which position (`gigraph.method.positions`).
 2. Start at the last map: from there to the logit everything is linear given the pattern, so that
    R_p = <d logit / d x_p, x_p>, exactly and signed.
 3. Go back operation by operation. Since v_ij is linear in x_i, Eq. 10 is one vector-Jacobian product with
@@ -22,7 +23,7 @@ The sweep, for a network of operations that are linear given the activation patt
 The bias keeps its share, sum_j R_j <b, v_j> / |v_j|^2; nothing is renormalised.
 
 Reference: Han, Kim & Kwak, "Respect the model: fine-grained and robust explanation with sharing ratio
-decomposition", ICLR 2024; here App. C.
+decomposition", ICLR 2024; here App. C. What is no rectifier is beyond the paper.
 """
 
 from __future__ import annotations
@@ -37,34 +38,20 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gigraph.errors import UserError
+from gigraph.method.pattern import ACTIVATIONS, Pattern, is_gate, placed, positions_of
+from gigraph.method.positions import Positions
 
-ACTIVATIONS: tuple[Any, ...] = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d,
-    F.relu, F.relu6, F.leaky_relu, F.hardtanh, F.dropout, F.dropout2d, torch.relu,
-    "relu", "contiguous", "clone",
-)  # fmt: skip
-LINEAR: tuple[Any, ...] = (
-    nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, nn.BatchNorm1d,
-    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Upsample, nn.ZeroPad2d,
-    operator.add, operator.iadd, operator.sub, operator.neg, operator.getitem, torch.add, torch.sub, torch.cat,
-    torch.flatten, torch.mean, torch.reshape, torch.permute, torch.transpose,
-    nn.modules.padding._ConstantPadNd,
-    F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.pad, F.interpolate, F.conv2d,
-    F.linear, torch.conv2d, "add", "add_", "sub", "flatten", "mean", "view", "reshape", "permute", "transpose",
-    "squeeze", "unsqueeze",
-)  # fmt: skip
-DIVISION: tuple[Any, ...] = (operator.truediv, torch.div, "div")
-SCALING: tuple[Any, ...] = (*DIVISION, operator.mul, torch.mul, "mul")
 _FUSED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.ConvTranspose2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, F.batch_norm, torch.batch_norm)
 
 
 @dataclass
 class _Step:
-    """One operation: its node, the leaves that it read (with gradients), and its output on the local graph."""
+    """One operation: the leaves that it read (with gradients), its output on the local graph, and what it did."""
 
     leaves: dict[fx.Node, Tensor]
-    out: Tensor
+    out: Any
+    done: set[str]
 
 
 class Sweep:
@@ -74,17 +61,27 @@ class Sweep:
     ----------
     module : fx.GraphModule
         The traced model in eval mode, without in-place activations.
-    x : Tensor [N, 3, H, W]
+    x : Tensor [N, C, H, W]
         A batch of network inputs.
     keep : iterable of str
         Names of the nodes whose relevance will be asked for.
     last : str or None
         Run only up to this node.
 
+    Attributes
+    ----------
+    order : list of fx.Node
+        The nodes that relevance may pass, in order.
+    values : dict of fx.Node to Tensor
+        What each node gave.
+    positions : dict of fx.Node to Positions
+        Of the nodes that depend on the image.
+
     Raises
     ------
     UserError
-        If an operation is neither linear given the activation pattern nor an activation that keeps signs in place.
+        If an operation is not known to be linear given the pattern, or relevance cannot pass from the output to the
+        image because the pattern alone depends on it.
     """
 
     def __init__(self, module: fx.GraphModule, x: Tensor, keep: Iterable[str] = (), last: str | None = None):
@@ -92,48 +89,58 @@ class Sweep:
         self.keep = frozenset(keep)
         self.steps: dict[fx.Node, _Step] = {}
         self.values: dict[fx.Node, Any] = {}
+        self.positions: dict[fx.Node, Positions] = {}
+        self.gates: set[fx.Node] = set()
         self.order: list[fx.Node] = []
         self._run(x, last)
 
     def _run(self, x: Tensor, last: str | None) -> None:
-        reached = {node for node in self.module.graph.nodes if node.op == "placeholder"}
         for node in self.module.graph.nodes:
-            if node.op == "placeholder":
-                self.values[node] = x
-                self.order.append(node)
-                continue
             if node.op == "output":
                 break
-            read = [source for source in node.all_input_nodes if source in reached]
-            if not read:
-                self.values[node] = self._call(node, self.values)
+            if node.op == "placeholder":
+                self._keep(node, placed(x.detach(), Positions.fresh(x.shape, [0, *range(2, x.ndim)], x.device)))
+                self.order.append(node)
                 continue
-            reached.add(node)
-            self._step(node, read)
-            self.order.append(node)
+            self._step(node)
             if node.name == last:
                 break
+        end = next(reversed(self.values))
+        if end is not self.order[-1]:
+            raise UserError(
+                f"no relevance comes back from node {end.name}: all that depends on the image there is held fixed as the "
+                "activation pattern; set contribution.method: grad_x_input, or auto"
+            )
 
-    def _step(self, node: fx.Node, read: list[fx.Node]) -> None:
-        previous = read[0]
-        seen = {source: self.values[source] for source in node.all_input_nodes}
-        # The convolution before a batch norm left its graph attached: both are one operation.
-        attached = previous in self.steps and self._fuses(previous)
-        if attached:
-            leaves = self.steps[previous].leaves
-            seen[previous] = self.steps[previous].out
-        else:
-            leaves = {n: seen[n].detach().requires_grad_() for n in read if isinstance(seen[n], Tensor)}
-            seen |= leaves
-        with torch.enable_grad():
+    def _step(self, node: fx.Node) -> None:
+        read = [source for source in node.all_input_nodes if source in self.steps or source in self.order[:1]]
+        # The convolution before a batch norm left its graph attached: both are one operation. So did what gives several
+        # tensors, before one of them is taken.
+        attached = [source for source in read if isinstance(self.values[source], tuple) or self._fuses(source)]
+        leaves = {node: leaf for source in attached for node, leaf in self.steps[source].leaves.items()}
+        leaves |= {source: self._leaf(source) for source in read if source not in attached and source not in leaves}
+        seen = self.values | leaves | {source: self.steps[source].out for source in attached}
+        with torch.set_grad_enabled(bool(leaves)), Pattern(f"node {node.name}") as pattern:
             out = self._call(node, seen)
-        if not isinstance(out, Tensor) or not leaves:  # arithmetic on shapes carries no relevance
-            self.values[node] = out
-            return
-        self._check(node, [source for source in read if isinstance(seen[source], Tensor)])
-        self.values[node] = out.detach()
-        self.steps[node] = _Step(leaves, out)
+        self._keep(node, out)
+        if leaves and _passes(out):
+            self.order.append(node)
+            self.steps[node] = _Step(leaves, out, pattern.done.union(*(self.steps[source].done for source in attached)))
 
+    def _leaf(self, node: fx.Node) -> Tensor:
+        return placed(self.values[node].detach().requires_grad_(), self.positions[node], node in self.gates)
+
+    def _keep(self, node: fx.Node, out: Any) -> None:
+        if isinstance(out, Tensor):
+            positions = positions_of(out)
+            self.values[node] = out.detach()
+            if positions is not None:
+                self.positions[node] = positions
+                placed(self.values[node], positions, is_gate(out))
+            if is_gate(out):
+                self.gates.add(node)
+        else:
+            self.values[node] = tuple(out) if isinstance(out, (tuple, list)) else out
     def _fuses(self, node: fx.Node) -> bool:
         """Whether a node is the linear half of a batch-normalised operation."""
         users = list(node.users)
@@ -160,20 +167,6 @@ class Sweep:
             isinstance(target, classes) if node.op == "call_module" else any(target is k or target == k for k in kinds)
         )
 
-    def _check(self, node: fx.Node, reached: list[fx.Node]) -> None:
-        if self._is(node, ACTIVATIONS) or self._is(node, LINEAR) or self._normalises(node):
-            return
-        if self._is(node, SCALING):
-            factors = [argument in reached for argument in node.args]
-            # A product of two things that depend on the image is not linear, nor is what divides by one.
-            if sum(factors) == 1 and (factors[0] or not self._is(node, DIVISION)):
-                return
-        what = type(self._target(node)).__name__ if node.op == "call_module" else str(node.target)
-        raise UserError(
-            f"contribution.method srd cannot pass {what} (node {node.name}): it is not linear given the activation "
-            "pattern; set contribution.method: grad_x_input"
-        )
-
     def _call(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.module)
@@ -191,16 +184,16 @@ class Sweep:
         return next(node for node in self.order if node.name == name)
 
     def last_map(self) -> fx.Node:
-        """Return the last node that every path passes and whose output is a map of more than one position."""
-        maps = [n for n in self.order if isinstance(self.values[n], Tensor) and self.values[n].ndim == 4]
+        """Return the last node that every path passes and whose output has more than one position an image."""
         place = {node: index for index, node in enumerate(self.order)}
         furthest, cuts = -1, []
         for index, node in enumerate(self.order):
-            if furthest <= index:
+            if furthest <= index and node in self.positions:
                 cuts.append(node)
             furthest = max([furthest, *(place[user] for user in node.users if user in place)])
-        wide = [n for n in maps if n in cuts and self.values[n].shape[2:].numel() > 1]
-        return (wide or [n for n in maps if n in cuts])[-1]
+        maps = [n for n in cuts if self.positions[n].channels and self.values[n].ndim > 2]
+        wide = [n for n in maps if self.positions[n].own.numel() > len(self.values[n])]
+        return (wide or maps or cuts)[-1]
 
     def from_logits(self, targets: Tensor) -> dict[str, Tensor]:
         """Carry the target logits back to every kept node.
@@ -212,29 +205,27 @@ class Sweep:
 
         Returns
         -------
-        dict of str to Tensor [N, H, W]
-            Contributions of each kept node's positions ([N, 1, 1] for vectors).
+        dict of str to Tensor
+            Of each kept node, shaped as its value: the contribution of the position that each number belongs to.
         """
         start = self.last_map()
         inner = self.order[self.order.index(start) + 1 :]
-        values = dict(self.values)
-        values[start] = self.values[start].detach().requires_grad_()
-        with torch.enable_grad():
+        values = {**self.values, start: self._leaf(start)}
+        with torch.enable_grad(), Pattern() as pattern:
             for node in inner:
+                pattern.where = f"node {node.name}"
                 values[node] = self._call(node, values)
             logits = values[inner[-1]] if inner else values[start]
             score = logits.flatten(1).gather(1, targets[:, None]).sum()
         asked = [start, *(n for n in inner if n.name in self.keep)]
         gradients = torch.autograd.grad(score, [values[n] for n in asked])
         relevance = {
-            n: (g * values[n].detach()).reshape(len(g), g.shape[1], -1).sum(1)
-            for n, g in zip(asked, gradients, strict=True)
+            n: self.positions[n].sum(g * values[n].detach()) for n, g in zip(asked, gradients, strict=True)
         }
-        maps = {n.name: r.sum(1)[:, None, None] for n, r in relevance.items() if n is not start}
-        shape = self.values[start].shape
-        return maps | self._back(start, relevance[start].reshape(shape[0], *shape[2:]))
+        maps = {n.name: self._spread(n, r) for n, r in relevance.items() if n is not start}
+        return maps | self._back(start, relevance[start])
 
-    def from_positions(self, name: str, positions: Tensor, width: int) -> Tensor:
+    def from_positions(self, name: str, positions: Tensor) -> Tensor:
         """Return the instance-specific effective receptive field (iERF) of one PFV per image; may be asked again.
 
         Parameters
@@ -242,9 +233,8 @@ class Sweep:
         name : str
             Node of the layer.
         positions : Tensor of int64 [N]
-            Index of the PFV in each image's map, row by row; it starts with R = 1. Negative: none, and a field of 0.
-        width : int
-            Of the map.
+            The id of each image's PFV among the node's positions, which starts with R = 1. Negative: none, and a
+            field of 0.
 
         Returns
         -------
@@ -252,12 +242,13 @@ class Sweep:
             Signed relevance of each pixel of the network's input.
         """
         start = self.node(name)
-        value = self.values[start]
-        relevance = value.new_zeros(len(value), *value.shape[2:])
-        there = torch.nonzero(positions >= 0)[:, 0]
-        relevance[there, positions[there] // width, positions[there] % width] = 1
+        relevance = self.values[start].new_zeros(self.positions[start].count)
+        relevance[positions[positions >= 0]] = 1
         source = self.order[0]
-        return self._back(start, relevance, {source.name})[source.name]
+        return self._back(start, relevance, {source.name})[source.name][:, 0]
+
+    def _spread(self, node: fx.Node, relevance: Tensor) -> Tensor:
+        return self.positions[node].spread(relevance).expand(self.values[node].shape)
 
     def _back(
         self, start: fx.Node, relevance: Tensor, keep: frozenset[str] | set[str] | None = None
@@ -270,45 +261,60 @@ class Sweep:
             if r is None:
                 continue
             if node.name in keep:
-                found[node.name] = r
+                found[node.name] = self._spread(node, r)
             if node not in self.steps:
                 continue
             step = self.steps[node]
-            if self._is(node, ACTIVATIONS):
+            if step.done <= ACTIVATIONS:
                 (source,) = step.leaves
                 pending[source] = pending[source] + r if source in pending else r
                 continue
-            for source, r_in in zip(step.leaves, share(step.out, list(step.leaves.values()), r), strict=True):
+            places = [self.positions[source] for source in step.leaves]
+            passed = share(step.out, self.positions[node], list(step.leaves.values()), places, r)
+            for source, r_in in zip(step.leaves, passed, strict=True):
                 pending[source] = pending[source] + r_in if source in pending else r_in
         return found
 
 
-def share(v: Tensor, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
+def _passes(out: Any) -> bool:
+    """Whether relevance can go back through what an operation gave."""
+    if isinstance(out, (tuple, list)):
+        return any(map(_passes, out))
+    return isinstance(out, Tensor) and out.requires_grad and positions_of(out) is not None
+
+
+def share(
+    v: Tensor, at: Positions, inputs: list[Tensor], places: list[Positions], relevance: Tensor
+) -> list[Tensor]:
     """Pass relevance through one operation, by one vector-Jacobian product [Eq. 10].
 
     Parameters
     ----------
-    v : Tensor [N, C_k, H_k, W_k]
+    v : Tensor
         The operation's output, on the graph of its inputs, in which it is affine.
-    inputs : list of Tensor [N, C_l, H_l, W_l]
+    at : Positions
+        Of the output.
+    inputs : list of Tensor
         Its inputs.
-    relevance : Tensor [N, H_k, W_k]
+    places : list of Positions
+        Of each input.
+    relevance : Tensor [J]
         R_j of the output's positions; a zero PFV passes nothing on.
 
     Returns
     -------
-    list of Tensor [N, H_l, W_l]
+    list of Tensor [I]
         R_i of each input's positions.
     """
     values = v.detach()
-    norms = values.square().sum(1)  # [N, H_k, W_k]
+    norms = at.sum(values.square())  # [J]
     ratio = torch.where(norms > 0, relevance / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0)
     with torch.enable_grad():
-        paired = _Paired.apply(v, values * ratio[:, None])
+        paired = _Paired.apply(v, values * at.spread(ratio))
     gradients = torch.autograd.grad(paired, inputs, allow_unused=True, retain_graph=True)
     return [
-        x.new_zeros(len(x), *x.shape[2:]) if g is None else (g * x.detach()).sum(1)
-        for g, x in zip(gradients, inputs, strict=True)
+        x.new_zeros(place.count) if g is None else place.sum(g * x.detach())
+        for g, x, place in zip(gradients, inputs, places, strict=True)
     ]
 
 

@@ -1,13 +1,25 @@
-"""Contributions of all layers' positions to the output, by SRD [Eq. 10] or by gradient x input."""
+"""Contributions of all layers' positions to the output, and the receptive fields of single ones.
+
+Three methods: sharing ratio decomposition (`srd`) [Eq. 10]; layer-wise relevance propagation (`lrp`), which is gradient
+x input with the activation pattern held fixed, <d logit / d x_p, x_p>; and plain gradient x input (`grad_x_input`). The
+first two need every operation to be linear given its pattern (`gigraph.method.pattern`).
+"""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gigraph.errors import UserError
+from gigraph.method.pattern import Pattern, placed
+from gigraph.method.positions import Positions
 from gigraph.method.srd import Sweep
 from gigraph.model.network import Layer, Network
+from gigraph.reporting import log
 from gigraph.reserved import CLASSES
 
 
@@ -24,8 +36,8 @@ def contributions(
         The layers whose positions are asked about.
     x : Tensor [N, 3, H, W]
         Network inputs.
-    method : {"srd", "grad_x_input"}
-        Sharing ratio decomposition, or <d logit / d x_p, x_p>, which also serves models with attention.
+    method : {"srd", "lrp", "grad_x_input"}
+        See above.
     labels : array of int [N], optional
         Class whose logit is taken; the predicted class where absent or negative.
 
@@ -46,11 +58,11 @@ def contributions(
         logits = values[sweep.order[-1].name]
         targets = _targets(logits, labels)
         relevance = sweep.from_logits(targets)
-        maps = {layer.name: relevance[layer.node].flatten(1) for layer in layers}
+        maps = {layer.name: layer.to_pfvs(relevance[layer.node])[:, :, 0] for layer in layers}
         pfvs = {layer.name: layer.to_pfvs(values[layer.node]) for layer in layers}
         return maps, pfvs, logits, logits.gather(1, targets[:, None])[:, 0]
-    with torch.enable_grad():
-        found = network.activations(x.detach().requires_grad_(), layers)
+    with torch.enable_grad(), _held(method):
+        found = network.activations(_image(x), layers)
         logits = found.pop(CLASSES)
         score = logits.gather(1, _targets(logits, labels)[:, None])[:, 0]
         gradients = torch.autograd.grad(score.sum(), [found[layer.name] for layer in layers])
@@ -73,7 +85,7 @@ def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tenso
         Network inputs.
     positions : Tensor of int64 [N, M]
         Indices of the PFVs among the layer's positions, each of which starts with R = 1; negative: none, a field of 0.
-    method : {"srd", "grad_x_input"}
+    method : {"srd", "lrp", "grad_x_input"}
         Eq. 10 operation by operation, or taken once over the whole way from the input to the layer.
 
     Returns
@@ -83,10 +95,14 @@ def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tenso
     """
     if method == "srd":
         sweep = Sweep(network.graph_module, x, last=layer.node)
-        return torch.stack([sweep.from_positions(layer.node, some, layer.width) for some in positions.T], 1)
+        ids = layer.to_pfvs(sweep.positions[sweep.node(layer.node)].ids)[:, :, 0]  # [N, P]
+        asked = torch.where(positions < 0, positions, ids.gather(1, positions.clamp_min(0)))
+        return torch.stack([sweep.from_positions(layer.node, some) for some in asked.T], 1)
     with torch.enable_grad():
-        image = x.detach().requires_grad_()
-        pfvs = layer.to_pfvs(network.segment("input", layer)(image))
+        image = _image(x)
+        with _held(method):
+            reached = network.segment("input", layer)(image)
+        pfvs = layer.to_pfvs(reached)
         everyone = torch.arange(len(x), device=x.device)
         fields = []
         for some in positions.T:
@@ -97,6 +113,51 @@ def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tenso
             (gradient,) = torch.autograd.grad((v * cotangent).sum(), image, retain_graph=True)
             fields.append((gradient * x).sum(1))
     return torch.stack(fields, 1).detach()
+
+
+def method_for(network: Network, layers: list[Layer], x: Tensor, method: str) -> str:
+    """Return the method that `auto` stands for, or check that the asked one can carry relevance.
+
+    Parameters
+    ----------
+    network, layers : Network, list of Layer
+        The traced model, and the layers asked about.
+    x : Tensor [1, C, H, W]
+        Any input.
+    method : {"auto", "srd", "lrp", "grad_x_input"}
+        `auto` is `srd`, or `grad_x_input` where an operation is not known to be linear given the activation pattern.
+
+    Raises
+    ------
+    UserError
+        Naming that operation, or a layer whose axes are no positions and channels.
+    """
+    if method == "grad_x_input":
+        return method
+    try:
+        sweep = Sweep(network.graph_module, x)
+    except UserError as error:
+        if method != "auto":
+            raise
+        log.warning("contribution.method auto: gradient x input, for %s", error)
+        return "grad_x_input"
+    for layer in layers:
+        ids = layer.to_pfvs(sweep.positions[sweep.node(layer.node)].ids)
+        if not torch.equal(ids, ids[:, :, :1].expand_as(ids)):
+            shape = list(sweep.values[sweep.node(layer.node)].shape)
+            raise UserError(
+                f"layer {layer.name} is {shape}, and what it has for channels are positions (windows of attention?); "
+                "take the layer before or after it"
+            )
+    return "srd" if method == "auto" else method
+
+
+def _held(method: str) -> AbstractContextManager[Any]:
+    return Pattern() if method == "lrp" else nullcontext()
+
+
+def _image(x: Tensor) -> Tensor:
+    return placed(x.detach().requires_grad_(), Positions.fresh(x.shape, [0, *range(2, x.ndim)], x.device))
 
 
 def _targets(logits: Tensor, labels: np.ndarray | None) -> Tensor:

@@ -148,8 +148,9 @@ class Preprocessing(Section):
 class Contribution(Section):
     """How a position's contribution to the output is measured (App. C)."""
 
-    method: Literal["srd", "grad_x_input"] = "srd"
-    """`srd`: sharing ratio decomposition (Eq. 10); `grad_x_input` for models outside its reach (attention)."""
+    method: Literal["auto", "srd", "lrp", "grad_x_input"] = "auto"
+    """`srd`: sharing ratio decomposition (Eq. 10); `lrp`: gradient x input with gates, deviations and attention held fixed;
+    `grad_x_input`; `auto`: `srd`, or `grad_x_input` where an operation is none that the first two know."""
     target: Literal["predicted", "label"] = "predicted"
     """The class whose logit is decomposed."""
 
