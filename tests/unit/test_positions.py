@@ -39,6 +39,8 @@ MOVED = {
     "a layer on positions": (lambda x: F.linear(x.flatten(2), torch.ones(7, H * W)), N * 7, C),
     "a layer on the whole map": (lambda x: F.linear(x.flatten(1), torch.ones(7, C * H * W)), N, 7),
     "windows": (windows, N * H * W, C),
+    "a layer on windows": (lambda x: F.linear(windows(x), torch.ones(9, C)), N * H * W, 9),
+    "turned": (lambda x: x.transpose(2, 3), N * H * W, C),
     "rolled": (lambda x: x.roll((1, 2), (2, 3)), N * H * W, C),
     "heads": (lambda x: x.flatten(2).reshape(N, 2, 3, H * W).transpose(2, 3), N * H * W, C),
     "half the channels": (lambda x: x.chunk(2, 1)[1], N * H * W, C // 2),
@@ -57,7 +59,7 @@ MOVED = {
 def test_each_number_belongs_to_one_position(name):
     operation, count, each = MOVED[name]
     positions, out = after(operation)
-    assert positions.ids.shape == out.shape and positions.count == count
+    assert positions.ids.shape == out.shape and positions.count == positions.own.numel() == count
     assert torch.equal(torch.bincount(positions.ids.flatten(), minlength=count), torch.full((count,), each))
     values = torch.rand_like(out)
     expected = torch.zeros(count).index_add_(0, positions.ids.flatten(), values.flatten())
@@ -66,7 +68,7 @@ def test_each_number_belongs_to_one_position(name):
     assert torch.equal(positions.spread(numbers).expand(out.shape), numbers[positions.ids])
 
 
-@pytest.mark.parametrize("name", ["channels last", "tokens", "windows", "rolled", "heads"])
+@pytest.mark.parametrize("name", ["channels last", "tokens", "windows", "turned", "rolled", "heads"])
 def test_what_only_moves_keeps_its_position(name):
     operation = MOVED[name][0]
     where = torch.arange(N * H * W, dtype=torch.float).reshape(N, 1, H, W).expand(N, C, H, W)
