@@ -71,7 +71,11 @@ OPERATIONS = {
     "RMS norm": (made(nn.RMSNorm(C)), TOKENS, 0),
     "local response norm": (nn.LocalResponseNorm(3), MAP, 0),
     "unit length": (lambda x: F.normalize(x, dim=-1), TOKENS, 0),
-    "standardised by hand": (lambda x: (x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True) + 1e-5).rsqrt(), TOKENS, 0),
+    "standardised by hand": (
+        lambda x: (x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True) + 1e-5).rsqrt(),
+        TOKENS,
+        0,
+    ),
     "divided by its deviation": (lambda x: x / x.std(-1, keepdim=True), TOKENS, 0),
     "squeeze and excitation": (made(Excited()), MAP, 0),
     "a gated linear unit": (lambda x: F.silu(x[..., :3]) * x[..., 3:], TOKENS, 0),
@@ -87,7 +91,9 @@ OPERATIONS = {
 
 def image(shape):
     torch.manual_seed(0)
-    return placed(torch.randn(shape, dtype=torch.double).requires_grad_(), Positions.fresh(shape, (0, 1), torch.device("cpu")))
+    return placed(
+        torch.randn(shape, dtype=torch.double).requires_grad_(), Positions.fresh(shape, (0, 1), torch.device("cpu"))
+    )
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

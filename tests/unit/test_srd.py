@@ -222,5 +222,7 @@ def test_a_functional_batch_norm_is_one_step_with_its_convolution():
 
 def test_a_batch_norm_with_the_batchs_own_statistics_is_refused():
     plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.ZeroPad2d(1), nn.Conv2d(5, 4, 3)).eval()
-    with pytest.raises(UserError, match="cannot pass batch_norm .*not known to be linear given the activation pattern"):
+    with pytest.raises(
+        UserError, match=r"cannot pass batch_norm .*not known to be linear given the activation pattern"
+    ):
         Sweep(fx.symbolic_trace(Functional(plain, training=True)), torch.randn(2, 3, 9, 9))

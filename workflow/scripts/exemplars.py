@@ -31,7 +31,12 @@ def main(args: Namespace) -> None:
     members = [one for family in concepts for one in families.members(family).tolist() if one != family]
     pictured.append(Pictured("members", vectors, members, min(FACE, settings["nearest"])))
     shown, pages = exemplars(
-        subject, name, _sample(args), pictured, side=settings["tile"], method=subject.contribution(settings["contribution"])
+        subject,
+        name,
+        _sample(args),
+        pictured,
+        side=settings["tile"],
+        method=subject.contribution(settings["contribution"]),
     )
     for file, page in pages.items():
         sheet(page, max(map(len, page)), settings["tile"]).save(sheets.parent / file, quality=85, method=4)

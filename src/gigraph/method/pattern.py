@@ -26,33 +26,39 @@ from torch.overrides import TorchFunctionMode
 from gigraph.errors import UserError
 from gigraph.method.positions import JOINS, MOVES, SPATIAL, Positions, output
 
-GATED = frozenset(
-    "relu6 hardtanh gelu silu hardswish mish sigmoid hardsigmoid tanh elu celu selu softplus softsign logsigmoid tanhshrink "
-    "pow square sqrt rsqrt exp log reciprocal rms_norm local_response_norm normalize sin cos erf expm1 log1p".split()
-)
+GATED = frozenset([
+    "relu6", "hardtanh", "gelu", "silu", "hardswish", "mish", "sigmoid", "hardsigmoid", "tanh", "elu", "celu",
+    "selu", "softplus", "softsign", "logsigmoid", "tanhshrink", "pow", "square", "sqrt", "rsqrt", "exp", "log",
+    "reciprocal", "rms_norm", "local_response_norm", "normalize", "sin", "cos", "erf", "expm1", "log1p",
+])  # fmt: skip
 """f(x) = g x, number by number, with the gate g held fixed."""
-PIECEWISE = frozenset(
-    "relu leaky_relu prelu rrelu threshold clamp clamp_min clamp_max clip abs softshrink hardshrink "
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout".split()
-)
+PIECEWISE = frozenset([
+    "relu", "leaky_relu", "prelu", "rrelu", "threshold", "clamp", "clamp_min", "clamp_max", "clip", "abs",
+    "softshrink", "hardshrink", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
+    "feature_dropout",
+])  # fmt: skip
 """Linear given the signs; dropouts, which do nothing here, among them."""
 ACTIVATIONS = (GATED - {"rms_norm", "local_response_norm", "normalize"}) | PIECEWISE | {"contiguous", "clone"}
 """Number by number: a position's relevance is the same on both sides."""
 GATES = frozenset(["sigmoid", "hardsigmoid", "tanh", "rsqrt", "exp", "reciprocal"])
 """Activations that are the gate where they multiply something."""
-STATISTICS = frozenset("softmax softmin log_softmax norm vector_norm linalg_vector_norm var std logsumexp".split())
+STATISTICS = frozenset([
+    "softmax", "softmin", "log_softmax", "norm", "vector_norm", "linalg_vector_norm", "var", "std", "logsumexp",
+])  # fmt: skip
 """Held fixed as a whole."""
-LINEAR = frozenset(
-    "add sub subtract rsub neg negative positive mean sum amax amin max min maximum minimum addcmul lerp cumsum topk "
-    "masked_fill where float double half to type type_as detach tril triu nan_to_num".split()
-)
-FIRST = frozenset(
-    "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d div divide grid_sample".split()
-)
+LINEAR = frozenset([
+    "add", "sub", "subtract", "rsub", "neg", "negative", "positive", "mean", "sum", "amax", "amin", "max", "min",
+    "maximum", "minimum", "addcmul", "lerp", "cumsum", "topk", "masked_fill", "where", "float", "double", "half",
+    "to", "type", "type_as", "detach", "tril", "triu", "nan_to_num",
+])  # fmt: skip
+FIRST = frozenset([
+    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "div",
+    "divide", "grid_sample",
+])  # fmt: skip
 """Linear in the first argument, given the others."""
 NATIVE = (LINEAR | PIECEWISE | MOVES | JOINS | SPATIAL) - FIRST
 """Linear given the pattern as they are."""
-PRODUCTS = frozenset("mul multiply matmul bmm mm einsum".split())
+PRODUCTS = frozenset(["mul", "multiply", "matmul", "bmm", "mm", "einsum"])
 ATTENTION = frozenset(["scaled_dot_product_attention", "multi_head_attention_forward"])
 """Linear in the third argument, the values, given queries and keys."""
 NORMS = frozenset(["layer_norm", "group_norm", "instance_norm"])
@@ -107,10 +113,12 @@ class Pattern(TorchFunctionMode):
         if not any(one.is_floating_point() for one in _tensors(out)):
             return out
         self.done.add(name)
-        given = {key: positions_of(one) for key, one in known.items()}
+        given = {key: places for key, one in known.items() if (places := positions_of(one)) is not None}
         _place(
             out,
-            output(name, out, args, kwargs, given, lambda ids: func(*_with(args, known, ids), **_with(kwargs, known, ids))),
+            output(
+                name, out, args, kwargs, given, lambda ids: func(*_with(args, known, ids), **_with(kwargs, known, ids))
+            ),
         )
         gate = name in GATES or (
             all(map(is_gate, known.values())) and name in MOVES | {"add", "sub", "rsub", "mul", "div", "mean", "clamp"}

@@ -15,22 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOVES = frozenset(
-    "reshape view flatten unflatten ravel permute transpose swapaxes movedim moveaxis t squeeze unsqueeze chunk split "
-    "tensor_split unbind getitem select narrow index_select gather roll flip rot90 expand repeat tile "
-    "repeat_interleave pad unfold pixel_shuffle pixel_unshuffle channel_shuffle contiguous clone view_as reshape_as "
-    "expand_as T mT H mH take_along_dim unsafe_chunk unsafe_split split_with_sizes swapdims broadcast_to".split()
-)
+MOVES = frozenset([
+    "reshape", "view", "flatten", "unflatten", "ravel", "permute", "transpose", "swapaxes", "movedim", "moveaxis",
+    "t", "squeeze", "unsqueeze", "chunk", "split", "tensor_split", "unbind", "getitem", "select", "narrow",
+    "index_select", "gather", "roll", "flip", "rot90", "expand", "repeat", "tile", "repeat_interleave", "pad",
+    "unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "contiguous", "clone", "view_as", "reshape_as",
+    "expand_as", "T", "mT", "H", "mH", "take_along_dim", "unsafe_chunk", "unsafe_split", "split_with_sizes",
+    "swapdims", "broadcast_to",
+])  # fmt: skip
 """Operations that hand numbers on as they are."""
 JOINS = frozenset(["cat", "concat", "concatenate", "stack"])
 REDUCTIONS = frozenset(["mean", "sum", "amax", "amin", "max", "min", "var_mean", "std_mean"])
-SPATIAL = frozenset(
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d max_pool1d max_pool2d max_pool3d "
-    "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
-    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
-    "adaptive_max_pool3d adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices interpolate upsample fold "
-    "lp_pool2d grid_sample conv_tbc".split()
-)
+SPATIAL = frozenset([
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "max_pool1d",
+    "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
+    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "adaptive_max_pool1d_with_indices",
+    "adaptive_max_pool2d_with_indices", "interpolate", "upsample", "fold", "lp_pool2d", "grid_sample", "conv_tbc",
+])  # fmt: skip
 """Operations on [N, C, ...] whose output has positions of its own."""
 PRODUCTS = frozenset(["matmul", "bmm", "mm", "scaled_dot_product_attention"])
 
@@ -189,7 +191,7 @@ def _guessed(out: Tensor) -> Positions:
 
 
 def _linear(out: Tensor, x: Positions) -> Positions:
-    """A layer on the last axis: of channels, which leaves positions be; or of positions, which makes new ones."""
+    """Of a layer on the last axis: of channels, which leaves positions be; or of positions, which makes new ones."""
     last = out.ndim - 1
     if last not in x.varying:
         return Positions(x.ids[..., :1].expand(out.shape), x.count, x.straight)

@@ -108,7 +108,7 @@ class Sweep:
         end = next(reversed(self.values))
         if end is not self.order[-1]:
             raise UserError(
-                f"no relevance comes back from node {end.name}: all that depends on the image there is held fixed as the "
+                f"no relevance comes back from node {end.name}: all that depends on the image there is held fixed as "
                 "activation pattern; set contribution.method: grad_x_input, or auto"
             )
 
@@ -141,6 +141,7 @@ class Sweep:
                 self.gates.add(node)
         else:
             self.values[node] = tuple(out) if isinstance(out, (tuple, list)) else out
+
     def _fuses(self, node: fx.Node) -> bool:
         """Whether a node is the linear half of a batch-normalised operation."""
         users = list(node.users)
@@ -219,9 +220,7 @@ class Sweep:
             score = logits.flatten(1).gather(1, targets[:, None]).sum()
         asked = [start, *(n for n in inner if n.name in self.keep)]
         gradients = torch.autograd.grad(score, [values[n] for n in asked])
-        relevance = {
-            n: self.positions[n].sum(g * values[n].detach()) for n, g in zip(asked, gradients, strict=True)
-        }
+        relevance = {n: self.positions[n].sum(g * values[n].detach()) for n, g in zip(asked, gradients, strict=True)}
         maps = {n.name: self._spread(n, r) for n, r in relevance.items() if n is not start}
         return maps | self._back(start, relevance[start])
 
@@ -283,9 +282,7 @@ def _passes(out: Any) -> bool:
     return isinstance(out, Tensor) and out.requires_grad and positions_of(out) is not None
 
 
-def share(
-    v: Tensor, at: Positions, inputs: list[Tensor], places: list[Positions], relevance: Tensor
-) -> list[Tensor]:
+def share(v: Tensor, at: Positions, inputs: list[Tensor], places: list[Positions], relevance: Tensor) -> list[Tensor]:
     """Pass relevance through one operation, by one vector-Jacobian product [Eq. 10].
 
     Parameters

@@ -149,8 +149,8 @@ class Contribution(Section):
     """How a position's contribution to the output is measured (App. C)."""
 
     method: Literal["auto", "srd", "lrp", "grad_x_input"] = "auto"
-    """`srd`: sharing ratio decomposition (Eq. 10); `lrp`: gradient x input with gates, deviations and attention held fixed;
-    `grad_x_input`; `auto`: `srd`, or `grad_x_input` where an operation is none that the first two know."""
+    """`srd`: sharing ratio decomposition (Eq. 10); `lrp`: gradient x input with gates, deviations and attention held
+    fixed; `grad_x_input`; `auto`: `srd`, or `grad_x_input` where an operation is none that the first two know."""
     target: Literal["predicted", "label"] = "predicted"
     """The class whose logit is decomposed."""
 
