@@ -106,15 +106,15 @@ class Pair:
         path = self.path if precision is None else replace(self.path, precision=precision)
         return attributors.attribute(method or self.method, path, images, targets)
 
-    def ablate(self, image: Decomposition, sources: list[int], targets: Tensor) -> Tensor:
+    def ablate(self, image: Decomposition, sources: list[int], targets: Tensor, pfvs: Tensor | None = None) -> Tensor:
         """Return by how much each target [T] falls when a source is deleted from X~, exactly [len(sources), T].
 
-        Sources are families where the source's vocabulary has some: all members are deleted together. See
-        `gigraph.method.gig.ablate`.
+        Where the real PFVs [P, C] are given, from these. Sources are families where the source's vocabulary has some:
+        all members are deleted together. See `gigraph.method.gig.ablate`.
         """
         path = self.path
         return ablate(
-            path.segment, path.score, path.vectors, path.start, image, sources, targets, path.room, path.family
+            path.segment, path.score, path.vectors, path.start, image, sources, targets, path.room, path.family, pfvs
         )
 
     def at_x(self, activations: Tensor, targets: Tensor) -> Tensor:

@@ -43,4 +43,4 @@ def test_the_vocabularies_of_one_pair_at_a_time_are_open(monkeypatch, tmp_path):
     checks, measures = check(subject, tmp_path, files["selection"], settings)
     assert max(most) == 2 and not len(checks)
     rows = [row for row in measures.rows["measures"] if not row["metric"].startswith("share")]
-    assert len(rows) == 4 * 3 * 3 and {row["order"] for row in rows} == {"gig"}
+    assert len(rows) == 4 * 3 * 4 and {row["order"] for row in rows} == {"gig"}

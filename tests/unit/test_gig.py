@@ -198,6 +198,19 @@ def test_ablation_recomputes_without_the_concept(world):
     assert (drop[1] == 0).all()
 
 
+def test_ablation_from_the_real_pfvs_leaves_what_concepts_do_not_hold(world):
+    score, image, targets = concept_score(world["targets"]), world["images"][0], torch.tensor([1, 5])
+    source = int(image.concepts[1])
+    torch.manual_seed(1)
+    real = world["beta"] + image.offset(world["vectors"]) + torch.randn(P, C)
+    given = world["segment"], score, world["vectors"], world["beta"], image, [source], targets
+    drop = ablate(*given, pfvs=real)
+    without = real - torch.outer(image.u[:, 1], world["vectors"][source])
+    before, after = (score(world["segment"](x[None]), targets[None])[0] for x in (real, without))
+    torch.testing.assert_close(drop[0], before - after)
+    assert not torch.allclose(drop, ablate(*given))
+
+
 def test_a_decomposition_from_csr():
     indptr, indices = torch.tensor([0, 2, 2, 3]), torch.tensor([7, 2, 7])
     found = Decomposition.from_csr(indptr, indices, torch.tensor([1.0, 2.0, 3.0]))

@@ -60,13 +60,18 @@ def check(
         # Opened one at a time: all layers' vocabularies at once would not fit.
         pair = Pair.open(subject, root, extractor, source, target, how, settings["tolerances"][source])
         ablations = ablated(subject, pair, others, images, settings["images"])
+        others = others.with_columns(
+            pl.Series("ablation", ablations, pl.Float32), pl.lit(None, pl.Float32).alias("ablation_at_x")
+        )
+        real = ablated(subject, pair, shown, images, settings["images"], at_x=True)
+        shown = shown.with_columns(pl.Series("ablation_at_x", real, pl.Float32))
         del pair
-        others = others.with_columns(pl.Series("ablation", ablations, pl.Float32))
         both = pl.concat([shown, others]).select(SCHEMAS["checks"].names)
         checked.append(both)
         names = {"layer": source, "target": target, "order": how["method"]}
         for which, some in (("shown", shown), ("others", others), ("all", both)):
             _agreement(measures, some, which, names)
+        _agreement(measures, shown, "at_x", names, "ablation_at_x")
         shards = range(settings["shards"])
         _shares(measures, results.shards("attributions", shards, method=extractor, source=source, target=target), names)
         log.info("%s to %s: %d shown edges, %d others", source, target, len(shown), len(others))
@@ -78,7 +83,9 @@ def _sample(edges: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
     return edges[np.sort(np.argsort(keys, kind="stable")[:count])]
 
 
-def ablated(subject: Subject, pair: Pair, edges: pl.DataFrame, selection: list[dict], folder: str) -> list[float]:
+def ablated(
+    subject: Subject, pair: Pair, edges: pl.DataFrame, selection: list[dict], folder: str, *, at_x: bool = False
+) -> list[float]:
     """Return each edge's exact effect: the mean drop of the target over the class's images without the source.
 
     Parameters
@@ -93,6 +100,8 @@ def ablated(subject: Subject, pair: Pair, edges: pl.DataFrame, selection: list[d
         ``image_id``, ``path`` and ``label`` of the attributed images.
     folder : str
         That paths are relative to.
+    at_x : bool
+        Delete from the image's real PFVs rather than from what the concepts make of them.
     """
     here = pair.source
     found: dict[tuple[int, int, int], float] = {}
@@ -103,18 +112,21 @@ def ablated(subject: Subject, pair: Pair, edges: pl.DataFrame, selection: list[d
         total = np.zeros((len(sources), len(targets)))
         sweep = subject.images(folder, [row["image_id"] for row in rows], [row["path"] for row in rows])
         for _, x in sweep:
-            images, _ = here.decompose(subject.pfvs(x, here.layer).cpu().numpy())
-            for image in images:
-                total += pair.ablate(image, sources, to).cpu().numpy()
+            pfvs = subject.pfvs(x, here.layer)
+            images, _ = here.decompose(pfvs.cpu().numpy())
+            for image, real in zip(images, pfvs, strict=True):
+                total += pair.ablate(image, sources, to, real if at_x else None).cpu().numpy()
         for i, q in enumerate(sources):
             for j, t in enumerate(targets):
                 found[scope[0], q, t] = float(total[i, j]) / len(rows)
     return [found[key] for key in edges.select("scope", "source", "target").iter_rows()]
 
 
-def _agreement(measures: Measures, edges: pl.DataFrame, which: str, names: dict[str, Any]) -> None:
-    edges = edges.filter(pl.col("ablation").is_finite())
-    mean, exact = (edges[name].to_numpy().astype(np.float64) for name in ("mean", "ablation"))
+def _agreement(
+    measures: Measures, edges: pl.DataFrame, which: str, names: dict[str, Any], column: str = "ablation"
+) -> None:
+    edges = edges.filter(pl.col(column).is_finite())
+    mean, exact = (edges[name].to_numpy().astype(np.float64) for name in ("mean", column))
     for metric, value in agreement(mean, exact).items():
         measures.add(f"{metric}_{which}", value, **names, n=len(mean))
 

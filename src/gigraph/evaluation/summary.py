@@ -104,12 +104,16 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     parts += ["## Stability (mean cosine of each concept's best match)"]
     for metric, words in STABILITY.items():
         parts.append(_table(words, topics["stability"], metric, "method", methods, layers))
-    parts += [f"## Edges: {title(own)} against exact ablation"]
+    parts += [
+        f"## Edges: {title(own)} against exact ablation",
+        "The source is deleted from X~, what the concepts make of the layer; `at_x`: shown edges, deleted from X, the "
+        "layer itself, of which X~ says little where little of the decision is kept.",
+    ]
     checked = topics["edges"].with_columns(layer=pl.col("layer") + " → " + pl.col("target"))
     names = [
         f"{metric}_{which}"
         for metric in ("rank_correlation", "correlation", "same_sign")
-        for which in ("shown", "others", "all")
+        for which in ("shown", "at_x", "others", "all")
     ]
     names += [f"share_{part}" for part in ("concepts", "remainder", "error")]
     across = [f"{a} → {b}" for a, b in settings["pairs"]]

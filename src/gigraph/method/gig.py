@@ -527,8 +527,9 @@ def ablate(
     targets: Tensor,
     batch: int | Batch = 256,
     family: Tensor | None = None,
+    pfvs: Tensor | None = None,
 ) -> Tensor:
-    """Delete each source from X~ in turn and recompute the targets, exactly.
+    """Delete each source from X~, or from X, in turn and recompute the targets, exactly.
 
     Parameters
     ----------
@@ -543,11 +544,13 @@ def ablate(
         Variants held at once.
     family : Tensor of int64 [K], optional
         Of each concept: the sources are then families, and all members of one are deleted together.
+    pfvs : Tensor [P, C], optional
+        The image's real PFVs X: deleted from these, so that what the concepts leave out of them stays.
 
     Returns
     -------
     Tensor [len(sources), T]
-        S_t(X~) - S_t(X~ without the source): positive where the source supports the target.
+        S_t(X~) - S_t(X~ without the source), or the same of X: positive where the source supports the target.
     """
     columns: dict[int, list[int]] = {}
     for q, name in enumerate((image.concepts if family is None else family[image.concepts]).tolist()):
@@ -555,7 +558,7 @@ def ablate(
     rows = [i for i, source in enumerate(sources) if source in columns]
     deleted = [columns[sources[i]] for i in rows]
     drops = vectors.new_zeros(len(sources), len(targets))
-    whole = start + image.offset(vectors)
+    whole = start + image.offset(vectors) if pfvs is None else pfvs
 
     def recomputed(points: int) -> Tensor:
         found = [score(segment(whole[None]), targets[None])]

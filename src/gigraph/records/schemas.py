@@ -365,7 +365,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("chance", pa.float32()),
         ]
     ),
-    # edges with their mean attribution and the exact effect of deleting the source: all shown ones, a sample of others
+    # edges with their mean attribution and the exact effect of deleting the source from X~: all shown ones, which have
+    # that of deleting it from X too, and a sample of others
     "checks": pa.schema(
         [
             ("scope", pa.int32()),
@@ -376,6 +377,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("shown", pa.bool_()),
             ("mean", pa.float32()),
             ("ablation", pa.float32()),
+            ("ablation_at_x", pa.float32()),
         ]
     ),
     # an extractor's own encoder, ReLU(weights (x - beta) + bias), and last, without a concept, the offset of its centre
