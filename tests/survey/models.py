@@ -14,6 +14,9 @@ import sys
 import time
 from pathlib import Path
 
+from gigraph.errors import UserError
+from gigraph.model.network import Network
+
 LIMIT = 600
 """Seconds that one model may take."""
 SMALL = [
@@ -58,11 +61,9 @@ def try_one(source: str) -> dict[str, object]:
     """
     import torch
 
-    from gigraph.errors import UserError
     from gigraph.method.gig import Decomposition, attribute, class_score
     from gigraph.model.contribution import contributions, method_for, receptive_fields
     from gigraph.model.models import load_model
-    from gigraph.model.network import Network
 
     found: dict[str, object] = {"model": source, "method": None, "reason": "", "layers": [], "error": ""}
     torch.manual_seed(0)
@@ -110,12 +111,12 @@ def input_size(source: str, model: object) -> tuple[int, int, int]:
     return tuple(own.get("input_size", (3, 224, 224)))
 
 
-def proposed(network) -> list[str]:
+def proposed(network: Network) -> list[str]:
     """Return two layers, a middle and a late one, of more than one position."""
     cuts = [cut for cut in network.cut_points() if len(cut.shape) > 1 and network.layer(cut.name).positions > 1]
     cuts = [cut for cut in cuts if cut.modules] or cuts
     if not cuts:
-        return [network.cut_points()[-1].name]
+        raise UserError("no operation but the last ones is one that every path to the output passes: there is no layer")
     return list(dict.fromkeys(cuts[round(share * (len(cuts) - 1))].name for share in (0.5, 0.9)))
 
 
