@@ -41,7 +41,8 @@ def test_nothing_in_a_chunk_can_close_or_open_a_script(site: Path):
     ("coefficients", "shape", "text"),
     [
         ([0, 1, 2, -3], (2, 2), "0i/z0"),
-        ([9, 0, 0, 3.5, 7], (1, 5), "00/iz"),  # a class token, then a square of tokens
+        ([9, 0, 0, 4.5, 7], (2, 2, 1), "00/ir|z"),  # a class token, then a square of patches
+        ([1, 7, 0, 0, 3.5, 7, 2], (2, 2, 2), "00/iz|5za"),  # and a register before them, another token behind
         ([1, 4, 2], (1, 3), "9zi"),
         ([0.5], (1, 1), "z"),
         ([-1, 0], (2, 1), "0/0"),

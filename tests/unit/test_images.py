@@ -381,7 +381,7 @@ def test_batches_decode_ahead_and_stop_when_left(tmp_path, monkeypatch):
     picture().save(tmp_path / "a.png")
     seen = []
 
-    def decoded(path, limit):
+    def decoded(path, limit, channels):
         seen.append(threading.current_thread())
         return picture()
 

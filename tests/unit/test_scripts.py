@@ -179,7 +179,9 @@ def select(tmp_path):
     labels = [0] * 4 + [1] * 9 + [2] * 6
     n = len(labels)
     files = {name: tmp_path / f"{name}.parquet" for name in ("classes", "manifest", "rejects", "selection", "rejected")}
-    tables.write(files["classes"], "classes", {"label": range(4), "class": ["ant", "bee", "cow", "dog"]})
+    tables.write(
+        files["classes"], "classes", {"label": range(4), "class": ["ant", "bee", "cow", "dog"], "task": ["classes"] * 4}
+    )
     images = {"image_id": range(n), "path": [f"{i}.png" for i in range(n)], "label": labels, "class": ["x"] * n}
     tables.write(files["manifest"], "manifest", {**images, "width": [8] * n, "height": [8] * n})
     tables.write(files["rejects"], "rejected", {"path": [], "reason": []})

@@ -189,7 +189,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
             return config.menagerie.count, len(classes), draw, _reading(subject, paths, config.images.max_pixels)
     from gigraph.images.listing import labelled
 
-    entries = labelled(plan.image_folder, plan.listed_classes)
+    entries = labelled(plan.image_folder, plan.listed_classes, plan.grouped)
     per_class: dict[Any, int] = {}
     for entry in entries:
         per_class[entry.class_name] = per_class.get(entry.class_name, 0) + 1
@@ -200,7 +200,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
     readable = []
     for path in some:
         try:
-            decode(path, config.images.max_pixels)
+            decode(path, config.images.max_pixels, config.preprocessing.depth)
             readable.append(path)
         except Unreadable:
             continue
@@ -213,7 +213,7 @@ def _reading(subject: Any, paths: list[Path], max_pixels: int) -> float:
 
     began = time.process_time()
     for path in paths:
-        subject.inputs([subject.preprocessing.display(decode(path, max_pixels))])
+        subject.inputs([subject.preprocessing.display(decode(path, max_pixels, subject.preprocessing.channels))])
     return (time.process_time() - began) / max(1, len(paths))
 
 

@@ -31,7 +31,7 @@ class Share:
     agreement, agreement_se : float
         Part of the images whose predicted class is the same at X~.
     probability, probability_at_concepts, probability_at_baseline : float
-        Mean probability of the class that is predicted at X.
+        Mean probability of the class that is predicted at X; NaN of a regression, which has none.
     """
 
     images: int
@@ -48,13 +48,18 @@ class Share:
         """The part of the centred logit that is kept, where what X~ has too much counts as lost; NaN as ``logit``."""
         return kept(self.logit)
 
+    @property
+    def what(self) -> str:
+        """What is kept or lost, in words."""
+        return "the centred logit" if np.isfinite(self.probability) else "the value"
+
     def said(self) -> str:
         """Return the share in words."""
         if not np.isfinite(self.logit):
-            why = "X has not clearly more of the centred logit than the baseline"
+            why = f"X has not clearly more of {self.what} than the baseline"
             return f"keep {self.agreement:.0%} of the predictions; {why}"
         error = f" (standard error {self.logit_se:.0%})" if np.isfinite(self.logit_se) else ""
-        return f"keep {self.logit:.0%} of the centred logit{error} and {self.agreement:.0%} of the predictions"
+        return f"keep {self.logit:.0%} of {self.what}{error} and {self.agreement:.0%} of the predictions"
 
 
 def kept(logit: float) -> float:

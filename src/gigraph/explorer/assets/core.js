@@ -156,8 +156,8 @@ const tile = (layer, [at, row, column], alt) => pane([...layers[layer].sheets[at
 // An image of the data set: [sheet, row, column] of sheets of 8 x 8, or the name of a file of its own.
 const photo = (at, alt, map) => at === null ? h("span.tile.broken")
   : pane(typeof at === "string" ? [`sheets/images/${at}.webp`, 1, 1, 0, 0]
-    : [`sheets/images/${String(at[0]).padStart(3, "0")}.webp`, 8, 8, at[1], at[2]], alt, map && shade(map));
-// Where a concept is: rows of base-36 digits; the rest of the picture is dimmed.
+    : [`sheets/images/${String(at[0]).padStart(3, "0")}.webp`, 8, 8, at[1], at[2]], alt, map && map.split("|").map(shade));
+// Where a concept is: rows of base-36 digits; the rest of the picture is dimmed. Behind a | are the tokens beside it.
 const shade = map => {
   const rows = map.split("/"), canvas = h("canvas", {width: rows[0].length, height: rows.length});
   const pen = canvas.getContext("2d");

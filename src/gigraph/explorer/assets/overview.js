@@ -10,7 +10,7 @@ const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)
 
 const stack = () => table([
   ["Layer", "height × width × channels"], ["Concepts", "kept, of all"],
-  ["Keeps", "centred logit · predictions"],
+  ["Keeps", "score · predictions"],
   ["Error", "relative l2 of the reconstruction"], ["Non-zeros", "concepts per position"],
   ["Twins", "within cosine 0.9 of another; mean cosine"],
 ], layers.map(l => line([link(linkTo("atlas", [l.name]), l.name), note(`${l.height} × ${l.width} × ${l.channels}`)],
