@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,44 +20,61 @@ class Output(OrderedDict):
             self[key] = getattr(self, key)
 
 
+class Named(NamedTuple):
+    """Two things by their names."""
+
+    features: Tensor
+    scores: Tensor
+
+
 class Net(nn.Module):
     """Two blocks, pooled, and a head.
 
     Parameters
     ----------
     head : str
-        One of those in `forward`.
-    outputs, channels : int
-        Numbers of outputs and of the image's channels.
+        What is done to the logits.
+    outputs : int
+        Of the head.
+    returns : str
+        What the result stands in.
+    channels : int
+        Of the image.
     """
 
-    def __init__(self, head: str = "logits", outputs: int = 3, channels: int = 3):
+    def __init__(self, head: str = "logits", outputs: int = 3, returns: str = "plain", channels: int = 3):
         super().__init__()
-        self.head = head
+        self.head, self.returns = head, returns
         self.block1 = nn.Sequential(nn.Conv2d(channels, 8, 5, 2, 2), nn.BatchNorm2d(8), nn.ReLU())
         self.block2 = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU())
         self.fc = nn.Linear(12, outputs)
+        self.act = {"sigmoid": nn.Sigmoid(), "logsigmoid": nn.LogSigmoid(), "softmax": nn.Softmax(1)}.get(head)
         nn.init.normal_(self.fc.weight, 0, 3)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor):
         """[N, channels, H, W] -> what the head says."""
-        features = self.block2(self.block1(x)).mean((2, 3))
+        maps = self.block2(self.block1(x))
+        features = maps.mean((2, 3))
         y = self.fc(features)
-        if self.head == "sigmoid":
-            return torch.sigmoid(y)
-        if self.head == "flat sigmoid":
-            return torch.sigmoid(y).squeeze(1)
+        if self.act is not None:
+            y = self.act(y)
         if self.head == "log_softmax":
-            return nn.functional.log_softmax(y, dim=1)
-        if self.head == "flat":
-            return y[:, 0]
-        if self.head == "tuple":
+            y = nn.functional.log_softmax(y, dim=1)
+        if self.head == "log of softmax":
+            y = torch.log(torch.softmax(y, -1))
+        if self.returns == "flat":
+            return y.squeeze(1)
+        if self.returns == "tuple":
             return y, features
-        if self.head == "dict":
-            return {"hidden": features, "logits": y}
-        if self.head == "output":
+        if self.returns == "named":
+            return Named(features, y)
+        if self.returns == "dict":
+            return {"hidden": features, "map": maps, "logits": y}
+        if self.returns == "output":
             return Output(logits=y, hidden=features)
+        if self.returns == "nested":
+            return {"features": features, "heads": [{"logits": y}]}
         return y
 
 

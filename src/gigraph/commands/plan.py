@@ -195,7 +195,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
         per_class[entry.class_name] = per_class.get(entry.class_name, 0) + 1
     limit = config.images.limit_per_class
     count = sum(min(limit, n) if limit else n for n in per_class.values())
-    classes = len(per_class) if None not in per_class else subject.network.outputs
+    classes = subject.network.outputs if plan.unlabelled else len(per_class)
     some = [plan.image_folder / entry.path for entry in entries[:: max(1, len(entries) // 8)][:8]]
     readable = []
     for path in some:

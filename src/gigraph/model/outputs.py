@@ -21,28 +21,34 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
     Parameters
     ----------
     value : tensor, node, or a tuple, list, mapping or dataclass of such
-        A node that makes a dataclass counts as that dataclass.
+        A node that makes a dataclass or a named tuple counts as one.
 
     Returns
     -------
     dict
         Path -> leaf: ``""`` for the value itself, else keys, attributes and indices such as ``heads.0.logits``.
     """
-    if isinstance(value, fx.Node) and dataclasses.is_dataclass(value.target):
-        names = [field.name for field in dataclasses.fields(value.target)]
+    if isinstance(value, fx.Node) and (names := _names(value.target)):
         inside: Any = {**dict(zip(names, value.args, strict=False)), **value.kwargs}
     elif isinstance(value, Mapping):
         inside = value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        inside = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    elif names := _names(type(value)):
+        inside = {name: getattr(value, name) for name in names}
     elif isinstance(value, (tuple, list)):
-        inside = dict(zip(getattr(value, "_fields", map(str, range(len(value)))), value, strict=True))
+        inside = dict(enumerate(value))
     else:
         return {path: value} if isinstance(value, (Tensor, fx.Node)) else {}
     found: dict[str, Any] = {}
     for key, one in inside.items():
         found |= leaves(one, f"{path}.{key}" if path else str(key))
     return found
+
+
+def _names(kind: Any) -> list[str]:
+    """Return the fields of a dataclass or a named tuple; none of another thing."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    return list(getattr(kind, "_fields", ()))
 
 
 def logits_of(value: Any, images: int, name: str, wanted: str | None = None) -> str | None:

@@ -216,7 +216,8 @@ def _run_model(model: nn.Module, probe: Tensor, name: str, output: str | None) -
         first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
         if first is not None and first.in_channels != probe.shape[1]:
             raise UserError(
-                f"{name} takes images of {first.in_channels} channels, not {probe.shape[1]}: set "
+                f"{name} takes images of {first.in_channels} channel{'s' * (first.in_channels > 1)}, not "
+                f"{probe.shape[1]}: set "
                 f"preprocessing.channels: {first.in_channels}, with as many numbers in mean and std"
             ) from error
         raise UserError(
