@@ -91,9 +91,10 @@ class Tokens(nn.Module):
         self.fc = nn.Linear(12, outputs)
         nn.init.normal_(self.fc.weight, 0, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, 32, 32] -> logits."""
+    def forward(self, x: Tensor) -> Output:
+        """[N, 3, 32, 32] -> logits, and the last tokens."""
         tokens = self.patches(x).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.registers.expand(x.shape[0], -1, -1), tokens], 1)
         tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], 1)
-        return self.fc(self.block2(self.block1(tokens))[:, 0])
+        last = self.block2(self.block1(tokens))
+        return Output(logits=self.fc(last[:, 0]), hidden=last)

@@ -168,7 +168,7 @@ class Preprocessing(Section):
         for key in ("mean", "std"):
             numbers = getattr(self, key)
             if numbers is not None and len(numbers) != self.depth:
-                raise ValueError(f"{key}: {len(numbers)} numbers for {self.depth} channels; give one for each channel")
+                raise ValueError(f"{key}: it has {len(numbers)}, where one for each channel is needed ({self.depth})")
         return self
 
 
