@@ -176,4 +176,4 @@ def test_patches_are_shown_apart_from_class_and_register_tokens(tmp_path):
     ]
     assert maps and all([len(part) for part in text.split("|")] == [4 * 5 - 1, 3] for text in maps)
     # Where a concept is strongest, of patches and other tokens together, the level is the highest.
-    assert all("z" in text for text in maps)
+    assert all("z" in text or not text.strip("0/|") for text in maps)
