@@ -46,7 +46,7 @@ def finished(folder: Path, model: dict, *, channels=3, names=("a", "b", "c"), su
     settings = configure(
         folder,
         images={"source": "images", "shards": 1}, model=model, layers=[layer],
-        preprocessing={"channels": channels, "crop": SIDE}, contribution={"method": "grad_x_input"},
+        preprocessing={"channels": channels, "crop": SIDE}, contribution={"method": "grad_x_input" if "Tokens" in model["source"] else "srd"},
         concepts={"expansion": 1, "min_members": 2}, coefficients={"value": 3, "calibration": 100},
         exemplars={"nearest": 2, "tile": 32, "localised": 1}, explorer={"images_per_class": 2}, **more,
     )  # fmt: skip

@@ -76,7 +76,11 @@ def logits_of(value: Any, images: int, name: str, wanted: str | None = None) -> 
         If the path named is not there, or none is and there are several that could be meant.
     """
     every = leaves(value)
-    shapes = {path: list(one.shape) for path, one in every.items() if one.ndim in (1, 2) and len(one) == images}
+    shapes = {
+        path: list(one.shape)
+        for path, one in every.items()
+        if one.ndim in (1, 2) and len(one) == images and one.is_floating_point()
+    }
     if wanted is not None:
         if wanted not in every:
             raise UserError(f"{KEY}: {name} returns nothing called {wanted!r}{nearest(wanted, list(every))}")

@@ -166,8 +166,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("member_values", pa.list_(pa.float32())),
         ]
     ),
-    # what the network says at X, at X~ (_at_concepts) and without any concept (_at_baseline): the predicted class, and
-    # of the one predicted at X its probability and its centred logit
+    # what the network says at X, at X~ (_at_concepts) and without any concept (_at_baseline): the predicted class (of
+    # labels the likeliest at X, k, or -1 - k where that is off), and of the one predicted at X its probability and its
+    # centred logit
     "decisions": pa.schema(
         [
             *_IMAGE,
