@@ -50,6 +50,7 @@ def x():
         ("logits", "classes", lambda y: y),
         ("softmax", "classes", lambda y: y.softmax(1)),
         ("log_softmax", "classes", lambda y: y.log_softmax(1)),
+        ("its own log_softmax", "classes", lambda y: y.log_softmax(1)),
         ("log of softmax", "classes", lambda y: y.softmax(1).log()),
         ("sigmoid", "labels", torch.sigmoid),
         ("logsigmoid", "labels", nn.functional.logsigmoid),
@@ -82,6 +83,7 @@ def test_one_logit_is_two_classes_by_a_sigmoid(x, head, shape):
     torch.testing.assert_close(centred(scores, "binary"), scores)
     for name in ("fc", *(["act"] if head != "logits" else [])):
         refused(lambda name=name: network.layer(name), "model's output")
+    assert "fc" not in [cut.name for cut in network.cut_points()]
     assert network.value(scores).isnan().all()
 
 
@@ -143,7 +145,15 @@ def test_a_head_that_says_the_same_of_every_image_is_refused():
 
 @pytest.mark.parametrize(
     ("returns", "output"),
-    [("dict", None), ("output", None), ("nested", None), ("named", None), ("tuple", "0"), ("nested", "heads.0.logits")],
+    [
+        ("dict", None),
+        ("output", None),
+        ("dataclass", None),
+        ("nested", None),
+        ("named", None),
+        ("tuple", "0"),
+        ("nested", "heads.0.logits"),
+    ],
 )
 def test_the_logits_are_found_in_what_a_model_returns(x, returns, output):
     network = opened(net("sigmoid", 3, returns), output=output)
@@ -154,6 +164,7 @@ def test_the_logits_are_found_in_what_a_model_returns(x, returns, output):
 
 def test_logits_that_are_not_found_are_asked_for():
     refused(lambda: opened(net(returns="tuple")), "0 [2, 3], 1 [2, 12]", "model.output")
+    refused(lambda: opened(net(returns="two heads")), "heads.0.logits [2, 3], heads.1.logits [2, 3]", "model.output")
     refused(lambda: opened(net(returns="dict"), output="logit"), "model.output", "did you mean logits")
     refused(lambda: opened(net(returns="dict"), output="map"), "model.output", "[2, 12, 8, 8]")
 

@@ -20,6 +20,14 @@ class Output(OrderedDict):
             self[key] = getattr(self, key)
 
 
+@dataclass
+class Plain:
+    """A dataclass and nothing else."""
+
+    hidden: Tensor
+    logits: Tensor
+
+
 class Named(NamedTuple):
     """Two things by their names."""
 
@@ -61,6 +69,8 @@ class Net(nn.Module):
             y = self.act(y)
         if self.head == "log_softmax":
             y = nn.functional.log_softmax(y, dim=1)
+        if self.head == "its own log_softmax":
+            y = y.log_softmax(1)
         if self.head == "log of softmax":
             y = torch.log(torch.softmax(y, -1))
         if self.returns == "flat":
@@ -71,10 +81,14 @@ class Net(nn.Module):
             return Named(features, y)
         if self.returns == "dict":
             return {"hidden": features, "map": maps, "logits": y}
+        if self.returns == "dataclass":
+            return Plain(features, y)
         if self.returns == "output":
             return Output(logits=y, hidden=features)
         if self.returns == "nested":
             return {"features": features, "heads": [{"logits": y}]}
+        if self.returns == "two heads":
+            return {"heads": [{"logits": y}, {"logits": -y}]}
         return y
 
 

@@ -43,10 +43,11 @@ def images(folder: Path, channels: int, names: tuple[str, ...], suffix: str) -> 
 def finished(folder: Path, model: dict, *, channels=3, names=("a", "b", "c"), suffix=".png", layer="block2", **more):
     """Run a configuration, and return its results, its page's data, and the model's own outputs by path."""
     images(folder, channels, names, suffix)
+    method = "grad_x_input" if "Tokens" in model["source"] else "srd"
     settings = configure(
         folder,
         images={"source": "images", "shards": 1}, model=model, layers=[layer],
-        preprocessing={"channels": channels, "crop": SIDE}, contribution={"method": "grad_x_input" if "Tokens" in model["source"] else "srd"},
+        preprocessing={"channels": channels, "crop": SIDE}, contribution={"method": method},
         concepts={"expansion": 1, "min_members": 2}, coefficients={"value": 3, "calibration": 100},
         exemplars={"nearest": 2, "tile": 32, "localised": 1}, explorer={"images_per_class": 2}, **more,
     )  # fmt: skip

@@ -42,7 +42,7 @@ def read_head(traced: Trace, name: str, task: str = "auto", reference: float = 0
     Parameters
     ----------
     traced : Trace
-        Its graph is changed in place; ``outputs`` gets the nodes that are the model's output in some form.
+        Changed in place; ``end`` says where the nodes begin that are the model's output in some form.
     name : str
         What to call the model in messages.
     task : {"auto", "classes", "labels", "binary", "regression"}
@@ -84,8 +84,7 @@ def read_head(traced: Trace, name: str, task: str = "auto", reference: float = 0
     if one:
         last = _two_sides(traced.module, last, reference if task == "regression" else None)
     output.args = (last,)
-    for node in [output_of for output_of in dropped if output_of is not last]:
-        traced.aliases[node.name] = last.name
+    traced.aliases |= {node.name: last.name for node in dropped}
     drop_unused(graph)
     traced.module.recompile()
     here = {node.name for node in graph.nodes}

@@ -12,7 +12,7 @@ from gigraph.errors import UserError, nearest
 
 KEY = "model.output"
 NAMES = ("logits", "logit", "scores", "predictions")
-"""What the logits are called, where a model returns several things of their shape; the first found is taken."""
+"""What the logits are called, where a model returns several things of their shape; the first one that is there."""
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
@@ -73,7 +73,7 @@ def logits_of(value: Any, images: int, name: str, wanted: str | None = None) -> 
     Raises
     ------
     UserError
-        If the path named is not there, or none is and there are several that could be meant.
+        If the path named is not there, or none is named and several could be meant.
     """
     every = leaves(value)
     shapes = {
@@ -89,9 +89,9 @@ def logits_of(value: Any, images: int, name: str, wanted: str | None = None) -> 
         return wanted
     if len(shapes) < 2:
         return next(iter(shapes), None)
-    ends = {path.rpartition(".")[2]: path for path in reversed(shapes)}
-    found = next((ends[one] for one in NAMES if one in ends), None)
-    if found is None:
+    called = [[path for path in shapes if path.rpartition(".")[2] == one] for one in NAMES]
+    found = next(filter(None, called), [])
+    if len(found) != 1:
         listed = ", ".join(f"{path} {shape}" for path, shape in shapes.items())
         raise UserError(f"{name} returns several things of the shape of logits: {listed}; say which in {KEY}")
-    return found
+    return found[0]
