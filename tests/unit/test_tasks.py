@@ -226,7 +226,7 @@ def test_a_label_is_kept_where_it_stays_on_or_off():
 
 
 def test_what_is_kept_of_values_is_measured_from_the_baseline_on_both_sides():
-    """X~ keeps half of each distance, whichever side of the baseline (here 1) and of the reference the value is on."""
+    """Whichever side of the baseline (here 1) and of the reference a value is on: X~ keeps a tenth of the last."""
 
     def segment(values):  # [N, 1, 1]: the value itself
         v = values[:, 0]
@@ -235,11 +235,13 @@ def test_what_is_kept_of_values_is_measured_from_the_baseline_on_both_sides():
     x = torch.tensor([3.0, 5.0, -0.5, -2.0, 0.5])[:, None, None]
     start = torch.ones(1)
     found = Decisions(segment, Batch(4), "regression")
-    found.add(x, [("concepts", (x + start) / 2), ("baseline", start)])
+    part = torch.tensor([0.5, 0.5, 0.5, 0.5, 0.1])[:, None, None]
+    found.add(x, [("concepts", start + part * (x - start)), ("baseline", start)])
     kept = summary(found.columns(), "concepts")
-    assert kept.logit == pytest.approx(0.5) and np.isnan(kept.probability)
+    far = (x - start).abs()
+    assert kept.logit == pytest.approx(float((part * far).sum() / far.sum())) and np.isnan(kept.probability)
     assert kept.agreement == pytest.approx(4 / 5)  # -0.5 crosses the reference
-    assert "50% of the value" in kept.said()
+    assert "48% of the value" in kept.said()
     reading = class_reading(1, "regression")(segment(x))
     assert reading[:, 0].tolist() == x[:, 0, 0].tolist()
 

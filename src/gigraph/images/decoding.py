@@ -162,12 +162,10 @@ def size_of(picture: Picture) -> tuple[int, int]:
 def visible(picture: Picture) -> Image.Image:
     """Return a picture as RGB for people to look at: of several channels the first three, or else the first as grey.
 
-    Numbers outside [0, 1] are spread over what can be seen, from the image's smallest to its largest.
+    Black is 0 or the image's smallest number, and white 1 or its largest.
     """
     if not isinstance(picture, np.ndarray):
         return picture.convert("RGB")
     shown = picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1].repeat(3, 2)
     low, high = min(shown.min(), 0), max(shown.max(), 1)
-    if low < 0 or high > 1:
-        low, high = shown.min(), shown.max()
-    return Image.fromarray(((shown - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
+    return Image.fromarray(((shown - low) / (high - low) * 255).round().astype(np.uint8))

@@ -44,6 +44,11 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
     return found
 
 
+def makes_record(node: fx.Node) -> bool:
+    """Return whether a node makes a dataclass or a named tuple."""
+    return node.op == "call_function" and bool(_names(node.target))
+
+
 def _names(kind: Any) -> list[str]:
     """Return the fields of a dataclass or a named tuple; none of another thing."""
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gigraph.errors import UserError
-from gigraph.model.outputs import leaves, logits_of
+from gigraph.model.outputs import leaves, logits_of, makes_record
 from gigraph.vision import torchvision
 
 RECTIFIERS: tuple[Any, ...] = (
@@ -165,6 +165,9 @@ def trace(
                     f"{name} cannot be traced: it returns another thing than it does when it runs; {REMEDY}"
                 )
             node.args = (found[where],)
+    for node in reversed(list(graph.nodes)):
+        if makes_record(node) and not node.users:
+            graph.erase_node(node)
     replaced = _clean(model, graph, {id(m) for m in inplace})
     for m in inplace:
         m.inplace = False  # type: ignore[assignment]
