@@ -62,6 +62,7 @@ def default(**changes):
         ({"attribution": {"classes": 0}}, ["attribution.classes", "how many"]),
         ({"attribution": {"method": "gigs"}}, ["attribution.method", "did you mean gig"]),
         ({"graph": {"top": 20}}, ["graph.top", "class_targets"]),
+        ({"model": {"reference": float("nan")}}, ["model.reference", "finite"]),
         ({"model": {"task": "multilabel"}}, ["model.task", "'labels'", "multilabel"]),
         (
             {"model": {"task": "regression"}, "attribution": {"class_output": "probability"}},

@@ -19,8 +19,8 @@ def main(args: Namespace) -> None:
     value, predicted = (tables.numpy(predictions, name) for name in ("value", "predicted"))
     if len(value) > 1 and np.isfinite(value).all() and len(np.unique(predicted)) == 1:
         log.info(
-            "note: all values lie on one side of model.reference; set it to about their mean, %.4g, to see what "
-            "makes a value lower, too", value.mean(),
+            "note: all values lie on one side of model.reference; set it to about their mean, %.4g, so that both what "
+            "raises and what lowers a value is shown", value.mean(),
         )  # fmt: skip
     if len(labels) and labels.min() >= 0:
         accuracy = np.mean(labels == tables.numpy(predictions, "predicted"))

@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -137,7 +138,7 @@ class Model(Section):
     output: str | None = None
     """Where the logits are in what the model returns: a key, attribute or index, such as `logits` or `0.logits`; null:
     what alone has their shape, or is called `logits`."""
-    reference: float = 0
+    reference: FiniteFloat = 0
     """Of a regression: the value that higher and lower are measured from, such as the mean of the data."""
 
 

@@ -131,11 +131,9 @@ class Plan:
     @cached_property
     def class_folders(self) -> list[str]:
         """The names of the class folders, sorted; none in a flat folder, of a regression and in the drawn world."""
-        return (
-            []
-            if self.drawn or self.grouped
-            else sorted({entry.class_name for entry in self._entries if entry.class_name})
-        )
+        if self.drawn or self.grouped:
+            return []
+        return sorted({entry.class_name for entry in self._entries if entry.class_name})
 
     @property
     def listed_classes(self) -> list[str] | None:
