@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from gigraph.errors import UserError
+from gigraph.evaluation.summary import to_classes
 from gigraph.images.listing import SIDES, output_names
 from gigraph.method.decision import Decisions, decide
 from gigraph.method.fidelity import class_reading
@@ -149,6 +150,7 @@ def test_a_head_that_says_the_same_of_every_image_is_refused():
         ("dict", None),
         ("output", None),
         ("dataclass", None),
+        ("its class too", None),
         ("nested", None),
         ("named", None),
         ("tuple", "0"),
@@ -250,3 +252,10 @@ def test_the_sides_of_a_value_have_names(tmp_path):
     assert output_names(tmp_path, 2, None, "regression") == list(SIDES)
     assert output_names(tmp_path, 2, ["younger", "older"], "regression") == ["younger", "older"]
     refused(lambda: output_names(tmp_path, 2, ["age"], "regression"), "images.classes", "two")
+
+
+def test_the_evaluation_of_a_value_is_named_after_it():
+    own, value = to_classes(["probability_at_x", "mu_fidelity"]), to_classes(["c_deletion_value_all", "mu_fidelity"])
+    assert "c_deletion_probability_all" in own and "c_deletion_value_all" in value and len(own) == len(value)
+    assert "AUC of the value over" in value["c_deletion_value_all"]
+    assert value["value_at_concepts"] == "Value of the class at X~"
