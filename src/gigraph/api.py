@@ -62,7 +62,7 @@ class Run:
 
     @property
     def classes(self) -> pl.DataFrame:
-        """Columns label, class."""
+        """Columns label, class, and the model's task."""
         return _frame(self._file("classes"))
 
     @property

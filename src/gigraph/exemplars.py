@@ -17,7 +17,7 @@ import numpy as np
 from PIL.Image import Image
 
 from gigraph.device import as_device
-from gigraph.images.decoding import decode
+from gigraph.images.decoding import decode, size_of, visible
 from gigraph.images.tiles import coefficient_map, exemplar_tile
 from gigraph.method.vectors import unit
 from gigraph.model.contribution import receptive_fields
@@ -211,11 +211,12 @@ def tiles(
         asked = as_device(positions, subject.device)
         fields = receptive_fields(subject.network, subject.layers[layer], batch, asked, method)
         for path, some, own in zip(paths[part], here, fields.cpu().numpy(), strict=True):
-            original = decode(sample.folder / path, sys.maxsize)
-            seen = subject.preprocessing.display(original)
+            original = decode(sample.folder / path, sys.maxsize, subject.preprocessing.channels)
+            seen = visible(subject.preprocessing.display(original))
+            whole = subject.preprocessing.crop_box(size_of(original))
             for row, field in zip(some, own, strict=False):
                 tile, box = exemplar_tile(seen, field, side)
-                found[row] = tile, _original_box(box, field.shape, subject.preprocessing.crop_box(original.size))
+                found[row] = tile, _original_box(box, field.shape, whole)
     return found
 
 

@@ -16,8 +16,9 @@ from gigraph.device import as_device
 from gigraph.errors import UserError
 from gigraph.explorer.sheets import thumbnail
 from gigraph.hashing import text_key
-from gigraph.images.decoding import Unreadable, decode
+from gigraph.images.decoding import Unreadable, decode, visible
 from gigraph.method.targets import class_targets, concept_targets
+from gigraph.method.tasks import probabilities
 from gigraph.pair import Pair
 from gigraph.planning.config import PROJECT, Compute, load, read
 from gigraph.planning.plan import Plan
@@ -56,7 +57,7 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
         if not path.is_file():
             raise UserError(f"there is no image {path}; correct the path")
         try:
-            decode(path, plan.config.images.max_pixels)
+            decode(path, plan.config.images.max_pixels, plan.config.preprocessing.depth)
         except Unreadable as error:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
     subject = Subject(plan.network, plan.config.compute, plan.layers)
@@ -77,8 +78,9 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
     with torch.inference_mode():
         found = subject.network.activations(x, list(subject.layers.values()))
         logits = found[CLASSES]
+    task = subject.network.task
     predicted = int(logits[0].argmax())
-    probability = float(logits[0].softmax(0)[predicted])
+    probability = float(probabilities(logits, task)[0, predicted])
     images, pfvs = {}, {}
     for name, layer in subject.layers.items():
         pfvs[name] = layer.to_pfvs(found[name])
@@ -114,13 +116,15 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
         table = rows(image, -1, targets[0], pair.at_x(real, targets)[0], one, top, families)
         columns = {key: [row[key] for row in table] for key in SCHEMAS["attributions"].names}
         tables.write(folder / "attributions" / f"{source}--{target}.parquet", "attributions", columns)
-    picture = subject.preprocessing.display(decode(path, plan.config.images.max_pixels))
+    channels = subject.preprocessing.channels
+    picture = visible(subject.preprocessing.display(decode(path, plan.config.images.max_pixels, channels)))
     thumbnail(picture).save(folder / "picture.webp", quality=85, method=4)
     # The graph that this image was explained on: a later build of the explorer leaves it out if that is another one.
     lineage = tables.lineage_of(plan.results("edges", method=method)) or ""
     row = {
         "image_id": image, "path": path.name, "label": -1, "class": "", "width": picture.width,
-        "height": picture.height, "predicted": predicted, "probability": probability,
+        "height": picture.height, "predicted": predicted, "probability": None if task == "regression" else probability,
+        "value": float(subject.network.value(logits)[0]) if task == "regression" else None,
     }  # fmt: skip
     tables.write(folder / "image.parquet", "images", {key: [value] for key, value in row.items()}, lineage)
     return folder

@@ -52,11 +52,12 @@ class Pair:
     def __init__(self, subject: Subject, source: Vocabulary, target: Vocabulary | None, settings: Mapping[str, Any]):
         self.source, self.target = source, target
         self.method = settings.get("method", "")
-        self.output = class_output(settings["class_output"], subject.network.outputs) if target is None else ""
+        task, outputs = subject.network.task, subject.network.outputs
+        self.output = class_output(settings["class_output"], outputs, task) if target is None else ""
         end = CLASSES if target is None else target.layer
         self.path = ConceptPath(
             segment=subject.segment(source.layer, end),
-            score=class_score(self.output) if target is None else concept_score(target.towards),
+            score=class_score(self.output, task) if target is None else concept_score(target.towards),
             vectors=source.directions,
             start=torch.zeros_like(source.start) if settings["baseline"] == "zero" else source.start,
             room=Batch(subject.path_points(source.layer)),

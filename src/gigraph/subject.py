@@ -64,7 +64,9 @@ class Subject:
         preset = preset_of(model["source"], model["weights"])
         self.preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
         width, height = self.preprocessing.output_size(tuple(settings["image_size"] or (1, 1)))
-        self.traced = Network(module.to(self.device), (3, height, width), model["source"])
+        shape = (self.preprocessing.channels, height, width)
+        read = {key: model[key] for key in ("task", "output", "reference")}
+        self.traced = Network(module.to(self.device), shape, model["source"], **read)
         self.layers: dict[str, Layer] = {layer.name: layer for layer in self.traced.check_order(layers)}
         self.network = self.traced.folded(self.layers.values())
         # Its maps, and about as much again for what the operations need meanwhile.
@@ -76,7 +78,7 @@ class Subject:
         return torch.zeros(1, *self.network.image_shape, device=self.device)
 
     def images(self, folder: str | Path, ids: Sequence[int], paths: Sequence[str]) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (rows, batch [B, 3, H, W]) over image files, decoded ahead of use."""
+        """Yield (rows, batch [B, C, H, W]) over image files, decoded ahead of use."""
         files = [(int(i), Path(folder) / path) for i, path in zip(ids, paths, strict=True)]
         done = 0
         # The manifest holds only images within images.max_pixels.
@@ -86,7 +88,7 @@ class Subject:
             done += len(chunk)
 
     def inputs(self, pictures: Sequence[Any]) -> Tensor:
-        """Return the network's inputs [N, 3, H, W] for pictures as it sees them, PIL images or uint8 [H, W, 3]."""
+        """Return the network's inputs [N, C, H, W] for pictures as it sees them, PIL images or uint8 [H, W, C]."""
         return self._moved(self.preprocessing.stack(pictures))
 
     def _moved(self, x: Tensor) -> Tensor:

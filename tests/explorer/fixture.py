@@ -80,14 +80,15 @@ def write_results(
         "image_id": ids, "path": paths, "label": truth, "class": [NAMES[k] for k in truth],
         "width": np.full(len(ids), 96),
         "height": np.full(len(ids), 96), "predicted": predicted, "probability": rng.uniform(0.7, 1, len(ids)),
+        "value": [None] * len(ids),
     })  # fmt: skip
-    t("classes", "classes", {"label": list(range(len(NAMES))), "class": NAMES})
+    t("classes", "classes", {"label": list(range(len(NAMES))), "class": NAMES, "task": ["classes"] * len(NAMES)})
     t("rejected", "rejected", {"path": ["broken.png"], "reason": ["truncated"]})
     names = list(layers)
     t("layers", "layers", {
         "layer": names, "node": names, "layout": ["NCHW"] * len(names), "channels": list(layers.values()),
         "height": [24, 12, 6, 6][: len(names)], "width": [24, 12, 6, 6][: len(names)],
-        "beta": [None] * len(names),
+        "grid": [[side, side, 0] for side in [24, 12, 6, 6][: len(names)]], "beta": [None] * len(names),
     })  # fmt: skip
     t("reconstruction", "reconstruction", {
         "layer": names, "rel_l2": [0.31, 0.42, 0.37, 0.29][: len(names)], "l0_ratio": [0.8] * len(names),

@@ -93,11 +93,13 @@ def write_large(
         images=t("images", "images", {
             "image_id": images, "path": [f"{i}.png" for i in images], "label": labels, "class": text,
             "width": images, "height": images, "predicted": labels, "probability": rng.uniform(size=classes),
+            "value": [None] * len(labels),
         }),
-        classes=t("classes", "classes", {"label": labels, "class": text}),
+        classes=t("classes", "classes", {"label": labels, "class": text, "task": ["classes"] * len(labels)}),
         layers=t("layers", "layers", {
             "layer": names, "node": names, "layout": ["NCHW"] * len(names), "channels": [w // 8 for w in widths],
-            "height": [14] * len(names), "width": [14] * len(names), "beta": [None] * len(names),
+            "height": [14] * len(names), "width": [14] * len(names), "grid": [[14, 14, 0]] * len(names),
+            "beta": [None] * len(names),
         }),
         rejected=t("rejected", "rejected", {"path": [], "reason": []}),
         nodes=t("nodes", "nodes", nodes),

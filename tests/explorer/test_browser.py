@@ -631,7 +631,11 @@ def test_the_program_runs_as_it_is_written_where_there_is_no_minifier(browser, s
 
 def test_a_thousand_classes(browser, inputs: Inputs, tmp_path: Path):
     names = [*NAMES, *(f"class {i:04d}" for i in range(1000 - len(NAMES)))]
-    tables.write(tmp_path / "classes.parquet", "classes", {"label": list(range(1000)), "class": names})
+    tables.write(
+        tmp_path / "classes.parquet",
+        "classes",
+        {"label": list(range(1000)), "class": names, "task": ["classes"] * 1000},
+    )
     build(dataclasses.replace(inputs, classes=tmp_path / "classes.parquet"), tmp_path / "site")
     assert (tmp_path / "site/data/meta.js").stat().st_size < 200_000
     reader = Reader(browser, tmp_path / "site").open()

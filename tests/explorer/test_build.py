@@ -14,6 +14,7 @@ from PIL import Image
 from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
+from gigraph.explorer.card import _no_place
 from gigraph.explorer.chunks import numbers, script_json
 from gigraph.explorer.maps import encode_map
 from gigraph.records import tables
@@ -41,7 +42,8 @@ def test_nothing_in_a_chunk_can_close_or_open_a_script(site: Path):
     ("coefficients", "shape", "text"),
     [
         ([0, 1, 2, -3], (2, 2), "0i/z0"),
-        ([9, 0, 0, 3.5, 7], (1, 5), "00/iz"),  # a class token, then a square of tokens
+        ([9, 0, 0, 4.5, 7], (2, 2, 1), "00/ir|z"),  # a class token, then a square of patches
+        ([1, 7, 0, 0, 3.5, 7, 2], (2, 2, 2), "00/iz|5za"),  # and a register before them, another token behind
         ([1, 4, 2], (1, 3), "9zi"),
         ([0.5], (1, 1), "z"),
         ([-1, 0], (2, 1), "0/0"),
@@ -49,6 +51,12 @@ def test_nothing_in_a_chunk_can_close_or_open_a_script(site: Path):
 )
 def test_a_map_is_rows_of_digits_up_to_its_largest(coefficients, shape, text):
     assert encode_map(np.array(coefficients), *shape) == text
+
+
+def test_a_token_of_the_whole_image_is_said_to_be_one():
+    grid = (2, 2, 1)
+    assert [bool(_no_place(x, grid)) for x in range(6)] == [True, False, False, False, False, True]
+    assert not any(_no_place(x, (3, 4, 0)) for x in range(4))
 
 
 def test_script_json_is_read_back_unchanged():

@@ -33,6 +33,7 @@ from gigraph.method.vectors import concept_vectors
 from gigraph.model.contribution import contributions
 from gigraph.model.models import load_model
 from gigraph.model.network import Network
+from gigraph.planning.config import Model
 from gigraph.planning.stages import STAGES
 from gigraph.running import leases
 from gigraph.subject import Subject
@@ -410,7 +411,7 @@ def sweeps(r: Rehearsal) -> None:
         took = f"{seconds / len(many) * 1e3:.2f} ms an image, {len(many)} at once"
         r.row(f"{source}", f"{apart:.1e} apart; {took}", good=apart < 1e-4)
     plain = dict.fromkeys(("resize", "crop", "mean", "std", "interpolation"))
-    model = {"source": "menagerie", "weights": None, "arguments": {}}
+    model = {**Model().model_dump(), "source": "menagerie"}
     settings = {"model": model, "preprocessing": plain, "image_size": (96, 96)}
     compute = SimpleNamespace(device=r.device, batch_size=32, memory_mb=256, workers=2, jobs_per_gpu=1)
     subject = Subject(settings, compute, ["layer3.1"])

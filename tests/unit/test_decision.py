@@ -60,10 +60,12 @@ def test_too_much_is_lost_as_too_little_is(scores):
 
 
 def test_a_share_without_a_number_says_why():
-    none = Share(1, *[float("nan")] * 2, 1.0, *[float("nan")] * 4)
+    none = Share(1, *[float("nan")] * 2, 1.0, float("nan"), 0.9, *[float("nan")] * 2)
     assert none.said() == "keep 100% of the predictions; X has not clearly more of the centred logit than the baseline"
-    one = Share(1, 0.5, float("nan"), 1.0, *[float("nan")] * 4)
+    one = Share(1, 0.5, float("nan"), 1.0, float("nan"), 0.9, *[float("nan")] * 2)
     assert one.said() == "keep 50% of the centred logit and 100% of the predictions"
+    value = Share(1, 0.5, float("nan"), 1.0, *[float("nan")] * 4)  # a regression has no probability
+    assert value.said() == "keep 50% of the value and 100% of the predictions"
     nothing = summary({key + end: np.empty(0) for key in SCORES for end in ("", "_at_a", "_at_baseline")}, "a")
     assert nothing.images == 0 and np.isnan(nothing.logit)
 

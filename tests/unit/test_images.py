@@ -15,7 +15,7 @@ from torchvision.transforms._presets import ImageClassification
 from gigraph.errors import UserError
 from gigraph.hashing import image_id
 from gigraph.images import imagenet, listing, preprocessing
-from gigraph.images.decoding import Unreadable, decode
+from gigraph.images.decoding import Unreadable, decode, size_of, visible
 from gigraph.images.listing import labelled, listing_digests, output_names, scan
 from gigraph.images.preprocessing import Preprocessing, batches
 from gigraph.planning.config import load
@@ -335,6 +335,136 @@ def test_crop_box_covers_the_pixels_that_are_seen(size, resize, crop):
     assert (right - left) / (bottom - top) == pytest.approx(shown.width / shown.height, rel=0.02)
 
 
+# ---- other numbers of channels -----------------------------------------------------------------------------
+
+
+def stack(channels, height=30, width=40, kind=np.uint8):
+    """An array in which no two channels, rows and columns are alike."""
+    values = np.random.default_rng(channels).uniform(0, 1, (height, width, channels))
+    return values.astype(kind) if np.dtype(kind).kind == "f" else (values * np.iinfo(kind).max).round().astype(kind)
+
+
+def test_grey_is_read_from_any_image(tmp_path):
+    ramp = np.linspace(0, 255, 1200).reshape(30, 40).round().astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "grey.png")
+    Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "grey16.png")
+    Image.fromarray(ramp).convert("RGB").save(tmp_path / "rgb.png")
+    np.save(tmp_path / "array.npy", ramp)
+    for name in ("grey.png", "grey16.png", "rgb.png"):
+        grey = decode(tmp_path / name, channels=1)
+        assert grey.mode == "L" and (np.asarray(grey) == ramp).all()
+        x = Preprocessing(channels=1).stack([grey])
+        np.testing.assert_allclose(x, ramp[None, None] / 255, atol=1e-6)
+    np.testing.assert_allclose(decode(tmp_path / "array.npy", channels=1), ramp[..., None] / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 16])
+def test_arrays_are_read_channels_last_or_first(tmp_path, channels, kind):
+    values = stack(channels, kind=kind)
+    wanted = values / (np.iinfo(kind).max if values.dtype.kind == "u" else 1)
+    np.save(tmp_path / "last.npy", values)
+    np.save(tmp_path / "first.npy", values.transpose(2, 0, 1))
+    for name in ("last.npy", "first.npy"):
+        found = decode(tmp_path / name, channels=channels)
+        assert found.dtype == np.float32 and size_of(found) == (40, 30)
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        x = Preprocessing(mean=(0.5,) * channels, std=(0.25,) * channels).stack([found])
+        np.testing.assert_allclose(x[0], (wanted.transpose(2, 0, 1) - 0.5) / 0.25, atol=1e-5)
+
+
+def test_pages_of_a_tiff_are_channels_one_after_the_other(tmp_path):
+    values = stack(5)
+    colour, *more = Image.fromarray(values[..., :3]), *(Image.fromarray(values[..., i]) for i in (3, 4))
+    colour.save(tmp_path / "rgb-and-two.tif", save_all=True, append_images=more)
+    np.testing.assert_allclose(decode(tmp_path / "rgb-and-two.tif", channels=5), values / 255, atol=1e-6)
+    deep = [Image.fromarray(stack(1, kind=np.uint16)[..., 0]), Image.fromarray(stack(2, kind=np.uint16)[..., 0])]
+    deep[0].save(tmp_path / "deep.tif", save_all=True, append_images=deep[1:])
+    found = decode(tmp_path / "deep.tif", channels=2)
+    np.testing.assert_allclose(found[..., 1], np.asarray(deep[1]) / 65535, atol=1e-6)
+    Image.fromarray(stack(4), "RGBA").save(tmp_path / "four.png")
+    np.testing.assert_allclose(decode(tmp_path / "four.png", channels=4), stack(4) / 255, atol=1e-6)
+    # Three grey pages are red, green and blue; of other stacks of pages RGB is the first, as ever.
+    pages = [Image.fromarray(values[..., i]) for i in range(4)]
+    for count in (3, 4):
+        pages[0].save(tmp_path / f"{count}.tif", save_all=True, append_images=pages[1:count])
+    np.testing.assert_allclose(decode(tmp_path / "3.tif"), values[..., :3] / 255, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(decode(tmp_path / "4.tif")), np.repeat(values[..., :1], 3, 2))
+
+
+def test_arrays_and_pages_that_are_rejected(tmp_path):
+    cases = {
+        "shape": (np.zeros((30, 40, 3), np.uint8), r"\[30, 40, 3\], not \[H, W, 5\]"),
+        "flat": (np.zeros((30, 40), np.uint8), "preprocessing.channels"),
+        "int": (np.zeros((30, 40, 5), np.int32), "int32, whose white is unknown"),
+        "nan": (np.full((30, 40, 5), np.nan, np.float32), "NaN"),
+        "large": (np.zeros((400, 300, 5), np.uint8), "300x400 pixels.*max_pixels"),
+        "empty": (np.zeros((0, 40, 5), np.uint8), "40x0"),
+        "object": (np.array([[[{}]]]), "."),
+    }
+    for name, (array, reason) in cases.items():
+        np.save(tmp_path / f"{name}.npy", array, allow_pickle=True)
+        with pytest.raises(Unreadable, match=reason):
+            decode(tmp_path / f"{name}.npy", 100_000, 5)
+    (tmp_path / "text.npy").write_text("I am no array")
+    whole = (tmp_path / "shape.npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(whole[:-100])
+    (tmp_path / "none.npy").touch()
+    for name, reason in {
+        "text.npy": "no .npy array",
+        "cut.npy": ".",
+        "none.npy": "empty",
+        "gone.npy": "no such",
+    }.items():
+        with pytest.raises(Unreadable, match=reason):
+            decode(tmp_path / name, channels=3)
+    Image.fromarray(stack(3)).save(tmp_path / "rgb.png")
+    with pytest.raises(Unreadable, match=r"3 channels, where preprocessing\.channels is 5"):
+        decode(tmp_path / "rgb.png", channels=5)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+def test_channels_are_resized_and_cropped_as_those_of_a_picture(interpolation, antialias):
+    p = Preprocessing(24, 20, interpolation=interpolation, antialias=antialias)
+    image = picture(90, 60)
+    seen = p.display(np.asarray(image, np.float32) / 255)
+    assert seen.shape == (20, 20, 3)
+    # A picture's channels are rounded to 8 bits, and bicubic ones cut off at black and white.
+    assert np.abs(seen.clip(0, 1) - np.asarray(p.display(image)) / 255).max() <= 1.01 / 255
+
+
+def test_what_is_shown_of_channels():
+    values = stack(6, kind=np.float32)
+    shown = np.asarray(visible(values))
+    assert np.abs(shown / 255 - values[..., :3]).max() <= 0.5 / 255 + 1e-6
+    two = np.asarray(visible(values[..., :2]))
+    assert (two == two[..., :1]).all() and np.abs(two[..., 0] / 255 - values[..., 0]).max() <= 0.5 / 255 + 1e-6
+    hounsfield = values * 3000 - 1000
+    first = hounsfield[..., :3]
+    spread = (first - first.min()) / (first.max() - first.min())
+    assert np.abs(np.asarray(visible(hounsfield)) / 255 - spread).max() <= 0.5 / 255 + 1e-6
+    assert visible(Image.new("L", (3, 2), 7)).getpixel((0, 0)) == (7, 7, 7)
+
+
+def test_numbers_of_channels_must_agree():
+    assert Preprocessing(mean=(0.5,)).channels == 1 and Preprocessing(mean=(0.5,)).std == (1.0,)
+    assert Preprocessing().mean == (0.0, 0.0, 0.0)
+    refused(
+        lambda: Preprocessing.from_preset({"mean": (0, 0, 0), "std": (1, 1, 1)}, channels=1),
+        "each channel (1)",
+        "set both",
+    )
+    assert Preprocessing.from_preset({"mean": (0, 0, 0), "std": (1, 1, 1)}, mean=[0.1], std=[2]).mean == (0.1,)
+
+
+def test_groups_are_no_classes(tmp_path):
+    folder(tmp_path, ["young/a.png", "young/b.png", "old/c.npy"], False)
+    entries = labelled(tmp_path, ["lower", "higher"], grouped=True)
+    assert [(e.class_name, e.label) for e in entries] == [("old", -1), ("young", -1), ("young", -1)]
+    assert len(listing.limited(entries, 1)) == 2  # one of each group
+
+
 def test_settings_that_are_refused():
     refused(lambda: Preprocessing(32, 64), "preprocessing.crop (64)", "raise resize")
     refused(lambda: Preprocessing(interpolation="lanczos"), "lanczos", "bicubic")
@@ -381,7 +511,7 @@ def test_batches_decode_ahead_and_stop_when_left(tmp_path, monkeypatch):
     picture().save(tmp_path / "a.png")
     seen = []
 
-    def decoded(path, limit):
+    def decoded(path, limit, channels):
         seen.append(threading.current_thread())
         return picture()
 

@@ -46,7 +46,8 @@ from gigraph.method.gig import Decomposition, attribute, concept_score
 from gigraph.subject import Subject
 torch.set_num_threads(1)
 settings = {{
-    "model": {{"source": "torchvision:resnet18", "weights": None, "arguments": {{}}}},
+    "model": {{"source": "torchvision:resnet18", "weights": None, "arguments": {{}}, "task": "auto", "output": None,
+               "reference": 0}},
     "preprocessing": {{"mean": [0, 0, 0], "std": [1, 1, 1]}},
     "image_size": (128, 128),
 }}

@@ -18,7 +18,7 @@ from gigraph.model.centre import batchnorm_shift
 from gigraph.model.contribution import contributions
 from gigraph.model.models import load_model, preset_of
 from gigraph.model.network import Layer, Network
-from gigraph.planning.config import Compute
+from gigraph.planning.config import Compute, Model
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
 from reference.centre import net_shift
@@ -465,7 +465,7 @@ def maps(self, x):
     [
         (branch, ["cannot be traced", "factory"]),
         (item, ["cannot be traced"]),
-        (pair, ["tuple", "logits [N, K]"]),
+        (pair, ["0 [2, 5], 1 [2, 5]", "model.output"]),
         (noisy, ["random in eval"]),
         (batchwise, ["another batch"]),
         (boom, ["fails on images of 3x8x8", "ValueError: two"]),
@@ -664,7 +664,7 @@ def test_random_weights_are_the_same_in_every_job():
 
 def test_a_picture_whose_activations_are_not_finite_is_named(monkeypatch):
     preprocessing = {"mean": [0, 0, 0], "std": [1, 1, 1]}
-    model = {"source": "menagerie", "weights": None, "arguments": {}}
+    model = {**Model().model_dump(), "source": "menagerie"}
     settings = {"model": model, "preprocessing": preprocessing, "image_size": (96, 96)}
     subject = Subject(settings, Compute(device="cpu"), ["layer4.0"])
     pictures = np.zeros((3, 96, 96, 3), np.uint8)

@@ -345,7 +345,7 @@ def test_the_truth_attributes_within_the_memory_budget(monkeypatch):
     monkeypatch.setattr(attributors, "attribute", attribute)
     subject = SimpleNamespace(
         device=torch.device("cpu"), segment=lambda *_: None, path_points={"a": 7}.get,
-        network=SimpleNamespace(smooth=lambda *_: False, outputs=2),
+        network=SimpleNamespace(smooth=lambda *_: False, outputs=2, task="classes"),
     )  # fmt: skip
     vocabulary = SimpleNamespace(
         layer="a", decompose=lambda _: ([], None), directions=None, start=torch.zeros(2), family=None

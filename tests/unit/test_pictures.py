@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from gigraph.images.tiles import CONTEXT, dim, exemplar_tile, field_weights, grid_of, sheet, spread_box
+from gigraph.images.tiles import CONTEXT, dim, exemplar_tile, field_weights, sheet, spread_box
 
 
 def test_the_box_holds_the_share_of_the_mass_and_lies_in_the_image():
@@ -56,13 +56,6 @@ def test_a_tile_is_cut_around_the_pfvs_own_pixels():
     assert tile.size == (48, 48)
     assert left <= 12 and right >= 20 and top <= 44 and bottom >= 52 and right - left < 64
     assert np.asarray(tile).mean() > pixels.mean()
-
-
-def test_tokens_become_a_square_with_or_without_a_class_token():
-    assert grid_of(np.arange(17), 1, 17).tolist() == np.arange(1, 17).reshape(4, 4).tolist()
-    assert grid_of(np.arange(16), 1, 16).shape == (4, 4)
-    assert grid_of(np.arange(6), 2, 3).shape == (2, 3)
-    assert grid_of(np.arange(5), 1, 5).shape in {(2, 2), (1, 5)}
 
 
 def test_a_sheet_leaves_missing_tiles_black():

@@ -10,7 +10,7 @@ import torch
 
 from gigraph.device import torch_device
 from gigraph.errors import UserError
-from gigraph.planning.config import Compute
+from gigraph.planning.config import Compute, Model
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -39,7 +39,7 @@ NO_PREPROCESSING = dict.fromkeys(("resize", "crop", "mean", "std", "interpolatio
 
 def loads_none_of(names, source, layer):
     code = SWEEP.format(
-        scripts=str(SCRIPTS), model={"source": source, "weights": None, "arguments": {}}, layer=layer, names=names,
+        scripts=str(SCRIPTS), model={**Model().model_dump(), "source": source}, layer=layer, names=names,
         preprocessing=NO_PREPROCESSING,
     )  # fmt: skip
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

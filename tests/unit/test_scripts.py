@@ -173,13 +173,28 @@ def test_the_standard_error_of_a_single_image_is_null(tmp_path):
     assert kept["se"].to_list()[1:] == [1, None] and numbers(kept["se"])[1:] == [1, None]
 
 
+@pytest.mark.parametrize(("predicted", "noted"), [([1, 1], True), ([0, 1], False)])
+def test_values_on_one_side_of_the_reference_are_noted_with_their_mean(tmp_path, caplog, predicted, noted):
+    files = {name: tmp_path / f"{name}.parquet" for name in ("manifests", "predictions", "images")}
+    paths = {"path": ["a.png", "b.png"], "class": [None] * 2, "width": [8] * 2, "height": [8] * 2}
+    tables.write(files["manifests"], "manifest", {"image_id": [1, 2], "label": [-1, -1], **paths})
+    said = {"predicted": predicted, "probability": [None] * 2, "value": [30.0, 44.5]}
+    tables.write(files["predictions"], "predictions", {"image_id": [1, 2], **said})
+    with caplog.at_level("INFO", logger="gigraph"):
+        script("images").main(Namespace(lineage="", **files))
+    assert ("note: all values lie on one side of model.reference" in caplog.text) == noted
+    assert ("37.25" in caplog.text) == noted
+
+
 @pytest.fixture
 def select(tmp_path):
     """Return a function of settings to the (label, image) that the script ``selection`` chooses of three classes."""
     labels = [0] * 4 + [1] * 9 + [2] * 6
     n = len(labels)
     files = {name: tmp_path / f"{name}.parquet" for name in ("classes", "manifest", "rejects", "selection", "rejected")}
-    tables.write(files["classes"], "classes", {"label": range(4), "class": ["ant", "bee", "cow", "dog"]})
+    tables.write(
+        files["classes"], "classes", {"label": range(4), "class": ["ant", "bee", "cow", "dog"], "task": ["classes"] * 4}
+    )
     images = {"image_id": range(n), "path": [f"{i}.png" for i in range(n)], "label": labels, "class": ["x"] * n}
     tables.write(files["manifest"], "manifest", {**images, "width": [8] * n, "height": [8] * n})
     tables.write(files["rejects"], "rejected", {"path": [], "reason": []})

@@ -36,7 +36,8 @@ def main(args: Namespace) -> None:
     start = beta if encoder is None else beta + encoder.offset
     start, directions = as_device(start, subject.device), as_device(vectors, subject.device)
     start = start * (settings["baseline"] != "zero")  # as a `gigraph.pair.Pair` starts
-    decisions = Decisions(subject.segment(name, CLASSES), Batch(subject.path_points(name)))
+    room = Batch(subject.path_points(name))
+    decisions = Decisions(subject.segment(name, CLASSES), room, subject.network.task)
     indptr, indices, values = [np.zeros(1, np.int64)], [], []
     measured = {"rel_l2": [], "gap": [], "stationarity": []}
     sweep = subject.images(settings["source"], ids, here["path"].to_pylist())

@@ -22,6 +22,7 @@ from gigraph.evaluation.plots import (
     save,
     spaced,
 )
+from gigraph.evaluation.summary import PROBABILITY, shown
 from gigraph.records.paths import Results
 from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run
@@ -83,8 +84,9 @@ def reconstruction(rows, settings):
 
 def extraction(curves, rows, settings):
     layers, methods, own = chosen(settings["layers"]), settings["methods"], settings["attribution"]["method"]
+    what = shown(curves["output"].unique())
     curves = curves.filter(
-        (pl.col("target") == CLASSES) & (pl.col("output") == "probability") & (pl.col("axis") == "active")
+        (pl.col("target") == CLASSES) & (pl.col("output") == what) & (pl.col("axis") == "active")
         & (pl.col("order") == own)
     )  # fmt: skip
     figure = plt.figure(figsize=(max(9, 2.5 * len(layers)), 8.6))
@@ -100,16 +102,17 @@ def extraction(curves, rows, settings):
                 style = method_style(method)
                 style |= {"marker": None, "linestyle": "--" if method in ("random", "channels", "gaussian") else "-"}
                 band(axis, one["x"], one["value"], one["se"], **style)
-            axis.set_ylim(-0.03, 1.03)
+            if what == PROBABILITY:
+                axis.set_ylim(-0.03, 1.03)
             axis.set_title(layer if row == 0 else "")
             if row == 1:
                 axis.set_xlabel("share of active concepts")
             if column == 0:
-                axis.set_ylabel(f"probability, {metric}")
+                axis.set_ylabel(f"{what}, {metric}")
     axes = under.subplots(1, 2)
     for axis, metric, words in (
-        (axes[0], "c_difference_probability_active", "Insertion − deletion, over the active concepts"),
-        (axes[1], "c_difference_probability_all", "Insertion − deletion, over all concepts"),
+        (axes[0], f"c_difference_{what}_active", "Insertion − deletion, over the active concepts"),
+        (axes[1], f"c_difference_{what}_all", "Insertion − deletion, over all concepts"),
     ):
         mine = rows.filter(pl.col("order") == own)
         by_layer(axis, mine, metric, settings, "AUC difference (higher is better)", words)

@@ -13,9 +13,15 @@ def main(args: Namespace) -> None:
     manifest, predictions = tables.read(args.manifests), tables.read(args.predictions)
     assert manifest["image_id"].equals(predictions["image_id"])
     columns = {name: manifest[name] for name in manifest.column_names}
-    columns |= {name: predictions[name] for name in ("predicted", "probability")}
+    columns |= {name: predictions[name] for name in ("predicted", "probability", "value")}
     tables.write(args.images, "images", columns, args.lineage)
     labels = tables.numpy(manifest, "label")
+    value, predicted = (tables.numpy(predictions, name) for name in ("value", "predicted"))
+    if len(value) > 1 and np.isfinite(value).all() and len(np.unique(predicted)) == 1:
+        log.info(
+            "note: all values lie on one side of model.reference; set it to about their mean, %.4g, so that both what "
+            "raises and what lowers a value is shown", value.mean(),
+        )  # fmt: skip
     if len(labels) and labels.min() >= 0:
         accuracy = np.mean(labels == tables.numpy(predictions, "predicted"))
         log.info("accuracy %.2f%% on %d images", 100 * accuracy, len(labels))

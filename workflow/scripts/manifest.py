@@ -4,7 +4,7 @@ from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gigraph.images.decoding import Unreadable, decode
+from gigraph.images.decoding import Unreadable, decode, size_of
 from gigraph.images.listing import members
 from gigraph.records import tables
 from gigraph.reporting import log, progress
@@ -17,11 +17,13 @@ def main(args: Namespace) -> None:
     classes = settings["classes"]
     if args.classes:
         classes = tables.read(args.classes, ["class"])["class"].to_pylist()
-    entries = members(folder, int(args.shard), settings["shards"], classes, settings["limit_per_class"])
+    entries = members(
+        folder, int(args.shard), settings["shards"], classes, settings["limit_per_class"], settings["grouped"]
+    )
 
     def size(entry):
         try:
-            return decode(folder / entry.path, settings["max_pixels"]).size
+            return size_of(decode(folder / entry.path, settings["max_pixels"], settings["channels"]))
         except Unreadable as reason:
             return str(reason)
 

@@ -11,6 +11,13 @@ from gigraph.reporting import log
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
 
+SAID = {
+    "classes": "model.task: classes that exclude each other",
+    "labels": "model.task: labels, each by a sigmoid of its own",
+    "binary": "model.task: binary, one logit against the first class and for the second",
+    "regression": "model.task: regression, the two sides of one value",
+}
+
 
 def main(args: Namespace) -> None:
     settings = args.settings
@@ -20,7 +27,9 @@ def main(args: Namespace) -> None:
     if settings["drawn"]:
         classes = world_module(MENAGERIE, "model").CLASSES
     else:
-        classes = output_names(settings["images"], network.outputs, settings["classes"])
+        classes = output_names(settings["images"], network.outputs, settings["classes"], network.task)
+    network.check_varies()
+    log.info("%s: %s", SAID[network.task], ", ".join(classes[:4]) + ", ..." * (len(classes) > 4))
     subject.contribution(settings["contribution"])
     layers = list(subject.layers.values())
     tables.write(
@@ -32,11 +41,13 @@ def main(args: Namespace) -> None:
                 for key in ("node", "layout", "channels", "height", "width")
             },
             "layer": [layer.name for layer in layers],
+            "grid": [list(layer.grid) for layer in layers],
             "beta": [batchnorm_shift(network, layer) for layer in layers],
         },
         args.lineage,
     )
-    tables.write(args.class_table, "classes", {"label": range(len(classes)), "class": classes}, args.lineage)
+    names = {"label": range(len(classes)), "class": classes, "task": [network.task] * len(classes)}
+    tables.write(args.class_table, "classes", names, args.lineage)
     for layer in layers:
         log.info("%s: node %s, %d channels, %d x %d", layer.name, layer.node, layer.channels, layer.height, layer.width)
 

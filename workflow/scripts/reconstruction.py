@@ -66,10 +66,9 @@ def main(args: Namespace) -> None:
 
 def _report(layer: str, kept: Share, unseen: Share, method: str) -> None:
     """Log how much is kept of the decisions, and warn where it is little."""
-    said = (
-        f"{layer}: the concepts {kept.said()}; class probability {kept.probability_at_concepts:.2f} at X~, "
-        f"{kept.probability:.2f} at X"
-    )
+    said = f"{layer}: the concepts {kept.said()}"
+    if np.isfinite(kept.probability):
+        said += f"; class probability {kept.probability_at_concepts:.2f} at X~, {kept.probability:.2f} at X"
     if not (kept.kept >= FEW and kept.agreement >= FEW):
         remedy = REMEDY if method == "pursuit" else f"coefficients.method: pursuit, {REMEDY}"
         log.info("note: %s; take %s", said, remedy if np.isfinite(kept.logit) else "another concepts.center")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from gigraph.method.sampling import draw_positions
+from gigraph.method.tasks import predict, probabilities
 from gigraph.model.contribution import contributions
 from gigraph.records import tables
 from gigraph.records.paths import Results
@@ -27,16 +28,18 @@ def main(args: Namespace) -> None:
     manifest = tables.read(args.manifest)
     ids, labels = tables.numpy(manifest, "image_id"), tables.numpy(manifest, "label")
     rows = {name: {key: [] for key in COLUMNS} for name in stale}
-    predicted, probability, shares = [], [], []
+    predicted, probability, values, shares = [], [], [], []
     sweep = subject.images(settings["source"], ids, manifest["path"].to_pylist())
     for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
         maps, pfvs, logits, score = contributions(
             subject.network, list(subject.layers.values()), x, method,
             labels[part] if settings["contribution"]["target"] == "label" else None,
         )  # fmt: skip
-        best = logits.softmax(1).max(1)
-        predicted.append(best.indices.cpu().numpy())
-        probability.append(best.values.cpu().numpy())
+        network = subject.network
+        best = predict(logits, torch.as_tensor(labels[part], device=logits.device, dtype=torch.int64), network.task)
+        predicted.append(best.cpu().numpy())
+        probability.append(probabilities(logits, network.task).gather(1, best[:, None])[:, 0].cpu().numpy())
+        values.append(network.value(logits).cpu().numpy())
         residual = {name: (score - maps[name].sum(1)).cpu().numpy() for name in settings["layers"]}
         shares.append([np.abs(score.cpu().numpy()), *map(np.abs, residual.values())])
         for name in stale:
@@ -65,7 +68,8 @@ def main(args: Namespace) -> None:
         {
             "image_id": ids,
             "predicted": np.concatenate(predicted or [empty]).astype(np.int32),
-            "probability": np.concatenate(probability or [empty]).astype(np.float32),
+            "probability": tables.nullable(np.concatenate(probability or [empty])),
+            "value": tables.nullable(np.concatenate(values or [empty])),
         },
         args.lineage,
     )

@@ -38,7 +38,8 @@ def main(args: Namespace) -> None:
     ids = tables.numpy(manifest, "image_id")
     some = tried(ids, settings["seed"], settings["holdout"], IMAGES)
     paths = manifest["path"].take(some).to_pylist()
-    decisions = Decisions(subject.segment(name, CLASSES), Batch(subject.path_points(name)))
+    room = Batch(subject.path_points(name))
+    decisions = Decisions(subject.segment(name, CLASSES), room, subject.network.task)
     codes = {asked: [] for asked in coders}
     sweep = subject.images(settings["source"], ids[some], paths)
     for part, x in progress(sweep, -(-len(some) // subject.images_at_once), "batches"):

@@ -44,4 +44,5 @@ def main(args: argparse.Namespace) -> None:
     for folder in folders:
         (image,) = tables.read(folder / "image.parquet").to_pylist()
         where = f"{page}#/image/{quote('~-1')}/{image['image_id']}" if shown else str(folder)
-        print(f"{image['path']}: {names.get(image['predicted'])} ({image['probability']:.3f})  {where}")
+        said = image["value"] if image["probability"] is None else image["probability"]
+        print(f"{image['path']}: {names.get(image['predicted'])} ({said:.3f})  {where}")

@@ -189,18 +189,18 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
             return config.menagerie.count, len(classes), draw, _reading(subject, paths, config.images.max_pixels)
     from gigraph.images.listing import labelled
 
-    entries = labelled(plan.image_folder, plan.listed_classes)
+    entries = labelled(plan.image_folder, plan.listed_classes, plan.grouped)
     per_class: dict[Any, int] = {}
     for entry in entries:
         per_class[entry.class_name] = per_class.get(entry.class_name, 0) + 1
     limit = config.images.limit_per_class
     count = sum(min(limit, n) if limit else n for n in per_class.values())
-    classes = len(per_class) if None not in per_class else subject.network.outputs
+    classes = subject.network.outputs if plan.unlabelled else len(per_class)
     some = [plan.image_folder / entry.path for entry in entries[:: max(1, len(entries) // 8)][:8]]
     readable = []
     for path in some:
         try:
-            decode(path, config.images.max_pixels)
+            decode(path, config.images.max_pixels, config.preprocessing.depth)
             readable.append(path)
         except Unreadable:
             continue
@@ -213,7 +213,7 @@ def _reading(subject: Any, paths: list[Path], max_pixels: int) -> float:
 
     began = time.process_time()
     for path in paths:
-        subject.inputs([subject.preprocessing.display(decode(path, max_pixels))])
+        subject.inputs([subject.preprocessing.display(decode(path, max_pixels, subject.preprocessing.channels))])
     return (time.process_time() - began) / max(1, len(paths))
 
 

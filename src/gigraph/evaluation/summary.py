@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -21,7 +21,9 @@ RECONSTRUCTION = {
     "unused_map": "Share of concepts that no position of the held-out images uses",
     "concepts": "Number of concepts",
 }
-TO_CLASSES = {
+PROBABILITY, VALUE = "probability", "value"
+"""What the curves towards classes show: of a regression the value."""
+_TO_CLASSES = {
     "c_deletion_probability_all": "C-Deletion, AUC of the probability over all concepts (Table 2; lower is better)",
     "c_insertion_probability_all": "C-Insertion, AUC of the probability over all concepts (Table 2; higher is better)",
     "c_difference_probability_all": "C-Insertion minus C-Deletion, over all concepts (Fig. 4)",
@@ -50,6 +52,21 @@ TRUTH = {
     "profile_likeness_vs_shared_parts": "Likeness of two classes' relevances against shared parts (rank correlation)",
     "profile_likeness_vs_confusion": "The same against the model's confusion of the two classes",
 }
+
+
+def shown(names: Iterable[str]) -> str:
+    """Return what curves towards classes show, by the names of their outputs or of the metrics."""
+    return VALUE if any(VALUE in name.split("_") for name in names) else PROBABILITY
+
+
+def to_classes(metrics: Iterable[str]) -> dict[str, str]:
+    """Return the metrics of the curves towards classes with their titles, by those that there are."""
+    what = shown(metrics)
+    return {key.replace(PROBABILITY, what): _of(words, what) for key, words in _TO_CLASSES.items()}
+
+
+def _of(words: str, what: str) -> str:
+    return words.replace(PROBABILITY, what).replace(PROBABILITY.capitalize(), what.capitalize())
 
 
 def between_layers(own: str) -> dict[str, str]:
@@ -82,11 +99,14 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     for metric, words in RECONSTRUCTION.items():
         parts.append(_table(words, topics["reconstruction"], metric, "method", methods, layers))
     parts += ["## Concepts deleted and inserted by their relevance to the class"]
-    for metric, words in TO_CLASSES.items():
+    there = topics["classes"]["metric"].to_list()
+    for metric, words in to_classes(there).items():
         mine = topics["classes"].filter(pl.col("order").is_in([own, ""]))
         parts.append(_table(words, mine, metric, "method", methods, layers))
-    ends = topics["classes"].filter(pl.col("metric") == "probability_at_x")
-    parts.append(_table("Probability of the class at X", ends, "probability_at_x", "method", methods[:1], layers))
+    at_x = f"{shown(there)}_at_x"
+    ends = topics["classes"].filter(pl.col("metric") == at_x)
+    words = f"{shown(there).capitalize()} of the class at X"
+    parts.append(_table(words, ends, at_x, "method", methods[:1], layers))
     parts += ["## Between layers (insertion minus deletion, AUC of the projection score; Fig. 5)"]
     pairs = [(a, b) for a, b in settings["pairs"] if b != CLASSES]
     arrows = topics["interlayer"].with_columns(layer=pl.col("layer") + " → " + pl.col("target"))

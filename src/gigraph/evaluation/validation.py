@@ -18,6 +18,7 @@ from torch import Tensor
 from gigraph.attributors.registry import MODULES
 from gigraph.device import as_device
 from gigraph.evaluation.measures import GRID, Measures, per_image
+from gigraph.evaluation.summary import PROBABILITY, VALUE
 from gigraph.hashing import mix
 from gigraph.method.fidelity import (
     Reading,
@@ -127,6 +128,10 @@ class HeldOut:
     pfvs : dict of str to float32 array [N, P, C]
         Of this layer and of its targets.
     logits : Tensor [N, classes]
+    task : str
+        How they are read (`gigraph.method.tasks`).
+    read : tuple of str
+        What is read off a class: its probability, of a regression its value, and whether it is the predicted one.
     images : list of Decomposition [N]
         Of this layer.
     codes : Codes
@@ -135,7 +140,8 @@ class HeldOut:
 
     def __init__(self, subject: Subject, root: str | Path, heldout: str | Path, settings: Mapping[str, Any]):
         self.settings, self.root, self.name = settings, root, settings["layer"]
-        self.subject, self.device = subject, subject.device
+        self.subject, self.device, self.task = subject, subject.device, subject.network.task
+        self.read = (VALUE if self.task == "regression" else PROBABILITY, "accuracy")
         self.vocabularies = {
             name: Vocabulary(root, settings["method"], name, subject, settings["tolerances"][name])
             for name in [self.name, *settings["targets_of"]]
@@ -212,12 +218,12 @@ def to_class(held: HeldOut) -> list[tuple[np.ndarray, np.ndarray]]:
         evenly = over_active(at, active)
         orders = {pair.method: np.argsort(-values, kind="stable"), "random": generator.permutation(active)}
         for order, places in orders.items():
-            both = pair.curve(class_reading(held.labels[i]), places, image, at)
+            both = pair.curve(class_reading(held.labels[i], held.task), places, image, at)
             # In a random order the inactive concepts lie anywhere: the two axes coincide.
             ranked = evenly if order == "random" else over_all(at, positive, active, k)
             for axis, x, which in (("active", *evenly), ("all", *ranked)):
                 for metric, read in zip(("deletion", "insertion"), both, strict=True):
-                    for output, y in zip(("probability", "accuracy"), read.T, strict=True):
+                    for output, y in zip(held.read, read.T, strict=True):
                         curves[order, metric, output, axis].append(np.interp(GRID, x, y[which]))
                         areas[order, metric, output, axis].append(area(x, y[which]))
         sets = subsets(generator, active, settings["subsets"])
@@ -236,11 +242,9 @@ def to_class(held: HeldOut) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _at_ends(held: HeldOut, method: str, curves: Curves, to: Tensor) -> None:
     """Add the score at X, at X~ and without any concept: what the curves start from and end at."""
-    at_x = {
-        "probability": held.logits.softmax(1).gather(1, to)[:, 0].cpu().numpy(),
-        "accuracy": (held.logits.argmax(1) == to[:, 0]).double().cpu().numpy(),
-    }
-    for output, values in at_x.items():
+    images = zip(held.labels, held.logits, strict=True)
+    at_x = torch.stack([class_reading(label, held.task)(one[None])[0] for label, one in images]).cpu().numpy()
+    for output, values in zip(held.read, at_x.T, strict=True):
         ends = np.array(curves[method, "insertion", output, "active"])
         for where, found in (("x", values), ("concepts", ends[:, -1]), ("baseline", ends[:, 0])):
             held.measures.add(f"{output}_at_{where}", found, target=CLASSES)

@@ -108,7 +108,7 @@ def _write(inputs: Inputs, site: Path) -> None:
         write_chunk(data, f"images/{label}", entries)
     for index, layer in enumerate(graph.layers):
         write_chunk(data, f"atlas/{index}", atlas_chunk(graph, inputs, layer))
-    cards = concept_chunks(graph, inputs, albums, face)
+    cards = concept_chunks(graph, inputs, albums, face, shapes)
     for name, chunk in cards.items():
         write_chunk(data, name, chunk)
     write_chunk(data, "evidence", evidence(graph, inputs))
@@ -149,13 +149,13 @@ def _shortened(kind: str, text: str) -> str:
     return str(minify.string(kind, text))
 
 
-def shapes_of(layers: Path) -> dict[str, tuple[int, int]]:
-    """Return height and width of each layer."""
-    rows = tables.read(layers, ["layer", "height", "width"]).to_pylist()
-    return {row["layer"]: (row["height"], row["width"]) for row in rows}
+def shapes_of(layers: Path) -> dict[str, tuple[int, ...]]:
+    """Return each layer's grid: height and width, and the number of positions before it."""
+    rows = tables.read(layers, ["layer", "grid"]).to_pylist()
+    return {row["layer"]: tuple(row["grid"]) for row in rows}
 
 
-def add_explained(site: Path, graph: Graph, folders: Sequence[Path], shapes: dict[str, tuple[int, int]]) -> None:
+def add_explained(site: Path, graph: Graph, folders: Sequence[Path], shapes: dict[str, tuple[int, ...]]) -> None:
     """Add images that were explained on the finished graph to a site, without building it again.
 
     Parameters
@@ -167,7 +167,7 @@ def add_explained(site: Path, graph: Graph, folders: Sequence[Path], shapes: dic
     folders : sequence of Path
         One folder per image, as `gigraph.explain` writes them.
     shapes : dict
-        Height and width of each layer.
+        Grid of each layer, as `shapes_of` returns.
     """
     data = site / "data"
     face = {

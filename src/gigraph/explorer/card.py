@@ -25,7 +25,13 @@ RELEVANT = 12
 """Classes listed on a concept's card."""
 
 
-def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album], face: Mapping[Key, list[Tile]]) -> dict[str, Any]:
+def concept_chunks(
+    graph: Graph,
+    inputs: Inputs,
+    albums: list[Album],
+    face: Mapping[Key, list[Tile]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, Any]:
     """Return the cards of all concepts that a graph or a neighbour list can name, by chunk."""
     dataset = graph.edges.filter(pl.col("scope") == DATASET)
     lists = neighbours(graph, graph.kept, dataset)
@@ -41,7 +47,8 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album], face: Mapp
         for row, similarity in zip(album.exemplars.iter_rows(named=True), cosine, strict=True):
             tile = album.tile(row["sheet"], row["row"], row["column"])
             if row["rank"] < inputs.nearest:
-                exemplars[row["concept"]].append([tile, similarity, row["label"], row["path"]])
+                path = row["path"] + _no_place(row["x"], shapes[layer])
+                exemplars[row["concept"]].append([tile, similarity, row["label"], path])
         named = pictured | {
             entry[1]
             for card in lists.values()
@@ -68,6 +75,12 @@ def concept_chunks(graph: Graph, inputs: Inputs, albums: list[Album], face: Mapp
                 card |= _of_family(families, concept, sizes, faces)
             chunks.setdefault(f"concepts/{index}/{concept // GROUP}", {})[str(concept)] = card
     return chunks
+
+
+def _no_place(x: int, grid: tuple[int, ...]) -> str:
+    """Return a remark on a token that is no place in the image, such as a class token; else nothing."""
+    height, width, first = grid
+    return "" if first <= x < first + height * width else f" (token {x}, of the whole image)"
 
 
 def _of_family(families: Families, concept: int, sizes: list[int], faces: Mapping[int, list[Tile]]) -> dict[str, Any]:

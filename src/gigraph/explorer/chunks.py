@@ -9,7 +9,7 @@ relevances are the tables' float32 numbers, not rounded; shares of a target are 
 ``near/C``         neighbours and localisation of those concepts on the images of the class (`scopes`)
 ``concepts/L/G``   the cards of a group of concepts of layer L, with neighbours over the whole dataset (`card`)
 ``atlas/L``        every concept of layer L, and its split tree (`atlas`)
-``images/C``       the images of class C that have a graph: [id, picture, path, predicted, probability]
+``images/C``       the images of class C that have a graph: [id, picture, path, predicted, probability or value]
 ``image/I``        the graph of image I (`images`)
 ``explained``      images explained later, listed as in ``images/C``
 ``evidence``       the evaluation (`evidence`)
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-LAYOUT = 4
+LAYOUT = 5
 """Version of the chunks' layout; the page refuses data of another one."""
 
 

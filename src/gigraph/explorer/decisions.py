@@ -17,7 +17,8 @@ def kept_by_class(
 ) -> dict[int, list[list[float | None]]]:
     """Return what each layer keeps of the decisions about each class's images; nothing without tables.
 
-    Of a layer: the part of the centred logit, that of the predictions, and the probability at X~, X and the baseline.
+    Of a layer: the part of the centred logit (of a regression: of the value), that of the predictions, and the
+    probability at X~, X and the baseline.
     """
     if not all(layer in decisions for layer in layers):
         return {}

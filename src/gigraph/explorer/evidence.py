@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from gigraph.evaluation.orders import title as title_of
-from gigraph.evaluation.summary import RECONSTRUCTION, STABILITY, TO_CLASSES, TRUTH, between_layers
+from gigraph.evaluation.summary import RECONSTRUCTION, STABILITY, TRUTH, between_layers, shown, to_classes
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
@@ -57,6 +57,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         topic: topics.pop(topic, pl.DataFrame())
         for topic in ("reconstruction", "classes", "interlayer", "edges", "stability", "sensitivity", "truth")
     }
+    there = of["classes"]["metric"].to_list() if len(of["classes"]) else []
     own, name = inputs.attribution, title_of(inputs.attribution)
     chapters = [
         (
@@ -70,7 +71,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         (
             "Do they carry the decision?",
             "Concepts are deleted or inserted in the order of their relevance to the class, on held-out images.",
-            [*_to_classes(curves, own), *_metrics("classes", _pick(of["classes"], order=(own, "")), TO_CLASSES)],
+            [*_to_classes(curves, own), *_metrics("classes", _pick(of["classes"], order=(own, "")), to_classes(there))],
         ),
         (
             f"Does {name} order them well between layers?",
@@ -186,11 +187,12 @@ def _arrows(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _to_classes(curves: pl.DataFrame, own: str) -> Iterator[Exhibit]:
-    wanted = _pick(curves, target=(CLASSES,), output=("probability",), axis=("active",), order=(own,))
+    what = shown(curves["output"].unique() if "output" in curves.columns else [])
+    wanted = _pick(curves, target=(CLASSES,), output=(what,), axis=("active",), order=(own,))
     for metric in ("insertion", "deletion"):
         mine = _pick(wanted, metric=(metric,))
         if len(mine):
-            yield _lines(f"{metric.capitalize()}: the probability of the class", mine, "layer", "method")
+            yield _lines(f"{metric.capitalize()}: the {what} of the class", mine, "layer", "method")
 
 
 def _between(curves: pl.DataFrame, method: str) -> Iterator[Exhibit]:

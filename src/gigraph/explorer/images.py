@@ -27,8 +27,8 @@ KEPT = 8
 
 
 def shown_images(inputs: Inputs) -> pl.DataFrame:
-    """Return image_id, path, label, predicted, probability of the images that get a graph, by label."""
-    columns = ["image_id", "path", "label", "predicted", "probability"]
+    """Return image_id, path, label, predicted, probability, value of the images that get a graph, by label."""
+    columns = ["image_id", "path", "label", "predicted", "probability", "value"]
     images = pl.DataFrame(pl.from_arrow(tables.read(inputs.images, columns)))
     if inputs.selection is None or not inputs.attributions:
         return images.head(0)
@@ -43,7 +43,7 @@ def image_chunks(
     images: pl.DataFrame,
     attributions: Mapping[tuple[str, str], Sequence[Path]],
     coefficients: Mapping[str, Sequence[Path]],
-    shapes: Mapping[str, tuple[int, int]],
+    shapes: Mapping[str, tuple[int, ...]],
     faces: Mapping[tuple[int, int], Any],
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each image's row and the chunk that holds its graph.
@@ -57,7 +57,7 @@ def image_chunks(
     attributions, coefficients : mapping
         Tables of the layer pairs and layers, one path per shard.
     shapes : mapping
-        Height and width of each layer.
+        Grid of each layer.
     faces : mapping
         Tiles of each concept.
 
@@ -180,7 +180,7 @@ def _kept(graph: Graph, edges: pl.DataFrame, images: pl.DataFrame) -> pl.DataFra
 
 
 def _maps(
-    paths: Sequence[Path], kept: pl.DataFrame, shape: tuple[int, int], families: Families | None
+    paths: Sequence[Path], kept: pl.DataFrame, shape: tuple[int, ...], families: Families | None
 ) -> dict[tuple[int, int], str]:
     """Return where the kept concepts of one layer are, or its families, by (image, concept)."""
     wanted: dict[int, list[int]] = {}
@@ -211,5 +211,6 @@ def _read(path: Path, columns: list[str], ids: list[int]) -> pl.DataFrame:
 
 
 def entry_of(row: Mapping[str, Any], place: Place | None, name: str = "") -> list[Any]:
-    """Return how the page lists an image: [id, picture, path, predicted, probability]."""
-    return [name or str(row["image_id"]), place, row["path"], row["predicted"], numbers([row["probability"]])[0]]
+    """Return how the page lists an image: [id, picture, path, predicted, probability or value]."""
+    said = row["value"] if row["probability"] is None else row["probability"]
+    return [name or str(row["image_id"]), place, row["path"], row["predicted"], numbers([said])[0]]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gigraph.images.preprocessing import Preprocessing, decode
+from gigraph.images.decoding import decode, visible
+from gigraph.images.preprocessing import Preprocessing
 from gigraph.records import tables
 from gigraph.records.paths import TOPICS, Results
 
@@ -206,4 +207,10 @@ def _opener(settings: Mapping[str, Any]) -> Callable[[str], Any]:
 
         preset = preset_of(source, settings["model_settings"]["weights"])
     preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
-    return lambda path: preprocessing.display(decode(Path(settings["images"]) / path, sys.maxsize))
+
+    def opened(path: str) -> Any:
+        return visible(
+            preprocessing.display(decode(Path(settings["images"]) / path, sys.maxsize, preprocessing.channels))
+        )
+
+    return opened

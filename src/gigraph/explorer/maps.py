@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from gigraph.images.tiles import grid_of
-
 DIGITS = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyz", np.uint8)
 """A map's levels: none to as much as anywhere in the image."""
 
 
-def encode_map(coefficients: np.ndarray, height: int, width: int) -> str:
+def encode_map(coefficients: np.ndarray, height: int, width: int, first: int = 0) -> str:
     """Return where a concept is as rows of base-36 digits, relative to its largest coefficient.
+
+    Positions that are no places in the image (a class token, registers) follow as a row of their own, behind a ``|``.
 
     Parameters
     ----------
     coefficients : array [P]
         Of one concept at all positions of one image; negative ones count as absent.
-    height, width : int
-        Of the layer.
+    height, width, first : int
+        Of the layer's grid (`gigraph.records.schemas`, ``layers``).
     """
-    grid = np.maximum(grid_of(np.asarray(coefficients, np.float64), height, width), 0)
-    level = np.rint((len(DIGITS) - 1) * grid / max(grid.max(initial=0), 1e-12)).astype(int)
-    text = np.full((level.shape[0], level.shape[1] + 1), ord("/"), np.uint8)
-    text[:, :-1] = DIGITS[level]
-    return text.tobytes()[:-1].decode()
+    there = np.maximum(np.asarray(coefficients, np.float64), 0)
+    level = np.rint((len(DIGITS) - 1) * there / max(there.max(initial=0), 1e-12)).astype(int)
+    grid = slice(first, first + height * width)
+    text = np.full((height, width + 1), ord("/"), np.uint8)
+    text[:, :-1] = DIGITS[level[grid]].reshape(height, width)
+    others = DIGITS[np.delete(level, grid)].tobytes()
+    return (text.tobytes()[:-1] + (b"|" + others if others else b"")).decode()

@@ -48,7 +48,7 @@ def meta_chunk(
         "version": __version__,
         "title": inputs.title,
         "method": inputs.method,
-        "output": class_output(inputs.output, graph.classes.height).replace("_", " "),
+        **_words(inputs.output, graph),
         "gig": title(inputs.attribution),  # what the page calls attributions, by their method
         "lineage": inputs.lineage,
         "evaluation": next(filter(None, map(tables.lineage_of, inputs.evaluation.values())), ""),
@@ -73,7 +73,7 @@ def meta_chunk(
                 first.get(label, []),
                 int(label in pictured),
             ]
-            for label, name in graph.classes.iter_rows()
+            for label, name in graph.classes.select("label", "class").iter_rows()
         ],
         "layers": _layers(graph, inputs, albums, groups),
         "labels": _labels(graph, inputs),
@@ -83,6 +83,15 @@ def meta_chunk(
         "pairs": pairs,
         "notes": list(inputs.notes),
     }
+
+
+def _words(setting: str, graph: Graph) -> dict[str, str]:
+    """Return what is attributed for classes, what is kept of it, and what is said of an image beside its class."""
+    task = next(iter(graph.classes["task"]), "classes")
+    if task == "regression":
+        return dict.fromkeys(("output", "kept", "said"), "value")
+    output = class_output(setting, graph.classes.height, task).replace("_", " ")
+    return {"output": output, "kept": "centred logit" if task == "classes" else "logit", "said": "probability"}
 
 
 def first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Tile]]:
@@ -97,9 +106,7 @@ def first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Til
 
 
 def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]) -> list[dict[str, Any]]:
-    shape = {
-        row["layer"]: row for row in tables.read(inputs.layers, ["layer", "channels", "height", "width"]).to_pylist()
-    }
+    shape = {row["layer"]: _shape(row) for row in tables.read(inputs.layers, ["layer", "channels", "grid"]).to_pylist()}
     table = frame(inputs.reconstruction, "reconstruction")
     measured = ("rel_l2", "nonzeros", "logit", "agreement", "mean_cosine")
     names = ("error", "nonzeros", "logit", "agreement", "cosine", "twins")
@@ -113,7 +120,7 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
     return [
         {
             "name": layer,
-            **{key: shape.get(layer, {}).get(key) for key in ("channels", "height", "width")},
+            **shape.get(layer, {}),
             "concepts": counts.get(layer, [0, -1])[0],
             "last": counts.get(layer, [0, -1])[1],
             "families": len(graph.families[layer].ids) if layer in graph.families else counts.get(layer, [0])[0],
@@ -124,6 +131,12 @@ def _layers(graph: Graph, inputs: Inputs, albums: list[Album], groups: list[str]
         }
         for index, layer in enumerate(graph.layers)
     ]
+
+
+def _shape(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer's channels and its grid; tokens beside the grid are counted with the width: ``14 + 1``."""
+    height, width, others = row["grid"]
+    return {"channels": row["channels"], "height": height, "width": f"{width} + {others}" if others else width}
 
 
 def _labels(graph: Graph, inputs: Inputs) -> dict[str, str]:

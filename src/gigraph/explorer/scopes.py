@@ -142,7 +142,7 @@ def near_chunk(
 
 
 def localised(
-    graph: Graph, albums: list[Album], shapes: Mapping[str, tuple[int, int]], places: Mapping[int, Place]
+    graph: Graph, albums: list[Album], shapes: Mapping[str, tuple[int, ...]], places: Mapping[int, Place]
 ) -> dict[int, dict[Key, list[Any]]]:
     """Return where concepts are in images of each class: [picture, path, coefficient, GIG to the class, map]."""
     found: dict[int, dict[Key, list[Any]]] = defaultdict(lambda: defaultdict(list))

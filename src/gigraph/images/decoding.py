@@ -1,4 +1,4 @@
-"""From an image file of any kind to RGB pixels the right way up, or the reason why there are none."""
+"""From an image file of any kind to pixels the right way up, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000
+ARRAYS = ".npy"
+"""Suffix of files that hold an array."""
+Picture = Image.Image | np.ndarray
+"""A decoded image: a PIL image, RGB or grey; or float32 [H, W, C], where 0 is black and 1 white."""
 
 # A context manager for it would not be safe in decoding threads.
 warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit")
@@ -20,38 +24,50 @@ class Unreadable(Exception):  # noqa: N818 - it is an answer about a file rather
     """A file that cannot be decoded, with the reason in a few words."""
 
 
-def decode(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(path: Path | str, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Picture:
     """Decode an image file completely.
 
-    The first frame of an animation; turned upright as its EXIF says; 16-bit grey scaled to 8 bits; palettes,
-    CMYK and the rest converted to RGB; transparency laid on white.
+    As RGB or grey: the first frame of an animation; turned upright as its EXIF says; 16-bit grey scaled to 8 bits;
+    palettes, CMYK and the rest converted; transparency laid on white; RGB also from three grey pages of a TIFF. As
+    other numbers of channels: the channels of all pages one after the other, whatever they mean.
 
     Parameters
     ----------
     path : Path
+        An image, or a .npy file with an array [H, W, C], [C, H, W] or, of one channel, [H, W]. Integers of 8 or 16 bits
+        are scaled to [0, 1], real numbers taken as they are.
     max_pixels : int
         Larger images are rejected before they are decoded.
+    channels : int
+        1 (grey), 3 (RGB), or others.
 
     Returns
     -------
-    PIL image
-        RGB.
+    PIL image or float32 array [H, W, C]
+        An array where it comes from one or has another number of channels than 1 and 3.
 
     Raises
     ------
     Unreadable
-        With the reason: missing, no file, empty, truncated, no image, too large, pixels without a meaning as colour.
+        With the reason: missing, no file, empty, truncated, no image, too large, pixels without a meaning as colour, or
+        another number of channels.
     """
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise Unreadable("no file, but a device or a pipe")
+        if Path(path).suffix.lower() == ARRAYS:
+            return _array(Path(path), max_pixels, channels)
         # Pillow's own limit stands at twice this number, and its warning says nothing beyond the check below.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
         with Image.open(path) as opened:
             if opened.width * opened.height > max_pixels:
                 raise Unreadable(f"{opened.width}x{opened.height} pixels, above images.max_pixels ({max_pixels})")
+            pages = getattr(opened, "n_frames", 1) if opened.format == "TIFF" else 1
+            if channels not in (1, 3) or (pages == channels == 3 and len(opened.getbands()) == 1):
+                return _channels(opened, pages, channels)
             opened.load()
-            return _rgb(_upright(opened))
+            colour = _rgb(_upright(opened))
+            return colour.convert("L") if channels == 1 else colour
     except Unreadable:
         raise
     except FileNotFoundError:
@@ -83,3 +99,73 @@ def _rgb(image: Image.Image) -> Image.Image:
         colour = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert("RGB")
     return image.convert("RGB")
+
+
+def _channels(opened: Image.Image, pages: int, channels: int) -> np.ndarray:
+    """Return the channels of an image's pages one after the other."""
+    found = []
+    for page in range(pages):
+        opened.seek(page)
+        opened.load()
+        one = _upright(opened)
+        plain = one.convert("RGB") if one.mode in ("P", "PA") else one.convert("L") if one.mode == "1" else one
+        values = np.asarray(plain)
+        found.append(_scaled(values[..., None] if values.ndim == 2 else values))
+    if len({one.shape[:2] for one in found}) > 1:
+        raise Unreadable("pages of different sizes")
+    joined = np.concatenate(found, 2)
+    if joined.shape[2] != channels:
+        raise Unreadable(f"{joined.shape[2]} channels, where preprocessing.channels is {channels}")
+    return joined
+
+
+def _array(path: Path, max_pixels: int, channels: int) -> np.ndarray:
+    """Return the array of a file as channels last."""
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise Unreadable("no .npy array" if path.stat().st_size else "empty file")
+    values = np.load(path, mmap_mode="r", allow_pickle=False)  # first its shape alone
+    shape = values.shape
+    if values.ndim == 2 and channels == 1:
+        values = values[..., None]
+    elif values.ndim == 3 and shape[2] != channels == shape[0]:
+        values = values.transpose(1, 2, 0)
+    elif values.ndim != 3 or shape[2] != channels:
+        raise Unreadable(
+            f"an array of shape {list(shape)}, not [H, W, {channels}] or [{channels}, H, W]; see preprocessing.channels"
+        )
+    height, width = values.shape[:2]
+    if not 0 < height * width <= max_pixels:
+        raise Unreadable(f"{width}x{height} pixels, none or above images.max_pixels ({max_pixels})")
+    return _scaled(np.array(values))
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Return numbers as float32, those of 8 and 16 bits in [0, 1]."""
+    kind = values.dtype
+    if kind.kind in "bf":
+        values = values.astype(np.float32)
+    elif kind.kind == "u" and kind.itemsize <= 2:
+        values = (values / np.iinfo(kind).max).astype(np.float32)
+    else:
+        raise Unreadable(f"numbers of type {kind}, whose white is unknown; save uint8, uint16 or float32")
+    if not np.isfinite(values).all():
+        raise Unreadable("NaN or infinite numbers")
+    return values
+
+
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Return (width, height)."""
+    return (picture.shape[1], picture.shape[0]) if isinstance(picture, np.ndarray) else picture.size
+
+
+def visible(picture: Picture) -> Image.Image:
+    """Return a picture as RGB for people to look at: of several channels the first three, or else the first as grey.
+
+    Black is 0 or the image's smallest number, and white 1 or its largest.
+    """
+    if not isinstance(picture, np.ndarray):
+        return picture.convert("RGB")
+    shown = picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1].repeat(3, 2)
+    low, high = min(shown.min(), 0), max(shown.max(), 1)
+    return Image.fromarray(((shown - low) / (high - low) * 255).round().astype(np.uint8))

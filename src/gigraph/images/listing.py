@@ -18,7 +18,7 @@ from gigraph.hashing import image_id
 from gigraph.images.imagenet import IMAGENET, OUTPUTS, imagenet_names, named_by_wordnet
 from gigraph.reporting import log
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".npy"})
 
 
 class Entry(NamedTuple):
@@ -149,12 +149,16 @@ def _check_ids(entries: Sequence[Entry]) -> None:
             raise UserError(f"images.source: {other} and {entry.path} have the same id; rename one of them")
 
 
+SIDES = ("lower", "higher")
+"""The sides of a regression's value."""
+
+
 def unnamed(output: int) -> str:
     """Return the name of an output that has no class folder."""
     return f"class {output}"
 
 
-def labelled(folder: str | Path, classes: Sequence[str] | None = None) -> list[Entry]:
+def labelled(folder: str | Path, classes: Sequence[str] | None = None, grouped: bool = False) -> list[Entry]:
     """List a folder's images with the labels of the configured class order.
 
     Parameters
@@ -163,6 +167,8 @@ def labelled(folder: str | Path, classes: Sequence[str] | None = None) -> list[E
         See `scan`.
     classes : sequence of str, optional
         Folder name of each model output, in order; the sorted folders if not given.
+    grouped : bool
+        The folders are groups of images and no classes: all labels are -1.
 
     Raises
     ------
@@ -170,6 +176,8 @@ def labelled(folder: str | Path, classes: Sequence[str] | None = None) -> list[E
         As `scan`, or if a class folder is not among `classes`.
     """
     entries = scan(folder)
+    if grouped:
+        return [entry._replace(label=-1) for entry in entries]
     if classes is None:
         return entries
     label = {name: index for index, name in enumerate(classes)}
@@ -183,25 +191,26 @@ def labelled(folder: str | Path, classes: Sequence[str] | None = None) -> list[E
 
 
 def members(
-    folder: str | Path, shard: int, shards: int, classes: Sequence[str] | None = None, limit: int | None = None
-) -> list[Entry]:
+    folder: str | Path, shard: int, shards: int, classes: Sequence[str] | None = None, limit: int | None = None,
+    grouped: bool = False,
+) -> list[Entry]:  # fmt: skip
     """Return one shard's entries sorted by path; of each class at most the `limit` smallest ids of the whole folder."""
-    entries = limited(labelled(folder, classes), limit)
+    entries = limited(labelled(folder, classes, grouped), limit)
     return sorted((e for e in entries if e.image_id % shards == shard), key=lambda e: e.path)
 
 
 def limited(entries: Sequence[Entry], limit: int | None = None) -> list[Entry]:
-    """Return of each class the `limit` entries with the smallest ids; all of them if there is no limit."""
+    """Return of each class, or group, the `limit` entries with the smallest ids; all of them if there is no limit."""
     if limit is None:
         return list(entries)
-    groups: dict[int, list[Entry]] = defaultdict(list)
+    groups: dict[str | None, list[Entry]] = defaultdict(list)
     for entry in entries:
-        groups[entry.label].append(entry)
+        groups[entry.class_name].append(entry)
     return [entry for group in groups.values() for entry in sorted(group, key=lambda e: e.image_id)[:limit]]
 
 
 def output_names(
-    folder: str | Path, outputs: int, classes: Sequence[str] | Literal["imagenet"] | None = None
+    folder: str | Path, outputs: int, classes: Sequence[str] | Literal["imagenet"] | None = None, task: str = "classes"
 ) -> list[str]:
     """Return the name of each output of a model: its class folder's, or ``class 7`` where it has none.
 
@@ -214,30 +223,37 @@ def output_names(
     classes : sequence of str or "imagenet", optional
         Folder name of each output, in order, or the known label set. If not given: the sorted folders where there is
         one for each output; fewer must be named by ImageNet's WordNet ids, and the outputs be its 1,000.
+    task : str
+        What the outputs are (`gigraph.method.tasks`). Of a binary model they are its two classes; of a regression the
+        two sides of its value, called `SIDES` if not given.
 
     Raises
     ------
     UserError
         As `labelled`, if there are more classes than outputs, or if it is not known which outputs the folders are.
     """
+    if task == "regression":
+        sides = list(SIDES) if classes is None else [classes] if isinstance(classes, str) else list(classes)
+        if len(sides) != len(SIDES):
+            raise UserError(f"images.classes: of a regression they are two, such as {list(SIDES)}")
+        return sides
     known = classes == IMAGENET
+    has = "one output for two classes" if task == "binary" else f"{outputs} outputs"
     folders = sorted({e.class_name for e in labelled(folder, None if known else classes) if e.class_name})
     if classes is None and len(folders) < outputs == OUTPUTS and named_by_wordnet(folders):
         log.info("note: the %d class folders are named by WordNet ids; they are taken for ImageNet's", len(folders))
         known = True
     if known and outputs != OUTPUTS:
-        raise UserError(
-            f"images.classes: {IMAGENET} has {OUTPUTS} classes, but the model has {outputs} outputs; list its folders"
-        )
+        raise UserError(f"images.classes: {IMAGENET} has {OUTPUTS} classes, but the model has {has}; list its folders")
     names = imagenet_names(folders) if known else list(classes or folders)
     if len(names) > outputs:
         raise UserError(
-            f"{folder} has {len(names)} class folders, but the model has {outputs} outputs; "
+            f"{folder} has {len(names)} class folders, but the model has {has}; "
             "remove folders, or take the model that they belong to"
         )
     if classes is None and 0 < len(names) < outputs:
         raise UserError(
-            f"{folder} has {len(names)} class folders for the model's {outputs} outputs; say in images.classes which "
+            f"{folder} has {len(names)} class folders for the model's {has}; say in images.classes which "
             f"output each is, such as {{{names[0]}: 0}}"
         )
     return [*names, *(unnamed(i) for i in range(len(names), outputs))]

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL.Image import Image, Resampling
+from PIL.Image import Resampling, fromarray
 
 from gigraph.errors import UserError
-from gigraph.images.decoding import MAX_PIXELS, Unreadable, decode
+from gigraph.images.decoding import MAX_PIXELS, Picture, Unreadable, decode, size_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,11 +33,13 @@ class Preprocessing:
     crop : int or None
         Side of the centre crop, in pixels; None: no crop.
     mean, std : tuple of float
-        Subtracted and divided by per channel, for pixels in [0, 1].
+        Subtracted and divided by per channel, for pixels in [0, 1]; empty: neither.
     interpolation : str
         ``bilinear``, ``bicubic`` or ``nearest``.
     antialias : bool
         Whether resizing averages what lies between the sampled pixels.
+    channels : int
+        Of the network's input; 0: as many as `mean` or `std` has numbers, else 3.
 
     Raises
     ------
@@ -47,18 +49,26 @@ class Preprocessing:
 
     resize: int | None = None
     crop: int | None = None
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     interpolation: str = "bilinear"
     antialias: bool = True
+    channels: int = 0
 
     def __post_init__(self) -> None:
+        channels = self.channels or len(self.mean or self.std or "rgb")
+        plain = {"channels": channels, "mean": self.mean or (0.0,) * channels, "std": self.std or (1.0,) * channels}
+        for key, value in plain.items():
+            object.__setattr__(self, key, value)
         if self.interpolation not in {"bilinear", "bicubic", "nearest"}:
             raise UserError(
                 f"preprocessing.interpolation: {self.interpolation!r} is none of bilinear, bicubic, nearest"
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UserError("preprocessing: mean and std need three numbers each, those of std above 0")
+        if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
+            raise UserError(
+                f"preprocessing: mean and std need a number for each channel ({channels}), those of std above 0; where "
+                "the weights' own have others, set both"
+            )
         if self.resize is not None and self.crop is not None and self.crop > self.resize:
             raise UserError(
                 f"preprocessing.crop ({self.crop}) is larger than preprocessing.resize ({self.resize}): "
@@ -113,47 +123,55 @@ class Preprocessing:
         left, top = self._corner((width, height))
         return left * x, top * y, (left + self.crop) * x, (top + self.crop) * y
 
-    def display(self, image: Image, name: str = "an image") -> Image:
+    def display(self, image: Picture, name: str = "an image") -> Picture:
         """Return an image exactly as the network sees it, before normalisation.
 
         Parameters
         ----------
-        image : PIL image
-            RGB.
+        image : PIL image or array [H, W, C]
+            As `gigraph.images.decoding.decode` returns it.
         name : str
             What to call it in messages.
 
         Returns
         -------
-        PIL image
+        PIL image or array [H, W, C]
+            Of the kind that was given.
 
         Raises
         ------
         UserError
             If the image is smaller than the crop.
         """
-        size = self._resized(image.size)
+        width, height = size_of(image)
+        size = self._resized((width, height))
         if self.crop is not None and min(size) < self.crop:
             raise UserError(
-                f"{name} is {image.width}x{image.height}, smaller than preprocessing.crop ({self.crop}); "
+                f"{name} is {width}x{height}, smaller than preprocessing.crop ({self.crop}); "
                 f"set preprocessing.resize to {self.crop} or more"
             )
-        if size != image.size:
-            if self.antialias:
-                image = image.resize(size, Resampling[self.interpolation.upper()])
-            else:
+        if size != (width, height):
+            way = Resampling[self.interpolation.upper()]
+            if not self.antialias:
                 image = _resized_without_antialias(image, size, self.interpolation)
+            elif isinstance(image, np.ndarray):
+                channels = np.moveaxis(np.ascontiguousarray(image, np.float32), 2, 0)
+                image = np.stack([np.asarray(fromarray(one).resize(size, way)) for one in channels], 2)
+            else:
+                image = image.resize(size, way)
         if self.crop is None:
             return image
         left, top = self._corner(size)
+        if isinstance(image, np.ndarray):
+            return image[top : top + self.crop, left : left + self.crop]
         return image.crop((left, top, left + self.crop, top + self.crop))
 
-    def stack(self, pictures: Sequence[Image | np.ndarray]) -> Tensor:
+    def stack(self, pictures: Sequence[Picture]) -> Tensor:
         """Return the network's inputs for pictures of one size, as `display` returns them.
 
         Returns
         -------
-        Tensor of float32 [N, 3, H, W]
+        Tensor of float32 [N, C, H, W]
             With channels last in memory, as in pictures.
         """
         import torch
@@ -161,21 +179,23 @@ class Preprocessing:
         from gigraph.vision import torchvision
 
         tv = torchvision.transforms.functional
-        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+        pixels = (pixels[..., None] if pixels.ndim == 3 else pixels).permute(0, 3, 1, 2)  # grey has no axis of channels
         return tv.normalize(tv.convert_image_dtype(pixels), list(self.mean), list(self.std))
 
 
-def _resized_without_antialias(image: Image, size: tuple[int, int], interpolation: str) -> Image:
+def _resized_without_antialias(image: Picture, size: tuple[int, int], interpolation: str) -> Picture:
     from gigraph.vision import torchvision
 
     tv = torchvision.transforms.functional
+    array = isinstance(image, np.ndarray)
     pixels = tv.resize(
-        tv.pil_to_tensor(image),
+        tv.to_tensor(image) if array else tv.pil_to_tensor(image),
         [size[1], size[0]],
         interpolation=torchvision.transforms.InterpolationMode(interpolation),
         antialias=False,
     )
-    return tv.to_pil_image(pixels)
+    return pixels.permute(1, 2, 0).numpy() if array else tv.to_pil_image(pixels)
 
 
 def batches(
@@ -205,7 +225,7 @@ def batches(
     Yields
     ------
     ids : array of int64 [N]
-    inputs : Tensor of float32 [N, 3, H, W]
+    inputs : Tensor of float32 [N, C, H, W]
         See `Preprocessing.stack`.
 
     Raises
@@ -214,26 +234,27 @@ def batches(
         If an image cannot be decoded any more, is smaller than the crop, or gives an input of another size.
     """
 
-    def one(path: Path) -> Image:
+    def one(path: Path) -> Picture:
         try:
-            image = decode(path, max_pixels)
+            image = decode(path, max_pixels, preprocessing.channels)
         except Unreadable as error:
             raise UserError(f"image {path} cannot be read any more: {error}; list the images anew") from None
         return preprocessing.display(image, f"image {path}")
 
-    def stacked(ids: list[int], pictures: list[tuple[Path, Image]]) -> tuple[np.ndarray, Tensor]:
+    def stacked(ids: list[int], pictures: list[tuple[Path, Picture]]) -> tuple[np.ndarray, Tensor]:
         nonlocal size
         for path, picture in pictures:
-            size = size or (picture.height, picture.width)
-            if (picture.height, picture.width) != tuple(size):
+            width, height = size_of(picture)
+            size = size or (height, width)
+            if (height, width) != tuple(size):
                 raise UserError(
-                    f"image {path} gives an input of {picture.width}x{picture.height}, others {size[1]}x{size[0]}; "
+                    f"image {path} gives an input of {width}x{height}, others {size[1]}x{size[0]}; "
                     "set preprocessing.resize and preprocessing.crop"
                 )
         return np.array(ids, dtype=np.int64), preprocessing.stack([picture for _, picture in pictures])
 
     ids: list[int] = []
-    ready: list[tuple[Path, Image]] = []
+    ready: list[tuple[Path, Picture]] = []
     for identity, path, picture in _ahead(images, one, workers, 2 * batch_size):
         ids.append(identity)
         ready.append((path, picture))

@@ -113,17 +113,6 @@ def coefficient_map(indptr: np.ndarray, concepts: np.ndarray, values: np.ndarray
     return np.bincount(row, values[hit], len(indptr) - 1).astype(np.float64)
 
 
-def grid_of(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return per-position values [P] as a map [h, w]: tokens that form a square, after a class token or not, do too."""
-    if height > 1 or width == 1:
-        return values.reshape(height, width)
-    for skip in (0, 1):
-        side = round((width - skip) ** 0.5)
-        if side * side == width - skip and side > 1:
-            return values[skip:].reshape(side, side)
-    return values.reshape(height, width)
-
-
 def sheet(rows: list[list[Image.Image]], columns: int, side: int) -> Image.Image:
     """Paste tiles into a grid, one list per row; missing tiles stay black."""
     page = Image.new("RGB", (columns * side, max(len(rows), 1) * side))

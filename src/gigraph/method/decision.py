@@ -1,8 +1,9 @@
 """The network's decisions at X, at X~ and without any concept.
 
 The decision about an image is its class, the network's own, and that class's centred logit: the logit minus the mean
-of all, which is what the softmax sees of it. A probability exaggerates small losses where classes are many, and hides
-them where it is near 1.
+of all, which is what the softmax sees of it. Of a label it is the label's own logit, of a regression the distance of
+the value from the reference (`gigraph.method.tasks`). A probability exaggerates small losses where classes are many,
+and hides them where it is near 1.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from gigraph.method.gig import Batch, Segment
 from gigraph.method.share import SCORES
+from gigraph.method.tasks import centred, probabilities
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,10 @@ class Decision:
     Attributes
     ----------
     predicted : Tensor of int64 [N]
-        The class of the largest logit.
+        The class of the largest logit. Of ``labels`` the label in question, k, where it is likelier than not, else
+        -1 - k: decisions then agree where the label is on, or off, at both.
     probability, logit : Tensor [N]
-        Of a class in question: its softmax probability, and its logit minus the mean of all.
+        Of a class in question: its probability (NaN of a regression), and its centred logit.
     """
 
     predicted: Tensor
@@ -35,7 +38,7 @@ class Decision:
     logit: Tensor
 
 
-def decide(logits: Tensor, of: Tensor | None = None) -> Decision:
+def decide(logits: Tensor, of: Tensor | None = None, task: str = "classes") -> Decision:
     """Return the decision about images.
 
     Parameters
@@ -43,12 +46,17 @@ def decide(logits: Tensor, of: Tensor | None = None) -> Decision:
     logits : Tensor [N, classes]
         The network's outputs.
     of : Tensor of int64 [N], optional
-        The classes in question; default the predicted ones.
+        The classes in question; default those of the largest logits.
+    task : str
+        How the outputs are read.
     """
     predicted = logits.argmax(1)
     to = (predicted if of is None else of)[:, None]
     wide = logits.float()
-    return Decision(predicted, wide.softmax(1).gather(1, to)[:, 0], wide.gather(1, to)[:, 0] - wide.mean(1))
+    probability, logit = (read(wide, task).gather(1, to)[:, 0] for read in (probabilities, centred))
+    if task == "labels":
+        predicted = torch.where(logit > 0, to[:, 0], ~to[:, 0])
+    return Decision(predicted, probability, logit)
 
 
 class Decisions:
@@ -60,10 +68,12 @@ class Decisions:
         From the layer's PFVs [N, P, C] to the logits [N, classes].
     room : Batch
         Inputs of the segment that are held at once.
+    task : str
+        How the logits are read.
     """
 
-    def __init__(self, segment: Segment, room: Batch):
-        self.segment, self.room = segment, room
+    def __init__(self, segment: Segment, room: Batch, task: str = "classes"):
+        self.segment, self.room, self.task = segment, room, task
         self._found: dict[str, list[np.ndarray]] = {}
 
     def add(self, x: Tensor, others: Iterable[tuple[str, Tensor]]) -> None:
@@ -87,10 +97,11 @@ class Decisions:
         return torch.cat([self.segment(few) for few in x.split(points)])
 
     def _keep(self, end: str, logits: Tensor, of: Tensor | None) -> Tensor:
-        one = decide(logits, of)
+        of = logits.argmax(1) if of is None else of
+        one = decide(logits, of, self.task)
         for key in SCORES:
             self._found.setdefault(key + end, []).append(getattr(one, key).cpu().numpy())
-        return one.predicted
+        return of
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return what was found, arrays [N] over all images.

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from gigraph.method.gig import Batch, Decomposition, Score, Segment
+from gigraph.method.tasks import probabilities
 
 Reading = Callable[[Tensor], Tensor]
 """Output of a segment for B inputs to the M numbers that are followed, [B, M]."""
@@ -200,11 +201,16 @@ def gains(found: dict[tuple[str, str], np.ndarray], own: str) -> dict[tuple[str,
 # ---- what is read off ----------------------------------------------------------------------------------------
 
 
-def class_reading(label: int) -> Reading:
-    """Return the reading of a class: its probability, and 1 where it is the predicted one."""
+def class_reading(label: int, task: str = "classes") -> Reading:
+    """Return the reading of a class: its probability (a regression's score), and 1 where it is the predicted one.
+
+    Of ``labels`` (`gigraph.method.tasks`), 1 where it is likelier than not.
+    """
 
     def read(logits: Tensor) -> Tensor:
-        return torch.stack([logits.softmax(1)[:, label], (logits.argmax(1) == label).to(logits.dtype)], 1)
+        size = logits if task == "regression" else probabilities(logits, task)
+        right = logits[:, label] > 0 if task == "labels" else logits.argmax(1) == label
+        return torch.stack([size[:, label], right.to(logits.dtype)], 1)
 
     return read
 

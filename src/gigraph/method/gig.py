@@ -39,6 +39,7 @@ from torch import Tensor
 
 from gigraph.errors import UserError
 from gigraph.method.quadrature import gauss_legendre, midpoint, tripled
+from gigraph.method.tasks import centred, probabilities
 
 Result = TypeVar("Result")
 log = logging.getLogger("gigraph")
@@ -104,13 +105,15 @@ def concept_score(vectors: Tensor) -> Score:
     return score
 
 
-def class_score(output: str = "probability") -> Score:
+def class_score(output: str = "probability", task: str = "classes") -> Score:
     """Return the score of class targets, <w, e_c> with w the class probabilities [Eqs. 6, 7] or logits.
 
     Parameters
     ----------
     output : {"probability", "logit", "centred_logit"}
         What w is; a centred logit is one minus the mean of all, which is what the softmax sees of it.
+    task : str
+        How scores are read (`gigraph.method.tasks`).
 
     Raises
     ------
@@ -123,9 +126,9 @@ def class_score(output: str = "probability") -> Score:
     def score(logits: Tensor, targets: Tensor) -> Tensor:
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if output == "probability":
-            wide = wide.softmax(1)
+            wide = probabilities(wide, task)
         elif output == "centred_logit":
-            wide = wide - wide.mean(1, keepdim=True)
+            wide = centred(wide, task)
         return wide.gather(1, targets)
 
     return score

@@ -26,12 +26,12 @@ class Share:
         N.
     logit, logit_se : float
         Of the centred logit between baseline and X, the part that X~ has: a ratio of sums, 1 where nothing is lost,
-        0 at the baseline; NaN where X has not clearly more of it than the baseline. Its standard error, NaN for one
-        image.
+        0 at the baseline; NaN where X has not clearly more of it than the baseline. Of a regression the same of how far
+        the value lies from the baseline's, above or below it. Its standard error, NaN for one image.
     agreement, agreement_se : float
         Part of the images whose predicted class is the same at X~.
     probability, probability_at_concepts, probability_at_baseline : float
-        Mean probability of the class that is predicted at X.
+        Mean probability of the class that is predicted at X; NaN of a regression, which has none.
     """
 
     images: int
@@ -48,13 +48,18 @@ class Share:
         """The part of the centred logit that is kept, where what X~ has too much counts as lost; NaN as ``logit``."""
         return kept(self.logit)
 
+    @property
+    def what(self) -> str:
+        """What is kept or lost, in words."""
+        return "the centred logit" if np.isfinite(self.probability) else "the value"
+
     def said(self) -> str:
         """Return the share in words."""
         if not np.isfinite(self.logit):
-            why = "X has not clearly more of the centred logit than the baseline"
+            why = f"X has not clearly more of {self.what} than the baseline"
             return f"keep {self.agreement:.0%} of the predictions; {why}"
         error = f" (standard error {self.logit_se:.0%})" if np.isfinite(self.logit_se) else ""
-        return f"keep {self.logit:.0%} of the centred logit{error} and {self.agreement:.0%} of the predictions"
+        return f"keep {self.logit:.0%} of {self.what}{error} and {self.agreement:.0%} of the predictions"
 
 
 def kept(logit: float) -> float:
@@ -103,5 +108,9 @@ def summary(found: Mapping[str, np.ndarray], at: str) -> Share:
         return Share(0, *[float("nan")] * 7)
     same = (predicted == there).astype(np.float64)
     error = float(same.std(ddof=1) / np.sqrt(len(same))) if len(same) > 1 else float("nan")
-    means = (float(np.mean(found["probability" + end], dtype=np.float64)) for end in ends)
-    return Share(len(same), *share(*(found["logit" + end] for end in ends)), float(same.mean()), error, *means)
+    means = [float(np.mean(found["probability" + end], dtype=np.float64)) for end in ends]
+    logits = [found["logit" + end] for end in ends]
+    if not np.isfinite(means[0]):  # a value lies above the baseline's or below it; a class is decided for
+        side = np.sign(logits[0] - logits[2])
+        logits = [side * one for one in logits]
+    return Share(len(same), *share(*logits), float(same.mean()), error, *means)

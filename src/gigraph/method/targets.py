@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 FEW_CLASSES = 50
-"""Of up to so many, ``auto`` takes the probability, of more the centred logit."""
+"""Of up to so many that exclude each other, ``auto`` takes the probability, of more the centred logit."""
 
 
-def class_output(setting: str, classes: int) -> str:
-    """Return what is attributed for classes: the setting, or for ``auto`` what suits their number.
+def class_output(setting: str, classes: int, task: str = "classes") -> str:
+    """Return what is attributed for classes: the setting, or for ``auto`` what suits the task and their number.
 
     Parameters
     ----------
@@ -19,9 +19,13 @@ def class_output(setting: str, classes: int) -> str:
         ``attribution.class_output``.
     classes : int
         The network's outputs.
+    task : str
+        How they are read (`gigraph.method.tasks`); a sigmoid's own logit is what ``auto`` takes, and a value.
     """
     if setting != "auto":
         return setting
+    if task != "classes":
+        return "logit"
     return "probability" if classes <= FEW_CLASSES else "centred_logit"
 
 

@@ -22,7 +22,8 @@ from torch import Tensor, fx, nn
 from gigraph.errors import UserError, nearest
 from gigraph.model.axes import channel_axis
 from gigraph.model.batchnorm import batchnorm_at, fused
-from gigraph.model.tracing import RECTIFIERS, cut_sweep, is_a, target_of, trace
+from gigraph.model.heads import check_varies, read_head
+from gigraph.model.tracing import RECTIFIERS, cut_sweep, is_a, several_probes, target_of, trace
 from gigraph.reserved import CLASSES
 
 Layout = Literal["map", "map_last", "tokens", "vector"]
@@ -43,6 +44,9 @@ class Layer:
     layout : str
         Axes of the activation: ``map`` [N, C, H, W], ``map_last`` [N, H, W, C], ``tokens`` [N, T, C] or
         ``vector`` [N, C].
+    patches : tuple of int, optional
+        Of tokens: height and width of the patches of the image, and how many other tokens (a class token, registers)
+        come before them.
     """
 
     name: str
@@ -51,6 +55,12 @@ class Layer:
     height: int
     width: int
     layout: Layout
+    patches: tuple[int, int, int] | None = None
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Height and width of the positions that are places in the image, and the number of others before them."""
+        return self.patches or (self.height, self.width, 0)
 
     @property
     def positions(self) -> int:
@@ -96,28 +106,37 @@ class Network:
     Parameters
     ----------
     model : nn.Module
-        A classifier [N, 3, H, W] -> logits [N, K]. Its in-place activations are switched off; its parameters
-        are shared. A final softmax is left out.
+        From images [N, C, H, W] to logits [N, K] or [N], or to something that holds them. Its in-place activations
+        are switched off; its parameters are shared. A final softmax or sigmoid is left out.
     image_shape : tuple of int
         (channels, height, width) of the input.
     name : str
         What to call the model in messages.
+    task, output, reference
+        As in the configuration's section `model`.
 
     Raises
     ------
     UserError
-        See `gigraph.model.tracing.trace`.
+        See `gigraph.model.tracing.trace` and `gigraph.model.heads`.
 
     Attributes
     ----------
     graph_module : fx.GraphModule
-        The whole network, image -> logits.
+        The whole network, image -> scores, here all called logits.
+    task : str
+        What the scores mean (`gigraph.method.tasks`).
     outputs : int
-        Number of classes K.
+        Number of scores K.
     """
 
-    def __init__(self, model: nn.Module, image_shape: tuple[int, int, int] = (3, 224, 224), name: str = "the model"):
-        traced = trace(model, image_shape, name)
+    def __init__(
+        self, model: nn.Module, image_shape: tuple[int, int, int] = (3, 224, 224), name: str = "the model",
+        task: str = "auto", output: str | None = None, reference: float = 0.0,
+    ):  # fmt: skip
+        traced = trace(model, image_shape, name, output)
+        self.task = read_head(traced, name, task, reference)
+        self.reference = reference
         if any(is_a(traced.module, node, _ATTENTION) for node in traced.module.graph.nodes):
             _use_plain_attention()
         self.name = name
@@ -128,8 +147,13 @@ class Network:
         self._blocks = {path for path, m in model.named_modules() if any(True for _ in m.children())}
         self._between = traced.between
         self._cuts = cut_sweep(traced.between)
+        self._end = traced.between[traced.end].name
         self.outputs = int(traced.between[-1].meta["shape"][1])
         self._built: dict[tuple[str, ...], fx.GraphModule] = {}
+
+    def check_varies(self) -> None:
+        """Refuse a model that says the same of every image (`gigraph.model.heads.check_varies`)."""
+        check_varies(self.graph_module, several_probes(self.graph_module, self.image_shape), self.task, self.name)
 
     @property
     def input(self) -> str:
@@ -141,6 +165,15 @@ class Network:
         """Numbers in the outputs of all operations together, for one image: what a sweep holds."""
         nodes = self.graph_module.graph.nodes
         return sum(math.prod(shape[1:]) for node in nodes if len(shape := node.meta.get("shape", ())) > 1)
+
+    @property
+    def _place_of_end(self) -> int:
+        """Where the nodes begin that are the model's output in some form."""
+        return [node.name for node in self._between].index(self._end)
+
+    def value(self, logits: Tensor) -> Tensor:
+        """Return the model's own output [N] of a regression, from its scores [N, 2]; NaN of other tasks."""
+        return logits[:, 1] + (self.reference if self.task == "regression" else torch.nan)
 
     def node(self, name: str) -> fx.Node:
         """Return the graph's node of this name (`classes`: the logits')."""
@@ -163,7 +196,7 @@ class Network:
             paths.sort(key=lambda path: (path not in self._blocks, own.get(path) != name, -path.count("."), path))
         return [
             CutPoint(node.name, tuple(endings.get(node.name, ())), tuple(node.meta["shape"][1:]))
-            for node in self._between[1:-1]
+            for node in self._between[1 : self._place_of_end]
             if self._usable(node) and not self._rectifies(node)
         ]
 
@@ -190,7 +223,7 @@ class Network:
             raise UserError(f"layer {CLASSES!r} is always there: leave it out of layers")
         found = self._pre_activation(self._find(name))
         what = name if found.name == name else f"{name} (node {found.name})"
-        if found is self._between[-1]:
+        if found in self._between[self._place_of_end :]:
             raise UserError(f"layer {what} is the model's output, which is always there as {CLASSES!r}: leave it out")
         if found is self._between[0]:
             raise UserError(f"layer {what} is the input itself; take one of the cut points {self._around(found)}")
@@ -284,10 +317,37 @@ class Network:
         if len(shape) == 1:
             return Layer(name, node.name, shape[0], 1, 1, "vector")
         if len(shape) == 2:
-            return Layer(name, node.name, shape[1], 1, shape[0], "tokens")
+            return Layer(name, node.name, shape[1], 1, shape[0], "tokens", self._patches(node, shape[0]))
         if channel_axis(self.graph_module, node) == -1:
             return Layer(name, node.name, shape[2], shape[0], shape[1], "map_last")
         return Layer(name, node.name, shape[0], shape[1], shape[2], "map")
+
+    def _patches(self, node: fx.Node, tokens: int) -> tuple[int, int, int]:
+        """Return height and width of the grid of patches among a layer's tokens, and the tokens before it.
+
+        The last convolution made the patches; tokens that do not depend on the image were put before or behind them.
+        """
+        high, wide, first = 1, 0, 0
+        for one in self._between[: self._between.index(node) + 1]:
+            shape = one.meta.get("shape", ())
+            if is_a(self.graph_module, one, _CONVOLUTIONS) and len(shape) == 4:
+                high, wide = shape[2:]
+            elif is_a(self.graph_module, one, (torch.cat, torch.concat)) and len(shape) == 3 and one.args:
+                parts: list[fx.Node] = list(one.args[0])  # type: ignore[arg-type]
+                own = [i for i, part in enumerate(parts) if part in self._cuts]
+                if len(own) == 1:
+                    fresh = parts[own[0]].meta["shape"][1] == high * wide
+                    first = (0 if fresh else first) + sum(part.meta["shape"][1] for part in parts[: own[0]])
+        count = high * wide
+        if count == tokens:
+            return high, wide, 0
+        if count > 1 and first + count <= tokens:
+            return high, wide, first
+        for skip in (0, 1):  # no convolution that tells: tokens that form a square, after a class token or not
+            side = math.isqrt(tokens - skip)
+            if side**2 == tokens - skip and side > 1:
+                return side, side, skip
+        return 1, tokens, 0
 
     # ---- running -------------------------------------------------------------------------------------------
 
@@ -296,7 +356,7 @@ class Network:
 
         Parameters
         ----------
-        x : Tensor [N, 3, H, W]
+        x : Tensor [N, C, H, W]
             Images, preprocessed.
         layers : sequence of Layer
             What to keep.
@@ -333,7 +393,7 @@ class Network:
         UserError
             If b does not come after a.
         """
-        start, end = self._end(a), self._end(b)
+        start, end = self._ending(a), self._ending(b)
         key = ("segment", start.name, end.name)
         if key not in self._built:
             if self._between.index(start) > self._between.index(end):
@@ -365,7 +425,7 @@ class Network:
         forward = self.segment(a, b)
         return not any(is_a(forward, node, _KINKS) for node in forward.graph.nodes)
 
-    def _end(self, layer: Layer | str) -> fx.Node:
+    def _ending(self, layer: Layer | str) -> fx.Node:
         if isinstance(layer, Layer):
             return self.node(layer.node)
         if layer == "input":
@@ -457,7 +517,7 @@ _KINKS = (
     F.adaptive_max_pool2d, torch.relu, torch.prelu, torch.max, torch.min, torch.maximum, torch.minimum, torch.amax,
     torch.clamp, torch.abs, torch.max_pool2d, "relu", "max", "amax", "min", "amin", "clamp", "clamp_min", "abs",
 )  # fmt: skip
-_CONVOLUTIONS = (nn.modules.conv._ConvNd, F.conv2d, F.conv1d)
+_CONVOLUTIONS = (nn.modules.conv._ConvNd, F.conv2d, F.conv1d, torch.conv2d)
 _ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, F.scaled_dot_product_attention)
 
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gigraph.errors import UserError
+from gigraph.model.outputs import leaves, logits_of, makes_record
 from gigraph.vision import torchvision
 
 RECTIFIERS: tuple[Any, ...] = (
@@ -31,8 +32,6 @@ RECTIFIERS: tuple[Any, ...] = (
     F.mish, F.hardswish, F.softplus, torch.relu, torch.prelu, torch.celu, torch.selu, "relu",
 )  # fmt: skip
 """Activations whose *input* is the layer: PFVs are pre-activation."""
-
-SOFTMAX: tuple[Any, ...] = (nn.Softmax, F.softmax, torch.softmax, "softmax")
 
 DROPOUTS: tuple[Any, ...] = (nn.modules.dropout._DropoutNd, F.dropout, F.dropout2d, F.alpha_dropout)
 
@@ -86,7 +85,8 @@ class Trace:
     Attributes
     ----------
     module : fx.GraphModule
-        One placeholder, one output (the logits), eval mode; shares its modules and parameters with the model.
+        One placeholder, one output (what the model gives as its logits), eval mode; shares its modules and parameters
+        with the model.
         ``node.meta["shape"]`` is a tensor node's shape for a batch of one.
     modules : dict of str to str
         Module path -> name of the node that computes its output.
@@ -94,12 +94,15 @@ class Trace:
         Name of a node that was removed because it does nothing -> name of the node that took its place.
     between : list of fx.Node
         In order, the nodes through which the image's content flows to the output.
+    end : int
+        Where in these the model's output begins to be only written in another way.
     """
 
     module: fx.GraphModule
     modules: dict[str, str]
     aliases: dict[str, str] = field(default_factory=dict)
     between: list[fx.Node] = field(default_factory=list)
+    end: int = -1
 
 
 def target_of(module: nn.Module, node: fx.Node) -> Any:
@@ -116,7 +119,9 @@ def is_a(module: nn.Module, node: fx.Node, kinds: tuple[Any, ...]) -> bool:
     return node.op == "call_method" and node.target in [k for k in kinds if isinstance(k, str)]
 
 
-def trace(model: nn.Module, image_shape: tuple[int, int, int], name: str = "the model") -> Trace:
+def trace(
+    model: nn.Module, image_shape: tuple[int, int, int], name: str = "the model", output: str | None = None
+) -> Trace:
     """Trace a model and normalise its graph.
 
     Parameters
@@ -127,6 +132,8 @@ def trace(model: nn.Module, image_shape: tuple[int, int, int], name: str = "the 
         (channels, height, width) of the network's input, to which sizes are settled.
     name : str
         What to call the model in messages.
+    output : str, optional
+        Where the logits are in what the model returns (`gigraph.model.outputs`).
 
     Returns
     -------
@@ -135,12 +142,12 @@ def trace(model: nn.Module, image_shape: tuple[int, int, int], name: str = "the 
     Raises
     ------
     UserError
-        If the model cannot run on such an image, does not return logits [N, K], is random in eval, mixes the
+        If the model cannot run on such an image, does not return logits [N, K] or [N], is random in eval, mixes the
         images of a batch, gives NaN, or cannot be traced.
     """
     model.eval()
     probe = _probe(model, image_shape)
-    expected = _run_model(model, probe, name)
+    expected, where = _run_model(model, probe, name, output)
     inplace = [m for m in model.modules() if getattr(m, "inplace", False) is True]
     tracer = Tracer()
     try:
@@ -151,14 +158,22 @@ def trace(model: nn.Module, image_shape: tuple[int, int, int], name: str = "the 
             "(control flow or conversions that depend on the image's values or sizes); " + REMEDY
         ) from error
     for node in graph.nodes:
-        if node.op == "output" and not isinstance(node.args[0], fx.Node):
-            raise UserError(f"{name} returns a {type(node.args[0]).__name__}, not logits [N, K]; {REMEDY}")
+        if node.op == "output":
+            found = leaves(node.args[0])
+            if where not in found:
+                raise UserError(
+                    f"{name} cannot be traced: it returns another thing than it does when it runs; {REMEDY}"
+                )
+            node.args = (found[where],)
+    for node in reversed(list(graph.nodes)):
+        if makes_record(node) and not node.users:
+            graph.erase_node(node)
     replaced = _clean(model, graph, {id(m) for m in inplace})
     for m in inplace:
         m.inplace = False  # type: ignore[assignment]
     module = fx.GraphModule(model, graph, class_name=type(model).__name__)
     _settle(module, probe, name)
-    _drop_unused(graph)
+    drop_unused(graph)
     module.recompile()
     _verify(module, probe, expected, name)
     nodes = {node.name for node in graph.nodes}
@@ -170,7 +185,7 @@ def trace(model: nn.Module, image_shape: tuple[int, int, int], name: str = "the 
 
     modules = {path: final(node) for path, node in tracer.outputs.items() if final(node) in nodes}
     aliases = {node.name: final(node) for node in replaced if final(node) in nodes}
-    return Trace(module, modules, aliases, _between(graph))
+    return Trace(module, modules, aliases, between(graph))
 
 
 def _first_line(error: BaseException) -> str:
@@ -186,25 +201,41 @@ def _probe(model: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
     return torch.randn(3, *image_shape, generator=generator).to(first.device, first.dtype)
 
 
+def several_probes(model: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
+    """Return random images and even ones, on the model's device."""
+    random = _probe(model, image_shape)
+    even = torch.linspace(-2, 2, 3).to(random)[:, None, None, None].expand(-1, *image_shape)
+    return torch.cat([random, even])
+
+
 @torch.no_grad()
-def _run_model(model: nn.Module, probe: Tensor, name: str) -> Tensor:
-    """Return the logits [2, K] of two images after checking that the model is a deterministic classifier."""
+def _run_model(model: nn.Module, probe: Tensor, name: str, output: str | None) -> tuple[Tensor, str]:
+    """Return the logits of two images, and where they are, after checking that the model is deterministic."""
     size = "x".join(str(n) for n in probe.shape[1:])
     try:
         out = model(probe[:2].clone())
         alone = model(probe[:1].clone())
     except Exception as error:  # the model's own code runs here: anything may be raised
+        first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+        if first is not None and first.in_channels != probe.shape[1]:
+            raise UserError(
+                f"{name} takes images of {first.in_channels} channel{'s' * (first.in_channels > 1)}, not "
+                f"{probe.shape[1]}: set "
+                f"preprocessing.channels: {first.in_channels}, with as many numbers in mean and std"
+            ) from error
         raise UserError(
             f"{name} fails on images of {size}: {_first_line(error)}; correct preprocessing.resize and "
             "preprocessing.crop, or model.arguments"
         ) from error
-    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2:
+    where = logits_of(out, 2, name, output)
+    if where is None:
         what = f"a tensor of shape {list(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
         raise UserError(f"{name} returns {what}, not logits [N, K]; {REMEDY.replace('free of it', 'logits only')}")
+    out, alone = leaves(out)[where], leaves(alone)[where]
     if not torch.isfinite(out).all():
         raise UserError(f"{name} gives NaN or infinite logits for an ordinary input; check model.weights")
     if not _close(out[:1], alone):
-        if not _close(alone, model(probe[:1].clone())):
+        if not _close(alone, leaves(model(probe[:1].clone()))[where]):
             raise UserError(
                 f"{name} is random in eval mode (two runs differ); pass training=self.training to its dropout"
             )
@@ -216,7 +247,7 @@ def _run_model(model: nn.Module, probe: Tensor, name: str) -> Tensor:
         ]
         reason = f" ({norms[0]} has no running statistics)" if norms else ""
         raise UserError(f"{name} gives an image other logits in another batch{reason}; use one that does not")
-    return out
+    return out, where
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
@@ -226,9 +257,9 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 @torch.no_grad()
 def _verify(module: fx.GraphModule, probe: Tensor, expected: Tensor, name: str) -> None:
-    """Check that the normalised graph computes what the model does, up to a final softmax."""
+    """Check that the normalised graph computes what the model does."""
     out = module(probe)[:2]  # three images: a size wrongly taken for a constant, or for affine, shows
-    if not _close(out, expected) and not _close(out.softmax(1), expected):
+    if not _close(out, expected):
         worst = float((out - expected).abs().max())
         raise UserError(f"{name} is traced wrongly: logits differ by {worst:.3g} (in-place work on views?); {REMEDY}")
 
@@ -237,7 +268,7 @@ def _verify(module: fx.GraphModule, probe: Tensor, expected: Tensor, name: str) 
 
 
 def _clean(model: nn.Module, graph: fx.Graph, inplace: set[int]) -> dict[fx.Node, fx.Node]:
-    """Make in-place operations ordinary ones, and drop what does nothing in eval and a final softmax.
+    """Make in-place operations ordinary ones, and drop what does nothing in eval.
 
     Returns
     -------
@@ -260,12 +291,6 @@ def _clean(model: nn.Module, graph: fx.Graph, inplace: set[int]) -> dict[fx.Node
             replaced[node] = node.all_input_nodes[0]
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
-    output = next(node for node in graph.nodes if node.op == "output")
-    last = output.args[0]
-    if isinstance(last, fx.Node) and is_a(model, last, SOFTMAX):
-        replaced[last] = last.all_input_nodes[0]
-        last.replace_all_uses_with(last.all_input_nodes[0])
-        graph.erase_node(last)
     return replaced
 
 
@@ -431,7 +456,7 @@ def _settle(module: fx.GraphModule, probe: Tensor, name: str) -> None:
             fixed[node] = settled(node, one[node], two[node])
 
 
-def _drop_unused(graph: fx.Graph) -> None:
+def drop_unused(graph: fx.Graph) -> None:
     """Erase every node that the output does not need, assertions included."""
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op not in {"output", "placeholder"}:
@@ -442,8 +467,8 @@ def _drop_unused(graph: fx.Graph) -> None:
 # ---- sweep -------------------------------------------------------------------------------------------------
 
 
-def _between(graph: fx.Graph) -> list[fx.Node]:
-    """Return the nodes that depend on the image's content; after `_drop_unused` all reach the output."""
+def between(graph: fx.Graph) -> list[fx.Node]:
+    """Return the nodes that depend on the image's content; after `drop_unused` all reach the output."""
     reached: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "placeholder" or (

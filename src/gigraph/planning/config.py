@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -47,6 +48,8 @@ LARGEST_SHEET = 16383
 
 MOST_OUTPUTS = 10**6
 """Of a classifier."""
+MOST_CHANNELS = 16
+"""Of an image."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -128,6 +131,15 @@ class Model(Section):
     """A torchvision weights name (`IMAGENET1K_V2`), or a .pth, .pt or .safetensors file; null: the source's own."""
     arguments: dict[str, Any] = {}
     """Keyword arguments of the model's constructor or factory."""
+    task: Literal["auto", "classes", "labels", "binary", "regression"] = "auto"
+    """`classes` that exclude each other (softmax), `labels` that may be true together (a sigmoid each), `binary` (one
+    logit: of the second class against the first), `regression` (one value), or `auto`: by the softmax or sigmoid that
+    the model ends in; without one several outputs are classes, and of one output the task must be given."""
+    output: str | None = None
+    """Where the logits are in what the model returns: a key, attribute or index, such as `logits` or `0.logits`; null:
+    what alone has their shape, or is called `logits`."""
+    reference: FiniteFloat = 0
+    """Of a regression: the value that higher and lower are measured from, such as the mean of the data."""
 
 
 class Preprocessing(Section):
@@ -137,12 +149,28 @@ class Preprocessing(Section):
     """Shorter side after resizing, in pixels; null: as the preset says, or no resizing."""
     crop: PositiveInt | None = None
     """Side of the centre crop, in pixels; null: as the preset says, or no crop."""
-    mean: tuple[float, float, float] | None = None
+    channels: Annotated[PositiveInt, Field(le=MOST_CHANNELS)] | None = None
+    """Of the network's input: 1 (grey), 3 (RGB), or others, from the pages of a TIFF or from .npy arrays; null: as many
+    as `mean` or `std` has numbers, else 3."""
+    mean: Annotated[list[float], Field(min_length=1, max_length=MOST_CHANNELS)] | None = None
     """Subtracted per channel, for pixels in [0, 1]."""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    std: Annotated[list[PositiveFloat], Field(min_length=1, max_length=MOST_CHANNELS)] | None = None
     """Divided by per channel."""
     interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None
     """Resampling filter of the resizing."""
+
+    @property
+    def depth(self) -> int:
+        """Channels of the network's input."""
+        return self.channels or len(self.mean or self.std or "rgb")
+
+    @model_validator(mode="after")
+    def _one_number_per_channel(self) -> Preprocessing:
+        for key in ("mean", "std"):
+            numbers = getattr(self, key)
+            if numbers is not None and len(numbers) != self.depth:
+                raise ValueError(f"{key}: it has {len(numbers)}, where one for each channel is needed ({self.depth})")
+        return self
 
 
 class Contribution(Section):
@@ -277,7 +305,8 @@ class Attribution(Section):
     """Sources kept per image and target; the rest is summed into one remainder."""
     class_output: Literal["auto", "probability", "logit", "centred_logit"] = "auto"
     """What is attributed for classes: the `probability` (the paper's), the `logit`, the `centred_logit` (minus the mean
-    of all), or `auto`: the probability of up to 50 classes, the centred logit of more."""
+    of all; of labels and binary the logit), or `auto`: the probability of up to 50 classes, the centred logit of more,
+    the logit of labels and binary. A regression's value is its logit."""
     baseline: Literal["beta", "zero"] = "beta"
     """Where the path starts: the origin of the concept space, or zero (the literal Eq. 3)."""
     steps: PositiveInt = 8
@@ -490,6 +519,8 @@ class Config(Section):
                     )
             if order.index(source) >= order.index(target):
                 raise ValueError(f"attribution.pairs: {source} does not come before {target}; swap them")
+        if self.model.task == "regression" and self.attribution.class_output == "probability":
+            raise ValueError("attribution.class_output: a regression has no probability; take auto")
         if self.graph.top > self.attribution.class_targets:
             raise ValueError(
                 f"graph.top is {self.graph.top}, above attribution.class_targets "

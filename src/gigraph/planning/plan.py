@@ -116,15 +116,24 @@ class Plan:
 
     @cached_property
     def unlabelled(self) -> bool:
-        """Whether the image folder has no class folders; the predicted class then stands for the label."""
+        """Whether the images have no labels: no class folders, or a regression; the prediction then stands for them."""
+        if self.grouped:
+            return True
         if self.drawn:
             return False
         return all(entry.class_name is None for entry in self._entries)
 
+    @property
+    def grouped(self) -> bool:
+        """Whether the folders of the images are groups rather than classes."""
+        return self.config.model.task == "regression"
+
     @cached_property
     def class_folders(self) -> list[str]:
-        """The names of the class folders, sorted; none in a flat folder and in the drawn world."""
-        return [] if self.drawn else sorted({entry.class_name for entry in self._entries if entry.class_name})
+        """The names of the class folders, sorted; none in a flat folder, of a regression and in the drawn world."""
+        if self.drawn or self.grouped:
+            return []
+        return sorted({entry.class_name for entry in self._entries if entry.class_name})
 
     @property
     def listed_classes(self) -> list[str] | None:
@@ -173,11 +182,12 @@ class Plan:
             return [self.config.menagerie.size] * 2
         if self.crops:
             return None
-        from gigraph.images.decoding import Unreadable, decode
+        from gigraph.images.decoding import Unreadable, decode, size_of
 
+        depth = self.config.preprocessing.depth
         for entry in self._entries:
             try:
-                return list(decode(self.image_folder / entry.path, self.config.images.max_pixels).size)
+                return list(size_of(decode(self.image_folder / entry.path, self.config.images.max_pixels, depth)))
             except Unreadable:
                 continue
         raise UserError(f"images.source: no image of {self.image_folder} can be decoded; give another folder")
@@ -186,7 +196,7 @@ class Plan:
     def _entries(self) -> list[Any]:
         from gigraph.images.listing import labelled
 
-        return labelled(self.image_folder, self.listed_classes)
+        return labelled(self.image_folder, self.listed_classes, self.grouped)
 
     @cached_property
     def listing(self) -> list[str]:

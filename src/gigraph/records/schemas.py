@@ -24,11 +24,13 @@ SCHEMAS: dict[str, pa.Schema] = {
     "kernels": pa.schema([("kernel", pa.string())]),
     # the images that are attributed
     "selection": pa.schema([*_IMAGE, ("path", pa.string()), ("label", pa.int32()), ("shard", pa.int32())]),
+    # probability: null of a regression, whose output is the value, null of all others
     "predictions": pa.schema(
         [
             *_IMAGE,
             ("predicted", pa.int32()),
             ("probability", pa.float32()),
+            ("value", pa.float32()),
         ]
     ),
     "images": pa.schema(
@@ -41,9 +43,12 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("height", pa.int32()),
             ("predicted", pa.int32()),
             ("probability", pa.float32()),
+            ("value", pa.float32()),
         ]
     ),
-    "classes": pa.schema([("label", pa.int32()), ("class", pa.string())]),
+    # task: of the model, how its outputs are read (`gigraph.method.tasks`)
+    "classes": pa.schema([("label", pa.int32()), ("class", pa.string()), ("task", pa.string())]),
+    # grid: of the image's own positions height and width, and how many others, such as a class token, come before them;
     # beta: the batch norms' net shift (Eq. 8), null where the layer has none
     "layers": pa.schema(
         [
@@ -53,6 +58,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("channels", pa.int32()),
             ("height", pa.int32()),
             ("width", pa.int32()),
+            ("grid", pa.list_(pa.int32())),
             ("beta", pa.list_(pa.float32())),
         ]
     ),
@@ -160,8 +166,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("member_values", pa.list_(pa.float32())),
         ]
     ),
-    # what the network says at X, at X~ (_at_concepts) and without any concept (_at_baseline): the predicted class, and
-    # of the one predicted at X its probability and its centred logit
+    # what the network says at X, at X~ (_at_concepts) and without any concept (_at_baseline): the predicted class (of
+    # labels the likeliest at X, k, or -1 - k where that is off), and of the one predicted at X its probability and its
+    # centred logit
     "decisions": pa.schema(
         [
             *_IMAGE,

@@ -1,5 +1,5 @@
 // Chunks, elements, numbers, pictures. These files share one scope, in the order of build.py; data is only ever text.
-const LAYOUT = 4, views = {__proto__: null};
+const LAYOUT = 5, views = {__proto__: null};
 // What is read once, at the start; and what changes with each step of the reader.
 let meta, explained, layers, classes, byLabel, byName, labels;
 let state = {view: "", args: [], params: {}}, graph = null, fromKeyboard = false;
@@ -156,8 +156,8 @@ const tile = (layer, [at, row, column], alt) => pane([...layers[layer].sheets[at
 // An image of the data set: [sheet, row, column] of sheets of 8 x 8, or the name of a file of its own.
 const photo = (at, alt, map) => at === null ? h("span.tile.broken")
   : pane(typeof at === "string" ? [`sheets/images/${at}.webp`, 1, 1, 0, 0]
-    : [`sheets/images/${String(at[0]).padStart(3, "0")}.webp`, 8, 8, at[1], at[2]], alt, map && shade(map));
-// Where a concept is: rows of base-36 digits; the rest of the picture is dimmed.
+    : [`sheets/images/${String(at[0]).padStart(3, "0")}.webp`, 8, 8, at[1], at[2]], alt, map && map.split("|").map(shade));
+// Where a concept is: rows of base-36 digits; the rest of the picture is dimmed. Behind a | are the tokens beside it.
 const shade = map => {
   const rows = map.split("/"), canvas = h("canvas", {width: rows[0].length, height: rows.length});
   const pen = canvas.getContext("2d");

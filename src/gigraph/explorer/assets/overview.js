@@ -9,8 +9,8 @@ const classLink = label => link(linkTo("class", [slug(label)]), className(label)
 const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)]), text, {title});
 
 const stack = () => table([
-  ["Layer", "height × width × channels"], ["Concepts", "kept, of all"],
-  ["Keeps", "centred logit · predictions"],
+  ["Layer", "height × width + other tokens × channels"], ["Concepts", "kept, of all"],
+  ["Keeps", "score · predictions"],
   ["Error", "relative l2 of the reconstruction"], ["Non-zeros", "concepts per position"],
   ["Twins", "within cosine 0.9 of another; mean cosine"],
 ], layers.map(l => line([link(linkTo("atlas", [l.name]), l.name), note(`${l.height} × ${l.width} × ${l.channels}`)],
@@ -75,17 +75,17 @@ views.overview = {
         assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ...numbers]), {className: "numbers"})),
       verdict(m.truth),
       h("div.columns",
-        section("Classes", "Share of images recognised, and the class that shares most concepts.", classList()),
+        section("Classes", "Share recognised; the class that shares most concepts.", classList()),
         h("div",
           section("Layers",
-            ["From the decision down to the first layer; concepts by ", h("i", m.method), "."], stack()),
+            ["From the decision down; concepts by ", h("i", m.method), "."], stack()),
           m.pairs.length > 0 && section(
             "Classes that share most", "Relevance that both draw from the same concepts, mean over layers.",
             h("ul.classes.pairs", m.pairs.slice(0, 8).map(([a, b, share]) => h("li",
               pairLink(a, b, [className(a), h("span.vs", "and"), className(b)]),
               meter(share), number(percent(share)))))))),
       section("Concepts that many classes share",
-        "By the number of classes that keep them.",
+        "By how many classes keep them.",
         layers.map((l, i) => h("div.common", h("h3", l.name), shared(i, total))).reverse()),
       notes.length > 0 && h("details.notes", {open: notes.length < 4},
         h("summary", "Notes on this run"), h("ul", notes.map(n => h("li", n)))),

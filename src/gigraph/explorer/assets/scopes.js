@@ -45,7 +45,7 @@ const frame = (head, tools, model, foot) => [
     role: "application", "aria-roledescription": "concept graph",
     label: "Concept graph; arrow keys move, Enter opens",
   }, drawGraph(model)),
-  note(foot, " Attribution flows upwards. The bar under a concept is its relevance to the class."),
+  note(foot, " Attribution flows upwards. Bars: relevance to the class."),
 ];
 const accuracy = c =>
   c.images ? `${percent(c.right / c.images, 1)} of ${plural(c.images, "image")} recognised` : "no images";
@@ -60,7 +60,7 @@ const button = (view, labels, ...text) => h("a.button", {href: linkTo(view, labe
 
 // How much of the decisions about a class's images the concepts of each layer keep.
 const keepsOf = keeps => keeps.length > 0 && table(
-  [["Keeps"], ["centred logit"], ["predictions"], ["probability"], ["at X"], ["at baseline"]],
+  [["Keeps"], [meta.kept], ["predictions"], [meta.said], ["at X"], ["at baseline"]],
   keeps.map((kept, i) => line(layers[i].name, ...kept.map(k => percent(k)))).reverse());
 
 // ---- one class ----
@@ -164,8 +164,8 @@ views.image = {
     if (explained.length) pictured.unshift(classOf(-1));
     const picker = pick(label, "Images of", to => go({args: [slug(to)], params: fresh}), null, pictured);
     shown = null;
-    if (!entry) return [heading(bdi(c.name), "", picker), empty("No image of this class was attributed.")];
-    if (id && entry[0] !== id) notice(`There is no image “${id}” here; this is the first one.`);
+    if (!entry) return [heading(bdi(c.name), "", picker), empty("No image of it was attributed.")];
+    if (id && entry[0] !== id) notice(`There is no image “${id}”; this is the first.`);
     const [name, at, path, predicted, probability] = entry, data = await load("image/" + name), {picture, maps} = data;
     shown = {label: predicted, data, at, path};
     const right = taken => taken === label || label === -1;
@@ -175,12 +175,12 @@ views.image = {
     }, photo(where))));
     return frame([
       heading([className(predicted), !right(predicted) && [h("span.vs", "not"), bdi(c.name)]],
-        [h("bdi", path), " · taken for ", className(predicted), ` with probability ${num(probability)}`],
+        [h("bdi", path), " · taken for ", className(predicted), ` with ${meta.said} ${num(probability)}`],
         picker, classOf(predicted).kept && button("class", [predicted], "The class’s graph")),
       h("div.film", photo(at, path), h("ol.strip", {label: "Images"}, frames)),
     ],
     perLayer(data),
     modelOf([{label: predicted, data, note: num(probability, 2)}], rowsOf(data), min(), {at: picture, maps}),
-    "The concepts that raise the predicted class most in this image, lit where they are.");
+    "The concepts that raise the predicted class most here, lit where they are.");
   },
 };

@@ -80,6 +80,8 @@ class Manifest(Stage):
             "source": str(plan.image_folder),
             **images.model_dump(include={"shards", "limit_per_class", "max_pixels"}),
             "classes": plan.listed_classes,
+            "grouped": plan.grouped,
+            "channels": plan.config.preprocessing.depth,
         }
 
     def reads(self, plan: Plan, shard: int) -> dict[str, Read | list[Read]]:
