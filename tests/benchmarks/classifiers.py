@@ -80,8 +80,21 @@ def trained(network: nn.Module, images: Tensor, labels: Tensor, seconds: float) 
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         steps += 1
-    network.eval()
+    settle_norms(network, images)
     return steps
+
+
+@torch.no_grad()
+def settle_norms(network: nn.Module, images: Tensor) -> None:
+    """Let batch norms take the mean statistics of some images: so short a training leaves old ones."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train()
+    for part in images[:1000].split(125):
+        network(prepared(part))
+    network.eval()
 
 
 def main() -> None:

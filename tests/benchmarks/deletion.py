@@ -23,8 +23,9 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from benchmarks.classifiers import CLASSIFIERS, pixels, prepared
+from gigraph.errors import UserError
 from gigraph.images.preprocessing import Preprocessing
-from gigraph.model.contribution import contributions
+from gigraph.model.contribution import contributions, method_for
 from gigraph.model.network import Layer, Network
 
 METHODS = ("srd", "lrp", "grad_x_input", "random")
@@ -60,17 +61,24 @@ def subjects(given: argparse.Namespace) -> Iterator[tuple[str, nn.Module, Tensor
         )
         shown = [way.display(Image.open(path).convert("RGB")) for path in some]
         yield "efficientnet-lite", factory("efficientnet_lite0").model(), way.stack(shown)
-    for name, make in CLASSIFIERS.items():
-        network = make()
+    for name in given.only:
+        network = CLASSIFIERS[name]()
         network.load_state_dict(torch.load(given.weights / f"{name}.pth", map_location="cpu", weights_only=True))
         yield name, network.float(), prepared(small)
 
 
-def layers_of(network: Network) -> list[str]:
+def layers_of(network: Network, x: Tensor) -> list[str]:
     """Return an early, a middle and a late layer of at least four positions."""
     cuts = [cut.name for cut in network.cut_points() if cut.modules and len(cut.shape) > 1]
-    cuts = [name for name in cuts if network.layer(name).positions >= 4]
+    cuts = [name for name in cuts if network.layer(name).positions >= 4 and _followed(network, name, x)]
     return list(dict.fromkeys(cuts[round(share * (len(cuts) - 1))] for share in (0.3, 0.6, 0.9)))
+
+
+def _followed(network: Network, name: str, x: Tensor) -> bool:
+    try:
+        return bool(method_for(network, [network.layer(name)], x, "srd"))
+    except UserError:
+        return False
 
 
 def falls(
@@ -91,12 +99,13 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--photographs", type=Path)
     parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--only", nargs="*", default=list(CLASSIFIERS), choices=list(CLASSIFIERS))
     parser.add_argument("--count", type=int, default=20, help="images")
     given = parser.parse_args()
     print("| network | layer | positions | " + " | ".join(METHODS) + " |\n|---|---|---|" + "---|" * len(METHODS))
     for name, model, x in subjects(given):
         traced = Network(model.eval(), tuple(x.shape[1:]), name)
-        names = layers_of(traced)
+        names = layers_of(traced, x[:1])
         network = traced.folded([traced.layer(layer) for layer in names])
         layers = [network.layer(layer) for layer in names]
         maps = {}

@@ -19,6 +19,8 @@ from gigraph.model.network import Network
 
 LIMIT = 600
 """Seconds that one model may take."""
+ARGUMENTS = {f"timm:{name}": {"depth": 2} for name in ("deepseek_vit_412m", "gemma4_vit_167m", "qwen3_vit_88m")}
+"""Of models that are large and deep: two blocks of them are tried."""
 SMALL = [
     "test", "atto", "femto", "pico", "nano", "xxs", "xx_small", "tiny", "_t", "mini", "xxt", "xs", "x_small", "_s",
     "small", "s0", "_0", "b0", "m0", "000", "002", "004", "lite", "050", "035", "18", "26", "32", "_b", "base",
@@ -63,15 +65,12 @@ def try_one(source: str) -> dict[str, object]:
 
     from gigraph.method.gig import Decomposition, attribute, class_score
     from gigraph.model.contribution import contributions, method_for, receptive_fields
-    from gigraph.model.models import load_model
 
     found: dict[str, object] = {"model": source, "method": None, "reason": "", "layers": [], "error": ""}
     torch.manual_seed(0)
     torch.set_num_threads(1)
     try:
-        model = load_model(source, weights=None, arguments={})
-        size = input_size(source, model)
-        network = Network(model, size, source)
+        network, size = traced(source)
         names = proposed(network)
         layers = [network.layer(name) for name in names]
         network = network.folded(layers)
@@ -101,6 +100,18 @@ def try_one(source: str) -> dict[str, object]:
     except Exception as error:
         found["error"] = f"{type(error).__name__}: {str(error).splitlines()[:1]}"
     return found
+
+
+def traced(source: str) -> tuple[Network, tuple[int, int, int]]:
+    """Return the traced model, for small images where it takes them, and its input's shape."""
+    from gigraph.model.models import load_model
+
+    model = load_model(source, weights=None, arguments=ARGUMENTS.get(source, {}))
+    own = input_size(source, model)
+    try:
+        return Network(model, (own[0], 96, 96), source), (own[0], 96, 96)
+    except UserError:
+        return Network(load_model(source, weights=None, arguments=ARGUMENTS.get(source, {})), own, source), own
 
 
 def input_size(source: str, model: object) -> tuple[int, int, int]:

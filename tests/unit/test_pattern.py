@@ -1,5 +1,7 @@
 """Operations with their pattern held fixed: values stay, and what a derivative times the input gives is the whole."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -59,8 +61,8 @@ OPERATIONS = {
     "gelu": (F.gelu, TOKENS, 0),
     "silu": (nn.SiLU(), TOKENS, 0),
     "hardswish": (nn.Hardswish(), TOKENS, 0),
-    "sigmoid": (torch.sigmoid, TOKENS, 0),
-    "softplus": (F.softplus, TOKENS, 0),
+    "sigmoid": (torch.sigmoid, TOKENS, 0.5),
+    "softplus": (F.softplus, TOKENS, math.log(2)),
     "relu6": (nn.ReLU6(), TOKENS, 0),
     "prelu": (made(nn.PReLU()), TOKENS, 0),
     "a power and its root": (lambda x: x.abs().pow(3).mean(1).pow(1 / 3), TOKENS, 0),
@@ -106,7 +108,7 @@ def test_values_stay_and_the_derivative_times_the_input_is_the_whole(name):
     torch.testing.assert_close(out, operation(x.detach()), rtol=1e-12, atol=1e-12)
     weights = torch.rand_like(out)
     (gradient,) = torch.autograd.grad((out * weights).sum(), x)
-    whole = out.detach() - (operation.bias.detach() if constant == "bias" else 0)
+    whole = out.detach() - (operation.bias.detach() if constant == "bias" else constant)
     torch.testing.assert_close((gradient * x.detach()).sum(), (whole * weights).sum())
 
 

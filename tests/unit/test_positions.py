@@ -157,7 +157,7 @@ def test_a_layer_that_has_positions_for_channels_is_refused():
     network = Network(Windowed().eval(), (3, 4, 4))
     layer = next(network.layer(cut.name) for cut in network.cut_points() if cut.shape == (4, 4, C))
     for method in ("auto", "srd", "lrp"):
-        with pytest.raises(UserError, match=f"layer {layer.name} is .*positions .*take the layer before"):
+        with pytest.raises(UserError, match=f"layer {layer.name} is .*not positions and channels.*layer before"):
             method_for(network, [layer], torch.zeros(1, 3, 4, 4), method)
 
 

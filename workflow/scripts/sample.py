@@ -36,7 +36,7 @@ def main(args: Namespace) -> None:
             labels[part] if settings["contribution"]["target"] == "label" else None,
         )  # fmt: skip
         network = subject.network
-        best = predict(logits, torch.as_tensor(labels[part], device=logits.device, dtype=torch.int64), network.task)
+        best = predict(logits, torch.tensor(labels[part], device=logits.device, dtype=torch.int64), network.task)
         predicted.append(best.cpu().numpy())
         probability.append(probabilities(logits, network.task).gather(1, best[:, None])[:, 0].cpu().numpy())
         values.append(network.value(logits).cpu().numpy())

@@ -179,9 +179,10 @@ class Preprocessing:
         from gigraph.vision import torchvision
 
         tv = torchvision.transforms.functional
-        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-        pixels = (pixels[..., None] if pixels.ndim == 3 else pixels).permute(0, 3, 1, 2)  # grey has no axis of channels
-        return tv.normalize(tv.convert_image_dtype(pixels), list(self.mean), list(self.std))
+        # Each by itself: 8 bits a channel and numbers of other kinds may lie in one batch.
+        arrays = [np.atleast_3d(np.asarray(picture)) for picture in pictures]
+        pixels = torch.stack([tv.convert_image_dtype(torch.from_numpy(np.array(one))) for one in arrays])
+        return tv.normalize(pixels.permute(0, 3, 1, 2), list(self.mean), list(self.std))
 
 
 def _resized_without_antialias(image: Picture, size: tuple[int, int], interpolation: str) -> Picture:

@@ -17,7 +17,7 @@ Values stay what they are; only derivatives change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -27,45 +27,63 @@ from gigraph.errors import UserError
 from gigraph.method.positions import JOINS, MOVES, SPATIAL, Positions, output
 
 GATED = frozenset([
-    "relu6", "hardtanh", "gelu", "silu", "hardswish", "mish", "sigmoid", "hardsigmoid", "tanh", "elu", "celu",
-    "selu", "softplus", "softsign", "logsigmoid", "tanhshrink", "pow", "square", "sqrt", "rsqrt", "exp", "log",
-    "reciprocal", "rms_norm", "local_response_norm", "normalize", "sin", "cos", "erf", "expm1", "log1p",
+    "relu6", "hardtanh", "gelu", "silu", "hardswish", "mish", "sigmoid", "hardsigmoid", "tanh", "elu", "celu", "selu",
+    "softplus", "softsign", "logsigmoid", "tanhshrink", "pow", "square", "sqrt", "rsqrt", "exp", "log", "reciprocal",
+    "rdiv", "sin", "cos", "erf", "expm1", "log1p",
 ])  # fmt: skip
-"""f(x) = g x, number by number, with the gate g held fixed."""
+"""f(x) = g x + f(0), number by number, with the gate g held fixed."""
+SOMETHING_AT_ZERO = frozenset(["sigmoid", "hardsigmoid", "softplus", "logsigmoid", "exp", "cos"])
+SELF_NORMED = frozenset(["rms_norm", "local_response_norm", "normalize"])
+"""x over a measure of its size, which is held fixed."""
 PIECEWISE = frozenset([
-    "relu", "leaky_relu", "prelu", "rrelu", "threshold", "clamp", "clamp_min", "clamp_max", "clip", "abs",
-    "softshrink", "hardshrink", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
-    "feature_dropout",
+    "relu", "leaky_relu", "prelu", "rrelu", "threshold", "clamp", "clamp_min", "clamp_max", "clip", "abs", "softshrink",
+    "hardshrink", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout",
 ])  # fmt: skip
 """Linear given the signs; dropouts, which do nothing here, among them."""
-ACTIVATIONS = (GATED - {"rms_norm", "local_response_norm", "normalize"}) | PIECEWISE | {"contiguous", "clone"}
+ACTIVATIONS = GATED | PIECEWISE | {"contiguous", "clone"}
 """Number by number: a position's relevance is the same on both sides."""
-GATES = frozenset(["sigmoid", "hardsigmoid", "tanh", "rsqrt", "exp", "reciprocal"])
-"""Activations that are the gate where they multiply something."""
+GATES = {
+    **dict.fromkeys(["sigmoid", "hardsigmoid", "tanh", "rsqrt", "exp", "reciprocal", "rdiv"], 2),
+    **dict.fromkeys(["relu6", "hardtanh", "clamp", "clip"], 1),
+}
+"""How far an activation is a gate: what is most so in a product is held fixed. Of the last, hard sigmoids are made."""
 STATISTICS = frozenset([
     "softmax", "softmin", "log_softmax", "norm", "vector_norm", "linalg_vector_norm", "var", "std", "logsumexp",
 ])  # fmt: skip
 """Held fixed as a whole."""
 LINEAR = frozenset([
     "add", "sub", "subtract", "rsub", "neg", "negative", "positive", "mean", "sum", "amax", "amin", "max", "min",
-    "maximum", "minimum", "addcmul", "lerp", "cumsum", "topk", "masked_fill", "where", "float", "double", "half",
-    "to", "type", "type_as", "detach", "tril", "triu", "nan_to_num",
+    "maximum", "minimum", "cumsum", "topk", "masked_fill", "where", "pad", "tril", "triu", "nan_to_num",
 ])  # fmt: skip
+CASTS = frozenset(["float", "double", "half", "bfloat16", "to", "type", "type_as", "detach"])
 FIRST = frozenset([
     "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "div",
     "divide", "grid_sample",
 ])  # fmt: skip
 """Linear in the first argument, given the others."""
-NATIVE = (LINEAR | PIECEWISE | MOVES | JOINS | SPATIAL) - FIRST
+NATIVE = (LINEAR | CASTS | PIECEWISE | MOVES | JOINS | SPATIAL) - FIRST
 """Linear given the pattern as they are."""
 PRODUCTS = frozenset(["mul", "multiply", "matmul", "bmm", "mm", "einsum"])
 ATTENTION = frozenset(["scaled_dot_product_attention", "multi_head_attention_forward"])
 """Linear in the third argument, the values, given queries and keys."""
 NORMS = frozenset(["layer_norm", "group_norm", "instance_norm"])
+KEEPS_GATES = MOVES | JOINS | CASTS | {
+    "add", "sub", "rsub", "mul", "div", "mean", "sum", "amax", "max", "pow", "clamp", "where", "masked_fill",
+    "interpolate",
+}  # fmt: skip
+"""Of gates alone these are gates again."""
+ORDER = {
+    **dict.fromkeys(["add", "sub", "mul", "multiply", "div", "divide", "maximum", "minimum"], ("input", "other")),
+    "matmul": ("input", "other"),
+    **dict.fromkeys(["bmm", "mm"], ("input", "mat2")),
+    **dict.fromkeys(sorted(ATTENTION), ("query", "key", "value")),
+    **dict.fromkeys(sorted(JOINS), ("tensors",)),
+    **dict.fromkeys(sorted(FIRST - {"div", "divide"}), ("input", "weight")),
+}  # fmt: skip
+"""Names of the arguments that stand first; else ``input``."""
 _SAME = {
     "iadd": "add", "radd": "add", "isub": "sub", "imul": "mul", "rmul": "mul", "truediv": "div", "itruediv": "div",
     "true_divide": "div", "rtruediv": "rdiv", "rmatmul": "matmul", "imatmul": "matmul", "ipow": "pow",
-    "native_layer_norm": "layer_norm",
 }  # fmt: skip
 
 
@@ -76,6 +94,18 @@ def name_of(function: Callable[..., Any]) -> str:
         name = getattr(getattr(function, "__self__", None), "__name__", name)
     name = name.strip("_")
     return _SAME.get(name, name)
+
+
+def in_order(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with those in place that were given by their names."""
+    kwargs = dict(kwargs)
+    for key in ORDER.get(name, ("input",))[len(args) :]:
+        if key not in kwargs:
+            break
+        args = (*args, kwargs.pop(key))
+    if name == "einsum" and len(args) > 1 and not isinstance(args[1], Tensor):
+        args = (args[0], *args[1])
+    return args, kwargs
 
 
 class Pattern(TorchFunctionMode):
@@ -102,45 +132,57 @@ class Pattern(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation."""
-        kwargs = kwargs or {}
-        known = {id(one): one for one in _tensors((args, kwargs)) if positions_of(one) is not None}
-        if not known:
-            with torch.no_grad():
-                return func(*args, **kwargs)
         name = name_of(func)
-        reached = [one for one in known.values() if _reached(one)]
-        out = self._run(name, func, args, kwargs, reached) if reached else func(*args, **kwargs)
-        if not any(one.is_floating_point() for one in _tensors(out)):
+        args, kwargs = in_order(name, args, kwargs or {})
+        known = {id(one): one for one in _tensors((args, kwargs)) if positions_of(one) is not None}
+        # A parameter that is expanded to an image's shape, or cast to its type, is none of the image.
+        lends = name in MOVES | CASTS and id(args[0]) not in known
+        reached = [] if lends else [one for one in known.values() if _reached(one)]
+        if not reached:
+            with torch.no_grad():
+                out = func(*args, **kwargs)
+        else:
+            self._check_in_place(func, name, args, kwargs)
+            out = self._run(name, func, args, kwargs, reached)
+        if lends or not known or not any(one.is_floating_point() for one in _tensors(out)):
             return out
         self.done.add(name)
         given = {key: places for key, one in known.items() if (places := positions_of(one)) is not None}
-        _place(
-            out,
-            output(
-                name, out, args, kwargs, given, lambda ids: func(*_with(args, known, ids), **_with(kwargs, known, ids))
-            ),
-        )
-        gate = name in GATES or (
-            all(map(is_gate, known.values())) and name in MOVES | {"add", "sub", "rsub", "mul", "div", "mean", "clamp"}
-        )
+        _place(out, output(name, out, args, kwargs, given, lambda ids: func(ids, *args[1:], **kwargs)))
+        gates = [one for one in known.values() if name not in MOVES | CASTS or one is args[0]]
+        gate = max(GATES.get(name, 0), min(map(gate_of, gates)) if name in KEEPS_GATES else 0)
         for one in _tensors(out) if gate else ():
-            one.gate = True  # type: ignore[attr-defined]
+            one.gate = gate  # type: ignore[attr-defined]
         return out
 
+    def _check_in_place(self, func: Any, name: str, args: Any, kwargs: Any) -> None:
+        raw = getattr(func, "__name__", "")
+        written = raw.startswith("__i") or (raw.endswith("_") and not raw.endswith("__"))
+        if (
+            written
+            or kwargs.get("inplace") is True
+            or (name in GATED | PIECEWISE and any(one is True for one in args[1:]))
+        ):
+            self._refuse(f"{name} in place")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise UserError(
+            f"relevance cannot pass {what} ({self.where}): it is not known to be linear given the activation pattern; "
+            "set contribution.method: grad_x_input, or auto"
+        )
+
     def _run(self, name: str, func: Any, args: Any, kwargs: Any, reached: list[Tensor]) -> Any:
-        if name == "einsum" and not isinstance(args[1], Tensor):
-            args = (args[0], *args[1])
-        if "other" in kwargs:
-            args, kwargs = (*args, kwargs["other"]), {key: one for key, one in kwargs.items() if key != "other"}
         if name in NATIVE or (name == "batch_norm" and not kwargs.get("training", args[5] if len(args) > 5 else False)):
             return func(*args, **kwargs)
-        if name in GATED or name == "rdiv":
-            return _gated(func(*args, **kwargs), reached[0])
+        if name in GATED | SELF_NORMED:
+            return _gated(name, func, args, kwargs, reached[0])
         if name in STATISTICS:
             return func(*args, **kwargs).detach()
         if name in PRODUCTS:
             return _product(func, args, kwargs)
-        if name in NORMS:
+        if name in NORMS and func is not torch.instance_norm:
+            if name == "instance_norm" and not kwargs.get("use_input_stats", args[5] if len(args) > 5 else True):
+                return func(*args, **kwargs)
             return _normalised(name, func(*args, **kwargs), reached[0], args, kwargs)
         if name in {"var_mean", "std_mean"}:
             deviation, mean = func(*args, **kwargs)
@@ -149,13 +191,12 @@ class Pattern(TorchFunctionMode):
             return func(args[0], *_detached(args[1:]), **_detached(kwargs))
         if name in ATTENTION:
             return func(*_detached(args[:2]), *args[2:], **kwargs)
+        if name in {"addcmul", "lerp"} and len(reached) == 1:
+            return func(*args, **kwargs)
         out = func(*args, **kwargs)
-        if not any(one.requires_grad for one in _tensors(out)):  # a size, a type, a comparison
-            return out
-        raise UserError(
-            f"relevance cannot pass {name} ({self.where}): it is not known to be linear given the activation pattern; "
-            "set contribution.method: grad_x_input, or auto"
-        )
+        if any(one.requires_grad for one in _tensors(out)):
+            self._refuse(name)
+        return out  # a size, a type, a comparison
 
 
 def positions_of(tensor: Tensor) -> Positions | None:
@@ -168,13 +209,13 @@ def _reached(tensor: Tensor) -> bool:
     return tensor.requires_grad and positions_of(tensor) is not None
 
 
-def is_gate(tensor: Tensor) -> bool:
-    """Return whether a tensor is a gate."""
-    return getattr(tensor, "gate", False)
+def gate_of(tensor: Tensor) -> int:
+    """Return how far a tensor is a gate (`GATES`)."""
+    return getattr(tensor, "gate", 0)
 
 
-def placed(tensor: Tensor, positions: Positions | None, gate: bool = False) -> Tensor:
-    """Give a tensor its positions, and say whether it is a gate."""
+def placed(tensor: Tensor, positions: Positions | None, gate: int = 0) -> Tensor:
+    """Give a tensor its positions, and say how far it is a gate."""
     tensor.positions, tensor.gate = positions, gate  # type: ignore[attr-defined]
     return tensor
 
@@ -208,10 +249,6 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def _with(value: Any, known: dict[int, Tensor], ids: Tensor) -> Any:
-    return _mapped(value, lambda one: ids if id(one) in known else one)
-
-
 def _detached(value: Any) -> Any:
     return _mapped(value, lambda one: one if isinstance(one, nn.Parameter) else one.detach())
 
@@ -221,15 +258,18 @@ def _valued(value: Tensor, linear: Tensor) -> Tensor:
     return value.detach() + (linear - linear.detach())
 
 
-def _gated(out: Tensor, x: Tensor) -> Tensor:
-    still = x.detach()
-    gate = torch.where(still.abs() > torch.finfo(still.dtype).tiny, out.detach() / still, 0)
+def _gated(name: str, func: Any, args: Any, kwargs: Any, x: Tensor) -> Tensor:
+    out, still = func(*args, **kwargs), x.detach()
+    above = out.detach()
+    if name in SOMETHING_AT_ZERO:  # it is a constant, like a bias: shared out it would be divided by small numbers
+        above = above - func(still.new_zeros([1] * still.ndim), *args[1:], **kwargs)
+    gate = torch.where(still.abs() > torch.finfo(still.dtype).tiny, above / still, 0)
     return _valued(out, x * gate)
 
 
 def _product(func: Any, args: Any, kwargs: Any) -> Any:
     at = [place for place, one in enumerate(args) if isinstance(one, Tensor) and _reached(one)]
-    free = [place for place in at if not is_gate(args[place])] or at
+    free = [place for place in at if gate_of(args[place]) == min(gate_of(args[other]) for other in at)]
     parts = [
         func(*(one.detach() if place in at and place != kept else one for place, one in enumerate(args)), **kwargs)
         for kept in free
@@ -241,15 +281,15 @@ def _normalised(name: str, out: Tensor, x: Tensor, args: Any, kwargs: Any) -> Te
     """Of a norm: the mean is linear in x, the deviation held fixed."""
     weight = kwargs.get("weight", args[3 if name == "instance_norm" else 2] if len(args) > 2 else None)
     if name == "layer_norm":
-        shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else None)
-        grouped, axes = x, list(range(-len(shape), 0))  # type: ignore[arg-type]
+        shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else ())
+        grouped, axes = x, list(range(-len(shape), 0))
     else:
         groups = x.shape[1] if name == "instance_norm" else kwargs.get("num_groups", args[1] if len(args) > 1 else None)
         grouped, axes = x.reshape(len(x), groups, -1), [-1]
         weight = None if weight is None else weight.reshape(-1, *[1] * (x.ndim - 2))
     centred = grouped - grouped.mean(axes, keepdim=True)
     still = centred.detach()
-    # The deviation as the norm has it, eps and all: read off what it gave would divide by small numbers.
-    eps = kwargs.get("eps", next((one for one in args[2:] if isinstance(one, float) and one < 0.1), 1e-5))
+    place = 7 if name == "instance_norm" else 4
+    eps = kwargs.get("eps", args[place] if len(args) > place else 1e-5)
     linear = (centred / (still.square().mean(axes, keepdim=True) + eps).sqrt()).reshape(x.shape)
     return _valued(out, linear if weight is None else linear * weight)

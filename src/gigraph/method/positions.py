@@ -18,8 +18,8 @@ from torch import Tensor
 MOVES = frozenset([
     "reshape", "view", "flatten", "unflatten", "ravel", "permute", "transpose", "swapaxes", "movedim", "moveaxis",
     "t", "squeeze", "unsqueeze", "chunk", "split", "tensor_split", "unbind", "getitem", "select", "narrow",
-    "index_select", "gather", "roll", "flip", "rot90", "expand", "repeat", "tile", "repeat_interleave", "pad",
-    "unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "contiguous", "clone", "view_as", "reshape_as",
+    "index_select", "gather", "roll", "flip", "rot90", "expand", "repeat", "tile", "repeat_interleave", "unfold",
+    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "contiguous", "clone", "view_as", "reshape_as",
     "expand_as", "T", "mT", "H", "mH", "take_along_dim", "unsafe_chunk", "unsafe_split", "split_with_sizes",
     "swapdims", "broadcast_to",
 ])  # fmt: skip
@@ -31,10 +31,10 @@ SPATIAL = frozenset([
     "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices",
     "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "adaptive_max_pool1d_with_indices",
-    "adaptive_max_pool2d_with_indices", "interpolate", "upsample", "fold", "lp_pool2d", "grid_sample", "conv_tbc",
+    "adaptive_max_pool2d_with_indices", "interpolate", "upsample", "fold", "lp_pool2d", "grid_sample",
 ])  # fmt: skip
 """Operations on [N, C, ...] whose output has positions of its own."""
-PRODUCTS = frozenset(["matmul", "bmm", "mm", "scaled_dot_product_attention"])
+MATRIX_PRODUCTS = frozenset(["matmul", "bmm", "mm", "scaled_dot_product_attention"])
 
 
 class Positions:
@@ -139,48 +139,57 @@ def output(
     out : Tensor, or tuple or list with some
         What it gave.
     args, kwargs : sequence, mapping
-        Its arguments.
+        Its arguments, in order as far as `gigraph.method.pattern.in_order` knows it.
     given : dict of int to Positions
         Of the tensors among them, by `id`, in order; at least one.
     move : callable
-        The operation with other numbers in place of its one such tensor.
+        The operation with other numbers in place of its first argument.
 
     Returns
     -------
     Positions, None, or a tuple of them
         None for what is no tensor.
     """
-    if name in MOVES and len(given) == 1:
-        (one,) = given.values()
-        return one.moved(move)
+    if name == "unfold" and isinstance(out, Tensor) and out.ndim < args[0].ndim:  # F.unfold: patches, not a view of one
+        return Positions.fresh(out.shape, (0, 2), out.device)
+    if name in MOVES:  # what else is given, such as to `expand_as`, lends its shape only
+        return given[id(args[0])].moved(move)
     if isinstance(out, (tuple, list)):
         return tuple(output(name, one, args, kwargs, given, move) if isinstance(one, Tensor) else None for one in out)
 
     def named(key: str, place: int, default: Any) -> Any:
-        return kwargs.get(key, args[place] if len(args) > place else default)
+        found = kwargs.get(key, args[place] if len(args) > place else default)
+        return kwargs.get("axis", found) if key == "dim" else found
 
     first = next(iter(given.values()))
     if name in JOINS:
         parts = [given[id(one)] for one in named("tensors", 0, ()) if id(one) in given]
         return _joined(name, out, parts, named("dim", 1, 0))
     if name in SPATIAL:
-        return Positions.fresh(out.shape, [a for a in range(out.ndim) if a != out.ndim - 3 or out.ndim < 3], out.device)
-    if name in PRODUCTS:
+        return Positions.fresh(out.shape, [axis for axis in range(out.ndim) if axis != 1], out.device)
+    if name == "pad":  # what it adds belongs to no position there was
+        return Positions.fresh(out.shape, first.varying, out.device)
+    if name in MATRIX_PRODUCTS:
         return _product(out, [given.get(id(a)) for a in args[:2]]) or _guessed(out)
     if name == "einsum":
         return _summed(args[0], out, [given.get(id(one)) for one in (args[1] if len(args) == 2 else args[1:])])
     if name == "linear":
         return _linear(out, first)
-    if name in REDUCTIONS:
+    if name in REDUCTIONS and not isinstance(named("dim", 1, None), Tensor):
         return _reduced(out, first, named("dim", 1, None))
     same = [one for one in given.values() if one.ids.shape == out.shape]
-    if same:
-        return same[0]
+    if same:  # one vector an image may have been expanded to a map's shape
+        return _finest(same)
     wide = [one for one in given.values() if one.ids.ndim == out.ndim]
     if wide:  # broadcast
         axes = sorted({axis for one in wide for axis in one.varying})
         return Positions.fresh(out.shape, axes, out.device)
     return _guessed(out)
+
+
+def _finest(several: list[Positions]) -> Positions:
+    """Return the positions that differ along most axes, the first such."""
+    return max(several, key=lambda one: len(one.varying))
 
 
 def _guessed(out: Tensor) -> Positions:
@@ -241,10 +250,10 @@ def _reduced(out: Tensor, x: Positions, dim: Any) -> Positions:
 
 
 def _joined(name: str, out: Tensor, parts: list[Positions], dim: int) -> Positions:
-    """Of tensors beside each other: the first one's positions along channels, else new ones."""
+    """Of tensors beside each other: the finest ones along channels, else new ones."""
     axis = dim % out.ndim
     if name == "stack":
-        return parts[0].moved(lambda ids: ids.unsqueeze(axis).expand(out.shape))
+        return _finest(parts).moved(lambda ids: ids.unsqueeze(axis).expand(out.shape))
     if not any(axis in one.varying for one in parts):
-        return parts[0].moved(lambda ids: ids.narrow(axis, 0, 1).expand(out.shape))
+        return _finest(parts).moved(lambda ids: ids.narrow(axis, 0, 1).expand(out.shape))
     return Positions.fresh(out.shape, sorted({axis, *(a for one in parts for a in one.varying)}), out.device)

@@ -38,10 +38,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gigraph.errors import UserError
-from gigraph.method.pattern import ACTIVATIONS, Pattern, is_gate, placed, positions_of
+from gigraph.method.pattern import ACTIVATIONS, Pattern, gate_of, placed, positions_of
 from gigraph.method.positions import Positions
 
-_FUSED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.ConvTranspose2d)
+_FUSED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.ConvTranspose2d, F.conv2d, torch.conv2d, F.linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, F.batch_norm, torch.batch_norm)
 
 
@@ -90,7 +90,7 @@ class Sweep:
         self.steps: dict[fx.Node, _Step] = {}
         self.values: dict[fx.Node, Any] = {}
         self.positions: dict[fx.Node, Positions] = {}
-        self.gates: set[fx.Node] = set()
+        self.gates: dict[fx.Node, int] = {}
         self.order: list[fx.Node] = []
         self._run(x, last)
 
@@ -116,19 +116,19 @@ class Sweep:
         read = [source for source in node.all_input_nodes if source in self.steps or source in self.order[:1]]
         # The convolution before a batch norm left its graph attached: both are one operation. So did what gives several
         # tensors, before one of them is taken.
-        attached = [source for source in read if isinstance(self.values[source], tuple) or self._fuses(source)]
+        attached = [source for source in read if isinstance(self.values[source], (tuple, list)) or self._fuses(source)]
         leaves = {node: leaf for source in attached for node, leaf in self.steps[source].leaves.items()}
         leaves |= {source: self._leaf(source) for source in read if source not in attached and source not in leaves}
         seen = self.values | leaves | {source: self.steps[source].out for source in attached}
         with torch.set_grad_enabled(bool(leaves)), Pattern(f"node {node.name}") as pattern:
-            out = self._call(node, seen)
+            out = self._carefully(node, seen)
         self._keep(node, out)
         if leaves and _passes(out):
             self.order.append(node)
             self.steps[node] = _Step(leaves, out, pattern.done.union(*(self.steps[source].done for source in attached)))
 
     def _leaf(self, node: fx.Node) -> Tensor:
-        return placed(self.values[node].detach().requires_grad_(), self.positions[node], node in self.gates)
+        return placed(self.values[node].detach().requires_grad_(), self.positions[node], self.gates[node])
 
     def _keep(self, node: fx.Node, out: Any) -> None:
         if isinstance(out, Tensor):
@@ -136,21 +136,15 @@ class Sweep:
             self.values[node] = out.detach()
             if positions is not None:
                 self.positions[node] = positions
-                placed(self.values[node], positions, is_gate(out))
-            if is_gate(out):
-                self.gates.add(node)
+                self.gates[node] = gate_of(out)
+                placed(self.values[node], positions, gate_of(out))
         else:
-            self.values[node] = tuple(out) if isinstance(out, (tuple, list)) else out
+            self.values[node] = out
 
     def _fuses(self, node: fx.Node) -> bool:
         """Whether a node is the linear half of a batch-normalised operation."""
         users = list(node.users)
-        return (
-            node.name not in self.keep
-            and len(users) == 1
-            and isinstance(self._target(node), _FUSED)
-            and self._normalises(users[0])
-        )
+        return node.name not in self.keep and len(users) == 1 and self._is(node, _FUSED) and self._normalises(users[0])
 
     def _normalises(self, node: fx.Node) -> bool:
         """Whether a node is a batch norm with the statistics of the training, which is affine."""
@@ -167,6 +161,17 @@ class Sweep:
         return (
             isinstance(target, classes) if node.op == "call_module" else any(target is k or target == k for k in kinds)
         )
+
+    def _carefully(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        """Call a node; what fails for the positions or the pattern only is refused by name."""
+        try:
+            return self._call(node, values)
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError, NotImplementedError) as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise UserError(
+                f"relevance cannot pass node {node.name} ({node.target}; {reason}); set contribution.method: "
+                "grad_x_input, or auto"
+            ) from error
 
     def _call(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         if node.op == "get_attr":
@@ -193,7 +198,8 @@ class Sweep:
                 cuts.append(node)
             furthest = max([furthest, *(place[user] for user in node.users if user in place)])
         maps = [n for n in cuts if self.positions[n].channels and self.values[n].ndim > 2]
-        wide = [n for n in maps if self.positions[n].own.numel() > len(self.values[n])]
+        images = len(self.values[self.order[0]])
+        wide = [n for n in maps if self.positions[n].own.numel() > images]
         return (wide or maps or cuts)[-1]
 
     def from_logits(self, targets: Tensor) -> dict[str, Tensor]:
@@ -215,7 +221,7 @@ class Sweep:
         with torch.enable_grad(), Pattern() as pattern:
             for node in inner:
                 pattern.where = f"node {node.name}"
-                values[node] = self._call(node, values)
+                values[node] = self._carefully(node, values)
             logits = values[inner[-1]] if inner else values[start]
             score = logits.flatten(1).gather(1, targets[:, None]).sum()
         asked = [start, *(n for n in inner if n.name in self.keep)]
@@ -264,7 +270,7 @@ class Sweep:
             if node not in self.steps:
                 continue
             step = self.steps[node]
-            if step.done <= ACTIVATIONS:
+            if step.done <= ACTIVATIONS and len(step.leaves) == 1:
                 (source,) = step.leaves
                 pending[source] = pending[source] + r if source in pending else r
                 continue

@@ -34,7 +34,7 @@ def contributions(
         The traced model.
     layers : list of Layer
         The layers whose positions are asked about.
-    x : Tensor [N, 3, H, W]
+    x : Tensor [N, C, H, W]
         Network inputs.
     method : {"srd", "lrp", "grad_x_input"}
         See above.
@@ -81,7 +81,7 @@ def receptive_fields(network: Network, layer: Layer, x: Tensor, positions: Tenso
     ----------
     network, layer : Network, Layer
         Where the PFVs are.
-    x : Tensor [N, 3, H, W]
+    x : Tensor [N, C, H, W]
         Network inputs.
     positions : Tensor of int64 [N, M]
         Indices of the PFVs among the layer's positions, each of which starts with R = 1; negative: none, a field of 0.
@@ -136,6 +136,7 @@ def method_for(network: Network, layers: list[Layer], x: Tensor, method: str) ->
         return method
     try:
         sweep = Sweep(network.graph_module, x)
+        sweep.from_logits(torch.zeros(len(x), dtype=torch.int64, device=x.device))
     except UserError as error:
         if method != "auto":
             raise
@@ -143,10 +144,11 @@ def method_for(network: Network, layers: list[Layer], x: Tensor, method: str) ->
         return "grad_x_input"
     for layer in layers:
         ids = layer.to_pfvs(sweep.positions[sweep.node(layer.node)].ids)
-        if not torch.equal(ids, ids[:, :, :1].expand_as(ids)):
+        own = ids[:, :, :1]
+        if not torch.equal(ids, own.expand_as(ids)) or len(own.unique()) < own.numel():
             shape = list(sweep.values[sweep.node(layer.node)].shape)
             raise UserError(
-                f"layer {layer.name} is {shape}, and what it has for channels are positions (windows of attention?); "
+                f"layer {layer.name} is {shape}, whose axes are not positions and channels (windows of attention?); "
                 "take the layer before or after it"
             )
     return "srd" if method == "auto" else method
