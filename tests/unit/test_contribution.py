@@ -92,6 +92,24 @@ def test_the_class_is_the_label_where_there_is_one_else_the_prediction(network, 
     torch.testing.assert_close(score, logits.gather(1, asked[:, None])[:, 0])
 
 
+def test_of_labels_that_are_on_together_an_image_s_own_is_predicted(images):
+    class Labels(Small):
+        def forward(self, x):
+            return super().forward(x).sigmoid()
+
+    torch.manual_seed(0)
+    model = Labels().eval()
+    nn.init.constant_(model.head.bias, 1)
+    model.head.bias.data[0] = -9
+    network = Network(model, (3, 8, 6))
+    logits = network.graph_module(images).detach()
+    own = torch.tensor([1, 0, 2])  # on, off, on
+    _, _, _, score = contributions(network, [network.layer("add")], images, "srd", own.numpy(), "predicted")
+    expected = torch.tensor([1, int(logits[1].argmax()), 2])
+    torch.testing.assert_close(score, logits.gather(1, expected[:, None])[:, 0])
+    assert not torch.equal(expected, logits.argmax(1))  # else this says nothing
+
+
 @pytest.mark.parametrize("method", ["srd", "lrp", "grad_x_input"])
 def test_a_receptive_field_lies_within_the_theoretical_one(network, images, method):
     layer = network.layer("norm")

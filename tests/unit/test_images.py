@@ -492,6 +492,18 @@ def test_presets_and_what_overrides_them():
 # ---- batches -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_is_the_same_beside_numbers_of_another_kind(tmp_path, channels):
+    """8 bits a channel, and floats of 0 to 1, in one batch."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, channels), np.uint8)
+    Image.fromarray(pixels.squeeze()).save(tmp_path / "a.png")
+    np.save(tmp_path / "b.npy", (pixels / 255).astype(np.float32))
+    way = Preprocessing(channels=channels, mean=[0.0] * channels, std=[1.0] * channels)
+    (_, both), *_ = batches([(0, tmp_path / "a.png"), (1, tmp_path / "b.npy")], way, 2)
+    torch.testing.assert_close(both[0], torch.from_numpy(pixels / 255).permute(2, 0, 1).float())
+    torch.testing.assert_close(both[1], both[0])
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 def test_batches_keep_the_order(tmp_path, workers):
     listed = []

@@ -141,6 +141,30 @@ def test_a_head_that_says_the_same_of_every_image_is_refused():
     opened(same, task="labels").check_varies()  # three labels that agree are something
 
 
+class Hidden(nn.Module):
+    """What a trace does not show to be probabilities."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.net, self.write = net(outputs=3), write
+
+    def forward(self, x):
+        return self.write(self.net(x))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda y: y.softmax(1).clamp(1e-6, 1), lambda y: y.log_softmax(1).exp(), lambda y: (y.exp().T / y.exp().sum(1)).T],
+)
+def test_probabilities_that_the_trace_does_not_show_are_refused(write):
+    refused(opened(Hidden(write)).check_varies, "mine", "probabilities, not logits", "softmax")
+
+
+def test_one_output_that_looks_like_a_probability_is_said(caplog):
+    opened(Hidden(lambda y: y.softmax(1)[:, 1:2]), task="binary").check_varies()
+    assert "if it is a probability, let its forward return the logit" in caplog.text
+
+
 # ---- what is returned --------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ def main(args: Namespace) -> None:
     for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
         maps, pfvs, logits, score = contributions(
             subject.network, list(subject.layers.values()), x, method,
-            labels[part] if settings["contribution"]["target"] == "label" else None,
+            labels[part], settings["contribution"]["target"],
         )  # fmt: skip
         network = subject.network
         best = predict(logits, torch.tensor(labels[part], device=logits.device, dtype=torch.int64), network.task)

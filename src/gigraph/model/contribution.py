@@ -18,13 +18,19 @@ from gigraph.errors import UserError
 from gigraph.method.pattern import Pattern, placed
 from gigraph.method.positions import Positions
 from gigraph.method.srd import Sweep
+from gigraph.method.tasks import predict
 from gigraph.model.network import Layer, Network
 from gigraph.reporting import log
 from gigraph.reserved import CLASSES
 
 
 def contributions(
-    network: Network, layers: list[Layer], x: Tensor, method: str = "srd", labels: np.ndarray | None = None
+    network: Network,
+    layers: list[Layer],
+    x: Tensor,
+    method: str = "srd",
+    labels: np.ndarray | None = None,
+    target: str = "label",
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:
     """Carry a logit back to every position of every layer, by one forward and one backward sweep.
 
@@ -39,7 +45,10 @@ def contributions(
     method : {"srd", "lrp", "grad_x_input"}
         See above.
     labels : array of int [N], optional
-        Class whose logit is taken; the predicted class where absent or negative.
+        The images' own labels; negative where unknown.
+    target : {"label", "predicted"}
+        Whose logit is taken: the label's, the predicted one's where that is unknown; or always the predicted one's
+        (`gigraph.method.tasks.predict`).
 
     Returns
     -------
@@ -56,7 +65,7 @@ def contributions(
         sweep = Sweep(network.graph_module, x, keep=[layer.node for layer in layers])
         values = {node.name: value for node, value in sweep.values.items()}
         logits = values[sweep.order[-1].name]
-        targets = _targets(logits, labels)
+        targets = _targets(logits, labels, target, network.task)
         relevance = sweep.from_logits(targets)
         maps = {layer.name: layer.to_pfvs(relevance[layer.node])[:, :, 0] for layer in layers}
         pfvs = {layer.name: layer.to_pfvs(values[layer.node]) for layer in layers}
@@ -64,7 +73,7 @@ def contributions(
     with torch.enable_grad(), _held(method):
         found = network.activations(_image(x), layers)
         logits = found.pop(CLASSES)
-        score = logits.gather(1, _targets(logits, labels)[:, None])[:, 0]
+        score = logits.gather(1, _targets(logits, labels, target, network.task)[:, None])[:, 0]
         gradients = torch.autograd.grad(score.sum(), [found[layer.name] for layer in layers])
     pfvs = {layer.name: layer.to_pfvs(found[layer.name].detach()) for layer in layers}
     maps = {
@@ -162,9 +171,8 @@ def _image(x: Tensor) -> Tensor:
     return placed(x.detach().requires_grad_(), Positions.fresh(x.shape, [0, *range(2, x.ndim)], x.device))
 
 
-def _targets(logits: Tensor, labels: np.ndarray | None) -> Tensor:
-    predicted = logits.argmax(1)
-    if labels is None:
-        return predicted
-    given = torch.as_tensor(labels, device=logits.device, dtype=torch.int64)
-    return torch.where(given >= 0, given, predicted)
+def _targets(logits: Tensor, labels: np.ndarray | None, target: str, task: str) -> Tensor:
+    given = torch.full((len(logits),), -1) if labels is None else torch.tensor(labels, dtype=torch.int64)
+    given = given.to(logits.device)
+    predicted = predict(logits, given, task)
+    return torch.where(given >= 0, given, predicted) if target == "label" else predicted

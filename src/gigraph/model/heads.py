@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from gigraph.errors import UserError
 from gigraph.method.tasks import centred
 from gigraph.model.tracing import Trace, between, drop_unused, is_a
+from gigraph.reporting import log
 
 ENDINGS: dict[str, tuple[Any, ...]] = {
     "softmax": (nn.Softmax, nn.LogSoftmax, F.softmax, F.log_softmax, torch.softmax, torch.log_softmax,
@@ -32,6 +33,8 @@ LOGARITHMS: tuple[Any, ...] = (torch.log, "log")
 TASK = "model.task"
 SIDES = "gigraph_sides"
 """The layer that makes two scores of one output."""
+PROBABLE = 1e-4
+"""How near to 1 probabilities add up to."""
 LEAST = 1e-6
 """Of the largest score: what scores must differ by between images."""
 
@@ -136,7 +139,7 @@ def _two_sides(module: fx.GraphModule, node: fx.Node, reference: float | None) -
 
 @torch.no_grad()
 def check_varies(module: fx.GraphModule, probe: Tensor, task: str, name: str) -> None:
-    """Refuse a model that says the same of every image, so that there is nothing to attribute.
+    """Refuse a model that says the same of every image, or whose scores are no logits.
 
     Parameters
     ----------
@@ -149,7 +152,8 @@ def check_varies(module: fx.GraphModule, probe: Tensor, task: str, name: str) ->
     Raises
     ------
     UserError
-        If the scores, from their mean where only this counts, are the same for all.
+        If the scores, from their mean where only this counts, are the same for all; or if those of ``classes`` are
+        probabilities, in a form that the trace does not show.
     """
     scores = module(probe)
     read = centred(scores, task)
@@ -158,3 +162,13 @@ def check_varies(module: fx.GraphModule, probe: Tensor, task: str, name: str) ->
             f"{name} gives every image the same scores, so that nothing can be attributed: its head is constant, such "
             "as one of zeros; give trained weights (model.weights)"
         )
+    if task == "classes" and bool((scores >= 0).all()) and bool(((scores.sum(1) - 1).abs() < PROBABLE).all()):
+        raise UserError(
+            f"{name} gives probabilities, not logits (they are positive and add up to 1), and a softmax would be taken "
+            "of them; let its forward return what goes into its softmax"
+        )
+    if task == "binary" and bool(((scores[:, 1] >= 0) & (scores[:, 1] <= 1)).all()):
+        log.warning(
+            "%s: its output lay between 0 and 1 for all that was tried; if it is a probability, let its forward return "
+            "the logit: a sigmoid is taken of it", name,
+        )  # fmt: skip
