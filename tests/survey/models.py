@@ -128,7 +128,24 @@ def proposed(network: Network) -> list[str]:
     cuts = [cut for cut in cuts if cut.modules] or cuts
     if not cuts:
         raise UserError("no operation but the last ones is one that every path to the output passes: there is no layer")
-    return list(dict.fromkeys(cuts[round(share * (len(cuts) - 1))].name for share in (0.5, 0.9)))
+    found = []
+    for share in (0.5, 0.9):
+        here = round(share * (len(cuts) - 1))
+        nearest = sorted(range(len(cuts)), key=lambda i, here=here: abs(i - here))
+        found.append(next((cuts[i].name for i in nearest[:8] if _followed(network, cuts[i].name)), cuts[here].name))
+    return list(dict.fromkeys(found))
+
+
+def _followed(network: Network, name: str) -> bool:
+    """Return whether a layer's axes are what the network takes them for; true where relevance cannot pass at all."""
+    import torch
+
+    from gigraph.model.contribution import method_for
+
+    try:
+        return bool(method_for(network, [network.layer(name)], torch.zeros(1, *network.image_shape), "auto"))
+    except UserError:
+        return False
 
 
 def main() -> None:

@@ -148,7 +148,9 @@ class Pattern(TorchFunctionMode):
             return out
         self.done.add(name)
         given = {key: places for key, one in known.items() if (places := positions_of(one)) is not None}
-        _place(out, output(name, out, args, kwargs, given, lambda ids: func(ids, *args[1:], **kwargs)))
+        # The ids lie otherwise in memory, where not every shape is a view.
+        move = {"view": Tensor.reshape, "view_as": Tensor.reshape_as}.get(name, func)
+        _place(out, output(name, out, args, kwargs, given, lambda ids: move(ids, *args[1:], **kwargs)))
         gates = [one for one in known.values() if name not in MOVES | CASTS or one is args[0]]
         gate = max(GATES.get(name, 0), min(map(gate_of, gates)) if name in KEEPS_GATES else 0)
         for one in _tensors(out) if gate else ():
@@ -157,7 +159,7 @@ class Pattern(TorchFunctionMode):
 
     def _check_in_place(self, func: Any, name: str, args: Any, kwargs: Any) -> None:
         raw = getattr(func, "__name__", "")
-        written = raw.startswith("__i") or (raw.endswith("_") and not raw.endswith("__"))
+        written = raw.startswith("__i") or raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
         if (
             written
             or kwargs.get("inplace") is True

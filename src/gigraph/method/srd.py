@@ -166,7 +166,9 @@ class Sweep:
         """Call a node; what fails for the positions or the pattern only is refused by name."""
         try:
             return self._call(node, values)
-        except (TypeError, ValueError, IndexError, KeyError, AttributeError, NotImplementedError) as error:
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
+                raise
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             raise UserError(
                 f"relevance cannot pass node {node.name} ({node.target}; {reason}); set contribution.method: "

@@ -483,7 +483,7 @@ class Network:
             if norm is None:
                 continue
             before = node.all_input_nodes[0]
-            linear = target_of(self.graph_module, before) if before.op == "call_module" else None
+            linear = root[str(before.target)] if before.op == "call_module" else None
             if (
                 type(linear) not in {nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear}
                 or len(before.users) > 1
