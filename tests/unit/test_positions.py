@@ -161,6 +161,24 @@ def test_a_layer_that_has_positions_for_channels_is_refused():
             method_for(network, [layer], torch.zeros(1, 3, 4, 4), method)
 
 
+class Pooled(nn.Module):
+    """Channels last, and nothing around that says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, C, 1), nn.Linear(C, 5)
+
+    def forward(self, x):
+        return self.head((F.gelu(self.conv(x).movedim(1, 3)) + 1).mean((1, 2)))
+
+
+def test_where_no_operation_tells_the_channels_the_positions_do():
+    network = Network(Pooled().eval(), (3, 4, 8))
+    layer = network.layer("movedim")
+    assert (layer.layout, layer.channels, layer.height, layer.width) == ("map_last", C, 4, 8)
+    assert method_for(network, [layer], torch.zeros(1, 3, 4, 8), "srd") == "srd"
+
+
 def test_auto_takes_gradients_where_relevance_cannot_pass(caplog):
     class Sorted(nn.Module):
         def __init__(self):

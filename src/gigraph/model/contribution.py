@@ -154,7 +154,7 @@ def method_for(network: Network, layers: list[Layer], x: Tensor, method: str) ->
     for layer in layers:
         ids = layer.to_pfvs(sweep.positions[sweep.node(layer.node)].ids)
         own = ids[:, :, :1]
-        if not torch.equal(ids, own.expand_as(ids)) or len(own.unique()) < own.numel():
+        if not torch.equal(ids, own.expand_as(ids)) or not bool((own.diff(dim=1) > 0).all()):
             shape = list(sweep.values[sweep.node(layer.node)].shape)
             raise UserError(
                 f"layer {layer.name} is {shape}, whose axes are not positions and channels (windows of attention?); "

@@ -12,6 +12,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gigraph.errors import UserError, nearest
+from gigraph.method.srd import Sweep
 from gigraph.model.axes import channel_axis
 from gigraph.model.batchnorm import batchnorm_at, fused
 from gigraph.model.heads import check_varies, read_head
@@ -310,7 +312,27 @@ class Network:
         if self._cuts.get(node, (node, node)) is not None or not node.meta.get("batched"):
             return False
         rank = len(node.meta["shape"])
-        return rank in {2, 4} or (rank == 3 and channel_axis(self.graph_module, node) != 1)
+        return rank in {2, 4} or (rank == 3 and self._channel_axis(node) != 1)
+
+    def _channel_axis(self, node: fx.Node) -> int | None:
+        """Tell which axis holds a node's channels, by the operations around it or else by where its positions lie."""
+        found = channel_axis(self.graph_module, node)
+        return self._axes_by_positions.get(node.name) if found is None else found
+
+    @cached_property
+    def _axes_by_positions(self) -> dict[str, int]:
+        first = next((p for p in self.graph_module.parameters() if p.is_floating_point()), torch.zeros(()))
+        image = torch.zeros(1, *self.image_shape, device=first.device, dtype=first.dtype)
+        try:
+            followed = Sweep(self.graph_module, image).positions
+        except UserError:
+            return {}
+        axes = {}
+        for node, positions in followed.items():
+            channels = [axis for axis in positions.channels if axis in (1, positions.ids.ndim - 1)]
+            if positions.varying and positions.in_order and len(channels) == 1:
+                axes[node.name] = 1 if channels == [1] else -1
+        return axes
 
     def _layer(self, name: str, node: fx.Node) -> Layer:
         shape = tuple(node.meta["shape"][1:])
@@ -318,7 +340,7 @@ class Network:
             return Layer(name, node.name, shape[0], 1, 1, "vector")
         if len(shape) == 2:
             return Layer(name, node.name, shape[1], 1, shape[0], "tokens", self._patches(node, shape[0]))
-        if channel_axis(self.graph_module, node) == -1:
+        if self._channel_axis(node) == -1:
             return Layer(name, node.name, shape[2], shape[0], shape[1], "map_last")
         return Layer(name, node.name, shape[0], shape[1], shape[2], "map")
 
