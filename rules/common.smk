@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from gigraph.errors import UserError, one_line
-from gigraph.planning import resources
+from gigraph.planning import resources, standing
 from gigraph.planning.config import load
 from gigraph.planning.plan import Plan
 from gigraph.planning.stages import STAGES, Read
@@ -188,7 +188,8 @@ onstart:
         if job.rule.name in STAGES:
             planned |= PLAN.outputs(job.rule.name, **job.wildcards_dict)
     try:
-        current.write_plan(PLAN.results("plan"), planned)
+        current.write_plan(PLAN.results("plan"), standing.everything(PLAN) | planned)
+        standing.write_asked(PLAN)
     except OSError as error:
         stop(
             f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"

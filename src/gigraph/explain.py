@@ -13,15 +13,20 @@ import numpy as np
 import torch
 
 from gigraph.device import as_device
-from gigraph.errors import UserError
+from gigraph.errors import UserError, nearest
 from gigraph.explorer.sheets import thumbnail
 from gigraph.hashing import text_key
 from gigraph.images.decoding import Unreadable, decode, visible
 from gigraph.method.targets import class_targets, concept_targets
 from gigraph.method.tasks import probabilities
 from gigraph.pair import Pair
-from gigraph.planning.config import PROJECT, Compute, load, read
+from gigraph.planning.config import PROJECT, Compute, load
+from gigraph.planning.config import read as read_config
 from gigraph.planning.plan import Plan
+from gigraph.planning.stages import Read
+from gigraph.planning.stages.attribution import merged
+from gigraph.planning.stages.stage import read
+from gigraph.planning.standing import hold
 from gigraph.records import tables
 from gigraph.records.attributions import rows
 from gigraph.records.schemas import SCHEMAS
@@ -51,8 +56,15 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
     Raises
     ------
     UserError
-        If an image is missing or cannot be read, or the run is not finished.
+        If an image is missing or cannot be read, or the run is not finished or made from something else than planned.
     """
+    if method not in plan.config.methods:
+        known = ", ".join(plan.config.methods)
+        raise UserError(
+            f"--method: there is no graph of {method!r}{nearest(method, plan.config.methods)} (configured: {known}); "
+            "add it to methods and run snakemake, or take one of these"
+        )
+    hold(plan, reads(plan, method))
     for path in paths:
         if not path.is_file():
             raise UserError(f"there is no image {path}; correct the path")
@@ -68,6 +80,13 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
         for layer in plan.layers
     }
     return [_explain(plan, method, subject, concepts, path) for path in paths]
+
+
+def reads(plan: Plan, method: str) -> list[Read]:
+    """Return all files of a run that explaining an image rests on."""
+    layers = [one for layer in plan.layers for one in merged(method, layer)]
+    graph = [read(name, method=method) for name in ("calibration", "edges")]
+    return [read("layers"), read("classes"), *layers, *graph]
 
 
 def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Vocabulary], path: Path) -> Path:
@@ -120,7 +139,7 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
     picture = visible(subject.preprocessing.display(decode(path, plan.config.images.max_pixels, channels)))
     thumbnail(picture).save(folder / "picture.webp", quality=85, method=4)
     # The graph that this image was explained on: a later build of the explorer leaves it out if that is another one.
-    lineage = tables.lineage_of(plan.results("edges", method=method)) or ""
+    lineage = plan.lineage("graph", method=method)
     row = {
         "image_id": image, "path": path.name, "label": -1, "class": "", "width": picture.width,
         "height": picture.height, "predicted": predicted, "probability": None if task == "regression" else probability,
@@ -138,6 +157,6 @@ def opened(files: Sequence[Path], compute: Compute | None = None) -> Plan:
     UserError
         If a file is missing or is no valid configuration.
     """
-    config = load(read(files))
+    config = load(read_config(files))
     scripts = PROJECT / "workflow" / "scripts"
     return Plan(config if compute is None else config.model_copy(update={"compute": compute}), scripts)

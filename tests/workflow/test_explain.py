@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
+import yaml
 
+import gigraph
 from gigraph.cli import main
-from gigraph.explain import opened
+from gigraph.errors import UserError
+from gigraph.explain import explain, opened, reads
 from gigraph.explorer.chunks import read_chunk
+from gigraph.menagerie.model import load
+from gigraph.records import tables
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +76,84 @@ def test_a_missing_image_gets_one_line(done, monkeypatch, capsys):
     monkeypatch.chdir(done)
     assert main(["explain", "no-such.png", "--configfile", "config.yaml"]) == 1
     assert "there is no image no-such.png" in capsys.readouterr().err
+
+
+def changed(folder: Path, section: str, key: str, value) -> Path:
+    """Return a copy of the run's configuration with one setting changed."""
+    raw = yaml.safe_load((folder / "config.yaml").read_text())
+    raw[section] = {**raw.get(section, {}), key: value}
+    path = folder / f"{section}-{key}.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("model", "weights", "other.pth"), ("preprocessing", "mean", [0.1, 0.2, 0.3]), ("concepts", "expansion", 0.25),
+        ("images", "classes", "reversed"), ("attribution", "baseline", "zero"), ("families", "cosine", 0.9),
+    ],
+)  # fmt: skip
+def test_tables_of_another_configuration_are_refused(done, monkeypatch, capsys, section, key, value):
+    monkeypatch.chdir(done)
+    torch.save(load().state_dict(), "other.pth")
+    if value == "reversed":
+        value = sorted((path.name for path in (done / "images").iterdir()), reverse=True)
+    copy = changed(done, section, key, value)
+    image = pl.read_parquet("results/selection.parquet")["path"][0]
+    before = state_of(done / "results")
+    assert main(["explain", f"images/{image}", "--configfile", str(copy)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{section}.{key}" in line and "run snakemake" in line
+    assert state_of(done / "results") == before
+    with pytest.raises(UserError, match="planned"):
+        gigraph.open("results", configfile=copy).edges()
+    assert len(gigraph.open("results", configfile="config.yaml").edges())
+
+
+def test_an_image_that_was_added_is_named(toy_run, tmp_path, monkeypatch):
+    folder = shutil.copytree(toy_run, tmp_path / "toy", symlinks=True)
+    monkeypatch.chdir(folder)
+    (folder / "images" / "bee" / "added.png").write_bytes(next((folder / "images" / "bee").glob("*.png")).read_bytes())
+    with pytest.raises(UserError, match="images has changed"):
+        explain(opened([Path("config.yaml")]), "bisecting", [Path("images/bee/added.png")])
+
+
+def test_all_that_explaining_reads_is_held(done, monkeypatch):
+    monkeypatch.chdir(done)
+    plan, found, read = opened([Path("config.yaml")]), set(), tables.read
+
+    def noted(paths, *rest):
+        found.update(str(path) for path in ([paths] if isinstance(paths, str | Path) else paths))
+        return read(paths, *rest)
+
+    monkeypatch.setattr(tables, "read", noted)
+    image = pl.read_parquet("results/selection.parquet")["path"][0]
+    assert main(["explain", f"images/{image}", "--configfile", "config.yaml"]) == 0
+    held = {str(plan.results(one.name, **of)) for one in reads(plan, "bisecting") for of in plan.expand(one)}
+    assert found and {path for path in found if "/explained/" not in path} <= held
+
+
+def test_without_a_configuration_a_run_is_held_against_its_last_plan(done, tmp_path, monkeypatch):
+    """Also where the folder was moved; tables of a method or of layers that the last run did not plan are refused."""
+    moved = shutil.copytree(done / "results", tmp_path / "elsewhere")
+    run = gigraph.open(moved)
+    assert len(run.edges()) and len(run.table("evaluation/reconstruction"))
+    plan = moved / "plan.json"
+    plan.write_text(plan.read_text().replace("graph/edges", "graph/old"))
+    with pytest.raises(UserError, match=r"graph/edges.parquet is left from other"):
+        gigraph.open(moved).edges()
+    shutil.copytree(moved / "bisecting", moved / "kmeans")
+    with pytest.raises(UserError, match="kmeans"):
+        gigraph.open(moved, "kmeans").edges()
+
+
+def test_a_method_without_a_graph_is_no_promise(done, monkeypatch, capsys):
+    monkeypatch.chdir(done)
+    image = pl.read_parquet("results/selection.parquet")["path"][0]
+    assert main(["explain", f"images/{image}", "--configfile", "config.yaml", "--method", "kmeans"]) == 1
+    assert "configured: bisecting" in capsys.readouterr().err

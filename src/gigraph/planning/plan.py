@@ -214,7 +214,7 @@ class Plan:
         return listing_digests(self._limited, len(self.shards))
 
     @cached_property
-    def model_digests(self) -> list[str]:
+    def model_state(self) -> dict[str, str]:
         """The digests of the files that define the model, code of the user's that they import among them."""
         files = [Path(file) for file in self.model_files]
         for code in [*(file for file in files if file.suffix == ".py"), *module_file(self.config.model.source)]:
@@ -222,8 +222,12 @@ class Plan:
         source = self.config.model.source
         if source in WORLDS and self.config.model.weights is None and not self.trained:
             files.append(checkpoint_of(source))
-        trained = [self.lineage("train")] if self.trained else []
-        return [file_digest(file) for file in files] + trained
+        return {str(file): file_digest(file) for file in files}
+
+    @cached_property
+    def model_digests(self) -> list[str]:
+        """What the model is made from besides settings: the digests of its files, or the lineage of its training."""
+        return [*self.model_state.values(), *([self.lineage("train")] if self.trained else [])]
 
     def world_code(self, source: str) -> list[Path]:
         """Return the modules that make a drawn world's model; none of other sources."""
