@@ -18,6 +18,7 @@ from gigraph.images import imagenet, listing, preprocessing
 from gigraph.images.decoding import Unreadable, decode, size_of, visible
 from gigraph.images.listing import labelled, listing_digests, output_names, scan
 from gigraph.images.preprocessing import Preprocessing, batches
+from gigraph.model.models import preset_of
 from gigraph.planning.config import load
 
 
@@ -311,6 +312,65 @@ def test_as_torchvisions_own_preset(size, interpolation, antialias):
     level = 1e-6 if antialias else 1.01 / 255 / 0.224  # without antialias, a grey level's rounding
     torch.testing.assert_close(ours.stack([ours.display(image)])[0], theirs(subject), rtol=0, atol=level)
     assert ours.display(image).size == ours.output_size(image.size) == (56, 56)
+
+
+def timms_kinds():
+    """One model of each preset that timm's registry holds, as far as pixels depend on it."""
+    timm = pytest.importorskip("timm")
+    from timm.data import resolve_data_config
+
+    found = {}
+    for name in timm.list_models():
+        config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+        kind = [config[key] for key in ("crop_mode", "crop_pct", "input_size", "interpolation")]
+        found.setdefault(str(kind), (name, config))
+    return found
+
+
+@pytest.mark.parametrize("size", [(500, 300), (300, 500), (90, 40)])
+def test_as_timms_own_transform_by_every_preset_of_its_registry(size):
+    from timm.data import create_transform
+
+    image, seen = picture(*size), set()
+    for name, config in timms_kinds().values():
+        if max(config["input_size"]) > 520 and config["crop_mode"] == "center":
+            continue  # the same as smaller ones, and slow
+        seen.add((config["crop_mode"], config["crop_pct"] > 1))
+        ours = Preprocessing.from_preset(preset_of(f"timm:{name}"))
+        found = ours.stack([ours.display(image)])[0]
+        torch.testing.assert_close(found, create_transform(**config)(image), rtol=0, atol=1e-5, msg=name)
+        assert ours.output_size(size) == tuple(config["input_size"][:0:-1])
+        array = ours.display(np.asarray(image, np.float32) / 255)
+        assert np.abs(array * 255 - np.asarray(ours.display(image))).max() < 1
+    assert seen == {("center", False), ("center", True), ("squash", False), ("border", False)}
+
+
+def test_as_torchvisions_own_transforms_by_every_preset_of_its_registry():
+    from torchvision import models
+
+    image, seen = picture(500, 300), set()
+    for name in models.list_models(module=models):
+        for weights in models.get_model_weights(name):
+            ours = Preprocessing.from_preset(preset := preset_of(f"torchvision:{name}", weights.name))
+            if str(preset) not in seen:
+                torch.testing.assert_close(ours.stack([ours.display(image)])[0], weights.transforms()(image), msg=name)
+            seen.add(str(preset))
+    assert len(seen) > 10
+
+
+def test_the_box_of_a_framed_image_goes_beyond_it():
+    border = Preprocessing(resize=(40, 40), crop=(40, 40), way="border", pads=True)
+    assert border.crop_box((80, 40)) == (0, -20, 80, 60)
+    squash = Preprocessing(resize=(40, 20), crop=(40, 20), way="squash", pads=True)
+    assert squash.crop_box((80, 40)) == (0, 0, 80, 40)
+
+
+def test_what_the_user_sets_means_the_shorter_side_and_the_centre():
+    preset = preset_of("timm:coat_lite_medium_384")
+    ours = Preprocessing.from_preset(preset, resize=400)
+    assert (ours.resize, ours.window, ours.way) == (400, (384, 384), "center")
+    tall = dict(preset, resize=(1024, 768), crop=(1024, 768))
+    refused(lambda: Preprocessing.from_preset(tall, crop=700), "768x1024", "set resize and crop both")
 
 
 def test_display_is_what_the_network_sees_before_normalisation():

@@ -83,7 +83,8 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        Keys resize, crop, mean, std, interpolation, antialias: those of `gigraph.images.preprocessing.Preprocessing`.
+        Keys resize, crop, mean, std, interpolation, antialias, way, pads: those of
+        `gigraph.images.preprocessing.Preprocessing`.
         None where the source has no preset (a weights file of torchvision, a user's module).
     """
     if source in WORLDS:
@@ -108,10 +109,15 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
 
     _check_timm(timm, name)
     config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
-    side = config["input_size"][-1]
+    crop = tuple(config["input_size"][1:])
+    resize = tuple(math.floor(side / config["crop_pct"]) for side in crop)
+    way = config["crop_mode"]
     return {
-        "resize": math.floor(side / config["crop_pct"]),
-        "crop": side,
+        # As timm's own transforms: the shorter side alone where the sides' ratio is kept.
+        "resize": resize[0] if way == "center" and len({*resize}) == 1 else resize,
+        "crop": crop[0] if len({*crop}) == 1 else crop,
+        "way": way,
+        "pads": True,
         "mean": tuple(config["mean"]),
         "std": tuple(config["std"]),
         "interpolation": config["interpolation"],
