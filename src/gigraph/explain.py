@@ -6,6 +6,7 @@ through the same steps as those of the data set: coding (Eq. 2), then GIG to cla
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gigraph.device import as_device
 from gigraph.errors import UserError, nearest
 from gigraph.explorer.sheets import thumbnail
 from gigraph.hashing import text_key
-from gigraph.images.decoding import Unreadable, decode, visible
+from gigraph.images.decoding import Unreadable, decode, size_of, visible
 from gigraph.method.targets import class_targets, concept_targets
 from gigraph.method.tasks import probabilities
 from gigraph.pair import Pair
@@ -31,7 +32,7 @@ from gigraph.records import tables
 from gigraph.records.attributions import rows
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reserved import CLASSES
-from gigraph.subject import Subject
+from gigraph.subject import Subject, check_finite
 from gigraph.vocabulary import Vocabulary
 
 
@@ -51,7 +52,8 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
     -------
     list of Path
         One folder per image, ``results/METHOD/explained/ID``: ``image.parquet``, ``coefficients/LAYER.parquet``,
-        ``attributions/SOURCE--TARGET.parquet`` (schemas as those of the run, label -1) and ``picture.webp``.
+        ``attributions/SOURCE--TARGET.parquet`` (schemas as those of the run, label -1), ``grids.parquet``, the size of
+        each layer's map, and ``picture.webp``.
 
     Raises
     ------
@@ -65,21 +67,65 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
             "add it to methods and run snakemake, or take one of these"
         )
     hold(plan, reads(plan, method))
+    sizes = []
     for path in paths:
         if not path.is_file():
             raise UserError(f"there is no image {path}; correct the path")
         try:
-            decode(path, plan.config.images.max_pixels, plan.config.preprocessing.depth)
+            sizes.append(size_of(decode(path, plan.config.images.max_pixels, plan.config.preprocessing.depth)))
         except Unreadable as error:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
-    subject = Subject(plan.network, plan.config.compute, plan.layers)
+    subjects = Subjects(plan)
+    for path, size in zip(paths, sizes, strict=True):
+        subjects.of(path, size)  # before anything is written
     concepts = {
         layer: Vocabulary(
-            plan.root, method, layer, subject, plan.config.layer(layer).coefficients.tolerance, merge=True
+            plan.root, method, layer, subjects.own, plan.config.layer(layer).coefficients.tolerance, merge=True
         )
         for layer in plan.layers
     }
-    return [_explain(plan, method, subject, concepts, path) for path in paths]
+    return [
+        _explain(plan, method, subjects.of(path, size), concepts, path) for path, size in zip(paths, sizes, strict=True)
+    ]
+
+
+class Subjects:
+    """The run's model for inputs of any size: where nothing crops, each size has maps of its own."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.own = Subject(plan.network, plan.config.compute, plan.layers)
+        self.known = {tuple(self.own.network.image_shape[1:]): self.own}
+
+    def of(self, path: Path, size: tuple[int, int]) -> Subject:
+        """Return the model for a photo of this (width, height).
+
+        Raises
+        ------
+        UserError
+            If the network takes no inputs of its size.
+        """
+        width, height = self.own.preprocessing.output_size(size)
+        if (height, width) not in self.known:
+            try:
+                other = Subject({**self.plan.network, "image_size": size}, self.plan.config.compute, self.plan.layers)
+            except UserError as error:
+                raise UserError(self._refused(path, width, height, str(error))) from None
+            for name, layer in self.own.layers.items():
+                now = other.layers[name]
+                if (now.channels, now.layout) != (layer.channels, layer.layout):
+                    raise UserError(
+                        self._refused(path, width, height, f"layer {name} has {now.channels} channels there")
+                    )
+            self.known[height, width] = other
+        return self.known[height, width]
+
+    def _refused(self, path: Path, width: int, height: int, why: str) -> str:
+        rows, columns = self.own.network.image_shape[1:]
+        return (
+            f"image {path} gives an input of {width}x{height}, the run's images give {columns}x{rows}, and the network "
+            f"does not take that ({why}); scale or cut the image to {columns}x{rows}"
+        )
 
 
 def reads(plan: Plan, method: str) -> list[Read]:
@@ -90,13 +136,29 @@ def reads(plan: Plan, method: str) -> list[Read]:
 
 
 def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Vocabulary], path: Path) -> Path:
-    settings = plan.config.attribution.model_dump()
+    """Explain one image: its folder is there whole, or as it was."""
     image = text_key(str(path.resolve())) >> 1
-    folder = plan.results("explained", method=method) / str(image)
+    kept = plan.results("explained", method=method) / str(image)
+    folder = kept.with_name(f".{image}")
+    try:
+        _write(plan, method, subject, concepts, path, image, folder)
+        shutil.rmtree(kept, ignore_errors=True)
+        folder.rename(kept)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return kept
+
+
+def _write(
+    plan: Plan, method: str, subject: Subject, concepts: dict[str, Vocabulary], path: Path, image: int, folder: Path
+) -> None:
+    settings = plan.config.attribution.model_dump()
     ((_, x),) = subject.images("", [image], [str(path)])
     with torch.inference_mode():
         found = subject.network.activations(x, list(subject.layers.values()))
         logits = found[CLASSES]
+    for name, value in found.items():
+        check_finite(value, name, [image])
     task = subject.network.task
     predicted = int(logits[0].argmax())
     probability = float(probabilities(logits, task)[0, predicted])
@@ -145,8 +207,9 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
         "height": picture.height, "predicted": predicted, "probability": None if task == "regression" else probability,
         "value": float(subject.network.value(logits)[0]) if task == "regression" else None,
     }  # fmt: skip
+    shapes = {"layer": [*subject.layers], "grid": [list(layer.grid) for layer in subject.layers.values()]}
+    tables.write(folder / "grids.parquet", "grids", shapes)
     tables.write(folder / "image.parquet", "images", {key: [value] for key, value in row.items()}, lineage)
-    return folder
 
 
 def opened(files: Sequence[Path], compute: Compute | None = None) -> Plan:
