@@ -28,6 +28,8 @@ from gigraph.records.schemas import SCHEMAS
 
 ASSETS = PACKAGE / "explorer" / "assets"
 """The explorer's program."""
+LARGEST_STD = 4
+"""Of pixels in [0, 1] the standard deviation is at most a half; what is larger is a scale of 255."""
 NONZEROS = 8.0
 """What extractors that want a number of non-zeros are trained for where the configuration gives none."""
 MAKERS = {name: stage.name for stage in STAGES.values() for name in stage.writes}
@@ -104,6 +106,8 @@ class Plan:
         if ".py:" in source:
             files.append(("model.source", source.rpartition(":")[0]))
         for key, file in files:
+            if Path(file).is_dir():
+                raise UserError(f"config: {key}: {file} is a folder; give the file in it")
             if not Path(file).is_file():
                 raise UserError(
                     f"config: {key}: there is no file {file}; correct the path (it is relative to {Path.cwd()})"
@@ -242,6 +246,19 @@ class Plan:
             One line that names the key, file or folder and the remedy.
         """
         _ = self.model_files, self.listing, self.image_size
+        self._check_scale()
+
+    def _check_scale(self) -> None:
+        """Refuse mean and std for pixels of 0 to 255; arrays of real numbers may be of any size."""
+        if not self.drawn and any(entry.path.lower().endswith(".npy") for entry in self._entries):
+            return
+        settings = self.config.preprocessing
+        for key, numbers, largest in (("mean", settings.mean, 1), ("std", settings.std, LARGEST_STD)):
+            if numbers and max(map(abs, numbers)) > largest:
+                raise UserError(
+                    f"config: preprocessing.{key}: {max(numbers, key=abs):g} is for pixels of 0 to 255, but here "
+                    "they are 0 to 1; divide mean and std by 255"
+                )
 
     # ---- what the declarations of several stages share ------------------------------------------------------
 
