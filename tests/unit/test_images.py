@@ -492,6 +492,13 @@ def test_what_the_user_sets_means_the_shorter_side_and_the_centre():
     refused(lambda: Preprocessing.from_preset(tall, crop=700), "768x1024", "set resize and crop both")
 
 
+@pytest.mark.parametrize("size", [(2, 20000), (30000, 1)])
+def test_a_thin_picture_is_refused_before_it_fills_the_memory(size):
+    p = Preprocessing(224, 224)
+    refused(lambda: p.display(Image.new("RGB", size), "image thin.png"), "thin.png", "too thin", f"{size[0]}x{size[1]}")
+    assert p.display(Image.new("RGB", (20, 4000))).size == (224, 224)
+
+
 def test_display_is_what_the_network_sees_before_normalisation():
     p = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     x = p.stack([p.display(picture())])[0]

@@ -248,10 +248,11 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
     Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "images/a/dark.png")
     Image.new("RGB", (8, 8), "white").save(tmp_path / "images/b/1.png")
     (tmp_path / "images/b/2.heic").write_bytes(b"ftypheic")
+    Image.new("RGB", (1, 30000), "white").save(tmp_path / "images/b/3.png")
     for name in ("b/notes.txt", "b/@eaDir/1.png", "labels.csv"):
         (tmp_path / "images" / name).write_text("")
     source = {"source": str(tmp_path / "images"), "shards": 2, "classes": None, "limit_per_class": None}
-    settings = {**source, "grouped": False, "max_pixels": 10**6, "channels": 3}
+    settings = {**source, "grouped": False, "max_pixels": 10**6, "channels": 3, "resize": 64}
     files = {}
     with caplog.at_level("INFO", logger="gigraph"):
         for shard in range(2):
@@ -264,7 +265,8 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
                 files.setdefault(name, []).append(path)
     assert "note: 1 images are nearly black" in caplog.text and "a/dark.png" in caplog.text
     rejected = pl.concat([pl.read_parquet(path) for path in files["rejected"]]).sort("path")
-    assert rejected["path"].to_list() == ["b/2.heic", "b/@eaDir/", "b/notes.txt", "labels.csv"]
+    assert rejected["path"].to_list() == ["b/2.heic", "b/3.png", "b/@eaDir/", "b/notes.txt", "labels.csv"]
+    assert "1x30000, too thin" in rejected["reason"][1]
     assert rejected["reason"][0].startswith(".heic pictures are not read")
     chosen = {"seed": 0, "classes": None, "images_per_class": 3, "images": None, "uniform": False}
 
@@ -277,7 +279,7 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
             )
         )  # fmt: skip
 
-    select(0.34)  # one of three is unreadable
-    assert len(pl.read_parquet(tmp_path / "rejected.parquet")) == 4
-    with pytest.raises(UserError, match=r"1 of 3 images are unreadable.*b/2.heic: .heic pictures are not read"):
+    select(0.5)  # two of four are unreadable
+    assert len(pl.read_parquet(tmp_path / "rejected.parquet")) == 5
+    with pytest.raises(UserError, match=r"2 of 4 images are unreadable.*b/\d"):
         select(0.3)

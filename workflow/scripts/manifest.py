@@ -7,6 +7,7 @@ from pathlib import Path
 from gigraph.hashing import image_id
 from gigraph.images.decoding import Unreadable, decode, nearly_black, size_of
 from gigraph.images.listing import left_out, members
+from gigraph.images.preprocessing import resized_pixels
 from gigraph.records import tables
 from gigraph.reporting import log, progress
 from gigraph.running.runtime import run
@@ -27,11 +28,17 @@ def main(args: Namespace) -> None:
             picture = decode(folder / entry.path, settings["max_pixels"], settings["channels"])
             if nearly_black(picture):
                 dark.append(entry.path)
-            return size_of(picture)
+            size = size_of(picture)
+            if resize and resized_pixels(size, resize) > max(settings["max_pixels"], size[0] * size[1]):
+                return (
+                    f"{size[0]}x{size[1]} pixels, too thin: above images.max_pixels once the shorter side is {resize}"
+                )
+            return size
         except Unreadable as reason:
             return str(reason)
 
     dark: list[str] = []
+    resize = settings["resize"]
     with ThreadPoolExecutor(args.compute.workers) as pool:
         sizes = list(progress(pool.map(size, entries), len(entries), "images"))
     good = [(entry, found) for entry, found in zip(entries, sizes, strict=True) if not isinstance(found, str)]

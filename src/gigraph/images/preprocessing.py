@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def resized_pixels(size: tuple[int, int], resize: int) -> int:
+    """Return how many pixels an image of this (width, height) has once its shorter side is resized."""
+    short, long = sorted(size)
+    return resize * (resize * long // short)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """From a decoded image to the network's input, as the presets of torchvision and timm do it.
@@ -179,7 +185,7 @@ class Preprocessing:
         Raises
         ------
         UserError
-            If the image is smaller than the crop.
+            If the image is smaller than the crop, or so thin that it would be larger than any after resizing.
         """
         width, height = size_of(image)
         size = self._resized((width, height))
@@ -189,6 +195,11 @@ class Preprocessing:
             raise UserError(
                 f"{name} is {width}x{height}, smaller than preprocessing.crop ({self.crop}); "
                 f"set preprocessing.resize to {self.crop} or more"
+            )
+        if size[0] * size[1] > max(MAX_PIXELS, width * height):
+            raise UserError(
+                f"{name} is {width}x{height}, and {size[0]}x{size[1]} once its shorter side is as preprocessing.resize "
+                "says: too thin; cut or remove it"
             )
         if size != (width, height):
             way = Resampling[self.interpolation.upper()]
