@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gigraph.errors import UserError, one_line
 from gigraph.planning import resources, standing
-from gigraph.planning.config import load
+from gigraph.planning.config import load, read_yaml
 from gigraph.planning.plan import Plan
 from gigraph.planning.stages import STAGES, Read
 from gigraph.records.paths import FILES
@@ -27,6 +27,8 @@ def stop(error):
 
 
 try:
+    for file in workflow.configfiles:
+        read_yaml(Path(file))
     PLAN = Plan(load(config), SCRIPTS)
     PLAN.check()
 except UserError as error:
@@ -48,6 +50,9 @@ environment = {
 exports = " ".join(
     f"{name}={shlex.quote(str(value))}" for name, value in environment.items()
 )
+# Whatever Snakemake was called by: the jobs' python is its own, unless it deploys another one for them.
+if not workflow.deployment_settings.deployment_method:
+    exports += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
 shell.prefix(
     f"set -euo pipefail; export {exports}; ".replace("{", "{{").replace("}", "}}")
 )
@@ -182,6 +187,14 @@ onstart:
         print(
             f"gigraph: cancelled {len(orphans)} orphaned jobs of a killed run: {', '.join(orphans)}",
             file=sys.stderr,
+        )
+    try:
+        locks.hold_results(PLAN.root, Path.cwd())
+    except UserError as error:
+        stop(error)
+    except OSError as error:
+        stop(
+            f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"
         )
     planned = {}
     for job in workflow.dag.jobs:

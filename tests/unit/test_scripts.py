@@ -266,7 +266,7 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
     assert "note: 1 images are nearly black" in caplog.text and "a/dark.png" in caplog.text
     rejected = pl.concat([pl.read_parquet(path) for path in files["rejected"]]).sort("path")
     assert rejected["path"].to_list() == ["b/2.heic", "b/3.png", "b/@eaDir/", "b/notes.txt", "labels.csv"]
-    assert "1x30000, too thin" in rejected["reason"][1]
+    assert "1x30000 pixels, too thin" in rejected["reason"][1]
     assert rejected["reason"][0].startswith(".heic pictures are not read")
     chosen = {"seed": 0, "classes": None, "images_per_class": 3, "images": None, "uniform": False}
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
+from gigraph.extractors.registry import PACKAGE as PACKAGE_PLUGGED
 from gigraph.extractors.registry import PLUGGED, WANTS
 from gigraph.hashing import digest, file_digest
 from gigraph.images.imagenet import IMAGENET, named_by_wordnet
 from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
 from gigraph.planning.config import Config, LayerSettings
-from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, module_file, module_files
+from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, installed, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
 from gigraph.planning.stages.evaluation import FIGURES, PICTURES
 from gigraph.records.paths import FILES, TOPICS, Results
@@ -247,6 +248,16 @@ class Plan:
         """
         _ = self.model_files, self.listing, self.image_size
         self._check_scale()
+        self._check_extras()
+
+    def _check_extras(self) -> None:
+        """Refuse what a package is needed for that is not installed, before a job of hours would."""
+        wanted = {"model.source": ("timm", self.config.model.source.startswith("timm:"))}
+        for key, methods in (("methods", self.config.methods), ("evaluation.methods", self.config.evaluation.methods)):
+            wanted[key] = (PACKAGE_PLUGGED, any(name.startswith(PLUGGED) for name in methods))
+        for key, (package, needed) in wanted.items():
+            if needed and not installed(package):
+                raise UserError(f"config: {key}: {package} is not installed; run: uv sync --extra {package}")
 
     def _check_scale(self) -> None:
         """Refuse mean and std for pixels of 0 to 255; arrays of real numbers may be of any size."""
