@@ -100,8 +100,17 @@ def needs(stage):
                 (path, read) for read in reads for path in every(read.name, **read.of)
             ]
             as_it_lies = is_done and all(Path(path).exists() for path, _ in paths)
+            # What is done is made from what is planned, whatever the times of its inputs say: `cp -r` makes them new.
             found[name] = [
-                ancient(before_update(path)) if read.loosely and as_it_lies else path
+                (
+                    path
+                    if not is_done
+                    else (
+                        ancient(before_update(path))
+                        if read.loosely and as_it_lies
+                        else ancient(path)
+                    )
+                )
                 for path, read in paths
             ]
         return found

@@ -14,6 +14,7 @@ from gigraph.planning.costs import Sizes
 from gigraph.planning.lineage import imported_beside, module_file
 from gigraph.planning.plan import Plan
 from gigraph.planning.resources import claim, need
+from gigraph.planning.stages import STAGES
 
 
 @pytest.mark.parametrize("stage", ["concepts", "coefficients", "attribution"])
@@ -99,3 +100,29 @@ def test_mean_and_std_of_pixels_up_to_255_are_refused(tmp_path, mean, std, key):
 def test_a_folder_is_no_weights_file(tmp_path):
     with pytest.raises(UserError, match=r"model\.weights: .* is a folder; give the file in it"):
         _ = a_plan(tmp_path, source="torchvision:resnet50", weights=str(tmp_path)).model_files
+
+
+def test_no_lineage_rests_on_where_the_results_lie():
+    """Also of the drawn world, whose images and model lie among them."""
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    made = [
+        Plan(load({"output": output, "layers": ["layer3.1"], "menagerie": {"train": True}}), scripts)
+        for output in ("results", "/elsewhere/other")
+    ]
+    of = {"method": "bisecting", "layer": "layer3.1", "source": "layer3.1", "target": "classes", "shard": 0}
+    for stage in STAGES:
+        one, two = (plan.lineage(stage, **{key: of[key] for key in STAGES[stage].of}) for plan in made)
+        assert one == two, stage
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"methods": ["overcomplete-SemiNMF"]}, "methods: overcomplete is not installed"),
+     ({"evaluation": {"methods": ["overcomplete-NMF"]}}, "evaluation.methods: overcomplete is not installed"),
+     ({"model": {"source": "timm:resnet18"}}, "model.source: timm is not installed")],
+)  # fmt: skip
+def test_an_extra_that_is_missing_is_said_before_the_run(monkeypatch, given, words):
+    monkeypatch.setattr("gigraph.planning.plan.installed", lambda package: False)
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    with pytest.raises(UserError, match=words):
+        Plan(load({"layers": ["x"], **given}), scripts).check()

@@ -47,7 +47,7 @@ def load_model(
         ``menagerie``, ``torchvision:NAME``, ``timm:NAME``, ``path/to/file.py:factory`` or
         ``package.module:factory``.
     weights : str or None
-        A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a .pth, .pt or .safetensors file.
+        A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a checkpoint's file.
         None: what the source itself gives (the menagerie's shipped checkpoint; random for torchvision, timm, but
         the same at every call).
     arguments : mapping or None
@@ -148,7 +148,7 @@ def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Pa
         return _torchvision(name, None if file else weights, arguments)
     if weights is not None and file is None:
         raise UserError(
-            f"model.weights: {weights!r} is no .pth, .pt or .safetensors file, and only "
+            f"model.weights: {weights!r} is no checkpoint's file, and only "
             f"torchvision models have weights by name; give {source} a file"
         )
     if kind == "timm":

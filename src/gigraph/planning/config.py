@@ -106,7 +106,7 @@ class Images(Section):
     max_rejected: Share = 0.05
     """Largest share of unreadable images that is skipped; above it the run stops."""
     max_pixels: PositiveInt = 100_000_000
-    """Images with more pixels are rejected as decompression bombs."""
+    """Images with more pixels, before or after resizing, are rejected as decompression bombs."""
 
 
 class Menagerie(Section):
@@ -128,7 +128,8 @@ class Model(Section):
     source: str = "menagerie"
     """`menagerie`, `torchvision:NAME`, `timm:NAME`, `path/to/file.py:factory` or `package.module:factory`."""
     weights: str | None = None
-    """A torchvision weights name (`IMAGENET1K_V2`), or a .pth, .pt or .safetensors file; null: the source's own."""
+    """A torchvision weights name (`IMAGENET1K_V2`), or a checkpoint (.safetensors, .pth, .ckpt, ...); null: the
+    source's own."""
     arguments: dict[str, Any] = {}
     """Keyword arguments of the model's constructor or factory."""
     task: Literal["auto", "classes", "labels", "binary", "regression"] = "auto"

@@ -391,7 +391,16 @@ class Plan:
         parts = set(declared.parts)
         own = [name for name in declared.writes if parts & {*FILES[name].fields} == parts & {*of}] or declared.writes
         schemas = [str(SCHEMAS[kind]) for name in own for kind in FILES[name].kinds]
+        settings = self._below(settings)
         return digest(stage, of, settings, self.code(stage, **of), schemas, files, self.inputs(stage, **of))
+
+    def _below(self, value: Any) -> Any:
+        """Return settings with paths of the run's own files as they lie below its folder, wherever that is."""
+        if isinstance(value, str):
+            return value.removeprefix(f"{self.root}/")
+        if isinstance(value, list | tuple):
+            return [self._below(one) for one in value]
+        return {key: self._below(one) for key, one in value.items()} if isinstance(value, dict) else value
 
     def code(self, stage: str, **of: str) -> str:
         """Return the digest of the code that a stage's jobs run."""
