@@ -693,15 +693,38 @@ def leaves():
 
 def scripted():
     return torch.jit.script(net())
+
+
+def exported():
+    return torch.export.export(net().eval(), (torch.zeros(2, 3, 16, 16),)).module()
+
+
+def inference():
+    with torch.inference_mode():
+        return net()
+
+
+def sparse():
+    model = net()
+    model.register_buffer("eye", torch.eye(3).to_sparse())
+    return model
+
+
+def compiled():
+    return torch.compile(net())
+
+
+def flat():
+    return nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
 """
 
 
-@pytest.mark.parametrize("kind", ["half", "bfloat16", "double", "extra"])
+@pytest.mark.parametrize("kind", ["half", "bfloat16", "double", "extra", "compiled"])
 def test_a_models_numbers_are_cast_to_float32_and_it_works(tmp_path, caplog, kind):
     (tmp_path / "made.py").write_text(FACTORIES)
     with caplog.at_level("INFO", logger="gigraph"):
         model = load_model(f"made.py:{kind}", base=tmp_path)
-    assert ("cast to float32" in caplog.text) == (kind != "extra")
+    assert ("cast to float32" in caplog.text) == (kind not in ("extra", "compiled"))
     x = torch.rand(2, 3, 16, 16)
     if kind != "extra":
         with torch.no_grad():
@@ -719,11 +742,17 @@ def test_a_models_numbers_are_cast_to_float32_and_it_works(tmp_path, caplog, kin
 @pytest.mark.parametrize(
     ("kind", "words"),
     [("lazy", "lazy parameters"), ("quantized", "quantized"), ("meta", "meta device"), ("leaves", "SystemExit"),
-     ("scripted", "TorchScript")],
+     ("scripted", "TorchScript"), ("exported", "torch.export"), ("inference", "inference mode"), ("sparse", "sparse")],
 )  # fmt: skip
 def test_a_factory_that_makes_no_usable_model_gets_one_line(tmp_path, kind, words):
     (tmp_path / "made.py").write_text(FACTORIES)
     refused(lambda: load_model(f"made.py:{kind}", base=tmp_path), "model.source: made.py:", words)
+
+
+def test_a_model_of_one_channel_without_a_convolution_is_told_so(tmp_path):
+    (tmp_path / "made.py").write_text(FACTORIES)
+    model = load_model("made.py:flat", base=tmp_path)
+    refused(lambda: Network(model, (3, 16, 16), "flat"), "takes images of 1 channels", "preprocessing.channels: 1")
 
 
 def test_a_file_that_ends_the_process_gets_one_line(tmp_path):

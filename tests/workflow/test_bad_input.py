@@ -63,6 +63,14 @@ def test_a_good_world_passes(world):
     check_network(world, concepts={"expansion": 0.05})
 
 
+def test_random_weights_are_remarked(world, caplog):
+    with caplog.at_level("INFO", logger="gigraph"):
+        check_network(
+            world, model={"source": "torchvision:resnet18", "arguments": {"num_classes": 2}}, layers=["layer3.1"]
+        )
+    assert "note: model.weights is not given: those of torchvision:resnet18 are random" in caplog.text
+
+
 def test_a_missing_folder(world):
     assert "there is no folder nowhere" in line_of(plan, world, images={"source": "nowhere"})
 

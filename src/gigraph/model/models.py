@@ -296,18 +296,25 @@ def _usable(model: nn.Module, source: str) -> nn.Module:
     Raises
     ------
     UserError
-        If it is quantized, lazy, on the meta device or scripted.
+        If it is quantized, lazy, sparse, on the meta device, of inference mode, scripted or exported.
     """
     what = f"model.source: {source} returns a model"
+    model = getattr(model, "_orig_mod", model)  # compiled: as it was before
     tensors = [*model.parameters(), *model.buffers()]
     if any(is_lazy(tensor) for tensor in tensors):
         raise UserError(f"{what} with lazy parameters; let the factory run it on one image first")
     if any(tensor.is_meta for tensor in tensors):
         raise UserError(f"{what} on the meta device, which holds no numbers; build it on the cpu")
+    if any(tensor.is_sparse or tensor.is_inference() for tensor in tensors):
+        raise UserError(f"{what} with sparse tensors or tensors of inference mode; build it of plain ones")
     if any(".quantized" in type(module).__module__ for module in model.modules()):
         raise UserError(f"{what} that is quantized and has no gradients; return it as it was before")
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError(f"{what} of TorchScript, whose parts cannot be told apart; return the module it was made from")
+    try:
+        model.eval()
+    except NotImplementedError:
+        raise UserError(f"{what} that torch.export made; return the module that it was made from") from None
     kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {torch.float32}
     if kinds:
         names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
