@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from gigraph.errors import UserError, one_line
-from gigraph.planning import resources
-from gigraph.planning.config import load
+from gigraph.planning import resources, standing
+from gigraph.planning.config import load, read_yaml
 from gigraph.planning.plan import Plan
 from gigraph.planning.stages import STAGES, Read
 from gigraph.records.paths import FILES
@@ -27,6 +27,8 @@ def stop(error):
 
 
 try:
+    for file in workflow.configfiles:
+        read_yaml(Path(file))
     PLAN = Plan(load(config), SCRIPTS)
     PLAN.check()
 except UserError as error:
@@ -48,6 +50,9 @@ environment = {
 exports = " ".join(
     f"{name}={shlex.quote(str(value))}" for name, value in environment.items()
 )
+# Whatever Snakemake was called by: the jobs' python is its own, unless it deploys another one for them.
+if not workflow.deployment_settings.deployment_method:
+    exports += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
 shell.prefix(
     f"set -euo pipefail; export {exports}; ".replace("{", "{{").replace("}", "}}")
 )
@@ -95,8 +100,17 @@ def needs(stage):
                 (path, read) for read in reads for path in every(read.name, **read.of)
             ]
             as_it_lies = is_done and all(Path(path).exists() for path, _ in paths)
+            # What is done is made from what is planned, whatever the times of its inputs say: `cp -r` makes them new.
             found[name] = [
-                ancient(before_update(path)) if read.loosely and as_it_lies else path
+                (
+                    path
+                    if not is_done
+                    else (
+                        ancient(before_update(path))
+                        if read.loosely and as_it_lies
+                        else ancient(path)
+                    )
+                )
                 for path, read in paths
             ]
         return found
@@ -183,12 +197,21 @@ onstart:
             f"gigraph: cancelled {len(orphans)} orphaned jobs of a killed run: {', '.join(orphans)}",
             file=sys.stderr,
         )
+    try:
+        locks.hold_results(PLAN.root, Path.cwd())
+    except UserError as error:
+        stop(error)
+    except OSError as error:
+        stop(
+            f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"
+        )
     planned = {}
     for job in workflow.dag.jobs:
         if job.rule.name in STAGES:
             planned |= PLAN.outputs(job.rule.name, **job.wildcards_dict)
     try:
-        current.write_plan(PLAN.results("plan"), planned)
+        current.write_plan(PLAN.results("plan"), standing.everything(PLAN) | planned)
+        standing.write_asked(PLAN)
     except OSError as error:
         stop(
             f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gigraph.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from gigraph.api import Run
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "open"]
 
 
-def open(folder: str | Path, method: str | None = None) -> Run:
+def open(
+    folder: str | Path, method: str | None = None, configfile: str | Path | Sequence[str | Path] | None = None
+) -> Run:
     """Open a finished run (see `gigraph.api.Run`)."""
     from gigraph.api import Run
 
-    return Run(folder, method)
+    return Run(folder, method, configfile)

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     import networkx
 
 
+Planned = Callable[[Path], str | None]
+"""From a table's path to its planned lineage; None if it is not planned."""
+
+
 class Run:
     """A results folder.
 
@@ -31,14 +37,19 @@ class Run:
         The configuration's `output`.
     method : str, optional
         The concept extractor; the only one, or the first by name, if not given.
+    configfile : path or sequence of paths, optional
+        As given to snakemake: every table must be what this configuration plans. Without it, what the last run in the
+        folder planned.
 
     Raises
     ------
     UserError
-        If there is no finished graph.
+        If there is no finished graph. Every table that is read is refused if it is made from something else.
     """
 
-    def __init__(self, folder: str | Path, method: str | None = None):
+    def __init__(
+        self, folder: str | Path, method: str | None = None, configfile: str | Path | Sequence[str | Path] | None = None
+    ):
         self.folder = Path(folder)
         methods = sorted(path.parts[-3] for path in self.folder.glob(FILES["edges"].pattern.format(method="*")))
         if not methods:
@@ -47,6 +58,7 @@ class Run:
             raise UserError(f"{folder} has no method {method!r} (there are: {', '.join(methods)})")
         self.method = method or ("bisecting" if "bisecting" in methods else methods[0])
         self._file = partial(Results(folder), method=self.method)
+        self._planned = _last(self.folder) if configfile is None else _own(self.folder, configfile)
         self._names = {row["label"]: row["class"] for row in self.classes.iter_rows(named=True)}
 
     def __repr__(self) -> str:
@@ -57,18 +69,17 @@ class Run:
     @property
     def layers(self) -> list[str]:
         """The layers' names, from input to output."""
-        order = tables.read(self._file("layers"), ["layer"])["layer"].to_pylist()
-        return [layer for layer in order if self._file("concepts", layer=layer).is_file()]
+        return [layer for layer in self._frame("layers")["layer"] if self._file("concepts", layer=layer).is_file()]
 
     @property
     def classes(self) -> pl.DataFrame:
         """Columns label, class, and the model's task."""
-        return _frame(self._file("classes"))
+        return self._frame("classes")
 
     @property
     def images(self) -> pl.DataFrame:
         """Every image with its label and prediction."""
-        return _frame(self._file("images"))
+        return self._frame("images")
 
     def concepts(self, layer: str) -> pl.DataFrame:
         """Return a layer's concepts: id, size, images, cohesion, its family, the classes that keep it, and its vector.
@@ -81,8 +92,8 @@ class Run:
             If there is no such layer.
         """
         self._check_layer(layer)
-        nodes = _frame(self._file("nodes")).filter(pl.col("layer") == layer)
-        found = _frame(self._file("concepts", layer=layer)).drop("node")
+        nodes = self._frame("nodes").filter(pl.col("layer") == layer)
+        found = self._frame("concepts", layer=layer).drop("node")
         found = found.join(nodes.select("concept", "family", "classes"), on="concept", how="left").sort("concept")
         return found.select("concept", "size", "images", "cohesion", "family", "classes", "vector")
 
@@ -97,8 +108,8 @@ class Run:
             If there is no such layer.
         """
         self._check_layer(layer)
-        nodes = _frame(self._file("nodes")).filter(pl.col("layer") == layer)
-        found = _frame(self._file("families", layer=layer)).filter(pl.col("concept") == pl.col("family"))
+        nodes = self._frame("nodes").filter(pl.col("layer") == layer)
+        found = self._frame("families", layer=layer).filter(pl.col("concept") == pl.col("family"))
         found = found.join(nodes.select("concept", "classes"), on="concept", how="left")
         found = found.select("family", "members", "inner_cosine", "least_cosine", "classes")
         return found.sort("members", "family", descending=[True, False])
@@ -112,8 +123,8 @@ class Run:
             If there is no such layer.
         """
         self._check_layer(layer)
-        found = _frame(self._file("families", layer=layer)).filter(pl.col("family") == family)
-        found = found.join(_frame(self._file("concepts", layer=layer)), on="concept")
+        found = self._frame("families", layer=layer).filter(pl.col("family") == family)
+        found = found.join(self._frame("concepts", layer=layer), on="concept")
         found = found.sort("cosine", "concept", descending=[True, False])
         return found.select("concept", "cosine", "size", "cohesion")
 
@@ -123,7 +134,7 @@ class Run:
         Only concepts that a class keeps have them; for others the frame is empty.
         """
         self._check_layer(layer)
-        found = _frame(self._file("exemplars", layer=layer)).filter(pl.col("concept") == concept)
+        found = self._frame("exemplars", layer=layer).filter(pl.col("concept") == concept)
         return found.sort("rank").select("path", "label", "y", "x", "cosine", "box").head(count)
 
     # ---- the graph ----------------------------------------------------------------------------------------------
@@ -144,7 +155,7 @@ class Run:
             If there is no such class.
         """
         scope = DATASET if of is None else self.label(of)
-        edges = _frame(self._file("edges")).filter(pl.col("scope") == scope)
+        edges = self._frame("edges").filter(pl.col("scope") == scope)
         return edges.filter(pl.col("shown")) if shown and of is not None else edges
 
     def member_edges(self, of: str | int) -> pl.DataFrame:
@@ -152,18 +163,18 @@ class Run:
 
         The means of a family's members add up to the family's; their standard errors do not.
         """
-        return _frame(self._file("members")).filter(pl.col("scope") == self.label(of))
+        return self._frame("members").filter(pl.col("scope") == self.label(of))
 
     def relevance(self, of: str | int) -> pl.DataFrame:
         """Return a class's concepts by mean relevance (Eq. 7): layer, rank, concept, relevance, se, support."""
-        kept = _frame(self._file("kept_of_all")).filter(pl.col("scope") == self.label(of))
+        kept = self._frame("kept_of_all").filter(pl.col("scope") == self.label(of))
         order = pl.col("layer").replace_strict({name: i for i, name in enumerate(self.layers)})
         return kept.sort(order, "rank").drop("scope")
 
     def shared(self, classes: Iterable[str | int]) -> pl.DataFrame:
         """Return the concepts that all the classes keep, by the least relevance that one of them draws from it."""
         labels = [self.label(of) for of in classes]
-        kept = _frame(self._file("kept_of_all")).filter(pl.col("scope").is_in(labels))
+        kept = self._frame("kept_of_all").filter(pl.col("scope").is_in(labels))
         found = kept.group_by("layer", "concept").agg(
             pl.col("scope").n_unique().alias("classes"), pl.col("relevance").min().alias("least_relevance")
         )
@@ -184,14 +195,14 @@ class Run:
             ends = (row["source_layer"], row["source"]), (row["target_layer"], row["target"])
             measured = {name: row[name] for name in ("mean", "se", "support", "weight", "ablation")}
             graph.add_edge(*ends, **{name: value for name, value in measured.items() if value is not None})
-        for row in _frame(self._file("nodes")).iter_rows(named=True):
+        for row in self._frame("nodes").iter_rows(named=True):
             if (row["layer"], row["concept"]) in graph:
                 graph.nodes[row["layer"], row["concept"]].update(row)
         return graph
 
     def table(self, name: str) -> pl.DataFrame:
         """Return any table below the method's folder, such as ``evaluation/reconstruction``."""
-        return _frame(self.folder / self.method / f"{name}.parquet")
+        return self._read(self.folder / self.method / f"{name}.parquet")
 
     def label(self, of: str | int) -> int:
         """Return the label of a class given by name or label.
@@ -212,9 +223,44 @@ class Run:
         if layer not in self.layers:
             raise UserError(f"there is no layer {layer!r}{nearest(layer, self.layers)}")
 
+    def _frame(self, name: str, **of: str) -> pl.DataFrame:
+        return self._read(self._file(name, **of))
 
-def _frame(path: Path) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(tables.read(path)))
+    def _read(self, path: Path) -> pl.DataFrame:
+        """Read a table that is what was planned.
+
+        Raises
+        ------
+        UserError
+            If it is missing, or made from something else.
+        """
+        found = pl.DataFrame(pl.from_arrow(tables.read(path)))
+        if self._planned is not None and self._planned(path) != tables.lineage_of(path):
+            raise UserError(
+                f"{path} is left from other settings, code or inputs than planned now; run snakemake to its end, or "
+                "give the folder of another run"
+            )
+        return found
+
+
+def _last(folder: Path) -> Planned | None:
+    """Return what the last run in a folder planned; None where nothing says so: tables without their run."""
+    try:
+        plan = json.loads((folder / FILES["plan"].pattern).read_text())
+    except (OSError, ValueError):
+        return None
+    root = os.path.commonpath([*plan, *(str(Path(path).parent) for path in plan)]) if plan else ""
+    return lambda path: plan.get(str(Path(root) / path.relative_to(folder)))
+
+
+def _own(folder: Path, files: str | Path | Sequence[str | Path]) -> Planned:
+    """Return what a configuration plans."""
+    from gigraph.explain import opened
+    from gigraph.planning.standing import planned
+
+    many = [files] if isinstance(files, str | Path) else files
+    plan = opened([Path(file) for file in many])
+    return lambda path: planned(plan, plan.root / path.relative_to(folder))
 
 
 __all__ = ["CLASSES", "Run"]

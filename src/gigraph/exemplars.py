@@ -213,10 +213,11 @@ def tiles(
         for path, some, own in zip(paths[part], here, fields.cpu().numpy(), strict=True):
             original = decode(sample.folder / path, sys.maxsize, subject.preprocessing.channels)
             seen = visible(subject.preprocessing.display(original))
-            whole = subject.preprocessing.crop_box(size_of(original))
+            size = size_of(original)
+            whole = subject.preprocessing.crop_box(size)
             for row, field in zip(some, own, strict=False):
                 tile, box = exemplar_tile(seen, field, side)
-                found[row] = tile, _original_box(box, field.shape, whole)
+                found[row] = tile, _original_box(box, field.shape, whole, size)
     return found
 
 
@@ -285,8 +286,9 @@ def relevance_to_own_class(attributions: Iterable[Mapping[str, Any]]) -> dict[tu
     return found
 
 
-def _original_box(box: Sequence[int], shape: tuple[int, int], seen: Box) -> list[int]:
-    """Map a box in network pixels to the original image, of which the network sees the box `seen`."""
+def _original_box(box: Sequence[int], shape: tuple[int, int], seen: Box, size: tuple[int, int]) -> list[int]:
+    """Map a box in network pixels to the original image (width, height), of which the network sees the box `seen`."""
     left, top, right, bottom = seen
     sx, sy = (right - left) / shape[1], (bottom - top) / shape[0]
-    return [round(left + box[0] * sx), round(top + box[1] * sy), round(left + box[2] * sx), round(top + box[3] * sy)]
+    found = [left + box[0] * sx, top + box[1] * sy, left + box[2] * sx, top + box[3] * sy]
+    return [min(max(round(place), 0), size[axis % 2]) for axis, place in enumerate(found)]  # a frame is no part of it

@@ -6,6 +6,7 @@ through the same steps as those of the data set: coding (Eq. 2), then GIG to cla
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,20 +14,25 @@ import numpy as np
 import torch
 
 from gigraph.device import as_device
-from gigraph.errors import UserError
+from gigraph.errors import UserError, nearest
 from gigraph.explorer.sheets import thumbnail
 from gigraph.hashing import text_key
-from gigraph.images.decoding import Unreadable, decode, visible
+from gigraph.images.decoding import Unreadable, decode, size_of, visible
 from gigraph.method.targets import class_targets, concept_targets
 from gigraph.method.tasks import probabilities
 from gigraph.pair import Pair
-from gigraph.planning.config import PROJECT, Compute, load, read
+from gigraph.planning.config import PROJECT, Compute, load
+from gigraph.planning.config import read as read_config
 from gigraph.planning.plan import Plan
+from gigraph.planning.stages import Read
+from gigraph.planning.stages.attribution import merged
+from gigraph.planning.stages.stage import read
+from gigraph.planning.standing import hold
 from gigraph.records import tables
 from gigraph.records.attributions import rows
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reserved import CLASSES
-from gigraph.subject import Subject
+from gigraph.subject import Subject, check_finite
 from gigraph.vocabulary import Vocabulary
 
 
@@ -46,38 +52,113 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
     -------
     list of Path
         One folder per image, ``results/METHOD/explained/ID``: ``image.parquet``, ``coefficients/LAYER.parquet``,
-        ``attributions/SOURCE--TARGET.parquet`` (schemas as those of the run, label -1) and ``picture.webp``.
+        ``attributions/SOURCE--TARGET.parquet`` (schemas as those of the run, label -1), ``grids.parquet``, the size of
+        each layer's map, and ``picture.webp``.
 
     Raises
     ------
     UserError
-        If an image is missing or cannot be read, or the run is not finished.
+        If an image is missing or cannot be read, or the run is not finished or made from something else than planned.
     """
+    if method not in plan.config.methods:
+        known = ", ".join(plan.config.methods)
+        raise UserError(
+            f"--method: there is no graph of {method!r}{nearest(method, plan.config.methods)} (configured: {known}); "
+            "add it to methods and run snakemake, or take one of these"
+        )
+    hold(plan, reads(plan, method))
+    sizes = []
     for path in paths:
         if not path.is_file():
             raise UserError(f"there is no image {path}; correct the path")
         try:
-            decode(path, plan.config.images.max_pixels, plan.config.preprocessing.depth)
+            sizes.append(size_of(decode(path, plan.config.images.max_pixels, plan.config.preprocessing.depth)))
         except Unreadable as error:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
-    subject = Subject(plan.network, plan.config.compute, plan.layers)
+    subjects = Subjects(plan)
+    for path, size in zip(paths, sizes, strict=True):
+        subjects.of(path, size)  # before anything is written
     concepts = {
         layer: Vocabulary(
-            plan.root, method, layer, subject, plan.config.layer(layer).coefficients.tolerance, merge=True
+            plan.root, method, layer, subjects.own, plan.config.layer(layer).coefficients.tolerance, merge=True
         )
         for layer in plan.layers
     }
-    return [_explain(plan, method, subject, concepts, path) for path in paths]
+    return [
+        _explain(plan, method, subjects.of(path, size), concepts, path) for path, size in zip(paths, sizes, strict=True)
+    ]
+
+
+class Subjects:
+    """The run's model for inputs of any size: where nothing crops, each size has maps of its own."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.own = Subject(plan.network, plan.config.compute, plan.layers)
+        self.known = {tuple(self.own.network.image_shape[1:]): self.own}
+
+    def of(self, path: Path, size: tuple[int, int]) -> Subject:
+        """Return the model for a photo of this (width, height).
+
+        Raises
+        ------
+        UserError
+            If the network takes no inputs of its size.
+        """
+        width, height = self.own.preprocessing.output_size(size)
+        if (height, width) not in self.known:
+            try:
+                other = Subject({**self.plan.network, "image_size": size}, self.plan.config.compute, self.plan.layers)
+            except UserError as error:
+                raise UserError(self._refused(path, width, height, str(error))) from None
+            for name, layer in self.own.layers.items():
+                now = other.layers[name]
+                if (now.channels, now.layout) != (layer.channels, layer.layout):
+                    raise UserError(
+                        self._refused(path, width, height, f"layer {name} has {now.channels} channels there")
+                    )
+            self.known[height, width] = other
+        return self.known[height, width]
+
+    def _refused(self, path: Path, width: int, height: int, why: str) -> str:
+        rows, columns = self.own.network.image_shape[1:]
+        return (
+            f"image {path} gives an input of {width}x{height}, the run's images give {columns}x{rows}, and the network "
+            f"does not take that ({why}); scale or cut the image to {columns}x{rows}"
+        )
+
+
+def reads(plan: Plan, method: str) -> list[Read]:
+    """Return all files of a run that explaining an image rests on."""
+    layers = [one for layer in plan.layers for one in merged(method, layer)]
+    graph = [read(name, method=method) for name in ("calibration", "edges")]
+    return [read("layers"), read("classes"), *layers, *graph]
 
 
 def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Vocabulary], path: Path) -> Path:
-    settings = plan.config.attribution.model_dump()
+    """Explain one image: its folder is there whole, or as it was."""
     image = text_key(str(path.resolve())) >> 1
-    folder = plan.results("explained", method=method) / str(image)
+    kept = plan.results("explained", method=method) / str(image)
+    folder = kept.with_name(f".{image}")
+    try:
+        _write(plan, method, subject, concepts, path, image, folder)
+        shutil.rmtree(kept, ignore_errors=True)
+        folder.rename(kept)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return kept
+
+
+def _write(
+    plan: Plan, method: str, subject: Subject, concepts: dict[str, Vocabulary], path: Path, image: int, folder: Path
+) -> None:
+    settings = plan.config.attribution.model_dump()
     ((_, x),) = subject.images("", [image], [str(path)])
     with torch.inference_mode():
         found = subject.network.activations(x, list(subject.layers.values()))
         logits = found[CLASSES]
+    for name, value in found.items():
+        check_finite(value, name, [image])
     task = subject.network.task
     predicted = int(logits[0].argmax())
     probability = float(probabilities(logits, task)[0, predicted])
@@ -120,14 +201,15 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
     picture = visible(subject.preprocessing.display(decode(path, plan.config.images.max_pixels, channels)))
     thumbnail(picture).save(folder / "picture.webp", quality=85, method=4)
     # The graph that this image was explained on: a later build of the explorer leaves it out if that is another one.
-    lineage = tables.lineage_of(plan.results("edges", method=method)) or ""
+    lineage = plan.lineage("graph", method=method)
     row = {
         "image_id": image, "path": path.name, "label": -1, "class": "", "width": picture.width,
         "height": picture.height, "predicted": predicted, "probability": None if task == "regression" else probability,
         "value": float(subject.network.value(logits)[0]) if task == "regression" else None,
     }  # fmt: skip
+    shapes = {"layer": [*subject.layers], "grid": [list(layer.grid) for layer in subject.layers.values()]}
+    tables.write(folder / "grids.parquet", "grids", shapes)
     tables.write(folder / "image.parquet", "images", {key: [value] for key, value in row.items()}, lineage)
-    return folder
 
 
 def opened(files: Sequence[Path], compute: Compute | None = None) -> Plan:
@@ -138,6 +220,6 @@ def opened(files: Sequence[Path], compute: Compute | None = None) -> Plan:
     UserError
         If a file is missing or is no valid configuration.
     """
-    config = load(read(files))
+    config = load(read_config(files))
     scripts = PROJECT / "workflow" / "scripts"
     return Plan(config if compute is None else config.model_copy(update={"compute": compute}), scripts)

@@ -251,3 +251,26 @@ def test_numbers_of_non_zeros_are_tried_for_one_method_and_taken_by_all(path):
     raw = {**read([path]), "layers": names, "coefficients": {"penalty": "decision", "value": 0.8}}
     for methods, tried in ((["bisecting"], "bisecting"), (["sae", "kmeans"], "kmeans")):
         assert load({**raw, "methods": methods}).tried == tried
+
+
+def test_a_key_that_is_written_twice_is_refused(tmp_path):
+    """The second one won without a word."""
+    file = tmp_path / "my.yaml"
+    file.write_text("seed: 1\nconcepts:\n  expansion: 2\n  expansion: 4\n")
+    with pytest.raises(UserError, match=r"my\.yaml, line 4: expansion is written twice"):
+        read([file])
+    file.write_text("base: &base {a: 1}\nexplorer:\n  labels: {<<: *base, b: two}\n")
+    assert read([file])["explorer"]["labels"] == {"a": 1, "b": "two"}
+
+
+def test_gigraph_plan_takes_several_files_as_snakemake_does(tmp_path, monkeypatch, capsys):
+    from gigraph.cli import main
+
+    for name, text in (("one", "seed: 1"), ("two", "seed: 2")):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    seen = []
+    monkeypatch.setattr("gigraph.commands.plan.measured", lambda config: seen.append(config.seed) or (None, None))
+    monkeypatch.setattr("gigraph.commands.plan.costs", lambda *_: None)
+    monkeypatch.setattr("gigraph.commands.plan.describe", lambda *_: "")
+    assert main(["plan", "--configfile", *(str(tmp_path / f"{name}.yaml") for name in ("one", "two"))]) == 0
+    assert seen == [2]

@@ -15,9 +15,11 @@ from torchvision.transforms._presets import ImageClassification
 from gigraph.errors import UserError
 from gigraph.hashing import image_id
 from gigraph.images import imagenet, listing, preprocessing
-from gigraph.images.decoding import Unreadable, decode, size_of, visible
-from gigraph.images.listing import labelled, listing_digests, output_names, scan
+from gigraph.images.chance import cause
+from gigraph.images.decoding import Unreadable, decode, nearly_black, size_of, visible
+from gigraph.images.listing import PASSED_OVER, UNREAD, labelled, left_out, listing_digests, output_names, scan
 from gigraph.images.preprocessing import Preprocessing, batches
+from gigraph.model.models import preset_of
 from gigraph.planning.config import load
 
 
@@ -192,6 +194,92 @@ def test_wordnet_ids_without_timm(tmp_path, monkeypatch):
     refused(lambda: output_names(tmp_path, 1000), "uv sync --extra imagenet", "images.classes")
 
 
+def test_every_picture_counts_and_what_is_passed_over_is_listed(tmp_path):
+    names = ["a/1.jpg", "a/2.avif", "a/3.jfif", "a/4.HEIC", "a/5.pgm", "a/6.jp2", "a/notes.txt", "a/noending",
+             "a/@eaDir/1.jpg", "b/1.png", "@eaDir/x.jpg", "__MACOSX/a/1.jpg", "lost+found/9.jpg",
+             "b/.ipynb_checkpoints/1.png", ".ipynb_checkpoints/1.png", "Thumbs.db"]  # fmt: skip
+    folder(tmp_path, names, False)
+    assert [(e.path, e.label) for e in scan(tmp_path)] == [
+        *((f"a/{name}", 0) for name in ("1.jpg", "2.avif", "3.jfif", "4.HEIC", "5.pgm", "6.jp2")), ("b/1.png", 1),
+    ]  # fmt: skip
+    reasons = dict(left_out(tmp_path))
+    assert set(reasons) == {
+        "@eaDir/",
+        "__MACOSX/",
+        "lost+found/",
+        "a/@eaDir/",
+        "a/notes.txt",
+        "a/noending",
+        "Thumbs.db",
+    }
+    assert all(reason.startswith(PASSED_OVER) for reason in reasons.values()) and ".txt" in reasons["a/notes.txt"]
+
+
+@pytest.mark.parametrize("suffix", ["avif", "jfif", "pgm", "jp2", "tga"])
+def test_pictures_of_rarer_suffixes_are_read(tmp_path, suffix):
+    file = tmp_path / f"x.{suffix}"
+    grey = picture().convert("L") if suffix == "pgm" else picture()
+    grey.save(file, format="jpeg" if suffix == "jfif" else None)
+    assert np.abs(pixels(file) - np.asarray(grey.convert("RGB"), int)).max() < 40
+
+
+def test_pictures_that_are_not_read_say_so_even_where_a_preview_is_in_them(tmp_path):
+    for suffix in UNREAD:
+        picture().save(tmp_path / f"x{suffix}", format="tiff")
+        with pytest.raises(Unreadable, match=f"{suffix} pictures are not read; save"):
+            decode(tmp_path / f"x{suffix}")
+
+
+def test_a_class_without_images_names_what_it_holds(tmp_path):
+    folder(tmp_path, ["a/1.png", "b/1.mp4", "b/x"], False)
+    refused(lambda: scan(tmp_path), "class folder b", ".mp4", "without a suffix")
+
+
+def test_parts_of_a_data_set_are_no_classes(tmp_path):
+    folder(tmp_path, ["train/a/1.png", "train/b/2.png", "Val/a/3.png"], False)
+    refused(lambda: labelled(tmp_path), "Val, train", "images.classes", str(tmp_path / "Val"))
+    assert {e.label for e in labelled(tmp_path, ["train", "Val"])} == {0, 1}  # asked for
+    assert {e.label for e in labelled(tmp_path, None, True)} == {-1}
+    folder(tmp_path / "vehicles", ["train/1.png", "car/1.png"], False)
+    assert len(labelled(tmp_path / "vehicles")) == 2
+
+
+def test_where_two_readers_sort_classes_differently_a_note_says_so(tmp_path, caplog):
+    folder(tmp_path, [f"{number}/0.png" for number in range(1, 11)], False)
+    with caplog.at_level("INFO", logger="gigraph"):
+        assert output_names(tmp_path, 10)[:3] == ["1", "10", "2"]
+        assert "note: class folders are taken in the order of their text (1, 10, 2, ...)" in caplog.text
+        assert "timm's reader takes 1, 2, 3" in caplog.text
+        caplog.clear()
+        output_names(tmp_path, 10, [str(number) for number in range(1, 11)])
+        folder(tmp_path / "plain", ["a/0.png", "b/0.png"], False)
+        output_names(tmp_path / "plain", 2)
+        assert not caplog.text
+
+
+def test_the_order_that_is_named_is_that_of_timms_reader(tmp_path):
+    reader = pytest.importorskip("timm.data.readers.class_map")
+    del reader
+    from timm.data.readers.reader_image_folder import find_images_and_targets
+
+    names = ["10", "9", "a2", "a10", "B1", "c"]
+    folder(tmp_path, [f"{name}/0.png" for name in names], False)
+    _, theirs = find_images_and_targets(str(tmp_path))
+    assert sorted(names, key=listing._naturally) == sorted(theirs, key=theirs.get)
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "words"),
+    [
+        ([0, 0, 1, 1, 2, 2], [1, 1, 2, 2, 0, 0], "images.classes"),
+        ([0, 0, 1, 1, 2, 2], [1, 1, 1, 1, 1, 1], "mean and std"),
+        ([0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 1, 2, 2, 1, 0, 1, 0, 2], "model.weights"),
+    ],
+)
+def test_the_likely_cause_of_an_accuracy_near_chance(labels, predicted, words):
+    assert words in cause(np.array(labels), np.array(predicted))
+
+
 # ---- decoding ----------------------------------------------------------------------------------------------
 
 
@@ -288,6 +376,26 @@ def test_the_first_frame_of_an_animation(tmp_path):
     np.testing.assert_array_equal(pixels(tmp_path / "a.gif")[0, 0], [255, 0, 0])
 
 
+def test_the_range_that_a_tiff_names_is_white(tmp_path):
+    """A 12-bit picture in 16 bits came out nearly black."""
+    values = (np.mgrid[0:30, 0:40][1] * 4095 // 39).astype(np.uint16)
+    image, file = Image.fromarray(values), tmp_path / "x.tif"
+    image.save(file, tiffinfo={281: 4095})
+    np.testing.assert_allclose(pixels(file)[0, :, 0], values[0] / 4095 * 255, atol=0.51)
+    np.testing.assert_allclose(decode(file, channels=1), values / 4095 * 255, atol=0.51)
+    image.save(file)
+    assert pixels(file).max() == 16 and nearly_black(decode(file))  # nothing says so: a note does
+    image.save(file, tiffinfo={281: 1000})  # which is not true
+    assert pixels(file).max() == 16
+    Image.fromarray((values * 16).astype(np.uint16)).save(file)
+    assert pixels(file).max() >= 254 and not nearly_black(decode(file))
+    pages = [Image.fromarray(values // (page + 1)) for page in range(4)]
+    pages[0].save(file, save_all=True, append_images=pages[1:], tiffinfo={281: 4095})
+    np.testing.assert_allclose(decode(file, channels=4)[0, :, 1], values[0] // 2 / 4095, atol=1e-6)
+    np.save(tmp_path / "x.npy", np.stack([values] * 5, 2))
+    assert nearly_black(decode(tmp_path / "x.npy", channels=5))
+
+
 # ---- preprocessing -----------------------------------------------------------------------------------------
 
 
@@ -311,6 +419,84 @@ def test_as_torchvisions_own_preset(size, interpolation, antialias):
     level = 1e-6 if antialias else 1.01 / 255 / 0.224  # without antialias, a grey level's rounding
     torch.testing.assert_close(ours.stack([ours.display(image)])[0], theirs(subject), rtol=0, atol=level)
     assert ours.display(image).size == ours.output_size(image.size) == (56, 56)
+
+
+def timms_presets(kind_of):
+    """One model of each kind of preset in timm's registry: that with the smallest input."""
+    timm = pytest.importorskip("timm")
+    from timm.data import resolve_data_config
+
+    found = {}
+    for name in timm.list_models():
+        config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+        found.setdefault(kind_of(config), []).append((max(config["input_size"]), name, config))
+    return [min(many)[1:] for many in found.values()]
+
+
+def as_timms(image, name, config):
+    """Assert that a preset gives what timm's own transform gives."""
+    from timm.data import create_transform
+
+    ours = Preprocessing.from_preset(preset_of(f"timm:{name}"))
+    found = ours.stack([ours.display(image)])[0]
+    torch.testing.assert_close(found, create_transform(**config)(image), rtol=0, atol=1e-5, msg=name)
+    assert ours.output_size(image.size) == tuple(config["input_size"][:0:-1])
+
+
+def way_of(config):
+    crop, sides = config["crop_pct"], config["input_size"][1:]
+    return config["crop_mode"], (crop > 1) - (crop < 1), config["interpolation"], len(set(sides))
+
+
+@pytest.mark.parametrize("size", [(500, 300), (300, 500), (90, 40)])
+def test_as_timms_own_transform_by_every_kind_of_preset(size):
+    presets = timms_presets(way_of)
+    assert {way_of(config)[:2] for _, config in presets} == {
+        ("center", -1), ("center", 0), ("center", 1), ("squash", -1), ("squash", 0), ("border", 0),
+    }  # fmt: skip
+    for name, config in presets:
+        as_timms(picture(*size), name, config)
+
+
+def test_an_array_is_framed_as_a_picture_is():
+    ours = Preprocessing(resize=(40, 40), crop=(40, 40), mean=(0.2, 0.4, 0.6), std=(1, 1, 1), way="border", pads=True)
+    array = ours.display(np.asarray(picture(80, 41), np.float32) / 255)
+    assert np.abs(array * 255 - np.asarray(ours.display(picture(80, 41)))).max() < 1
+
+
+@pytest.mark.slow  # half a minute: hundreds of pictures resized to up to 1,024 pixels
+def test_as_the_registries_own_transforms_by_every_preset():
+    from torchvision import models
+
+    image = picture(500, 300)
+    for name, config in timms_presets(lambda config: str([*way_of(config), config["crop_pct"], config["input_size"]])):
+        as_timms(image, name, config)
+    for name in models.list_models(module=models):
+        for weights in models.get_model_weights(name):
+            ours = Preprocessing.from_preset(preset_of(f"torchvision:{name}", weights.name))
+            torch.testing.assert_close(ours.stack([ours.display(image)])[0], weights.transforms()(image), msg=name)
+
+
+def test_the_box_of_a_framed_image_goes_beyond_it():
+    border = Preprocessing(resize=(40, 40), crop=(40, 40), way="border", pads=True)
+    assert border.crop_box((80, 40)) == (0, -20, 80, 60)
+    squash = Preprocessing(resize=(40, 20), crop=(40, 20), way="squash", pads=True)
+    assert squash.crop_box((80, 40)) == (0, 0, 80, 40)
+
+
+def test_what_the_user_sets_means_the_shorter_side_and_the_centre():
+    preset = preset_of("timm:coat_lite_medium_384")
+    ours = Preprocessing.from_preset(preset, resize=400)
+    assert (ours.resize, ours.window, ours.way) == (400, (384, 384), "center")
+    tall = dict(preset, resize=(1024, 768), crop=(1024, 768))
+    refused(lambda: Preprocessing.from_preset(tall, crop=700), "768x1024", "set resize and crop both")
+
+
+@pytest.mark.parametrize("size", [(2, 20000), (30000, 1)])
+def test_a_thin_picture_is_refused_before_it_fills_the_memory(size):
+    p = Preprocessing(224, 224)
+    refused(lambda: p.display(Image.new("RGB", size), "image thin.png"), "thin.png", "too thin", f"{size[0]}x{size[1]}")
+    assert p.display(Image.new("RGB", (20, 4000))).size == (224, 224)
 
 
 def test_display_is_what_the_network_sees_before_normalisation():

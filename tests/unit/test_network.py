@@ -586,6 +586,185 @@ def test_checkpoints_in_their_wrappings(home, wrap):
     assert all(torch.equal(found[k], v) for k, v in state.items())
 
 
+WRAPPINGS = {
+    "compiled, then sharded": lambda key: f"_orig_mod.module.{key}",
+    "sharded, then compiled": lambda key: f"module._orig_mod.{key}",
+    "parts compiled": lambda key: key.replace(".", "._orig_mod.", 1),
+    "lightning": lambda key: f"model.{key}",
+    "lightning of a compiled, sharded one": lambda key: f"model.module._orig_mod.{key}",
+    "backbone": lambda key: f"net.{key}",
+}
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "model_best.pth.tar", "pytorch_model.bin", "X.PTH", "noending"])
+@pytest.mark.parametrize("way", WRAPPINGS)
+def test_checkpoints_as_people_have_them(home, monkeypatch, way, name):
+    monkeypatch.chdir(home)
+    state = roughen(small(home)).state_dict()
+    kept = {WRAPPINGS[way](key): value for key, value in state.items()}
+    kept |= {"n_averaged": torch.tensor(7), "0._extra_state": None}
+    if way.startswith("lightning"):
+        kept["loss.weight"] = torch.ones(3)
+    torch.save({"epoch": 3, "state_dict": kept}, home / name)
+    found = small(home, weights=name).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in state.items())
+
+
+def test_a_model_that_is_wrapped_takes_weights_that_are_not(home):
+    state = roughen(small(home)).state_dict()
+    torch.save(state, home / "w.pth")
+    (home / "wrapped.py").write_text(
+        "from torch import nn\nfrom small import net\n\n\ndef make():\n    return nn.Sequential(net())\n"
+    )
+    found = load_model("wrapped.py:make", weights="w.pth", base=home).state_dict()
+    assert all(torch.equal(found[f"0.{key}"], value) for key, value in state.items())
+
+
+def test_what_differs_behind_a_prefix_is_named_by_the_models_own_keys(home):
+    state = {f"module.{key}": value for key, value in small(home).state_dict().items()}
+    state["module.5.weight"] = torch.ones(9, 4)
+    del state["module.0.weight"]
+    torch.save(state, home / "w.pth")
+    refused(lambda: small(home, weights="w.pth"), "1 missing (first: 0.weight)", "5.weight [9, 4] for")
+    refused(lambda: small(home, weights=f"{home}"), "is a folder")
+
+
+def test_averaged_weights_are_taken_as_timm_takes_them(home, caplog):
+    one, two = (small(home).state_dict() for _ in range(2))
+    two = {key: value + 1 if value.is_floating_point() else value for key, value in two.items()}
+    torch.save({"state_dict": one, "state_dict_ema": two}, home / "w.pth")
+    with caplog.at_level("INFO", logger="gigraph"):
+        found = small(home, weights="w.pth").state_dict()
+    assert all(torch.equal(found[key], value) for key, value in two.items())
+    assert "note: " in caplog.text and "state_dict_ema is taken" in caplog.text
+
+
+FACTORIES = """
+import sys
+
+import torch
+from torch import nn
+
+
+def net():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+def half():
+    return net().half()
+
+
+def bfloat16():
+    return net().bfloat16()
+
+
+def double():
+    return net().double()
+
+
+def lazy():
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+
+def quantized():
+    return torch.ao.quantization.quantize_dynamic(net(), {nn.Linear})
+
+
+class Extra(nn.Linear):
+    def get_extra_state(self):
+        return {"version": 1}
+
+    def set_extra_state(self, state):
+        assert state == {"version": 1}
+
+
+def extra():
+    return nn.Sequential(*list(net())[:-1], Extra(4, 3))
+
+
+def meta():
+    with torch.device("meta"):
+        return net()
+
+
+def leaves():
+    sys.exit(0)
+
+
+def scripted():
+    return torch.jit.script(net())
+
+
+def exported():
+    return torch.export.export(net().eval(), (torch.zeros(2, 3, 16, 16),)).module()
+
+
+def inference():
+    with torch.inference_mode():
+        return net()
+
+
+def sparse():
+    model = net()
+    model.register_buffer("eye", torch.eye(3).to_sparse())
+    return model
+
+
+def compiled():
+    return torch.compile(net())
+
+
+def flat():
+    return nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+"""
+
+
+@pytest.mark.parametrize("kind", ["half", "bfloat16", "double", "extra", "compiled"])
+def test_a_models_numbers_are_cast_to_float32_and_it_works(tmp_path, caplog, kind):
+    (tmp_path / "made.py").write_text(FACTORIES)
+    with caplog.at_level("INFO", logger="gigraph"):
+        model = load_model(f"made.py:{kind}", base=tmp_path)
+    assert ("cast to float32" in caplog.text) == (kind not in ("extra", "compiled"))
+    x = torch.rand(2, 3, 16, 16)
+    if kind != "extra":
+        with torch.no_grad():
+            close(model(x), load_model("made.py:net", base=tmp_path)(x), 1e-2)
+    network = Network(model, (3, 16, 16), kind)
+    assert network.activations(x, [network.layer("0")])["0"].dtype == torch.float32
+    if kind == "extra":
+        torch.save(model.state_dict(), tmp_path / "own.pth")
+        state = {key: value for key, value in model.state_dict().items() if torch.is_tensor(value)}
+        torch.save(state, tmp_path / "plain.pth")
+        for weights in ("own.pth", "plain.pth"):
+            load_model("made.py:extra", weights=weights, base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("lazy", "lazy parameters"), ("quantized", "quantized"), ("meta", "meta device"), ("leaves", "SystemExit"),
+     ("scripted", "TorchScript"), ("exported", "torch.export"), ("inference", "inference mode"), ("sparse", "sparse")],
+)  # fmt: skip
+def test_a_factory_that_makes_no_usable_model_gets_one_line(tmp_path, kind, words):
+    (tmp_path / "made.py").write_text(FACTORIES)
+    refused(lambda: load_model(f"made.py:{kind}", base=tmp_path), "model.source: made.py:", words)
+
+
+def test_a_model_of_one_channel_without_a_convolution_is_told_so(tmp_path):
+    (tmp_path / "made.py").write_text(FACTORIES)
+    model = load_model("made.py:flat", base=tmp_path)
+    refused(lambda: Network(model, (3, 16, 16), "flat"), "takes images of 1 channels", "preprocessing.channels: 1")
+
+
+def test_a_file_that_ends_the_process_gets_one_line(tmp_path):
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit('bye')\n")
+    refused(lambda: load_model("ends.py:make", base=tmp_path), "ends.py", "SystemExit")
+
+
+def test_features_are_no_classes():
+    pytest.importorskip("timm")
+    refused(lambda: load_model("timm:resnet18", arguments={"num_classes": 0}), "num_classes: 0", "features")
+
+
 class Evil:
     """An object that writes a file when it is unpickled."""
 
@@ -617,8 +796,8 @@ def test_checkpoints_that_are_refused(home):
     refused(load({"model": Evil(home / "was-run")}), "unpickled", "save model.state_dict()")
     assert not (home / "was-run").exists()
     refused(load(small(home)), "unpickled")
-    refused(load({f"net.{k}": v for k, v in state.items()}), "missing (first: 0.weight",
-            "unexpected (first: net.0.weight", "another architecture")  # fmt: skip
+    refused(load({f"net_{k}": v for k, v in state.items()}), "missing (first: 0.weight",
+            "unexpected (first: net_0.weight", "another architecture")  # fmt: skip
     refused(
         load(small(home, arguments={"width": 6}).state_dict()),
         "of another shape",

@@ -4,14 +4,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from gigraph.errors import UserError
 from gigraph.planning.config import load
 from gigraph.planning.costs import Sizes
 from gigraph.planning.lineage import imported_beside, module_file
 from gigraph.planning.plan import Plan
 from gigraph.planning.resources import claim, need
+from gigraph.planning.stages import STAGES
 
 
 @pytest.mark.parametrize("stage", ["concepts", "coefficients", "attribution"])
@@ -72,3 +75,54 @@ def test_layers_reach_a_sweep_in_the_networks_order_whatever_their_names(tmp_pat
     assert {one["lineage"] for one in settings["layers"].values()} == {
         plan.lineage("sample", shard=0, layer=name) for name in names
     }
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "key"),
+    [([123.7, 116.3, 103.5], [58, 57, 57], "mean"), ([0, 0, 0], [255, 255, 255], "std"), (None, [58, 57, 57], "std")],
+)  # fmt: skip
+def test_mean_and_std_of_pixels_up_to_255_are_refused(tmp_path, mean, std, key):
+    """They were accepted without a word, and everything was grey to the model."""
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a/1.png")
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    raw = {"images": {"source": str(tmp_path)}, "layers": ["x"], "preprocessing": {"mean": mean, "std": std}}
+    with pytest.raises(UserError, match=rf"preprocessing\.{key}: .* divide mean and std by 255"):
+        Plan(load(raw), scripts).check()
+    for good in ({"mean": [0.5] * 3, "std": [0.5] * 3}, {"mean": [1, 1, 1]}, {"std": [1 / 255] * 3}):
+        Plan(load({**raw, "preprocessing": good}), scripts).check()
+    # Arrays of real numbers are taken as they are.
+    (tmp_path / "a/1.png").unlink()
+    np.save(tmp_path / "a/1.npy", np.full((9, 9, 3), 300, np.float32))
+    Plan(load(raw), scripts).check()
+
+
+def test_a_folder_is_no_weights_file(tmp_path):
+    with pytest.raises(UserError, match=r"model\.weights: .* is a folder; give the file in it"):
+        _ = a_plan(tmp_path, source="torchvision:resnet50", weights=str(tmp_path)).model_files
+
+
+def test_no_lineage_rests_on_where_the_results_lie():
+    """Also of the drawn world, whose images and model lie among them."""
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    made = [
+        Plan(load({"output": output, "layers": ["layer3.1"], "menagerie": {"train": True}}), scripts)
+        for output in ("results", "/elsewhere/other")
+    ]
+    of = {"method": "bisecting", "layer": "layer3.1", "source": "layer3.1", "target": "classes", "shard": 0}
+    for stage in STAGES:
+        one, two = (plan.lineage(stage, **{key: of[key] for key in STAGES[stage].of}) for plan in made)
+        assert one == two, stage
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"methods": ["overcomplete-SemiNMF"]}, "methods: overcomplete is not installed"),
+     ({"evaluation": {"methods": ["overcomplete-NMF"]}}, "evaluation.methods: overcomplete is not installed"),
+     ({"model": {"source": "timm:resnet18"}}, "model.source: timm is not installed")],
+)  # fmt: skip
+def test_an_extra_that_is_missing_is_said_before_the_run(monkeypatch, given, words):
+    monkeypatch.setattr("gigraph.planning.plan.installed", lambda package: False)
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    with pytest.raises(UserError, match=words):
+        Plan(load({"layers": ["x"], **given}), scripts).check()

@@ -121,3 +121,36 @@ def test_only_what_lost_its_controller_is_cancelled(tmp_path, monkeypatch):
     assert cancel_orphans(tmp_path) == ["1"]
     assert (tmp_path / "cancelled").read_text() == "1\n"
     assert cancel_orphans(tmp_path) == []
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from gigraph.errors import UserError
+from gigraph.running.locks import hold_results
+try:
+    hold_results(Path(sys.argv[1]), Path(sys.argv[2]))
+except UserError as error:
+    print(error)
+else:
+    print("held", flush=True)
+    time.sleep(60 if sys.argv[3] == "stay" else 0)
+"""
+
+
+def test_a_results_folder_is_held_against_other_working_folders(tmp_path):
+    """Two of them with one absolute output fought: each took the other's tables for its own failures."""
+    root, one, two = (tmp_path / name for name in ("results", "one", "two"))
+
+    def start(folder, stay="leave"):
+        command = [sys.executable, "-c", HOLDER, str(root), str(folder), stay]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    first = start(one, "stay")
+    assert first.stdout.readline() == "held\n"
+    line = start(two).communicate()[0]
+    assert f"results is being written by a run in {one} (process {first.pid} on " in line and "another output" in line
+    assert start(one).communicate()[0] == "held\n"  # Snakemake's own locks tell these apart
+    first.kill()
+    first.wait()
+    assert start(two).communicate()[0] == "held\n"

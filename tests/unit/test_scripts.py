@@ -237,3 +237,49 @@ def test_a_number_of_images_is_balanced_over_the_classes(select):
     assert {label for label, _ in few} == {label for label, _ in select(images=3)} == {0, 1, 2}
     assert len(few) == 5 and len(select(images=100)) == 9 and len(select(images=2)) == 2
     assert select(images=4, classes=["bee"]) == {one for one in every if one[0] == 1}
+
+
+def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, caplog):
+    """With its reason, in one shard each; dark pictures of 12 bits in 16 are remarked."""
+    from PIL import Image
+
+    for name in ("a", "b", "b/@eaDir"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "images/a/dark.png")
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "images/b/1.png")
+    (tmp_path / "images/b/2.heic").write_bytes(b"ftypheic")
+    Image.new("RGB", (1, 30000), "white").save(tmp_path / "images/b/3.png")
+    for name in ("b/notes.txt", "b/@eaDir/1.png", "labels.csv"):
+        (tmp_path / "images" / name).write_text("")
+    source = {"source": str(tmp_path / "images"), "shards": 2, "classes": None, "limit_per_class": None}
+    settings = {**source, "grouped": False, "max_pixels": 10**6, "channels": 3, "resize": 64}
+    files = {}
+    with caplog.at_level("INFO", logger="gigraph"):
+        for shard in range(2):
+            one = {name: tmp_path / f"{name}-{shard}.parquet" for name in ("manifest", "rejected")}
+            compute = Namespace(workers=1)
+            script("manifest").main(
+                Namespace(settings=settings, lineage="", classes=[], shard=str(shard), compute=compute, **one)
+            )
+            for name, path in one.items():
+                files.setdefault(name, []).append(path)
+    assert "note: 1 images are nearly black" in caplog.text and "a/dark.png" in caplog.text
+    rejected = pl.concat([pl.read_parquet(path) for path in files["rejected"]]).sort("path")
+    assert rejected["path"].to_list() == ["b/2.heic", "b/3.png", "b/@eaDir/", "b/notes.txt", "labels.csv"]
+    assert "1x30000 pixels, too thin" in rejected["reason"][1]
+    assert rejected["reason"][0].startswith(".heic pictures are not read")
+    chosen = {"seed": 0, "classes": None, "images_per_class": 3, "images": None, "uniform": False}
+
+    def select(max_rejected):
+        script("selection").main(
+            Namespace(
+                settings=chosen | {"max_rejected": max_rejected}, lineage="", manifests=files["manifest"],
+                rejects=files["rejected"], predictions=[], classes=[], selection=tmp_path / "selection.parquet",
+                rejected=tmp_path / "rejected.parquet",
+            )
+        )  # fmt: skip
+
+    select(0.5)  # two of four are unreadable
+    assert len(pl.read_parquet(tmp_path / "rejected.parquet")) == 5
+    with pytest.raises(UserError, match=r"2 of 4 images are unreadable.*b/\d"):
+        select(0.3)

@@ -112,6 +112,10 @@ class Shadow:
         python.parent.mkdir()
         python.write_text(JOB)
         python.chmod(python.stat().st_mode | stat.S_IXUSR)
+        common = (
+            self.site / "rules" / "common.smk"
+        )  # jobs run by Snakemake's own python, and here by the pretending one
+        common.write_text(common.read_text().replace("Path(sys.executable).parent", f"Path({str(python.parent)!r})"))
         for name, count in (("ant", 3), ("bee", 3), ("cat", 3)):
             for index in range(count):
                 self.image(f"{name}/{index}.png")

@@ -1,7 +1,10 @@
 """A user's mistake: one clear line and a non-zero exit, before the work begins."""
 
 import importlib.util
+import os
 import pickle
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -61,6 +64,14 @@ def line_of(call, *arguments, **changes) -> str:
 
 def test_a_good_world_passes(world):
     check_network(world, concepts={"expansion": 0.05})
+
+
+def test_random_weights_are_remarked(world, caplog):
+    with caplog.at_level("INFO", logger="gigraph"):
+        check_network(
+            world, model={"source": "torchvision:resnet18", "arguments": {"num_classes": 2}}, layers=["layer3.1"]
+        )
+    assert "note: model.weights is not given: those of torchvision:resnet18 are random" in caplog.text
 
 
 def test_a_missing_folder(world):
@@ -159,3 +170,28 @@ def test_a_job_ends_with_one_line_for_a_layer_mistake(world):
     assert run.returncode != 0 and "Traceback" not in run.stderr
     assert any("gigraph: error: layer 'layer9.1'" in line for line in run.stderr.splitlines())
     assert not (world / "results/pfvs").exists()
+
+
+def test_a_key_that_is_written_twice_ends_snakemake_with_one_line(world):
+    path = configure(world)
+    path.write_text(f"{path.read_text()}\nseed: 1\nseed: 2\n")
+    run = snakemake(world, "-n", "--configfile", str(path))
+    assert run.returncode != 0 and "Traceback" not in run.stderr
+    assert "seed is written twice; remove one" in run.stderr, (run.returncode, run.stderr, run.stdout)
+
+
+def test_jobs_run_by_snakemakes_own_python_whatever_lies_on_the_path(world):
+    """`.venv/bin/snakemake` called by its path ended in "No module named gigraph" from every job."""
+    other = world / "bin" / "python"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\necho another python >&2\nexit 1\n")
+    other.chmod(0o755)
+    path = configure(world, images={"classes": ["a", "b"]}, layers=["layer3.1"])
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
+    environment = {**os.environ, "PATH": f"{other.parent}:/usr/bin:/bin"}
+    run = subprocess.run(
+        [*command, "results/layers.parquet", "--configfile", str(path)],
+        cwd=world, capture_output=True, text=True, env=environment, timeout=200,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert (world / "results/layers.parquet").is_file()

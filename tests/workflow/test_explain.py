@@ -6,10 +6,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
+import yaml
+from PIL import Image
 
+import gigraph
 from gigraph.cli import main
-from gigraph.explain import opened
+from gigraph.errors import UserError
+from gigraph.explain import Subjects, explain, opened, reads
 from gigraph.explorer.chunks import read_chunk
+from gigraph.menagerie.model import MEAN, STD, load
+from gigraph.model.network import Network
+from gigraph.records import tables
+from workflow.toy import configure
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +79,152 @@ def test_a_missing_image_gets_one_line(done, monkeypatch, capsys):
     monkeypatch.chdir(done)
     assert main(["explain", "no-such.png", "--configfile", "config.yaml"]) == 1
     assert "there is no image no-such.png" in capsys.readouterr().err
+
+
+def changed(folder: Path, section: str, key: str, value) -> Path:
+    """Return a copy of the run's configuration with one setting changed."""
+    raw = yaml.safe_load((folder / "config.yaml").read_text())
+    raw[section] = {**raw.get(section, {}), key: value}
+    path = folder / f"{section}-{key}.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("model", "weights", "other.pth"), ("preprocessing", "mean", [0.1, 0.2, 0.3]), ("concepts", "expansion", 0.25),
+        ("images", "classes", "reversed"), ("attribution", "baseline", "zero"), ("families", "cosine", 0.9),
+    ],
+)  # fmt: skip
+def test_tables_of_another_configuration_are_refused(done, monkeypatch, capsys, section, key, value):
+    monkeypatch.chdir(done)
+    torch.save(load().state_dict(), "other.pth")
+    if value == "reversed":
+        value = sorted((path.name for path in (done / "images").iterdir()), reverse=True)
+    copy = changed(done, section, key, value)
+    image = pl.read_parquet("results/selection.parquet")["path"][0]
+    before = state_of(done / "results")
+    assert main(["explain", f"images/{image}", "--configfile", str(copy)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{section}.{key}" in line and "run snakemake" in line
+    assert state_of(done / "results") == before
+    with pytest.raises(UserError, match="planned"):
+        gigraph.open("results", configfile=copy).edges()
+    assert len(gigraph.open("results", configfile="config.yaml").edges())
+
+
+def test_an_image_that_was_added_is_named(toy_run, tmp_path, monkeypatch):
+    folder = shutil.copytree(toy_run, tmp_path / "toy", symlinks=True)
+    monkeypatch.chdir(folder)
+    (folder / "images" / "bee" / "added.png").write_bytes(next((folder / "images" / "bee").glob("*.png")).read_bytes())
+    with pytest.raises(UserError, match="images has changed"):
+        explain(opened([Path("config.yaml")]), "bisecting", [Path("images/bee/added.png")])
+
+
+def test_all_that_explaining_reads_is_held(done, monkeypatch):
+    monkeypatch.chdir(done)
+    plan, found, read = opened([Path("config.yaml")]), set(), tables.read
+
+    def noted(paths, *rest):
+        found.update(str(path) for path in ([paths] if isinstance(paths, str | Path) else paths))
+        return read(paths, *rest)
+
+    monkeypatch.setattr(tables, "read", noted)
+    image = pl.read_parquet("results/selection.parquet")["path"][0]
+    assert main(["explain", f"images/{image}", "--configfile", "config.yaml"]) == 0
+    held = {str(plan.results(one.name, **of)) for one in reads(plan, "bisecting") for of in plan.expand(one)}
+    assert found and {path for path in found if "/explained/" not in path} <= held
+
+
+def test_without_a_configuration_a_run_is_held_against_its_last_plan(done, tmp_path, monkeypatch):
+    """Also where the folder was moved; tables of a method or of layers that the last run did not plan are refused."""
+    moved = shutil.copytree(done / "results", tmp_path / "elsewhere")
+    run = gigraph.open(moved)
+    assert len(run.edges()) and len(run.table("evaluation/reconstruction"))
+    plan = moved / "plan.json"
+    plan.write_text(plan.read_text().replace("graph/edges", "graph/old"))
+    with pytest.raises(UserError, match=r"graph/edges.parquet is left from other"):
+        gigraph.open(moved).edges()
+    shutil.copytree(moved / "bisecting", moved / "kmeans")
+    with pytest.raises(UserError, match="kmeans"):
+        gigraph.open(moved, "kmeans").edges()
+
+
+@pytest.mark.parametrize("size", [(640, 480), (100, 100), (300, 40), (192, 48), (7, 5)])
+def test_a_photo_of_another_size_has_maps_of_its_own(done, monkeypatch, capsys, size):
+    """Nothing crops here, and the network takes any size; 192 x 48 has as many positions as the run's images."""
+    monkeypatch.chdir(done)
+    noise = np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).save("photo.png")
+    assert main(["explain", "photo.png", "--configfile", "config.yaml"]) == 0
+    name = capsys.readouterr().out.split("/")[-1].strip()
+    folder = done / "results/bisecting/explained" / name
+    x = torch.from_numpy(noise).permute(2, 0, 1)[None] / 255
+    model = Network(load(), (3, size[1], size[0]), "model")
+    layer = model.layer("layer4.0")
+    with torch.inference_mode():
+        found = model.activations((x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1), [layer])
+    pfvs = layer.to_pfvs(found["layer4.0"])[0].numpy()
+    codes = pl.read_parquet(folder / "coefficients/layer4.0.parquet")
+    assert codes["y"].max() + 1 == layer.height and codes["x"].max() + 1 == layer.width
+    vectors = np.stack(pl.read_parquet("results/bisecting/concepts/layer4.0.parquet")["vector"])
+    beta = tables.beta("results/centres/layer4.0.parquet")
+    for row in codes.iter_rows(named=True):
+        pfv = pfvs[row["y"] * layer.width + row["x"]] - beta
+        left = pfv - np.array(row["values"], np.float32) @ vectors[row["concepts"]]
+        assert np.linalg.norm(left) / np.linalg.norm(pfv) == pytest.approx(row["rel_l2"], rel=1e-3, abs=1e-5)
+    rows = pl.read_parquet(folder / "attributions/layer4.0--classes.parquet")
+    probabilities = found["classes"].softmax(1)[0].numpy()
+    for target, at_x in rows.select("target", "at_x").iter_rows():
+        assert at_x == pytest.approx(probabilities[target], abs=1e-4)
+    chunk = read_chunk(done / "results/explorer/data", f"image/{name}")
+    grid = next(text for key, text in chunk["maps"].items() if key.startswith("1:"))
+    assert [len(line) for line in grid.split("/")] == [layer.width] * layer.height
+
+
+FLAT = """
+from torch import nn
+
+def make():
+    head = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(4), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*head, nn.Linear(4 * 21 * 21, 2))
+"""
+
+
+def test_a_network_of_one_size_refuses_another_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flat.py").write_text(FLAT)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (96, 96)).save(tmp_path / "images" / name / "1.png")
+    plan = opened([configure(tmp_path, model={"source": "flat.py:make"}, layers=["0", "3"])])
+    subjects = Subjects(plan)
+    assert subjects.of(Path("same.png"), (96, 96)) is subjects.own
+    with pytest.raises(UserError, match=r"photo.png gives an input of 100x50, the run's images give 96x96") as caught:
+        subjects.of(Path("photo.png"), (100, 50))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_explanation_that_fails_leaves_nothing(done, monkeypatch, capsys):
+    monkeypatch.chdir(done)
+    Image.new("RGB", (64, 64)).save("broken.png")
+    before = state_of(done / "results")
+
+    def fail(*_):
+        raise UserError("no")
+
+    monkeypatch.setattr("gigraph.explain.rows", fail)
+    assert main(["explain", "broken.png", "--configfile", "config.yaml"]) == 1
+    assert state_of(done / "results") == before
+
+
+def test_a_method_without_a_graph_is_no_promise(done, monkeypatch, capsys):
+    monkeypatch.chdir(done)
+    image = pl.read_parquet("results/selection.parquet")["path"][0]
+    assert main(["explain", f"images/{image}", "--configfile", "config.yaml", "--method", "kmeans"]) == 1
+    assert "configured: bisecting" in capsys.readouterr().err

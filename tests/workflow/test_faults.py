@@ -160,6 +160,25 @@ def test_damaged_results(copy, undisturbed, fault):
     assert (results / "bisecting/figures/reconstruction.svg").read_text().endswith("</graphml>")
 
 
+def test_a_copy_of_the_results_is_as_good_as_they_are(tmp_path):
+    """By `cp -r`, which makes all times new, under another name; nothing runs again."""
+    made = Shadow(tmp_path / "made", layers=["layer3.1"])
+    run = made.run()
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    other = made.folder / "other"
+    names = sorted(str(path.relative_to(made.folder / "results")) for path in (made.folder / "results").rglob("*"))
+    (made.folder / "results").rename(made.folder / "first")
+    for name in reversed(names):  # in the worst order
+        source, target = made.folder / "first" / name, other / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    shutil.rmtree(made.folder / "first")
+    config = made.write("other", layers=["layer3.1"], output="other")
+    again = made.run("-n", config=config)
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr, again.stdout[-3000:]
+
+
 def test_a_stale_table_is_never_read(copy):
     """A table of another configuration put in the place of the planned one ends the job that reads it with one line."""
     shadow = copy()
@@ -204,7 +223,8 @@ def test_a_full_disk(copy, undisturbed, tmp_path):
         run = shadow.run()  # not even the plan can be written
         assert run.returncode != 0 and "gigraph: error: results cannot be written" in run.stderr
         assert "Traceback" not in run.stderr
-        (disk / "plan.json").unlink()
+        for name in ("plan.json", "asked.json"):
+            (disk / name).unlink()
         run = shadow.run()
         assert run.returncode != 0
         assert "the disk is full" in run.stdout + run.stderr

@@ -4,6 +4,7 @@ from argparse import Namespace
 
 import numpy as np
 
+from gigraph.images.chance import cause
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -27,9 +28,9 @@ def main(args: Namespace) -> None:
         log.info("accuracy %.2f%% on %d images", 100 * accuracy, len(labels))
         if accuracy < 2 / max(labels.max() + 1, 4):
             log.info(
-                "note: accuracy %.1f%% is near chance; check preprocessing.mean and std and images.classes",
-                100 * accuracy,
-            )
+                "note: accuracy %.1f%% is near chance; %s",
+                100 * accuracy, cause(labels, tables.numpy(predictions, "predicted")),
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gigraph.images.decoding import Unreadable, decode, size_of
-from gigraph.images.listing import members
+from gigraph.hashing import image_id
+from gigraph.images.decoding import Unreadable, decode, nearly_black, size_of
+from gigraph.images.listing import left_out, members
+from gigraph.images.preprocessing import resized_pixels
 from gigraph.records import tables
 from gigraph.reporting import log, progress
 from gigraph.running.runtime import run
@@ -23,10 +25,20 @@ def main(args: Namespace) -> None:
 
     def size(entry):
         try:
-            return size_of(decode(folder / entry.path, settings["max_pixels"], settings["channels"]))
+            picture = decode(folder / entry.path, settings["max_pixels"], settings["channels"])
+            if nearly_black(picture):
+                dark.append(entry.path)
+            size = size_of(picture)
+            if resize and resized_pixels(size, resize) > max(settings["max_pixels"], size[0] * size[1]):
+                return (
+                    f"{size[0]}x{size[1]} pixels, too thin: above images.max_pixels once the shorter side is {resize}"
+                )
+            return size
         except Unreadable as reason:
             return str(reason)
 
+    dark: list[str] = []
+    resize = settings["resize"]
     with ThreadPoolExecutor(args.compute.workers) as pool:
         sizes = list(progress(pool.map(size, entries), len(entries), "images"))
     good = [(entry, found) for entry, found in zip(entries, sizes, strict=True) if not isinstance(found, str)]
@@ -44,15 +56,21 @@ def main(args: Namespace) -> None:
         },
         args.lineage,
     )
-    tables.write(
-        args.rejected,
-        "rejected",
-        {"path": [entry.path for entry, _ in bad], "reason": [reason for _, reason in bad]},
-        args.lineage,
-    )
+    others = [one for one in left_out(folder) if image_id(one[0]) % settings["shards"] == int(args.shard)]
+    rejected = [*((entry.path, reason) for entry, reason in bad), *others]
+    columns = {"path": [path for path, _ in rejected], "reason": [reason for _, reason in rejected]}
+    tables.write(args.rejected, "rejected", columns, args.lineage)
+    if dark:
+        log.info(
+            "note: %d images are nearly black (no pixel above a sixteenth of white), such as %s: pictures of 12 bits "
+            "in 16 look so; save them over the whole range",
+            len(dark), min(dark),
+        )  # fmt: skip
     for entry, reason in bad:
         log.info("rejected %s: %s", entry.path, reason)
-    log.info("%d images, %d rejected", len(good), len(bad))
+    for path, reason in others:
+        log.info("%s: %s", path, reason)
+    log.info("%d images, %d rejected, %d passed over", len(good), len(bad), len(others))
 
 
 if __name__ == "__main__":

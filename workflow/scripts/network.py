@@ -24,6 +24,9 @@ def main(args: Namespace) -> None:
     compute = SimpleNamespace(**{**vars(args.compute), "device": "cpu"})  # one grey image: no GPU is leased for it
     subject = Subject(settings, compute, list(settings["layers"]))
     network = subject.traced
+    model = settings["model"]
+    if model["weights"] is None and model["source"].partition(":")[0] in ("torchvision", "timm"):
+        log.info("note: model.weights is not given: those of %s are random", model["source"])
     if settings["drawn"]:
         classes = world_module(MENAGERIE, "model").CLASSES
     else:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix
+from gigraph.images.listing import PASSED_OVER
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -19,10 +20,11 @@ def main(args: Namespace) -> None:
     manifests = [tables.read(path) for path in args.manifests]
     rejected = tables.read(args.rejects)
     images = sum(len(table) for table in manifests)
-    if len(rejected) > settings["max_rejected"] * (images + len(rejected)):
-        worst = rejected.to_pylist()[0]
+    unreadable = [row for row in rejected.to_pylist() if not row["reason"].startswith(PASSED_OVER)]
+    if len(unreadable) > settings["max_rejected"] * (images + len(unreadable)):
+        worst = unreadable[0]
         raise UserError(
-            f"{len(rejected)} of {images + len(rejected)} images are unreadable, more than images.max_rejected "
+            f"{len(unreadable)} of {images + len(unreadable)} images are unreadable, more than images.max_rejected "
             f"({settings['max_rejected']:g}); the first is {worst['path']}: {worst['reason']}; "
             "remove them or raise images.max_rejected"
         )
@@ -59,7 +61,7 @@ def main(args: Namespace) -> None:
     tables.write(args.rejected, "rejected", {name: rejected[name] for name in ("path", "reason")}, args.lineage)
     log.info(
         "%d of %d images will be attributed, of %d of %d classes; %d were rejected",
-        len(chosen), images, len(np.unique(labels[chosen])), len(np.unique(labels)), len(rejected),
+        len(chosen), images, len(np.unique(labels[chosen])), len(np.unique(labels)), len(unreadable),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ def main(args: argparse.Namespace) -> None:
 
     from gigraph.explain import explain, opened
     from gigraph.explorer.build import add_explained, shapes_of
+    from gigraph.explorer.chunks import read_chunk
     from gigraph.explorer.graph import Graph, merged
     from gigraph.records import tables
 
@@ -34,7 +35,9 @@ def main(args: argparse.Namespace) -> None:
     folders = explain(plan, method, args.images)
     page = plan.results("explorer")
     site = page.parent
-    shown = method == plan.config.methods[0] and (site / "data" / "faces.js").is_file()
+    built = method == plan.config.methods[0] and (site / "data" / "faces.js").is_file()
+    # An explorer that was not built again since is another graph's.
+    shown = built and read_chunk(site / "data", "meta")["graph"] == plan.lineage("graph", method=method)[:16]
     names = {row["label"]: row["class"] for row in tables.read(plan.results("classes")).to_pylist()}
     if shown:
         empty = pl.DataFrame()

@@ -29,13 +29,15 @@ UNIT_IMAGE_BYTES = 20_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--configfile", type=Path, help="as of snakemake; laid over config.yaml")
+    parser.add_argument(
+        "--configfile", nargs="*", type=Path, default=[], help="as of snakemake; each is laid over those before it"
+    )
     parser.add_argument("--cores", type=int, default=None, help="cores of the run (default: those of this machine)")
 
 
 def main(args: argparse.Namespace) -> None:
     """Print the plan."""
-    config = load(read([args.configfile] if args.configfile else []))
+    config = load(read(args.configfile))
     from gigraph.threads import threads_allowed
 
     cores = args.cores or threads_allowed()

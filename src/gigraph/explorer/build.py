@@ -167,7 +167,7 @@ def add_explained(site: Path, graph: Graph, folders: Sequence[Path], shapes: dic
     folders : sequence of Path
         One folder per image, as `gigraph.explain` writes them.
     shapes : dict
-        Grid of each layer, as `shapes_of` returns.
+        Grid of each layer in the run's images, as `shapes_of` returns; an image of another size has its own.
     """
     data = site / "data"
     face = {
@@ -185,7 +185,9 @@ def add_explained(site: Path, graph: Graph, folders: Sequence[Path], shapes: dic
             for source, target in [path.stem.split("--")]
         }
         coefficients = {path.stem: [path] for path in sorted((folder / "coefficients").iterdir())}
-        for row, chunk in image_chunks(graph, images, attributions, coefficients, shapes, face):
+        own = folder / "grids.parquet"
+        grids = shapes_of(own) if own.is_file() else shapes
+        for row, chunk in image_chunks(graph, images, attributions, coefficients, grids, face):
             name = str(row["image_id"])
             shutil.copyfile(folder / "picture.webp", site / "sheets" / "images" / f"{name}.webp")
             write_chunk(data, f"image/{name}", {**chunk, "picture": name})

@@ -14,6 +14,7 @@ from gigraph.explorer.chunks import LAYOUT, numbers, rows, shares
 from gigraph.explorer.graph import Graph, Key, frame
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.sheets import Album, Tile
+from gigraph.images.listing import PASSED_OVER
 from gigraph.images.tiles import FACE
 from gigraph.method.targets import class_output
 from gigraph.records import tables
@@ -60,7 +61,9 @@ def meta_chunk(
         "images": len(images),
         "attributed": scopes.get(DATASET, 0),
         "accuracy": [int(right["right"].sum() or 0), len(right)],
-        "rejected": len(tables.read(inputs.rejected)),
+        "rejected": sum(
+            not reason.startswith(PASSED_OVER) for reason in tables.read(inputs.rejected)["reason"].to_pylist()
+        ),
         "edges": graph.edges.filter(pl.col("source") >= 0).height,
         "classes": [
             [

@@ -22,6 +22,8 @@ ENCODES = frozenset({"sae"})
 """Extractors with an encoder of their own, so that no setting of `coefficients` fixes the coefficients."""
 PLUGGED = "overcomplete-"
 """How the name of a dictionary of the package overcomplete begins."""
+PACKAGE = "overcomplete"
+"""That package, and the extra that installs it."""
 
 
 def source_of(method: str) -> Path:

@@ -6,11 +6,16 @@ import stat
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from gigraph.images.listing import UNREAD
+
 MAX_PIXELS = 100_000_000
+BITS, LARGEST = 258, 281
+"""Tags of a TIFF: BitsPerSample, MaxSampleValue."""
 ARRAYS = ".npy"
 """Suffix of files that hold an array."""
 Picture = Image.Image | np.ndarray
@@ -27,9 +32,10 @@ class Unreadable(Exception):  # noqa: N818 - it is an answer about a file rather
 def decode(path: Path | str, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Picture:
     """Decode an image file completely.
 
-    As RGB or grey: the first frame of an animation; turned upright as its EXIF says; 16-bit grey scaled to 8 bits;
-    palettes, CMYK and the rest converted; transparency laid on white; RGB also from three grey pages of a TIFF. As
-    other numbers of channels: the channels of all pages one after the other, whatever they mean.
+    As RGB or grey: the first frame of an animation; turned upright as its EXIF says; grey of more bits scaled to 8,
+    from the white that a TIFF names; palettes, CMYK and the rest converted; transparency laid on white; RGB also from
+    three grey pages of a TIFF. As other numbers of channels: the channels of all pages one after the other, whatever
+    they mean.
 
     Parameters
     ----------
@@ -55,7 +61,10 @@ def decode(path: Path | str, max_pixels: int = MAX_PIXELS, channels: int = 3) ->
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise Unreadable("no file, but a device or a pipe")
-        if Path(path).suffix.lower() == ARRAYS:
+        suffix = Path(path).suffix.lower()
+        if suffix in UNREAD:  # some hold a small preview that would be taken for them
+            raise Unreadable(f"{suffix} pictures are not read; save it as .png or .jpg")
+        if suffix == ARRAYS:
             return _array(Path(path), max_pixels, channels)
         # Pillow's own limit stands at twice this number, and its warning says nothing beyond the check below.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
@@ -66,7 +75,7 @@ def decode(path: Path | str, max_pixels: int = MAX_PIXELS, channels: int = 3) ->
             if channels not in (1, 3) or (pages == channels == 3 and len(opened.getbands()) == 1):
                 return _channels(opened, pages, channels)
             opened.load()
-            colour = _rgb(_upright(opened))
+            colour = _rgb(_upright(opened), white_of(opened))
             return colour.convert("L") if channels == 1 else colour
     except Unreadable:
         raise
@@ -87,12 +96,31 @@ def _upright(image: Image.Image) -> Image.Image:
         return image  # a damaged EXIF block says nothing about the way up
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def white_of(image: Image.Image) -> int:
+    """Return the number that is white in a picture of 16 bits: what a TIFF says of its range, else the largest."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits, largest = (tags.get(key) for key in (BITS, LARGEST))
+    many = [value for value in (bits, largest) if value is not None]
+    bits, largest = (value[0] if isinstance(value, tuple) else value for value in (bits or 16, largest or 0))
+    known = largest if many and 255 < largest < 65535 else 2 ** min(max(bits, 8), 16) - 1
+    return int(known) if known > 255 else 65535
+
+
+def nearly_black(picture: Picture) -> bool:
+    """Return whether no pixel is above a sixteenth of white: so look 12 bits in 16 whose range no file tells."""
+    if isinstance(picture, np.ndarray):
+        return bool(picture.min() >= 0 and picture.max() <= 1 / 16)
+    extrema = picture.getextrema()
+    return max(high for _, high in (extrema if isinstance(extrema[0], tuple) else [extrema])) <= 16  # type: ignore
+
+
+def _rgb(image: Image.Image, white: int) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise Unreadable("32-bit integer pixels, whose white is unknown")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        white = white if values.max() <= white else 65535
+        return Image.fromarray(((510 * values + white) // (2 * white)).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise Unreadable("floating-point pixels, whose white is unknown")
     if image.has_transparency_data:
@@ -104,13 +132,14 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _channels(opened: Image.Image, pages: int, channels: int) -> np.ndarray:
     """Return the channels of an image's pages one after the other."""
     found = []
+    white = white_of(opened)
     for page in range(pages):
         opened.seek(page)
         opened.load()
         one = _upright(opened)
         plain = one.convert("RGB") if one.mode in ("P", "PA") else one.convert("L") if one.mode == "1" else one
         values = np.asarray(plain)
-        found.append(_scaled(values[..., None] if values.ndim == 2 else values))
+        found.append(_scaled(values[..., None] if values.ndim == 2 else values, white))
     if len({one.shape[:2] for one in found}) > 1:
         raise Unreadable("pages of different sizes")
     joined = np.concatenate(found, 2)
@@ -140,13 +169,14 @@ def _array(path: Path, max_pixels: int, channels: int) -> np.ndarray:
     return _scaled(np.array(values))
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:
+def _scaled(values: np.ndarray, white: int = 65535) -> np.ndarray:
     """Return numbers as float32, those of 8 and 16 bits in [0, 1]."""
     kind = values.dtype
     if kind.kind in "bf":
         values = values.astype(np.float32)
     elif kind.kind == "u" and kind.itemsize <= 2:
-        values = (values / np.iinfo(kind).max).astype(np.float32)
+        largest = np.iinfo(kind).max
+        values = (values / (white if kind.itemsize == 2 and values.max() <= white else largest)).astype(np.float32)
     else:
         raise Unreadable(f"numbers of type {kind}, whose white is unknown; save uint8, uint16 or float32")
     if not np.isfinite(values).all():

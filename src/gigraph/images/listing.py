@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,21 @@ from gigraph.hashing import image_id
 from gigraph.images.imagenet import IMAGENET, OUTPUTS, imagenet_names, named_by_wordnet
 from gigraph.reporting import log
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".npy"})
+READ = ".jpg .jpeg .jpe .jfif .png .apng .webp .avif .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm .jp2 .j2k .jpx .tga"
+"""Suffixes of pictures that decoding reads."""
+UNREAD = frozenset(".heic .heif .hif .jxl .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .svg .eps .exr .dcm".split())  # noqa: SIM905
+"""Suffixes of pictures that it does not read: they are rejected by name, and not passed over."""
+SUFFIXES = frozenset(READ.split()) | {".npy"} | UNREAD
+TOOLS = frozenset(
+    name.lower()
+    for name in ("@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "__MACOSX", "lost+found",
+                 "$RECYCLE.BIN", "System Volume Information", "__pycache__")
+)  # fmt: skip
+"""Folders that appliances and tools make; their names are no classes."""
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "eval", "dev", "holdout"})
+"""Names of folders that hold a part of a data set each."""
+PASSED_OVER = "passed over: "
+"""How the reason begins of what is no picture by its name; it does not count as an unreadable image."""
 
 
 class Entry(NamedTuple):
@@ -42,8 +57,8 @@ def scan(folder: Path | str) -> list[Entry]:
     Parameters
     ----------
     folder : Path
-        Classes are its sub-folders, in sorted order; images may lie deeper below them. Hidden files and
-        folders are skipped, and links are followed unless they lead back to a folder they lie in.
+        Classes are its sub-folders, in sorted order; images may lie deeper below them. Hidden files and folders are
+        skipped, and those of `TOOLS`; links are followed unless they lead back to a folder they lie in.
 
     Returns
     -------
@@ -74,12 +89,52 @@ def scan(folder: Path | str) -> list[Entry]:
     for label, entry in enumerate(folders):
         below = sorted(_below(Path(entry.path), f"{entry.name}/", entry.name, label, (home,)))
         if not below:
-            raise UserError(f"images.source: class folder {entry.name} of {root} holds no images; fill or remove it")
+            raise UserError(
+                f"images.source: class folder {entry.name} of {root} holds no images{_held(Path(entry.path))}; "
+                "fill or remove it"
+            )
         entries.extend(below)
     if not entries:
-        raise UserError(f"images.source: {root} holds no images ({', '.join(sorted(s[1:] for s in SUFFIXES))})")
+        raise UserError(f"images.source: {root} holds no images{_held(root)} (read are {READ})")
     _check_ids(entries)
     return entries
+
+
+def left_out(folder: Path | str) -> list[tuple[str, str]]:
+    """Return (path, reason) of what `scan` passes over without decoding it; hidden files are nobody's images.
+
+    Parameters
+    ----------
+    folder : Path
+        As `scan`.
+    """
+    found = []
+    for here, folders, files in os.walk(folder, followlinks=True):
+        inside = Path(here).relative_to(folder)
+        for name in sorted(name for name in folders if name.lower() in TOOLS):
+            found.append((f"{inside / name}/", f"{PASSED_OVER}a folder that an appliance or a tool makes"))
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and n.lower() not in TOOLS)
+        if len(inside.parts) > DEEPEST:  # links that lead back
+            folders.clear()
+        for name in sorted(name for name in files if not name.startswith(".") and _suffix(name) not in SUFFIXES):
+            found.append((str(inside / name), f"{PASSED_OVER}no picture by its suffix ({_suffix(name) or 'none'})"))
+    return found
+
+
+DEEPEST = 16
+"""Folders below each other that are looked through for what is passed over."""
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") :].lower() if "." in name else ""
+
+
+def _held(folder: Path) -> str:
+    """Return in a few words what a folder without images holds."""
+    suffixes = sorted(
+        {_suffix(Path(path).name) or "without a suffix" for path, _ in left_out(folder) if path[-1] != "/"}
+    )
+    return f", but files {', '.join(suffixes[:4])}" if suffixes else ""
 
 
 def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
@@ -91,8 +146,9 @@ def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]
                 if entry.name.startswith("."):
                     continue
                 if _is_folder(entry):
-                    folders.append(entry)
-                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
+                    if entry.name.lower() not in TOOLS:
+                        folders.append(entry)
+                elif _suffix(entry.name) in SUFFIXES:
                     files.append(entry)
     except OSError as error:
         raise UserError(f"images.source: {folder} cannot be read: {error.strerror}") from error
@@ -173,12 +229,18 @@ def labelled(folder: str | Path, classes: Sequence[str] | None = None, grouped: 
     Raises
     ------
     UserError
-        As `scan`, or if a class folder is not among `classes`.
+        As `scan`, or if a class folder is not among `classes`, or the folders are parts of a data set.
     """
     entries = scan(folder)
     if grouped:
         return [entry._replace(label=-1) for entry in entries]
     if classes is None:
+        names = sorted({entry.class_name for entry in entries if entry.class_name})
+        if names and all(name.lower() in SPLITS for name in names):
+            raise UserError(
+                f"images.source: the folders of {folder} ({', '.join(names)}) are parts of a data set, no classes; "
+                f"give one, such as {Path(folder) / names[0]}, or list them in images.classes if they are classes"
+            )
         return entries
     label = {name: index for index, name in enumerate(classes)}
     for entry in entries:
@@ -245,6 +307,12 @@ def output_names(
         known = True
     if known and outputs != OUTPUTS:
         raise UserError(f"images.classes: {IMAGENET} has {OUTPUTS} classes, but the model has {has}; list its folders")
+    if classes is None and not known and folders != sorted(folders, key=_naturally):
+        log.info(
+            "note: class folders are taken in the order of their text (%s, ...), as torchvision's ImageFolder does; "
+            "timm's reader takes %s, ...: if the model was trained by that, list them so in images.classes",
+            ", ".join(folders[:3]), ", ".join(sorted(folders, key=_naturally)[:3]),
+        )  # fmt: skip
     names = imagenet_names(folders) if known else list(classes or folders)
     if len(names) > outputs:
         raise UserError(
@@ -257,6 +325,11 @@ def output_names(
             f"output each is, such as {{{names[0]}: 0}}"
         )
     return [*names, *(unnamed(i) for i in range(len(names), outputs))]
+
+
+def _naturally(name: str) -> list[tuple[int, int | str]]:
+    """Return the key that timm's reader sorts class folders by: numbers by their size, letters in lower case."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name.lower())]
 
 
 def listing_digests(entries: Iterable[Entry], shards: int) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL.Image import Resampling, fromarray
+from PIL.Image import Resampling, fromarray, new
 
 from gigraph.errors import UserError
 from gigraph.images.decoding import MAX_PIXELS, Picture, Unreadable, decode, size_of
@@ -22,16 +22,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def resized_pixels(size: tuple[int, int], resize: int) -> int:
+    """Return how many pixels an image of this (width, height) has once its shorter side is resized."""
+    short, long = sorted(size)
+    return resize * (resize * long // short)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a decoded image to the network's input, as torchvision's presets do it.
+    """From a decoded image to the network's input, as the presets of torchvision and timm do it.
 
     Attributes
     ----------
-    resize : int or None
-        Length of the shorter side after resizing, in pixels; None: no resizing.
-    crop : int or None
-        Side of the centre crop, in pixels; None: no crop.
+    resize : int, (height, width) or None
+        Length of the shorter side after resizing, in pixels, or the sizes that `way` speaks of; None: no resizing.
+    crop : int, (height, width) or None
+        Of the centre crop, in pixels; None: no crop.
     mean, std : tuple of float
         Subtracted and divided by per channel, for pixels in [0, 1]; empty: neither.
     interpolation : str
@@ -40,6 +46,11 @@ class Preprocessing:
         Whether resizing averages what lies between the sampled pixels.
     channels : int
         Of the network's input; 0: as many as `mean` or `std` has numbers, else 3.
+    way : str
+        How resizing treats the sides: ``center`` keeps their ratio and covers `resize`, ``border`` keeps it and stays
+        within, ``squash`` gives both the length that `resize` says.
+    pads : bool
+        Whether what is smaller than the crop gets a frame: of the mean's colour by ``border``, else black.
 
     Raises
     ------
@@ -47,13 +58,15 @@ class Preprocessing:
         If a setting is impossible.
     """
 
-    resize: int | None = None
-    crop: int | None = None
+    resize: int | tuple[int, int] | None = None
+    crop: int | tuple[int, int] | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     interpolation: str = "bilinear"
     antialias: bool = True
     channels: int = 0
+    way: str = "center"
+    pads: bool = False
 
     def __post_init__(self) -> None:
         channels = self.channels or len(self.mean or self.std or "rgb")
@@ -69,7 +82,7 @@ class Preprocessing:
                 f"preprocessing: mean and std need a number for each channel ({channels}), those of std above 0; where "
                 "the weights' own have others, set both"
             )
-        if self.resize is not None and self.crop is not None and self.crop > self.resize:
+        if isinstance(self.resize, int) and self.window and max(self.window) > self.resize and not self.pads:
             raise UserError(
                 f"preprocessing.crop ({self.crop}) is larger than preprocessing.resize ({self.resize}): "
                 "images would get a black frame; raise resize"
@@ -78,30 +91,60 @@ class Preprocessing:
     @classmethod
     def from_preset(cls, preset: Mapping[str, Any] | None, **overrides: Any) -> Preprocessing:
         """Return a preset (see `gigraph.model.models.preset_of`) with the settings that are given laid over it."""
-        settings = dict(preset or {}) | {key: value for key, value in overrides.items() if value is not None}
+        given = {key: value for key, value in overrides.items() if value is not None}
+        settings = dict(preset or {}) | given
+        if {"resize", "crop"} & {*given}:  # the shorter side and the centre, as the configuration's keys say
+            settings |= {"way": "center", "pads": False}
+            for key in ("resize", "crop"):
+                sides = settings.get(key)
+                if isinstance(sides, tuple):
+                    if len(set(sides)) > 1:
+                        raise UserError(
+                            f"preprocessing: the preset's own {key} is {sides[1]}x{sides[0]}, no square; set "
+                            "resize and crop both, or neither"
+                        )
+                    settings[key] = sides[0]
         for key in ("mean", "std"):
             if key in settings:
                 settings[key] = tuple(settings[key])
         return cls(**settings)
 
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """(width, height) of the crop; None: no crop."""
+        if self.crop is None or isinstance(self.crop, int):
+            return None if self.crop is None else (self.crop, self.crop)
+        return self.crop[1], self.crop[0]
+
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return (width, height) after resizing; the longer side is rounded down."""
+        """Return (width, height) after resizing; of a ``center`` the longer side is rounded down."""
         width, height = size
         if self.resize is None:
             return size
-        if width <= height:
-            return self.resize, int(self.resize * height / width)
-        return int(self.resize * width / height), self.resize
+        if isinstance(self.resize, int):
+            if width <= height:
+                return self.resize, int(self.resize * height / width)
+            return int(self.resize * width / height), self.resize
+        rows, columns = self.resize
+        if self.way == "squash":
+            return columns, rows
+        ratios = width / columns, height / rows
+        ratio = max(ratios) if self.way == "border" else min(ratios)
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
 
     def _corner(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return (left, top) of the crop in the resized image."""
-        assert self.crop is not None
-        # Rounded as torchvision does: half to even.
-        return round((size[0] - self.crop) / 2.0), round((size[1] - self.crop) / 2.0)
+        """Return (left, top) of the crop in the resized image; negative where there is a frame."""
+        assert self.window is not None
+        # Rounded as torchvision does: half to even; a frame is a pixel wider at the right and at the bottom.
+        left, top = (
+            round((side - crop) / 2.0) if side >= crop else -((crop - side) // 2)
+            for side, crop in zip(size, self.window, strict=True)
+        )
+        return left, top
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (width, height) of the network's input for an image of this (width, height)."""
-        return (self.crop, self.crop) if self.crop is not None else self._resized(size)
+        return self.window or self._resized(size)
 
     def crop_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """Return what the network sees of an image, as a box in the image's own pixels.
@@ -114,14 +157,15 @@ class Preprocessing:
         Returns
         -------
         tuple of float
-            Left, top, right, bottom; u in [0, 1] across the network's input is at left + u (right - left).
+            Left, top, right, bottom; u in [0, 1] across the network's input is at left + u (right - left). With a frame
+            it goes beyond the image.
         """
         width, height = self._resized(size)
         x, y = size[0] / width, size[1] / height
-        if self.crop is None:
+        if self.window is None:
             return 0.0, 0.0, float(size[0]), float(size[1])
         left, top = self._corner((width, height))
-        return left * x, top * y, (left + self.crop) * x, (top + self.crop) * y
+        return left * x, top * y, (left + self.window[0]) * x, (top + self.window[1]) * y
 
     def display(self, image: Picture, name: str = "an image") -> Picture:
         """Return an image exactly as the network sees it, before normalisation.
@@ -141,14 +185,21 @@ class Preprocessing:
         Raises
         ------
         UserError
-            If the image is smaller than the crop.
+            If the image is smaller than the crop, or so thin that it would be larger than any after resizing.
         """
         width, height = size_of(image)
         size = self._resized((width, height))
-        if self.crop is not None and min(size) < self.crop:
+        window = self.window
+        framed = window is not None and (size[0] < window[0] or size[1] < window[1])
+        if framed and not self.pads:
             raise UserError(
                 f"{name} is {width}x{height}, smaller than preprocessing.crop ({self.crop}); "
                 f"set preprocessing.resize to {self.crop} or more"
+            )
+        if size[0] * size[1] > max(MAX_PIXELS, width * height):
+            raise UserError(
+                f"{name} is {width}x{height}, and {size[0]}x{size[1]} once its shorter side is as preprocessing.resize "
+                "says: too thin; cut or remove it"
             )
         if size != (width, height):
             way = Resampling[self.interpolation.upper()]
@@ -159,12 +210,30 @@ class Preprocessing:
                 image = np.stack([np.asarray(fromarray(one).resize(size, way)) for one in channels], 2)
             else:
                 image = image.resize(size, way)
-        if self.crop is None:
+        if window is None:
             return image
         left, top = self._corner(size)
+        if framed:
+            return self._framed(image, left, top)
         if isinstance(image, np.ndarray):
-            return image[top : top + self.crop, left : left + self.crop]
-        return image.crop((left, top, left + self.crop, top + self.crop))
+            return image[top : top + window[1], left : left + window[0]]
+        return image.crop((left, top, left + window[0], top + window[1]))
+
+    def _framed(self, image: Picture, left: int, top: int) -> Picture:
+        """Return the crop of an image that does not fill it."""
+        assert self.window is not None
+        width, height = self.window
+        colour = [round(255 * value) for value in self.mean] if self.way == "border" else [0] * self.channels
+        if not isinstance(image, np.ndarray):
+            frame = new(image.mode, (width, height), tuple(colour) if len(colour) > 1 else colour[0])
+            frame.paste(image, (-left, -top))
+            return frame
+        around = np.empty((height, width, image.shape[2]), np.float32)
+        around[:] = np.array(colour, np.float32) / 255
+        inside = image[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
+        y, x = max(-top, 0), max(-left, 0)
+        around[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+        return around
 
     def stack(self, pictures: Sequence[Picture]) -> Tensor:
         """Return the network's inputs for pictures of one size, as `display` returns them.

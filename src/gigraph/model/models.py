@@ -18,12 +18,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gigraph.errors import UserError, nearest
 from gigraph.model.sources import WORLDS, is_weights_file, preset_crops, world_module
+from gigraph.reporting import log
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.")
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
+"""Keys that a state dict lies under, the first that is there: averaged weights before others, as timm takes them."""
+WRAPPERS_OF_MODULES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What compiling and sharding put before the name of a part, wherever it is in a model."""
+EXTRA = "_extra_state"
+"""How the key ends of what a module keeps besides tensors."""
 
 
 def load_model(
@@ -41,7 +47,7 @@ def load_model(
         ``menagerie``, ``torchvision:NAME``, ``timm:NAME``, ``path/to/file.py:factory`` or
         ``package.module:factory``.
     weights : str or None
-        A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a .pth, .pt or .safetensors file.
+        A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a checkpoint's file.
         None: what the source itself gives (the menagerie's shipped checkpoint; random for torchvision, timm, but
         the same at every call).
     arguments : mapping or None
@@ -68,6 +74,12 @@ def load_model(
         model = _build(source, weights, arguments, file, base)
     if file is not None:
         _load_into(model, read_state_dict(file), file)
+    model = _usable(model, source)
+    if getattr(model, "num_classes", None) == 0:  # as timm calls it
+        raise UserError(
+            f"model.source: {source} has num_classes: 0, so that it returns features and no classes; remove that from "
+            "model.arguments, or from the factory"
+        )
     _check_finite(model.state_dict(), f"model.source: {source}" if file is None else f"model.weights: {file}")
     return model.eval()
 
@@ -83,7 +95,8 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        Keys resize, crop, mean, std, interpolation, antialias: those of `gigraph.images.preprocessing.Preprocessing`.
+        Keys resize, crop, mean, std, interpolation, antialias, way, pads: those of
+        `gigraph.images.preprocessing.Preprocessing`.
         None where the source has no preset (a weights file of torchvision, a user's module).
     """
     if source in WORLDS:
@@ -108,10 +121,15 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
 
     _check_timm(timm, name)
     config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
-    side = config["input_size"][-1]
+    crop = tuple(config["input_size"][1:])
+    resize = tuple(math.floor(side / config["crop_pct"]) for side in crop)
+    way = config["crop_mode"]
     return {
-        "resize": math.floor(side / config["crop_pct"]),
-        "crop": side,
+        # As timm's own transforms: the shorter side alone where the sides' ratio is kept.
+        "resize": resize[0] if way == "center" and len({*resize}) == 1 else resize,
+        "crop": crop[0] if len({*crop}) == 1 else crop,
+        "way": way,
+        "pads": True,
         "mean": tuple(config["mean"]),
         "std": tuple(config["std"]),
         "interpolation": config["interpolation"],
@@ -130,7 +148,7 @@ def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Pa
         return _torchvision(name, None if file else weights, arguments)
     if weights is not None and file is None:
         raise UserError(
-            f"model.weights: {weights!r} is no .pth, .pt or .safetensors file, and only "
+            f"model.weights: {weights!r} is no checkpoint's file, and only "
             f"torchvision models have weights by name; give {source} a file"
         )
     if kind == "timm":
@@ -222,7 +240,7 @@ def _factory(home: str, name: str, base: Path) -> Any:
         else:
             try:
                 module = importlib.import_module(home)
-            except Exception as error:  # the user's code runs here
+            except (Exception, SystemExit) as error:  # the user's code runs here
                 raise UserError(
                     f"model.source: {home} cannot be imported: {_line(error)}; "
                     "write path/to/file.py:factory, torchvision:NAME, timm:NAME or an installed module"
@@ -242,7 +260,7 @@ def _run_file(file: Path) -> Any:
     try:
         with _importable(file.parent):
             spec.loader.exec_module(module)
-    except Exception as error:  # the user's code runs here
+    except (Exception, SystemExit) as error:  # the user's code runs here
         raise UserError(f"model.source: {file} fails when imported: {_line(error)}") from error
     return module
 
@@ -265,11 +283,43 @@ def _made_by(factory: Callable[..., Any], source: str, arguments: dict[str, Any]
         raise UserError(f"model.source: {source} is no factory; name a function or class that returns the model")
     try:
         model = factory(**arguments)
-    except Exception as error:  # the user's code runs here
+    except (Exception, SystemExit) as error:  # the user's code runs here
         raise UserError(_failed(source, error)) from error
     if not isinstance(model, nn.Module):
         raise UserError(f"model.source: {source} returns a {type(model).__name__}, not a torch.nn.Module")
     return model
+
+
+def _usable(model: nn.Module, source: str) -> nn.Module:
+    """Return a model in float32 whose parameters are all there.
+
+    Raises
+    ------
+    UserError
+        If it is quantized, lazy, sparse, on the meta device, of inference mode, scripted or exported.
+    """
+    what = f"model.source: {source} returns a model"
+    model = getattr(model, "_orig_mod", model)  # compiled: as it was before
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(is_lazy(tensor) for tensor in tensors):
+        raise UserError(f"{what} with lazy parameters; let the factory run it on one image first")
+    if any(tensor.is_meta for tensor in tensors):
+        raise UserError(f"{what} on the meta device, which holds no numbers; build it on the cpu")
+    if any(tensor.is_sparse or tensor.is_inference() for tensor in tensors):
+        raise UserError(f"{what} with sparse tensors or tensors of inference mode; build it of plain ones")
+    if any(".quantized" in type(module).__module__ for module in model.modules()):
+        raise UserError(f"{what} that is quantized and has no gradients; return it as it was before")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(f"{what} of TorchScript, whose parts cannot be told apart; return the module it was made from")
+    try:
+        model.eval()
+    except NotImplementedError:
+        raise UserError(f"{what} that torch.export made; return the module that it was made from") from None
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {torch.float32}
+    if kinds:
+        names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        log.info("note: the model's numbers are %s; they are cast to float32", names)
+    return model.float()
 
 
 def _failed(source: str, error: BaseException) -> str:
@@ -291,7 +341,7 @@ def _weights_file(weights: str | None, base: Path) -> Path | None:
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """Read a state dict; wrappers (``state_dict``, ``model``, ...) and prefixes (``module.``) are taken off.
+    """Read a state dict; wrappers (``state_dict``, ``model``, ...) are taken off.
 
     Parameters
     ----------
@@ -309,8 +359,9 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     """
     what = f"model.weights: {file}"
     if not file.is_file():
-        raise UserError(f"{what} does not exist; correct the path")
-    if file.suffix == ".safetensors":
+        is_folder = "is a folder; give the file in it" if file.is_dir() else "does not exist; correct the path"
+        raise UserError(f"{what} {is_folder}")
+    if file.suffix.lower() == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -321,22 +372,26 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     else:
         content = _read_pickle(file, what)
     while isinstance(content, Mapping):
-        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+        there = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+        if not there:
             break
-        content = inner
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        if len(there) > 1:
+            log.info("note: %s holds %s; %s is taken", file, " and ".join(there), there[0])
+        content = content[there[0]]
+    if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
         held = (
             f"a mapping with keys {', '.join(map(str, list(content)[:4]))}"
             if isinstance(content, Mapping)
             else type(content).__name__
         )
         raise UserError(f"{what} holds no state dict (but {held}); save model.state_dict()")
-    state = {str(key): value for key, value in content.items()}
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key[len(prefix) :]: value for key, value in state.items()}
+    state = {str(key): value for key, value in content.items() if value is not None}
     return state
+
+
+def _is_entry(entry: tuple[Any, Any]) -> bool:
+    """Return whether this can stand in a state dict: a tensor, or what a module keeps besides."""
+    return isinstance(entry[1], Tensor) or str(entry[0]).endswith(EXTRA)
 
 
 def _read_pickle(file: Path, what: str) -> Any:
@@ -366,10 +421,11 @@ def _load_into(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
     UserError
         Naming the first keys that are missing, unexpected or of another shape, and how many there are.
     """
-    expected = model.state_dict()
+    expected = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    state = _aligned(state, expected, file)
     # Batch counters are absent from old checkpoints and do not matter in eval.
     missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in state if k not in expected and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in expected and not k.endswith(("num_batches_tracked", EXTRA))]
     other = [k for k in expected if k in state and expected[k].shape != state[k].shape]
     if missing or unexpected or other:
         shapes = [f"{k} {list(state[k].shape)} for {list(expected[k].shape)}" for k in other]
@@ -382,15 +438,42 @@ def _load_into(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
             f"model.weights: {file} is of another architecture than {type(model).__name__}: "
             f"{'; '.join(listed)}; correct model.source or model.arguments"
         )
-    model.load_state_dict({k: v for k, v in state.items() if k in expected} | _counters(expected, state))
+    whole = model.state_dict()
+    model.load_state_dict({key: state.get(key, own) for key, own in whole.items()})
 
 
-def _counters(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v for k, v in expected.items() if k not in state}
+def _aligned(state: dict[str, Any], expected: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
+    """Return a state dict under the model's own keys, where it has these, or most of them, behind one prefix."""
+    wanted = [key for key in expected if not key.endswith("num_batches_tracked")]
+    if not wanted or all(key in state for key in wanted):
+        return state
+    plain = {_unwrapped(key): value for key, value in state.items()}
+    own = {_unwrapped(key): key for key in expected}
+    some = [_unwrapped(key) for key in wanted[:: max(1, len(wanted) // 8)]]
+    longer = {key.removesuffix(one) for one in some for key in plain if key == one or key.endswith(f".{one}")}
+    shorter = {one.removesuffix(key) for one in some for key in plain if one.endswith(f".{key}")}
+    ways = [{key: f"{prefix}{key}" for key in own} for prefix in sorted(longer, key=len)]
+    ways += [{key: key.removeprefix(prefix) for key in own} for prefix in sorted(shorter, key=len)]
+    if not ways:
+        return plain
+    way = max(ways, key=lambda way: sum(way[_unwrapped(key)] in plain for key in wanted))
+    found = {own[key]: plain[there] for key, there in way.items() if there in plain}
+    left = {key: plain[key] for key in plain if key not in way.values() and key.rpartition(".")[2] != "n_averaged"}
+    if not all(key in found for key in wanted):
+        return found | left  # what differs is said by whoever loads it
+    if left:
+        log.info("note: %s holds %d entries beside the model's (first: %s)", file, len(left), next(iter(left)))
+    return found
+
+
+def _unwrapped(key: str) -> str:
+    for wrapper in WRAPPERS_OF_MODULES:
+        key = key.replace(wrapper, "")
+    return key
 
 
 def _check_finite(state: Mapping[str, Tensor], what: str) -> None:
     for key, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
             raise UserError(f"{what}: {key} has {bad} NaN or infinite entries; use another checkpoint")

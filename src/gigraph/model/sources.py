@@ -25,8 +25,8 @@ from types import ModuleType
 MENAGERIE = "menagerie"
 WORLDS = {MENAGERIE: "gigraph.menagerie"}
 """Source -> the world's package."""
-WEIGHTS = frozenset({".pth", ".pt", ".safetensors"})
-"""Suffixes of weights files."""
+WEIGHTS = frozenset({".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".tar"})
+"""Suffixes of weights files, in any case."""
 
 
 def world_module(source: str, module: str) -> ModuleType:
@@ -47,8 +47,8 @@ def checkpoint_of(source: str) -> Path:
 
 
 def is_weights_file(weights: str) -> bool:
-    """Whether weights are a file rather than a name."""
-    return "/" in weights or Path(weights).suffix in WEIGHTS
+    """Whether weights are a file rather than a name: by its suffix, or since it lies there."""
+    return "/" in weights or Path(weights).suffix.lower() in WEIGHTS or Path(weights).exists()
 
 
 def preset_crops(source: str, weights: str | None) -> bool:

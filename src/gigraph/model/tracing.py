@@ -208,6 +208,15 @@ def several_probes(model: nn.Module, image_shape: tuple[int, int, int]) -> Tenso
     return torch.cat([random, even])
 
 
+def _takes(model: nn.Module, probe: Tensor) -> bool:
+    """Return whether a model runs on a batch at all."""
+    try:
+        model(probe.clone())
+    except Exception:
+        return False
+    return True
+
+
 @torch.no_grad()
 def _run_model(model: nn.Module, probe: Tensor, name: str, output: str | None) -> tuple[Tensor, str]:
     """Return the logits of two images, and where they are, after checking that the model is deterministic."""
@@ -223,6 +232,12 @@ def _run_model(model: nn.Module, probe: Tensor, name: str, output: str | None) -
                 f"{probe.shape[1]}: set "
                 f"preprocessing.channels: {first.in_channels}, with as many numbers in mean and std"
             ) from error
+        for channels in {1, 3} - {probe.shape[1]}:
+            if _takes(model, probe[:2, :1].expand(-1, channels, -1, -1)):
+                raise UserError(
+                    f"{name} takes images of {channels} channels, not {probe.shape[1]}: set preprocessing.channels: "
+                    f"{channels}, with as many numbers in mean and std"
+                ) from error
         raise UserError(
             f"{name} fails on images of {size}: {_first_line(error)}; correct preprocessing.resize and "
             "preprocessing.crop, or model.arguments"

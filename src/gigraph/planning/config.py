@@ -106,7 +106,7 @@ class Images(Section):
     max_rejected: Share = 0.05
     """Largest share of unreadable images that is skipped; above it the run stops."""
     max_pixels: PositiveInt = 100_000_000
-    """Images with more pixels are rejected as decompression bombs."""
+    """Images with more pixels, before or after resizing, are rejected as decompression bombs."""
 
 
 class Menagerie(Section):
@@ -128,7 +128,8 @@ class Model(Section):
     source: str = "menagerie"
     """`menagerie`, `torchvision:NAME`, `timm:NAME`, `path/to/file.py:factory` or `package.module:factory`."""
     weights: str | None = None
-    """A torchvision weights name (`IMAGENET1K_V2`), or a .pth, .pt or .safetensors file; null: the source's own."""
+    """A torchvision weights name (`IMAGENET1K_V2`), or a checkpoint (.safetensors, .pth, .ckpt, ...); null: the
+    source's own."""
     arguments: dict[str, Any] = {}
     """Keyword arguments of the model's constructor or factory."""
     task: Literal["auto", "classes", "labels", "binary", "regression"] = "auto"
@@ -588,14 +589,38 @@ def read(files: Sequence[Path]) -> dict[str, Any]:
     for path in files:
         if not path.is_file():
             raise UserError(f"--configfile: there is no file {path}; correct the path")
-        try:
-            own = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise UserError(f"--configfile: {path} is no YAML: {str(error).splitlines()[0]}") from None
+        own = read_yaml(path)
         if not isinstance(own, Mapping):
             raise UserError(f"--configfile: {path} holds no settings; it needs lines such as `output: results-own`")
         merged = _laid_over(merged, own)
     return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is written twice, of which the second would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise UserError(f"line {node.value[index][0].start_mark.line + 1}: {key} is written twice; remove one")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a configuration file holds.
+
+    Raises
+    ------
+    UserError
+        If it is no YAML, or a key is written twice in a section.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except UserError as error:
+        raise UserError(f"--configfile: {path}, {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--configfile: {path} is no YAML: {str(error).splitlines()[0]}") from None
 
 
 def _laid_over(base: Any, own: Any) -> Any:

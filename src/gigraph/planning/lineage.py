@@ -86,6 +86,11 @@ def module_files(names: Iterable[str]) -> list[Path]:
     return [PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in names]
 
 
+def installed(package: str) -> bool:
+    """Return whether a package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
 def module_file(source: str) -> list[Path]:
     """Return the file of the module in a ``package.module:factory``; none for other sources, or if there is none."""
     name, colon, factory = source.rpartition(":")

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
+from gigraph.extractors.registry import PACKAGE as PACKAGE_PLUGGED
 from gigraph.extractors.registry import PLUGGED, WANTS
 from gigraph.hashing import digest, file_digest
 from gigraph.images.imagenet import IMAGENET, named_by_wordnet
 from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
 from gigraph.planning.config import Config, LayerSettings
-from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, module_file, module_files
+from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, installed, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
 from gigraph.planning.stages.evaluation import FIGURES, PICTURES
 from gigraph.records.paths import FILES, TOPICS, Results
@@ -28,6 +29,8 @@ from gigraph.records.schemas import SCHEMAS
 
 ASSETS = PACKAGE / "explorer" / "assets"
 """The explorer's program."""
+LARGEST_STD = 4
+"""Of pixels in [0, 1] the standard deviation is at most a half; what is larger is a scale of 255."""
 NONZEROS = 8.0
 """What extractors that want a number of non-zeros are trained for where the configuration gives none."""
 MAKERS = {name: stage.name for stage in STAGES.values() for name in stage.writes}
@@ -104,6 +107,8 @@ class Plan:
         if ".py:" in source:
             files.append(("model.source", source.rpartition(":")[0]))
         for key, file in files:
+            if Path(file).is_dir():
+                raise UserError(f"config: {key}: {file} is a folder; give the file in it")
             if not Path(file).is_file():
                 raise UserError(
                     f"config: {key}: there is no file {file}; correct the path (it is relative to {Path.cwd()})"
@@ -214,7 +219,7 @@ class Plan:
         return listing_digests(self._limited, len(self.shards))
 
     @cached_property
-    def model_digests(self) -> list[str]:
+    def model_state(self) -> dict[str, str]:
         """The digests of the files that define the model, code of the user's that they import among them."""
         files = [Path(file) for file in self.model_files]
         for code in [*(file for file in files if file.suffix == ".py"), *module_file(self.config.model.source)]:
@@ -222,8 +227,12 @@ class Plan:
         source = self.config.model.source
         if source in WORLDS and self.config.model.weights is None and not self.trained:
             files.append(checkpoint_of(source))
-        trained = [self.lineage("train")] if self.trained else []
-        return [file_digest(file) for file in files] + trained
+        return {str(file): file_digest(file) for file in files}
+
+    @cached_property
+    def model_digests(self) -> list[str]:
+        """What the model is made from besides settings: the digests of its files, or the lineage of its training."""
+        return [*self.model_state.values(), *([self.lineage("train")] if self.trained else [])]
 
     def world_code(self, source: str) -> list[Path]:
         """Return the modules that make a drawn world's model; none of other sources."""
@@ -238,6 +247,29 @@ class Plan:
             One line that names the key, file or folder and the remedy.
         """
         _ = self.model_files, self.listing, self.image_size
+        self._check_scale()
+        self._check_extras()
+
+    def _check_extras(self) -> None:
+        """Refuse what a package is needed for that is not installed, before a job of hours would."""
+        wanted = {"model.source": ("timm", self.config.model.source.startswith("timm:"))}
+        for key, methods in (("methods", self.config.methods), ("evaluation.methods", self.config.evaluation.methods)):
+            wanted[key] = (PACKAGE_PLUGGED, any(name.startswith(PLUGGED) for name in methods))
+        for key, (package, needed) in wanted.items():
+            if needed and not installed(package):
+                raise UserError(f"config: {key}: {package} is not installed; run: uv sync --extra {package}")
+
+    def _check_scale(self) -> None:
+        """Refuse mean and std for pixels of 0 to 255; arrays of real numbers may be of any size."""
+        if not self.drawn and any(entry.path.lower().endswith(".npy") for entry in self._entries):
+            return
+        settings = self.config.preprocessing
+        for key, numbers, largest in (("mean", settings.mean, 1), ("std", settings.std, LARGEST_STD)):
+            if numbers and max(map(abs, numbers)) > largest:
+                raise UserError(
+                    f"config: preprocessing.{key}: {max(numbers, key=abs):g} is for pixels of 0 to 255, but here "
+                    "they are 0 to 1; divide mean and std by 255"
+                )
 
     # ---- what the declarations of several stages share ------------------------------------------------------
 
@@ -359,7 +391,16 @@ class Plan:
         parts = set(declared.parts)
         own = [name for name in declared.writes if parts & {*FILES[name].fields} == parts & {*of}] or declared.writes
         schemas = [str(SCHEMAS[kind]) for name in own for kind in FILES[name].kinds]
+        settings = self._below(settings)
         return digest(stage, of, settings, self.code(stage, **of), schemas, files, self.inputs(stage, **of))
+
+    def _below(self, value: Any) -> Any:
+        """Return settings with paths of the run's own files as they lie below its folder, wherever that is."""
+        if isinstance(value, str):
+            return value.removeprefix(f"{self.root}/")
+        if isinstance(value, list | tuple):
+            return [self._below(one) for one in value]
+        return {key: self._below(one) for key, one in value.items()} if isinstance(value, dict) else value
 
     def code(self, stage: str, **of: str) -> str:
         """Return the digest of the code that a stage's jobs run."""

@@ -6,6 +6,7 @@ A pattern's fields are what there is one file each for: a ``method`` (extractor)
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,7 @@ class File:
     def __init__(self, pattern: str, *kinds: str):
         self.pattern, self.kinds = pattern, kinds
         self.fields = [field for _, field, _, _ in string.Formatter().parse(pattern) if field]
+        self.expression = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+?)", re.escape(pattern)))
 
 
 FILES: dict[str, File] = {
@@ -86,6 +88,7 @@ FILES: dict[str, File] = {
     # beside the tables
     "explained": File("{method}/explained"),
     "plan": File("plan.json"),
+    "asked": File("asked.json"),
     "run": File("run.json"),
     "logs": File("logs"),
 }
@@ -112,6 +115,15 @@ class Results:
     def __call__(self, name: str, **of: object) -> Path:
         """Return where a file lies, such as ``results("centre", layer="layer3.1")``."""
         return self.root / FILES[name].pattern.format(**of)
+
+    def identify(self, path: str | Path) -> tuple[str, dict[str, str]] | None:
+        """Return which table a file is, its key and fields; None if it is none of a run."""
+        relative = Path(path).relative_to(self.root).as_posix()
+        # A pattern without a field, or with a longer suffix, says more than another that fits as well.
+        for name in sorted(FILES, key=lambda name: (len(FILES[name].fields), -len(FILES[name].pattern))):
+            if FILES[name].kinds and (found := FILES[name].expression.fullmatch(relative)):
+                return name, found.groupdict()
+        return None
 
     def shards(self, name: str, shards: Iterable[int], **of: object) -> list[Path]:
         """Return where all shards of a table lie."""

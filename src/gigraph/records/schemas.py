@@ -62,6 +62,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("beta", pa.list_(pa.float32())),
         ]
     ),
+    "grids": pa.schema([("layer", pa.string()), ("grid", pa.list_(pa.int32()))]),
     # distance: of beta from the PFVs' mean, over their spread; mean_cosine: of two PFVs, measured from beta
     "centre": pa.schema(
         [

@@ -1,10 +1,14 @@
-"""Locks that a killed Snakemake left behind."""
+"""Locks: those that a killed Snakemake left behind, and the one on a results folder."""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import platform
 from pathlib import Path
+
+from gigraph.errors import UserError
 
 
 def release_stale_locks(folder: Path, root: Path) -> bool:
@@ -41,3 +45,45 @@ def release_stale_locks(folder: Path, root: Path) -> bool:
     # Waits only as long as another one takes to do the same.
     fcntl.flock(handle, fcntl.LOCK_SH)
     return alone
+
+
+def hold_results(root: Path, folder: Path) -> None:
+    """Hold a results folder until this process ends, against runs in other working folders.
+
+    Within one working folder Snakemake's own locks tell runs apart; it does not see those of another one.
+
+    Parameters
+    ----------
+    root : Path
+        The results folder.
+    folder : Path
+        The working folder.
+
+    Raises
+    ------
+    UserError
+        If a run in another working folder holds it, naming that.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(root / HELD, os.O_RDWR | os.O_CREAT, 0o644)  # open until the process ends
+    mine = {"folder": str(folder.resolve()), "host": platform.node(), "process": os.getpid()}
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with os.fdopen(handle) as stream:
+            try:
+                other = json.loads(stream.read())
+            except ValueError:
+                other = {"folder": "?", "host": "?", "process": "?"}
+        if other["folder"] != mine["folder"]:
+            raise UserError(
+                f"{root} is being written by a run in {other['folder']} (process {other['process']} on "
+                f"{other['host']}); wait for it, or give another output"
+            ) from None
+    else:
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(mine).encode())
+
+
+HELD = ".gigraph.lock"
+"""In a results folder: which run is writing it."""

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from gigraph.planning.plan import Plan
 
 
+LARGEST_PRESET = 1024
+"""Pixels of the shorter side after resizing by any preset of torchvision and timm, about."""
+
+
 class Draw(Stage):
     """Draws the world of the embedded default."""
 
@@ -82,6 +86,7 @@ class Manifest(Stage):
             "classes": plan.listed_classes,
             "grouped": plan.grouped,
             "channels": plan.config.preprocessing.depth,
+            "resize": plan.config.preprocessing.resize or (LARGEST_PRESET if plan.crops else None),
         }
 
     def reads(self, plan: Plan, shard: int) -> dict[str, Read | list[Read]]:

@@ -1,0 +1,32 @@
+"""Why a model may recognise next to nothing: what its predictions say of the likely cause."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MOST = 0.9
+"""Share of the images predicted as one class that speaks of inputs the model does not know."""
+
+
+def cause(labels: np.ndarray, predicted: np.ndarray) -> str:
+    """Return the likely cause of an accuracy near chance, in a few words.
+
+    Parameters
+    ----------
+    labels, predicted : array of int [N]
+        Of each image.
+    """
+    groups = [predicted[labels == label] for label in np.unique(labels)]
+    often = [np.bincount(group).argmax() for group in groups]
+    agree = sum(int((group == one).sum()) for group, one in zip(groups, often, strict=True)) / len(labels)
+    if len(groups) > 1 and agree > 0.5 and len(set(often)) > (len(groups) + 1) // 2:
+        return (
+            f"most images of a class ({100 * agree:.0f}%) are predicted alike, as another one: the likely cause is the "
+            "order of the classes; see images.classes"
+        )
+    if len(groups) > 1 and np.bincount(predicted).max() > MOST * len(predicted):
+        return (
+            "nearly all images are predicted as one class: the likely cause is preprocessing.mean and std, or "
+            "model.weights"
+        )
+    return "predictions follow no class: the likely cause is model.weights, random or of another task"
