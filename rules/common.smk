@@ -210,7 +210,9 @@ onstart:
         if job.rule.name in STAGES:
             planned |= PLAN.outputs(job.rule.name, **job.wildcards_dict)
     try:
-        current.write_plan(PLAN.results("plan"), standing.everything(PLAN) | planned)
+        current.write_plan(
+            PLAN.results("plan"), standing.everything(PLAN) | planned
+        )
         standing.write_asked(PLAN)
     except OSError as error:
         stop(
