@@ -17,6 +17,7 @@ from pathlib import Path
 from gigraph.errors import UserError
 from gigraph.model.network import Network
 
+TESTS = Path(__file__).parents[1]
 LIMIT = 600
 """Seconds that one model may take."""
 ARGUMENTS = {f"timm:{name}": {"depth": 2} for name in ("deepseek_vit_412m", "gemma4_vit_167m", "qwen3_vit_88m")}
@@ -166,7 +167,7 @@ def main() -> None:
         began = time.monotonic()
         command = [sys.executable, "-m", "survey.models", str(given.out), source, "--one"]
         try:
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, cwd=TESTS)
             lines = ran.stdout.strip().splitlines()
             row = (
                 json.loads(lines[-1])

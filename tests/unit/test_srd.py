@@ -179,6 +179,20 @@ def test_what_is_not_known_to_be_linear_is_refused_by_name(function, name):
         Sweep(fx.symbolic_trace(Calls(function).eval()), torch.randn(1, 3, 8, 8))
 
 
+def test_what_fails_for_the_positions_is_refused_by_name_without_an_address():
+    def odd(x):
+        raise ValueError("no such thing")
+
+    module = fx.symbolic_trace(Calls(lambda x: x).eval())
+    node = next(node for node in module.graph.nodes if node.name == "mean")
+    with module.graph.inserting_before(node):
+        node.replace_input_with(node.args[0], module.graph.call_function(odd, (node.args[0],)))
+    module.recompile()
+    with pytest.raises(UserError, match=r"cannot pass node odd \(odd; ValueError: no such thing\)") as caught:
+        Sweep(module, torch.randn(1, 3, 8, 8))
+    assert "0x" not in str(caught.value)
+
+
 def test_what_only_the_pattern_depends_on_is_refused():
     with pytest.raises(UserError, match="no relevance comes back from node mean"):
         Sweep(fx.symbolic_trace(Calls(lambda x: x.softmax(1)).eval()), torch.randn(1, 3, 8, 8))

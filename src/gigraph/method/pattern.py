@@ -3,7 +3,7 @@
 Rectifiers and maxima are so by themselves. Beyond the paper, what else a network knows is held fixed as attention-aware
 layer-wise relevance propagation does [1, 2]:
 
-- the gate f(x) / x of an activation f (GELU, SiLU, sigmoid, a power, ...),
+- the gate (f(x) - f(0)) / x of an activation f (GELU, SiLU, sigmoid, a power, ...), f(0) being its bias,
 - the deviation of a layer norm or group norm, and whatever else divides,
 - the weights of attention, and the gate of a product (of squeeze and excitation); a product of two things neither of
   which is a gate is shared between them in halves.
@@ -111,8 +111,8 @@ def in_order(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[
 class Pattern(TorchFunctionMode):
     """While it is on, operations on the image's numbers have the derivatives of the fixed pattern.
 
-    Tensors that depend on the image say so by what they carry: `place` gives them positions, which every operation
-    hands on, and `gates` whether they are a gate.
+    Tensors that depend on the image say so by what they carry: their ``positions``, which every operation hands on, and
+    ``gate``, how far they are one (`placed`).
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gigraph.errors import UserError
-from gigraph.method.pattern import ACTIVATIONS, Pattern, gate_of, placed, positions_of
+from gigraph.method.pattern import ACTIVATIONS, Pattern, gate_of, name_of, placed, positions_of
 from gigraph.method.positions import Positions
 
 _FUSED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.ConvTranspose2d, F.conv2d, torch.conv2d, F.linear)
@@ -170,8 +170,9 @@ class Sweep:
             if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
                 raise
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            what = type(self._target(node)).__name__ if node.op == "call_module" else name_of(self._target(node))
             raise UserError(
-                f"relevance cannot pass node {node.name} ({node.target}; {reason}); set contribution.method: "
+                f"relevance cannot pass node {node.name} ({what}; {reason}); set contribution.method: "
                 "grad_x_input, or auto"
             ) from error
 
