@@ -64,7 +64,7 @@ def test_hostile_names_come_through_whole(world):
     assert {entry.class_name for entry in entries} == {name for name in NAMES if not name.startswith(".")}
     settings = {
         "source": str(world / "images"), "shards": 1, "limit_per_class": None, "classes": None, "max_pixels": 10**6,
-        "grouped": False, "channels": 3, "resize": None,
+        "grouped": False, "drawn": False, "channels": 3, "resize": None,
     }  # fmt: skip
     command = [
         sys.executable, str(ROOT / "workflow/scripts/manifest.py"),
@@ -173,7 +173,7 @@ def test_a_bomb_is_listed_as_rejected(tmp_path):
     Image.new("RGB", (8, 8)).save(folder / "good.png")
     settings = {
         "source": str(tmp_path / "images"), "shards": 1, "limit_per_class": None, "classes": None, "max_pixels": 10**6,
-        "grouped": False, "channels": 3, "resize": None,
+        "grouped": False, "drawn": False, "channels": 3, "resize": None,
     }  # fmt: skip
     arguments = Namespace(
         settings=settings, shard="0", manifest=tmp_path / "m.parquet", rejected=tmp_path / "r.parquet", classes=None,

@@ -252,7 +252,7 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
     for name in ("b/notes.txt", "b/@eaDir/1.png", "labels.csv"):
         (tmp_path / "images" / name).write_text("")
     source = {"source": str(tmp_path / "images"), "shards": 2, "classes": None, "limit_per_class": None}
-    settings = {**source, "grouped": False, "max_pixels": 10**6, "channels": 3, "resize": 64}
+    settings = {**source, "grouped": False, "drawn": False, "max_pixels": 10**6, "channels": 3, "resize": 64}
     files = {}
     with caplog.at_level("INFO", logger="gigraph"):
         for shard in range(2):
@@ -264,6 +264,10 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
             for name, path in one.items():
                 files.setdefault(name, []).append(path)
     assert "note: 1 images are nearly black" in caplog.text and "a/dark.png" in caplog.text
+    drawn = {name: tmp_path / f"{name}-drawn.parquet" for name in ("manifest", "rejected")}
+    world = settings | {"drawn": True, "shards": 1}
+    script("manifest").main(Namespace(settings=world, lineage="", classes=[], shard="0", compute=compute, **drawn))
+    assert "b/notes.txt" not in pl.read_parquet(drawn["rejected"])["path"].to_list()  # its own truth lies there
     rejected = pl.concat([pl.read_parquet(path) for path in files["rejected"]]).sort("path")
     assert rejected["path"].to_list() == ["b/2.heic", "b/3.png", "b/@eaDir/", "b/notes.txt", "labels.csv"]
     assert "1x30000 pixels, too thin" in rejected["reason"][1]

@@ -56,7 +56,9 @@ def main(args: Namespace) -> None:
         },
         args.lineage,
     )
-    others = [one for one in left_out(folder) if image_id(one[0]) % settings["shards"] == int(args.shard)]
+    # Beside its images a drawn world keeps its truth.
+    strange = [] if settings["drawn"] else left_out(folder)
+    others = [one for one in strange if image_id(one[0]) % settings["shards"] == int(args.shard)]
     rejected = [*((entry.path, reason) for entry, reason in bad), *others]
     columns = {"path": [path for path, _ in rejected], "reason": [reason for _, reason in rejected]}
     tables.write(args.rejected, "rejected", columns, args.lineage)

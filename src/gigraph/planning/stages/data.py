@@ -85,6 +85,7 @@ class Manifest(Stage):
             **images.model_dump(include={"shards", "limit_per_class", "max_pixels"}),
             "classes": plan.listed_classes,
             "grouped": plan.grouped,
+            "drawn": plan.drawn,
             "channels": plan.config.preprocessing.depth,
             "resize": plan.config.preprocessing.resize or (LARGEST_PRESET if plan.crops else None),
         }
