@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gigraph.method.pattern import Pattern, placed
+from gigraph.method.pattern import GATED, PIECEWISE, Pattern, placed, positions_of
 from gigraph.method.positions import Positions
 
 N, T, C = 2, 5, 6
@@ -165,3 +165,72 @@ def test_what_does_not_depend_on_the_image_is_left_alone():
     assert not standard.requires_grad
     (gradient,) = torch.autograd.grad(out.sum(), x)
     torch.testing.assert_close((gradient * x.detach()).sum(), out.detach().sum())
+
+
+def called(name):
+    """Return an operation of this name on one tensor."""
+    given = {
+        "pow": lambda x: x.pow(1.5), "rdiv": lambda x: 2 / x, "threshold": lambda x: F.threshold(x, 0.5, 0),
+        "clamp": lambda x: x.clamp(0, 9), "clip": lambda x: x.clip(0, 9), "clamp_min": lambda x: x.clamp_min(0),
+        "clamp_max": lambda x: x.clamp_max(9), "prelu": lambda x: F.prelu(x, torch.full((1,), 0.3).to(x)),
+        "softshrink": lambda x: F.softshrink(x, 0.0), "hardshrink": lambda x: F.hardshrink(x, 0.4),
+    }  # fmt: skip
+    given["dropout1d"] = lambda x: F.dropout1d(x.flatten(2), training=False).reshape(MAP)
+    given["feature_dropout"] = lambda x: torch.feature_dropout(x, 0.5, False)
+    if name in given:
+        return given[name]
+    if "dropout" in name:
+        return lambda x: getattr(F, name)(x, training=False)
+    return getattr(F, name, None) or getattr(torch, name)
+
+
+@pytest.mark.parametrize("name", sorted(GATED | PIECEWISE))
+def test_every_activation_is_its_gate_times_the_input_and_what_it_is_at_zero(name):
+    operation = called(name)
+    x = placed(
+        image(MAP).detach().abs().add(0.5).requires_grad_(), Positions.fresh(MAP, (0, 2, 3), torch.device("cpu"))
+    )
+    with Pattern() as pattern:
+        out = operation(x)
+    # Dropouts that have nothing to do may be no operation at all.
+    assert name in pattern.done or "dropout" in name
+    at_zero = operation(torch.zeros(MAP, dtype=torch.double))
+    constant = at_zero if bool(at_zero.isfinite().all()) else torch.zeros_like(at_zero)
+    torch.testing.assert_close(out.detach(), operation(x.detach()), rtol=0, atol=1e-15)
+    weights = torch.rand_like(out)
+    (gradient,) = torch.autograd.grad((out * weights).sum(), x)
+    torch.testing.assert_close((gradient * x.detach()), (out.detach() - constant) * weights)
+
+
+WEIGHTS = {rank: torch.rand(4, C, *[2] * rank, generator=torch.Generator().manual_seed(0)) for rank in (1, 2, 3)}
+BIAS = torch.arange(1.0, 5, dtype=torch.double)
+
+
+def spatial(rank):
+    """Return a name, a call and its constant for each operation on maps of this many axes of space."""
+    w = WEIGHTS[rank].double()
+    shaped = BIAS.reshape(-1, *[1] * rank)
+    yield f"conv{rank}d", lambda x: getattr(F, f"conv{rank}d")(x, w, BIAS, padding=1), shaped
+    yield f"conv_transpose{rank}d", lambda x: getattr(F, f"conv_transpose{rank}d")(x, w.transpose(0, 1), BIAS), shaped
+    for kind, size in (("max_pool", 2), ("avg_pool", 2), ("adaptive_avg_pool", 2), ("adaptive_max_pool", 2)):
+        yield f"{kind}{rank}d", lambda x, kind=kind, size=size: getattr(F, f"{kind}{rank}d")(x, size), 0
+    yield "interpolate", lambda x: F.interpolate(x, scale_factor=2), 0
+    statistics = torch.rand(4, C, generator=torch.Generator().manual_seed(1)).double()
+    yield "batch_norm", lambda x: F.batch_norm(x, *statistics), None
+    yield "pad", lambda x: F.pad(x, (1, 2)), 0
+
+
+@pytest.mark.parametrize(
+    ("rank", "name", "operation", "constant"), [(rank, *one) for rank in (1, 2, 3) for one in spatial(rank)]
+)
+def test_every_operation_on_maps_is_whole_but_for_its_bias(rank, name, operation, constant):
+    shape = (N, C, *[4] * rank)
+    x = placed(image(shape), Positions.fresh(shape, [0, *range(2, 2 + rank)], torch.device("cpu")))
+    if constant is None:
+        constant = operation(torch.zeros(shape, dtype=torch.double))
+    with Pattern() as pattern:
+        out = operation(x)
+    assert any(done.startswith(name) for done in pattern.done) and positions_of(out).ids.shape == out.shape
+    weights = torch.rand_like(out)
+    (gradient,) = torch.autograd.grad((out * weights).sum(), x)
+    torch.testing.assert_close((gradient * x.detach()).sum(), ((out.detach() - constant) * weights).sum())

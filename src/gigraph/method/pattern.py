@@ -84,6 +84,7 @@ ORDER = {
 _SAME = {
     "iadd": "add", "radd": "add", "isub": "sub", "imul": "mul", "rmul": "mul", "truediv": "div", "itruediv": "div",
     "true_divide": "div", "rtruediv": "rdiv", "rmatmul": "matmul", "imatmul": "matmul", "ipow": "pow",
+    "log_sigmoid": "logsigmoid",
 }  # fmt: skip
 
 
