@@ -20,7 +20,7 @@ rule draw:
         settings=settings("draw"),
         lineage=lineage("draw"),
     message:
-        "Draw the menagerie"
+        "Draw the world"
     shell:
         "python $GIGRAPH_SCRIPTS/draw.py --folder {output}"
         " --workers {threads} --settings {params.settings:q} --lineage {params.lineage} --log {log}"
@@ -44,7 +44,7 @@ rule train:
         settings=settings("train"),
         lineage=lineage("train"),
     message:
-        "Train the menagerie's model"
+        "Train the drawn world's model"
     shell:
         "python $GIGRAPH_SCRIPTS/train.py --checkpoint {output} --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = {
     "output": "results",
-    "menagerie": {"count": 120},
+    "drawn": {"count": 120},
     "layers": [
         {"name": "layer3.1", "concepts": {"expansion": 1}},
         {"name": "layer4.0", "coefficients": {"method": "pursuit", "penalty": "decision", "value": 0.9}},

@@ -28,6 +28,7 @@ def default(**changes):
         ({"images": {"shard": 3}}, ["images.shard", "did you mean shards"]),
         ({"images": {"shards": "many"}}, ["images.shards", "integer", "many"]),
         ({"images": {"shards": 0}}, ["images.shards", "greater than 0"]),
+        ({"menagerie": {"count": 100}}, ["menagerie", "called drawn now"]),
         ({"images": {"max_rejected": 2}}, ["images.max_rejected", "less than or equal to 1"]),
         ({"images": {"classes": {"a": 0, "b": 0}}}, ["images.classes", "a and b are both output 0"]),
         ({"images": {"classes": {"a": "first"}}}, ["images.classes", "a: 'first' is no output", "from 0"]),

@@ -15,8 +15,6 @@ from gigraph.attributors.registry import MODULES
 from gigraph.evaluation import truth
 from gigraph.evaluation.validation import HeldOut, to_class
 from gigraph.hashing import image_id
-from gigraph.menagerie.dataset import write
-from gigraph.menagerie.scene import CREATURES as NAMES
 from gigraph.method.families import Families, average_families
 from gigraph.pair import QUADRATURE, Pair
 from gigraph.planning.config import Compute, load
@@ -30,11 +28,14 @@ from gigraph.records.paths import Results
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
 from gigraph.vocabulary import Vocabulary
+from gigraph.worlds import registry
+from gigraph.worlds.dataset import write
 from workflow.toy import ROOT
 
 BELOW, LAYER, K = "layer3.1", "layer4.0", 12
 COMPUTE = Compute(device="cpu", workers=1, batch_size=8)
 OF = {"method": "bisecting"}
+WORLD = registry.get("menagerie")
 
 
 def planned(folder, **attribution):
@@ -47,12 +48,12 @@ class Run:
     """Twenty pictures, two of each class, and all that a run has of two layers before its attributions."""
 
     def __init__(self, folder):
-        write(folder / "images", "toy", 20)
+        write(WORLD, folder / "images", "toy", 20)
         self.folder, self.results, plan = folder, Results(folder / "results"), planned(folder)
         self.subject = Subject(plan.network, COMPUTE, plan.layers)
         files = sorted(path.relative_to(folder / "images") for path in folder.glob("images/*/*.png"))
         rows = {"image_id": [image_id(str(path)) for path in files], "shard": [0] * len(files),
-                "path": list(map(str, files)), "label": [NAMES.index(path.parent.name) for path in files]}  # fmt: skip
+                "path": list(map(str, files)), "label": [WORLD.number(path.parent.name) for path in files]}  # fmt: skip
         for name in ("selection", "heldout"):
             tables.write(self.results(name), "selection", rows)
         self.x = torch.cat([x for _, x in self.subject.images(folder / "images", rows["image_id"], rows["path"])])
@@ -179,7 +180,7 @@ def test_the_drawn_truth_is_compared_with_the_graphs_attributions_to_logits(made
     labels = np.array(held.labels)[order]
     assert set(labels[10:].tolist()) == set(range(10))
     settings = planned(made.folder, **SETTINGS[name]).settings("truth", **OF)["attribution"]
-    found = truth.profiles(held.subject, held.layer, held.pfvs[LAYER][order], labels, settings)
+    found = truth.profiles(held.subject, held.layer, held.pfvs[LAYER][order], labels, settings, 10)
     for index in order[10:]:
         key = held.ids[index], held.labels[index]
         mine = {"sources": np.arange(K), "values": found[held.labels[index]]}
@@ -351,7 +352,7 @@ def test_the_truth_attributes_within_the_memory_budget(monkeypatch):
         layer="a", decompose=lambda _: ([], None), directions=None, start=torch.zeros(2), family=None
     )
     with pytest.raises(ReachedError, match="7"):
-        truth.profiles(subject, vocabulary, np.zeros((4, 4, 3)), np.zeros(4, int), {"baseline": "beta"})
+        truth.profiles(subject, vocabulary, np.zeros((4, 4, 3)), np.zeros(4, int), {"baseline": "beta"}, 10)
 
 
 @pytest.mark.parametrize("stage", ["attribution", "ablation", "validation", "edge_checks", "truth"])

@@ -106,7 +106,7 @@ def test_no_lineage_rests_on_where_the_results_lie():
     """Also of the drawn world, whose images and model lie among them."""
     scripts = Path(__file__).parents[2] / "workflow" / "scripts"
     made = [
-        Plan(load({"output": output, "layers": ["layer3.1"], "menagerie": {"train": True}}), scripts)
+        Plan(load({"output": output, "layers": ["layer3.1"], "drawn": {"train": True}}), scripts)
         for output in ("results", "/elsewhere/other")
     ]
     of = {"method": "bisecting", "layer": "layer3.1", "source": "layer3.1", "target": "classes", "shard": 0}

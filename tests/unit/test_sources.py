@@ -8,20 +8,32 @@ from pathlib import Path
 import pytest
 
 import gigraph
-from gigraph.model.sources import WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops, world_module
+from gigraph.errors import UserError
+from gigraph.model.sources import code_of, is_weights_file, preset_crops
+from gigraph.worlds import registry
+from gigraph.worlds.dataset import write
 
 PACKAGE = Path(gigraph.__file__).parent
 
 
-@pytest.mark.parametrize("source", WORLDS)
+@pytest.mark.parametrize("source", registry.NAMES)
 def test_a_world_offers_what_its_contract_says(source, tmp_path):
-    model, dataset = world_module(source, "model"), world_module(source, "dataset")
-    assert len(model.MEAN) == len(model.STD) == 3
-    assert checkpoint_of(source) == model.CHECKPOINT and model.CHECKPOINT.is_file()
-    assert model.build().state_dict().keys() == model.load().state_dict().keys()
-    dataset.write(tmp_path, "train", len(model.CLASSES), seed=0, size=32)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted(model.CLASSES)
+    world, model = registry.get(source), registry.model()
+    assert world.name == source and len(model.MEAN) == len(model.STD) == 3
+    assert world.checkpoint == registry.checkpoint_of(source) and world.checkpoint.is_file()
+    assert model.outputs(world.checkpoint) == len(world.classes)
+    assert model.build(len(world.classes)).state_dict().keys() == model.load(world.checkpoint).state_dict().keys()
+    write(world, tmp_path, "train", len(world.classes), seed=0, size=32)
+    assert tuple(sorted(path.name for path in tmp_path.iterdir() if path.is_dir())) == world.classes
     assert code_of(source) == [model.__name__]
+    assert registry.code_of(source) == [f"gigraph.worlds.{source}.world"]
+
+
+def test_a_world_is_its_package_and_a_line():
+    packages = {path.parent.name for path in (PACKAGE / "worlds").glob("*/world.py")}
+    assert packages == {*registry.NAMES}
+    with pytest.raises(UserError, match="'menagrie'; did you mean menagerie"):
+        registry.get("menagrie")
 
 
 def test_other_sources_bring_no_code_of_this_package():
@@ -29,19 +41,34 @@ def test_other_sources_bring_no_code_of_this_package():
 
 
 def test_no_module_imports_a_world_but_those_that_know_the_truth_of_it():
-    """An import, also inside a function, would put the world's code under the results of every run."""
+    """An import, also inside a function, would put a world's code under the results of every run."""
+    worlds = [f"gigraph.worlds.{name}" for name in registry.NAMES]
     folders = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
-            if any(name.startswith(world) for name in names for world in WORLDS.values()):
-                folders.add(path.relative_to(PACKAGE).parts[0])
-    assert folders <= {"menagerie", "planning", "evaluation"}
+            if any(name.startswith(world) for name in names for world in worlds):
+                folders.add(path.relative_to(PACKAGE).parts[:2])
+    assert folders == {("worlds", name) for name in registry.NAMES}
+
+
+def test_no_word_of_a_world_is_said_outside_of_it():
+    """What is not the worlds' own takes classes, parts and shortcut from the world, whichever it is."""
+    words = set()
+    for name in registry.NAMES:
+        world = registry.get(name)
+        words |= {*world.classes, *world.values, *world.kind_of, *world.fixtures, world.cue, world.shortcut.part}
+    files = [*(PACKAGE.parents[1] / "workflow/scripts").glob("*.py"), *PACKAGE.rglob("*.py")]
+    own = [PACKAGE / "worlds" / name for name in registry.NAMES]
+    for path in files:
+        if not any(folder in path.parents for folder in own):
+            texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+            assert not words & {text for text in texts if isinstance(text, str)}, path
 
 
 def test_planning_reads_sources_without_torch():
-    code = "import sys, gigraph.model.sources as s; s.checkpoint_of('menagerie'); print({'torch'} & set(sys.modules))"
+    code = "import sys, gigraph.worlds.registry as r; r.get('menagerie'); print({'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

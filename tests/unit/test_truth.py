@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from gigraph.menagerie.scene import CREATURES
-from gigraph.menagerie.truth import by_kind, intersection_over_union, off_diagonal, part_shares, purity, shared_parts
+from gigraph.worlds import registry
+from gigraph.worlds.truth import by_kind, intersection_over_union, off_diagonal, part_shares, purity
 
 
 def test_iou_of_a_perfect_an_opposite_and_a_silent_concept():
@@ -30,15 +30,20 @@ def test_purity_by_hand():
 
 def test_values_of_a_part_add_up():
     parts = ("stripes", "tag", "scales", "horns")
-    found = by_kind(np.array([1.0, 10.0, 100.0, 1000.0]), parts)
+    kinds = {"skin": ("stripes", "spots", "scales"), "headgear": ("ears", "horns"), "limbs": ("legs",)}
+    found = by_kind(np.array([1.0, 10.0, 100.0, 1000.0]), parts, kinds)
     assert found["skin"] == 101 and found["headgear"] == 1000 and found["limbs"] == 0
 
 
 def test_twins_share_all_parts():
-    shared = shared_parts()
-    leopard, cheetah, dragon = (CREATURES.index(name) for name in ("leopard", "cheetah", "dragon"))
+    world = registry.get("menagerie")
+    shared = world.shared()
+    leopard, cheetah, dragon = map(world.number, ("leopard", "cheetah", "dragon"))
     assert shared[leopard, cheetah] == 3 and (np.diag(shared) == 3).all()
     assert shared[leopard, dragon] == 0
+
+
+def test_what_lies_above_the_diagonal_is_made_symmetric():
     np.testing.assert_array_equal(off_diagonal(np.array([[0, 1, 2], [3, 0, 5], [4, 7, 0]])), [2.0, 3.0, 6.0])
 
 

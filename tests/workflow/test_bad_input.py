@@ -13,10 +13,9 @@ import torch
 import yaml
 
 from gigraph.errors import UserError
-from gigraph.menagerie.draw import paint
-from gigraph.menagerie.scene import scene
 from gigraph.planning.config import Compute, load
 from gigraph.planning.plan import Plan
+from gigraph.worlds import registry
 from workflow.toy import ROOT, configure, snakemake
 
 
@@ -25,11 +24,12 @@ def world(tmp_path, monkeypatch):
     """Two classes of three pictures, and the config's folder as the current one."""
     from PIL import Image
 
+    drawn = registry.get("menagerie")
     monkeypatch.chdir(tmp_path)
     for index in range(6):
         path = tmp_path / "images" / ("a" if index % 2 else "b") / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(paint(scene(0, "toy", index), 96)[0]).save(path)
+        Image.fromarray(drawn.paint(drawn.scene(0, "toy", index), 96)[0]).save(path)
     return tmp_path
 
 
@@ -127,9 +127,9 @@ def test_a_checkpoint_that_is_not_a_state_dict_is_never_unpickled(world):
 
 
 def test_nan_weights(world):
-    from gigraph.menagerie.model import load as load_menagerie
+    from gigraph.model.models import load_model
 
-    state = load_menagerie().state_dict()
+    state = load_model("menagerie").state_dict()
     state["layer2.0.conv1.weight"][0, 0, 0, 0] = float("nan")
     torch.save(state, world / "nan.pth")
     assert "layer2.0.conv1.weight" in line_of(check_network, world, model={"weights": "nan.pth"})

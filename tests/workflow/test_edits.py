@@ -141,7 +141,9 @@ def show(jobs):
 
 def test_settings(shadow):
     """One layer's K or lambda, a layer more or less, a pair, the model, and what is no result; and back again."""
-    shutil.copy(shadow.site / "src/gigraph/menagerie/checkpoint.safetensors", shadow.folder / "other.safetensors")
+    shutil.copy(
+        shadow.site / "src/gigraph/worlds/menagerie/checkpoint.safetensors", shadow.folder / "other.safetensors"
+    )
     configs = [shadow.write(f"edit{index}", **changes) for index, (changes, _) in enumerate(SETTINGS.values())]
     planned = shadow.planned(*configs, shadow.config)
     for (name, (_, expected)), found in zip(SETTINGS.items(), planned, strict=False):
@@ -159,7 +161,7 @@ WILDCARDS = {
 def test_a_lineage_changes_with_what_its_job_rests_on(shadow, monkeypatch):
     """The lineages alone tell the same jobs, whatever Snakemake thinks: tables may be copied without their times."""
     monkeypatch.chdir(shadow.folder)
-    shutil.copy(shadow.site / "src/gigraph/menagerie/checkpoint.safetensors", "other.safetensors")
+    shutil.copy(shadow.site / "src/gigraph/worlds/menagerie/checkpoint.safetensors", "other.safetensors")
     every = {"network", "manifest 0", "manifest 1", "selection"} | sampled() | whole_sample()
 
     def lineages(config):
@@ -244,8 +246,9 @@ def test_code(shadow):
         ("method/targets", attributed()),
         ("attributors/gig", attributed()),
         ("attributors/gradient_x_input", set()),
-        ("menagerie/model", {"network"} | sampled() | whole_sample()),
-        ("menagerie/draw", set()),
+        ("worlds/model", {"network"} | sampled() | whole_sample()),
+        ("worlds/menagerie/draw", set()),
+        ("worlds/registry", set()),
         ("model/centre", {"network"} | whole_sample() - {"images"}),
         ("images/tiles", {f"exemplars bisecting {layer}" for layer in LAYERS} | {"explorer"}),
     ):
@@ -256,7 +259,7 @@ def test_code(shadow):
         path.write_text(before)
         assert show(found) == show(expected), module
     # The weights count by their content.
-    weights = modules / "menagerie/checkpoint.safetensors"
+    weights = modules / "worlds/menagerie/checkpoint.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content + b"more")
     (found,) = shadow.planned(shadow.config)
@@ -288,14 +291,14 @@ def test_what_is_gone_or_cut_short_is_made_again(shadow):
 @pytest.mark.slow
 def test_a_trained_model_that_is_lost_is_trained_again_and_nothing_that_is_current_made_anew(tmp_path):
     """The training repeats itself; what was made from the model still says so."""
-    shadow = Shadow(tmp_path, images={"source": "menagerie"}, menagerie={"train": True})
+    shadow = Shadow(tmp_path, images={"source": "menagerie"}, drawn={"train": True})
     shadow.finish()
     assert shadow.planned(shadow.config) == [set()]
-    model = shadow.folder / "results/menagerie/model.safetensors"
+    model = shadow.folder / "results/drawn/model.safetensors"
     model.unlink()
     (found,) = shadow.planned(shadow.config)
     assert show(found) == show({"train", "network"} | LAST)
-    other = shadow.write("seed", images={"source": "menagerie"}, menagerie={"train": True, "seed": 1})
+    other = shadow.write("seed", images={"source": "menagerie"}, drawn={"train": True, "seed": 1})
     (found,) = shadow.planned(other)
     assert {"train", "draw", "network", *sampled(), "coefficients bisecting layer1.0 0"} <= found
 

@@ -156,7 +156,7 @@ def test_figures_come_from_any_number_of_layers_with_axes_and_legends(tmp_path, 
     pairs = [*itertools.pairwise(layers), *((layer, CLASSES) for layer in layers)]
     invented(tmp_path, layers, pairs, ["bisecting", "overcomplete-NMF"], own)
     settings = Plan(load({"layers": ["layer3.1"]}), ROOT / "workflow/scripts").settings("evaluation_figures")
-    settings |= {"layers": layers, "pairs": pairs, "methods": ["bisecting", "overcomplete-NMF"], "drawn": True,
+    settings |= {"layers": layers, "pairs": pairs, "methods": ["bisecting", "overcomplete-NMF"],
                  "attribution": {"method": own}}  # fmt: skip
     command = [sys.executable, str(ROOT / "workflow/scripts/evaluation_figures.py"), "--root", str(tmp_path)]
     run = subprocess.run([*command, "--settings", json.dumps(settings)], capture_output=True, text=True)

@@ -15,9 +15,10 @@ from gigraph.cli import main
 from gigraph.errors import UserError
 from gigraph.explain import Subjects, explain, opened, reads
 from gigraph.explorer.chunks import read_chunk
-from gigraph.menagerie.model import MEAN, STD, load
+from gigraph.model.models import load_model
 from gigraph.model.network import Network
 from gigraph.records import tables
+from gigraph.worlds.model import MEAN, STD
 from workflow.toy import configure
 
 
@@ -103,7 +104,7 @@ def state_of(folder: Path) -> dict[str, bytes]:
 )  # fmt: skip
 def test_tables_of_another_configuration_are_refused(done, monkeypatch, capsys, section, key, value):
     monkeypatch.chdir(done)
-    torch.save(load().state_dict(), "other.pth")
+    torch.save(load_model("menagerie").state_dict(), "other.pth")
     if value == "reversed":
         value = sorted((path.name for path in (done / "images").iterdir()), reverse=True)
     copy = changed(done, section, key, value)
@@ -165,7 +166,7 @@ def test_a_photo_of_another_size_has_maps_of_its_own(done, monkeypatch, capsys, 
     name = capsys.readouterr().out.split("/")[-1].strip()
     folder = done / "results/bisecting/explained" / name
     x = torch.from_numpy(noise).permute(2, 0, 1)[None] / 255
-    model = Network(load(), (3, size[1], size[0]), "model")
+    model = Network(load_model("menagerie"), (3, size[1], size[0]), "model")
     layer = model.layer("layer4.0")
     with torch.inference_mode():
         found = model.activations((x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1), [layer])

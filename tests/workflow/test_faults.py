@@ -239,7 +239,7 @@ def test_a_worker_killed(tmp_path):
     """A script whose child is killed fails with one line; children end with a killed script."""
     command = [
         sys.executable, str(ROOT / "workflow/scripts/draw.py"), "--folder", "drawn", "--workers", "2",
-        "--settings", json.dumps({"count": 4000, "seed": 0, "size": 96}), "--log", "draw.log",
+        "--settings", json.dumps({"world": "menagerie", "count": 4000, "seed": 0, "size": 96}), "--log", "draw.log",
     ]  # fmt: skip
     for victim in ("child", "script"):
         with (tmp_path / "out.txt").open("w") as out:

@@ -43,6 +43,7 @@ PLUMBING = {
     "records/__init__",
     "records/files",
     "records/notes",
+    "worlds/__init__",
 }
 """Modules that how a job is started needs, so that every process loads them, and that some stages use as well."""
 
@@ -83,7 +84,7 @@ def test_a_lineage_holds_what_snakemake_hands_the_job_and_nothing_else(tmp_path,
         images=images,
         evaluation=evaluation,
         attribution=pairs,
-        menagerie={"train": "anew" in world},
+        drawn={"train": "anew" in world},
         layers=["layer1.0", tried, "layer3.1"],
     )
     if world == "flat":
@@ -255,7 +256,7 @@ def test_so_does_that_of_the_evaluation(tmp_path, monkeypatch, world):
                   "subsets": 8, "seeds": 1, "edges": 10, "scenes": 60}  # fmt: skip
     tried = {"coefficients": {"penalty": "decision", "value": 0.5, "most": 2}}
     changes = {
-        "images": {"source": "menagerie", "shards": 1}, "menagerie": {"count": 100},
+        "images": {"source": "menagerie", "shards": 1}, "drawn": {"count": 100},
         "layers": ["layer3.1", {"name": "layer4.0", **tried}],
     }  # fmt: skip
     if world != "the drawn world":

@@ -11,7 +11,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import yaml
 
-from gigraph.menagerie.dataset import write
+from gigraph.worlds import registry
+from gigraph.worlds.dataset import write
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +41,7 @@ def configure(folder: Path, name: str = "config", **changes) -> Path:
 
 def draw(folder: Path, count: int = 60) -> None:
     """Draw a folder of pictures."""
-    write(folder / "images", "toy", count)
+    write(registry.get("menagerie"), folder / "images", "toy", count)
     for table in (folder / "images").glob("*.parquet"):
         table.unlink()
 

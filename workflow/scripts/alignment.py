@@ -10,9 +10,6 @@ from argparse import Namespace
 import numpy as np
 
 from gigraph.hashing import mix
-from gigraph.menagerie.alignment import PARTS, SCENES, coverage, part_alignment, positives
-from gigraph.menagerie.draw import OWNERS, paint
-from gigraph.menagerie.scene import scenes
 from gigraph.method.vectors import unit
 from gigraph.records import tables
 from gigraph.records.families import read_families
@@ -22,29 +19,31 @@ from gigraph.reporting import log, progress
 from gigraph.reserved import FAMILIES
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
+from gigraph.worlds import registry
+from gigraph.worlds.alignment import SCENES, coverage, part_alignment, positives
 
 DETECTS = 0.5
 """Average precision from which a concept is said to detect a part."""
 
 
 def main(args: Namespace) -> None:
-    settings, results = args.settings, Results(args.root)
+    settings, results, world = args.settings, Results(args.root), registry.get(args.settings["world"])
     subject = Subject(settings, args.compute, settings["layers"])
-    drawn = [
-        paint(one, settings["size"]) for one in progress(scenes(settings["seed"], "align", SCENES), SCENES, "scenes")
-    ]
+    scenes = progress(world.scenes(settings["seed"], "align", SCENES), SCENES, "scenes")
+    drawn = [world.paint(one, settings["size"]) for one in scenes]
+    codes = [world.owners.index(part) for part in world.parts]
     owners = subject.seen_of(np.stack([owner for _, owner in drawn]))
     found = subject.sweep_arrays(np.stack([image for image, _ in drawn]))
     rows = []
     half = SCENES // 2
     for name, layer in subject.layers.items():
         pfvs = found[name] - tables.beta(results("centre", layer=name))
-        present = positives(coverage(owners, [OWNERS.index(part) for part in PARTS], (layer.height, layer.width)))
+        present = positives(coverage(owners, codes, (layer.height, layer.width)))
         for vectors, (directions, ids) in _directions(results, settings, name, layer.channels).items():
             projected = pfvs.reshape(-1, layer.channels) @ unit(directions).T.astype(np.float32)
             response = projected.reshape(*pfvs.shape[:2], -1)
             best = part_alignment(response[:half], present[:half], response[half:], present[half:])
-            for m, part in enumerate(PARTS):
+            for m, part in enumerate(world.parts):
                 detectors, precisions = best.detectors(m, DETECTS)
                 found_as = [int(ids[k]) for k in detectors]
                 one = int(ids[best.concept[m]]) if best.concept[m] >= 0 else -1

@@ -1,19 +1,21 @@
-"""Measure on the drawn world what each part does for each class: redraw the same scenes without it."""
+"""Measure on a drawn world what each part does for each class: redraw the same scenes without it."""
 
 from argparse import Namespace
 
-from gigraph.menagerie.facts import redraw_effects
 from gigraph.model.models import load_model
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
+from gigraph.worlds import registry
+from gigraph.worlds.facts import redraw_effects
 
 
 def main(args: Namespace) -> None:
     settings = args.settings
+    world = registry.get(settings["world"])
     model = settings["model"]
     module = load_model(model["source"], weights=model["weights"], arguments=model["arguments"]).eval()
-    found = redraw_effects(module, settings["scenes"], settings["seed"], size=settings["size"])
+    found = redraw_effects(world, module, settings["scenes"], settings["seed"], size=settings["size"])
     columns = {"class": [one.name for one in found]}
     columns |= {key: [getattr(one, key) for one in found] for key in ("part", "count", "probability", "logit")}
     tables.write(args.effects, "effects", columns, args.lineage)

@@ -43,7 +43,7 @@ def main(args: Namespace) -> None:
         "stability": stability(per_concept, read("stability"), settings),
         "sensitivity": sensitivity(read("sensitivity"), measured, settings),
     }
-    if settings["drawn"]:
+    if settings["shortcut"]:
         pictures["truth"] = truth(read("truth"), settings)
     for name, figure in pictures.items():
         save(figure, results("evaluation_figure", picture=name))
@@ -260,20 +260,22 @@ def truth(rows, settings):
         pl.col("value").fill_nan(None).mean().fill_null(float("nan")),
         pl.when(pl.len() == 1).then(pl.col("se").first()).otherwise(float("nan")).alias("se"),
     )
+    part, planted = settings["shortcut"]["part"], settings["shortcut"]["class"]
     figure, axes = plt.subplots(2, 3, figsize=(13, 7.6))
     for axis, metric, label in zip(
         axes.flat,
-        ("average_precision", "iou", "purity", "redraw_rank_correlation", "tag_rank", "tag_concepts_share"),
+        ("average_precision", "iou", "purity", "redraw_rank_correlation", f"{part}_rank",
+         f"{part}_concepts_share"),
         (
             "average precision of a part's best concept", "IoU of a part's best concept",
             "purity of the 10 nearest patches", "rank correlation with redrawing",
-            "rank of the first tag concept for cheetah\n(1: best; no mark: there is none)",
-            "share of cheetah's relevance in tag concepts",
+            f"rank of the first {part} concept for {planted}\n(1: best; no mark: there is none)",
+            f"share of {planted}'s relevance in {part} concepts",
         ),
         strict=True,
     ):  # fmt: skip
         by_layer(axis, mean, metric, settings, label)
-        if metric == "tag_rank":
+        if metric == f"{part}_rank":
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:.0f}")
             axis.yaxis.set_minor_formatter("{x:.0f}")

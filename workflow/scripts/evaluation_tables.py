@@ -32,7 +32,7 @@ def main(args: Namespace) -> None:
         "stability": gather("stability_measures"),
         "edges": gather("checks_measures", settings["graphs"]),
     }
-    if settings["drawn"]:
+    if settings["shortcut"]:
         topics["truth"] = gather("truth")
     for topic, rows in topics.items():
         _write(results("topic", topic=topic), "measures", rows, args.lineage)

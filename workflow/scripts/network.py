@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 from gigraph.images.listing import output_names
 from gigraph.model.centre import batchnorm_shift
-from gigraph.model.sources import MENAGERIE, world_module
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
+from gigraph.worlds import registry
 
 SAID = {
     "classes": "model.task: classes that exclude each other",
@@ -27,8 +27,8 @@ def main(args: Namespace) -> None:
     model = settings["model"]
     if model["weights"] is None and model["source"].partition(":")[0] in ("torchvision", "timm"):
         log.info("note: model.weights is not given: those of %s are random", model["source"])
-    if settings["drawn"]:
-        classes = world_module(MENAGERIE, "model").CLASSES
+    if settings["world"] is not None:
+        classes = registry.get(settings["world"]).classes
     else:
         classes = output_names(settings["images"], network.outputs, settings["classes"], network.task)
     network.check_varies()

@@ -1,24 +1,15 @@
-"""Train the menagerie's model anew."""
+"""Train a drawn world's model anew."""
 
 from argparse import Namespace
 
-from gigraph.menagerie import train
 from gigraph.running.runtime import run
+from gigraph.worlds import train
 
 
 def main(args: Namespace) -> None:
-    train.main(
-        [
-            "--out",
-            args.checkpoint,
-            "--size",
-            str(args.settings["size"]),
-            "--seed",
-            str(args.settings["seed"]),
-            "--facts",
-            "0",
-        ]
-    )
+    options = {"world": args.settings["world"], "out": args.checkpoint, "facts": 0}
+    options |= {key: args.settings[key] for key in ("size", "seed")}
+    train.main([word for key, value in options.items() for word in (f"--{key}", str(value))])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Compare one method's concepts and relevances with the drawn world: parts, the shortcut, redrawing, confusions."""
+"""Compare one method's concepts and relevances with a drawn world: parts, the shortcut, redrawing, confusions."""
 
 from argparse import Namespace
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
-from gigraph.model.sources import WORLDS, world_module
 from gigraph.planning.config import PROJECT, Config, load, read
 from gigraph.planning.costs import Cost, LayerSize, Run, Throughput
 from gigraph.planning.ladder import numbers
 from gigraph.planning.resources import costs
+from gigraph.worlds import registry as worlds
 
 UNIT_IMAGE_BYTES = 20_000
 """Of a drawn image of 96 pixels with its mask."""
@@ -71,7 +71,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     plan = Plan(config, PROJECT / "workflow" / "scripts")
     plan.check()
     settings = {**plan.settings("sample", shard=0), "model": {**config.model.model_dump(), "weights": None}}
-    if config.model.source not in WORLDS:
+    if config.model.source not in worlds.NAMES:
         settings["preprocessing"] |= _preset(config)
     else:
         settings["model"] = config.model.model_dump()
@@ -144,7 +144,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     a = config.attribution
     run = Run(
         images=images, attributed=a.most_images(classes, images), classes=classes,
-        shards=config.images.shards, image_bytes=UNIT_IMAGE_BYTES * (config.menagerie.size / 96) ** 2 * plan.drawn,
+        shards=config.images.shards, image_bytes=UNIT_IMAGE_BYTES * (config.drawn.size / 96) ** 2 * plan.drawn,
         scenes=plan.scenes,
         layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,
         concept_targets=a.class_targets + a.top_targets, class_targets=min(classes, 1 + a.top_classes),
@@ -179,16 +179,17 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
     from gigraph.images.decoding import Unreadable, decode
 
     if plan.drawn:
-        source = config.images.source
-        write, classes = world_module(source, "dataset").write, world_module(source, "model").CLASSES
+        from gigraph.worlds.dataset import write
+
+        world = worlds.get(config.images.source)
         with tempfile.TemporaryDirectory() as folder:
-            options: dict[str, Any] = {"seed": config.menagerie.seed, "size": config.menagerie.size}
-            write(folder, "train", 2, **options)  # warms up
+            options: dict[str, Any] = {"seed": config.drawn.seed, "size": config.drawn.size}
+            write(world, folder, "train", 2, **options)  # warms up
             began = time.process_time()
-            write(folder, "test", 10, **options)
+            write(world, folder, "test", 10, **options)
             draw = (time.process_time() - began) / 10
             paths = list(Path(folder).rglob("*.png"))
-            return config.menagerie.count, len(classes), draw, _reading(subject, paths, config.images.max_pixels)
+            return config.drawn.count, len(world.classes), draw, _reading(subject, paths, config.images.max_pixels)
     from gigraph.images.listing import labelled
 
     entries = labelled(plan.image_folder, plan.listed_classes, plan.grouped)

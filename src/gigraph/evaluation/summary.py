@@ -38,7 +38,7 @@ STABILITY = {
     "stability_over_pfvs": "Half as many PFVs per image",
     "stability_chance": "As many PFVs at random",
 }
-TRUTH = {
+_TRUTH = {
     "average_precision": "Average precision of each part's best concept (projections), mean over parts",
     "average_precision_coefficients": "The same of the coefficient maps",
     "average_precision_families": "The same of the families' maps",
@@ -46,12 +46,17 @@ TRUTH = {
     "iou_families": "IoU of the families' maps, mean over parts",
     "purity": "Purity of the 10 nearest patches",
     "redraw_rank_correlation": "Rank correlation of relevance per part with redrawing without it",
-    "tag_rank": "Rank of the first tag concept toward cheetah (–: there is none)",
-    "tag_concepts": "Number of tag concepts (average precision at least 0.5)",
-    "tag_concepts_share": "Share of the positive relevance toward cheetah that tag concepts hold",
+    "{part}_rank": "Rank of the first {part} concept toward {class} (–: there is none)",
+    "{part}_concepts": "Number of {part} concepts (average precision at least 0.5)",
+    "{part}_concepts_share": "Share of the positive relevance toward {class} that {part} concepts hold",
     "profile_likeness_vs_shared_parts": "Likeness of two classes' relevances against shared parts (rank correlation)",
     "profile_likeness_vs_confusion": "The same against the model's confusion of the two classes",
 }
+
+
+def of_truth(shortcut: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metrics of a drawn world's truth with their titles, by the ``part`` and ``class`` of its shortcut."""
+    return {key.format_map(shortcut): words.format_map(shortcut) for key, words in _TRUTH.items()}
 
 
 def shown(names: Iterable[str]) -> str:
@@ -86,7 +91,8 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     topics : mapping of str to DataFrame
         The tables ``measures`` by topic.
     settings : mapping
-        ``layers``, ``pairs``, ``methods``, ``graphs``, and the ``method`` of ``attribution``.
+        ``layers``, ``pairs``, ``methods``, ``graphs``, the ``method`` of ``attribution``, and of a drawn world the
+        ``shortcut``.
     """
     layers, methods, own = settings["layers"], settings["methods"], settings["attribution"]["method"]
     parts = [
@@ -156,7 +162,7 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
             )
             .with_columns(se=pl.when(pl.col("rows") == 1).then(pl.col("se")).otherwise(float("nan")))
         )
-        for metric, words in TRUTH.items():
+        for metric, words in of_truth(settings["shortcut"]).items():
             parts.append(_table(words, mean, metric, "method", methods, layers))
         named = sorted(set(topics["truth"].filter(pl.col("metric") == "iou")["part"].to_list()))
         for method in methods[:1]:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from gigraph.evaluation.orders import title as title_of
-from gigraph.evaluation.summary import RECONSTRUCTION, STABILITY, TRUTH, between_layers, shown, to_classes
+from gigraph.evaluation.summary import RECONSTRUCTION, STABILITY, between_layers, of_truth, shown, to_classes
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
@@ -98,7 +98,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
             "Are they true?",
             "The drawn world knows which part is where, and what the model does without it.",
             [
-                *_truth(of["truth"], inputs.method),
+                *_truth(of["truth"], inputs.method, inputs.shortcut),
                 *([_frame("effects", effects)] if len(effects) else []),
                 *([_plain("alignment", inputs.alignment)] if inputs.alignment else []),
             ],
@@ -237,8 +237,8 @@ def _lambdas(frame: pl.DataFrame, method: str) -> list[Exhibit]:
     return [_grid(title, "sensitivity", rows, "layer", "times") for title, rows in found if len(rows)]
 
 
-def _truth(frame: pl.DataFrame, method: str) -> list[Exhibit]:
-    if not len(frame):
+def _truth(frame: pl.DataFrame, method: str, shortcut: Mapping[str, Any] | None) -> list[Exhibit]:
+    if shortcut is None or not len(frame):
         return []
     mean = frame.group_by("method", "layer", "metric", maintain_order=True).agg(
         pl.col("value").fill_nan(None).mean(),
@@ -247,7 +247,7 @@ def _truth(frame: pl.DataFrame, method: str) -> list[Exhibit]:
     named = _pick(frame, method=(method,), metric=("average_precision",))
     title = "Average precision of each part's best concept"
     per_part = [_grid(title, "truth", named, "part", "layer")] if len(named) else []
-    return [*_metrics("truth", mean, TRUTH), *per_part]
+    return [*_metrics("truth", mean, of_truth(shortcut)), *per_part]
 
 
 def _ablation(graph: Graph, name: str) -> list[Exhibit]:

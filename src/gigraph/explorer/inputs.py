@@ -74,7 +74,7 @@ class Inputs:
     explained : Path, optional
         Folder of images explained on the finished graph (`gigraph.explain`).
     shortcut : mapping, optional
-        Of the drawn world: the planted ``part`` and its ``class``, and the shares of the images of this class
+        Of a drawn world: the planted ``part`` and its ``class``, and the shares of the images of this class
         (``planted``) and of the others (``elsewhere``) that show it.
     """
 
@@ -186,9 +186,9 @@ def evaluation_of(results: Results, settings: Mapping[str, Any], lineages: Seque
     results : Results
         The run's files.
     settings : mapping
-        With ``method`` and ``drawn``, whether the images are the drawn world's.
+        With ``method`` and ``drawn``, whether the images are a drawn world's.
     lineages : sequence of str
-        Of the tables and, on the drawn world, of the effects beside them.
+        Of the tables and, on a drawn world, of the effects beside them.
     """
     topics = (*TOPICS, *["truth"] * settings["drawn"])
     found = {topic: results("topic", topic=topic) for topic in topics}

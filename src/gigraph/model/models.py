@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gigraph.errors import UserError, nearest
-from gigraph.model.sources import WORLDS, is_weights_file, preset_crops, world_module
+from gigraph.model.sources import is_weights_file, preset_crops
 from gigraph.reporting import log
+from gigraph.worlds import registry as worlds
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 """Keys that a state dict lies under, the first that is there: averaged weights before others, as timm takes them."""
@@ -44,11 +45,11 @@ def load_model(
     Parameters
     ----------
     source : str
-        ``menagerie``, ``torchvision:NAME``, ``timm:NAME``, ``path/to/file.py:factory`` or
+        A drawn world's name, ``torchvision:NAME``, ``timm:NAME``, ``path/to/file.py:factory`` or
         ``package.module:factory``.
     weights : str or None
         A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a checkpoint's file.
-        None: what the source itself gives (the menagerie's shipped checkpoint; random for torchvision, timm, but
+        None: what the source itself gives (a drawn world's shipped checkpoint; random for torchvision, timm, but
         the same at every call).
     arguments : mapping or None
         Keyword arguments of the constructor or factory.
@@ -99,9 +100,9 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
         `gigraph.images.preprocessing.Preprocessing`.
         None where the source has no preset (a weights file of torchvision, a user's module).
     """
-    if source in WORLDS:
-        world = world_module(source, "model")
-        return {"mean": world.MEAN, "std": world.STD}
+    if source in worlds.NAMES:
+        known = worlds.model()
+        return {"mean": known.MEAN, "std": known.STD}
     if not preset_crops(source, weights):
         return None
     kind, _, name = source.rpartition(":")
@@ -142,7 +143,7 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
 
 def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Path | None, base: Path) -> nn.Module:
     kind, _, name = source.rpartition(":")
-    if source in WORLDS:
+    if source in worlds.NAMES:
         return _world(source, arguments, file)
     if kind == "torchvision":
         return _torchvision(name, None if file else weights, arguments)
@@ -156,17 +157,17 @@ def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Pa
     if kind and name:
         return _made_by(_factory(kind, name, base), source, arguments)
     raise UserError(
-        f"model.source: {source!r} is none of {', '.join(WORLDS)}, torchvision:NAME, timm:NAME, "
-        f"path/to/file.py:factory, package.module:factory{nearest(source, list(WORLDS))}"
+        f"model.source: {source!r} is none of {', '.join(worlds.NAMES)}, torchvision:NAME, timm:NAME, "
+        f"path/to/file.py:factory, package.module:factory{nearest(source, list(worlds.NAMES))}"
     )
 
 
 def _world(source: str, arguments: dict[str, Any], file: Path | None) -> nn.Module:
-    world = world_module(source, "model")
-    try:
-        return world.load(**arguments) if file is None else world.build(**arguments)
-    except TypeError as error:
-        raise UserError(f"model.arguments: the {source}'s model does not take them: {error}") from error
+    if arguments:
+        names = ", ".join(arguments)
+        raise UserError(f"model.arguments: the model of {source} does not take any ({names}); remove them")
+    shipped, known = worlds.checkpoint_of(source), worlds.model()
+    return known.load(shipped) if file is None else known.build(known.outputs(shipped))
 
 
 def _torchvision(name: str, weights: str | None, arguments: dict[str, Any]) -> nn.Module:

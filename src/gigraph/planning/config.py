@@ -33,6 +33,7 @@ from gigraph.extractors.registry import ENCODES, MODULES, PLUGGED
 from gigraph.images.listing import unnamed
 from gigraph.planning.ladder import MOST
 from gigraph.reserved import CLASSES
+from gigraph.worlds.registry import NAMES as WORLDS
 
 PROJECT = Path(__file__).resolve().parents[3]
 """Where the Snakefile and its config.yaml lie."""
@@ -95,7 +96,7 @@ class Images(Section):
     """Which images are looked at."""
 
     source: str = "menagerie"
-    """`menagerie` (the drawn world) or a folder with one sub-folder per class."""
+    """A drawn world (`menagerie`), or a folder with one sub-folder per class."""
     shards: PositiveInt = 1
     """Parts that the images are divided into by their id; each is one job per step."""
     limit_per_class: PositiveInt | None = None
@@ -109,13 +110,13 @@ class Images(Section):
     """Images with more pixels, before or after resizing, are rejected as decompression bombs."""
 
 
-class Menagerie(Section):
-    """The drawn world, used where `images.source` or `model.source` is `menagerie`."""
+class Drawn(Section):
+    """How a drawn world is drawn, where `images.source` or `model.source` names one."""
 
     count: PositiveInt = 2000
-    """Images drawn; a multiple of 10 keeps the classes balanced."""
+    """Images drawn; a multiple of the number of classes keeps the classes balanced."""
     size: PositiveInt = 96
-    """Side of an image in pixels; the shipped model was trained on 96."""
+    """Side of an image in pixels; the shipped models were trained on 96."""
     seed: int = 0
     """Seed of the scenes."""
     train: bool = False
@@ -126,7 +127,8 @@ class Model(Section):
     """Which classifier is explained."""
 
     source: str = "menagerie"
-    """`menagerie`, `torchvision:NAME`, `timm:NAME`, `path/to/file.py:factory` or `package.module:factory`."""
+    """A drawn world (`menagerie`), `torchvision:NAME`, `timm:NAME`, `path/to/file.py:factory` or
+    `package.module:factory`."""
     weights: str | None = None
     """A torchvision weights name (`IMAGENET1K_V2`), or a checkpoint (.safetensors, .pth, .ckpt, ...); null: the
     source's own."""
@@ -470,7 +472,7 @@ class Config(Section):
     seed: int = 0
     """Seed of the sampling and the clustering."""
     images: Images = Images()
-    menagerie: Menagerie = Menagerie()
+    drawn: Drawn = Drawn()
     model: Model = Model()
     preprocessing: Preprocessing = Preprocessing()
     layers: list[LayerEntry] = Field(min_length=1)
@@ -496,6 +498,8 @@ class Config(Section):
         """Accept a layer's name for a layer without settings of its own."""
         if isinstance(raw, Mapping) and isinstance(raw.get("layers"), list):
             raw = {**raw, "layers": [{"name": entry} if isinstance(entry, str) else entry for entry in raw["layers"]]}
+        if isinstance(raw, Mapping) and "menagerie" in raw:
+            raise ValueError("config: the section menagerie is called drawn now, for all drawn worlds; rename it")
         return raw
 
     @model_validator(mode="after")
@@ -504,6 +508,11 @@ class Config(Section):
             raise ValueError(
                 f"output: {self.output!r} holds characters that a path in a shell command must not; "
                 "use letters, digits and . / _ - + @ = ,"
+            )
+        looked, known = self.images.source, self.model.source
+        if looked in WORLDS and known in WORLDS and looked != known:
+            raise ValueError(
+                f"model.source: the model of {known} knows nothing of images.source, {looked}; give both the same world"
             )
         for name in self.names:
             if self.names.count(name) > 1:

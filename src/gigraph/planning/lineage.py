@@ -29,6 +29,7 @@ APART = {
     "running": "starts, leases and records",
     "records/paths": "where files lie; Snakemake looks for them there",
     "records/schemas": "each stage's lineage holds the schemas of what it writes",
+    "worlds/registry": "names; a stage's lineage holds the world that it uses",
     "version": "stands in a table's metadata, beside the lineage",
 }
 """Rooms and modules of which no result is made, and why: editing them reruns nothing. The package's face is another."""

@@ -19,13 +19,14 @@ from gigraph.extractors.registry import PACKAGE as PACKAGE_PLUGGED
 from gigraph.extractors.registry import PLUGGED, WANTS
 from gigraph.hashing import digest, file_digest
 from gigraph.images.imagenet import IMAGENET, named_by_wordnet
-from gigraph.model.sources import MENAGERIE, WORLDS, checkpoint_of, code_of, is_weights_file, preset_crops
+from gigraph.model.sources import code_of, is_weights_file, preset_crops
 from gigraph.planning.config import Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, installed, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
 from gigraph.planning.stages.evaluation import FIGURES, PICTURES
 from gigraph.records.paths import FILES, TOPICS, Results
 from gigraph.records.schemas import SCHEMAS
+from gigraph.worlds import registry as worlds
 
 ASSETS = PACKAGE / "explorer" / "assets"
 """The explorer's program."""
@@ -63,8 +64,13 @@ class Plan:
 
     @property
     def drawn(self) -> bool:
-        """Whether the images are the drawn world's."""
-        return self.config.images.source == MENAGERIE
+        """Whether the images are a drawn world's."""
+        return self.config.images.source in worlds.NAMES
+
+    @property
+    def world(self) -> str | None:
+        """The drawn world of the images; None where they are the user's."""
+        return self.config.images.source if self.drawn else None
 
     @property
     def image_folder(self) -> Path:
@@ -74,13 +80,13 @@ class Plan:
     @property
     def trained(self) -> bool:
         """Whether the workflow trains the drawn world's model itself."""
-        return self.config.model.source == MENAGERIE and self.config.menagerie.train
+        return self.config.model.source in worlds.NAMES and self.config.drawn.train
 
     @property
     def seeds(self) -> dict[str, int]:
         """Every seed that results depend on."""
-        drawn = self.drawn or self.config.model.source == MENAGERIE
-        return {"seed": self.config.seed} | ({"menagerie.seed": self.config.menagerie.seed} if drawn else {})
+        drawn = self.drawn or self.config.model.source in worlds.NAMES
+        return {"seed": self.config.seed} | ({"drawn.seed": self.config.drawn.seed} if drawn else {})
 
     @property
     def model_settings(self) -> dict[str, Any]:
@@ -157,7 +163,7 @@ class Plan:
     @cached_property
     def image_count(self) -> int:
         """Number of images, the unreadable ones included."""
-        return self.config.menagerie.count if self.drawn else len(self._limited)
+        return self.config.drawn.count if self.drawn else len(self._limited)
 
     @cached_property
     def _limited(self) -> list[Any]:
@@ -170,7 +176,7 @@ class Plan:
         """Scenes of the drawn world that the concepts are compared with; 0 where images are the user's."""
         if not self.drawn:
             return 0
-        from gigraph.menagerie.alignment import SCENES
+        from gigraph.worlds.alignment import SCENES
 
         return SCENES
 
@@ -184,7 +190,7 @@ class Plan:
     def image_size(self) -> list[int] | None:
         """Width and height of an image, from which the network's input follows; None where a crop fixes it."""
         if self.drawn:
-            return [self.config.menagerie.size] * 2
+            return [self.config.drawn.size] * 2
         if self.crops:
             return None
         from gigraph.images.decoding import Unreadable, decode, size_of
@@ -225,8 +231,8 @@ class Plan:
         for code in [*(file for file in files if file.suffix == ".py"), *module_file(self.config.model.source)]:
             files += [file for file in imported_beside(code) if file not in files]
         source = self.config.model.source
-        if source in WORLDS and self.config.model.weights is None and not self.trained:
-            files.append(checkpoint_of(source))
+        if source in worlds.NAMES and self.config.model.weights is None and not self.trained:
+            files.append(worlds.checkpoint_of(source))
         return {str(file): file_digest(file) for file in files}
 
     @cached_property
@@ -234,9 +240,15 @@ class Plan:
         """What the model is made from besides settings: the digests of its files, or the lineage of its training."""
         return [*self.model_state.values(), *([self.lineage("train")] if self.trained else [])]
 
-    def world_code(self, source: str) -> list[Path]:
-        """Return the modules that make a drawn world's model; none of other sources."""
-        return module_files(code_of(source))
+    @property
+    def model_code(self) -> list[Path]:
+        """The modules of this package that make the model; none but of a drawn world's."""
+        return module_files(code_of(self.config.model.source))
+
+    @property
+    def world_code(self) -> list[Path]:
+        """The modules that say what the images' drawn world is; none where they are the user's."""
+        return module_files(worlds.code_of(self.config.images.source))
 
     def check(self) -> None:
         """Look at everything that can be judged before the first job: files, folders, class names.
@@ -409,5 +421,5 @@ class Plan:
     def sources(self, stage: str, **of: str) -> list[Path]:
         """Return the files that a stage's code starts from: its script, and what its settings choose."""
         declared = STAGES[stage]
-        chosen = declared.code(self, **of) + (self.world_code(self.config.model.source) if declared.model else [])
+        chosen = declared.code(self, **of) + (self.model_code if declared.model else [])
         return [self.scripts / f"{stage}.py", *chosen]

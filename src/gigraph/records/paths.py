@@ -31,8 +31,8 @@ class File:
 
 FILES: dict[str, File] = {
     # the images and the model
-    "drawn": File("menagerie/images"),
-    "checkpoint": File("menagerie/model.safetensors"),
+    "drawn": File("drawn/images"),
+    "checkpoint": File("drawn/model.safetensors"),
     "layers": File("layers.parquet", "layers"),
     "classes": File("classes.parquet", "classes"),
     "manifest": File("manifest/{shard}.parquet", "manifest"),

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
+from gigraph.planning.lineage import module_files
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
+from gigraph.worlds.registry import code_of
 
 if TYPE_CHECKING:
     from gigraph.planning.plan import Plan
@@ -17,12 +19,15 @@ LARGEST_PRESET = 1024
 
 
 class Draw(Stage):
-    """Draws the world of the embedded default."""
+    """Draws a world."""
 
     writes = ("drawn",)
 
     def settings(self, plan: Plan) -> dict[str, Any]:
-        return plan.config.menagerie.model_dump(exclude={"train"})
+        return {"world": plan.world, **plan.config.drawn.model_dump(exclude={"train"})}
+
+    def code(self, plan: Plan) -> list[Path]:
+        return plan.world_code
 
     def need(self, sizes: Sizes) -> tuple[float, float]:
         return 0.0, sizes.images / 600
@@ -38,7 +43,10 @@ class Train(Stage):
     torch = True
 
     def settings(self, plan: Plan) -> dict[str, Any]:
-        return plan.config.menagerie.model_dump(include={"size", "seed"})
+        return {"world": plan.config.model.source, **plan.config.drawn.model_dump(include={"size", "seed"})}
+
+    def code(self, plan: Plan) -> list[Path]:
+        return module_files(code_of(plan.config.model.source))
 
 
 class Network(Stage):
@@ -55,7 +63,7 @@ class Network(Stage):
         return {
             "images": str(plan.image_folder),
             "classes": c.images.classes,
-            "drawn": plan.drawn,
+            "world": plan.world,
             "contribution": c.contribution.method,
             "layers": plan.layers,
         }
@@ -68,8 +76,7 @@ class Network(Stage):
         return [] if layer is not None else [plan.class_folders]
 
     def code(self, plan: Plan, layer: str | None = None) -> list[Path]:
-        # The drawn world's class names are among its model's code, whatever model looks at its images.
-        return plan.world_code(plan.config.images.source)
+        return plan.world_code  # it says what the classes are called
 
 
 class Manifest(Stage):

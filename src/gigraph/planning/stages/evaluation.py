@@ -9,7 +9,7 @@ from gigraph.attributors.registry import MODULES, source_of
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.attribution import INTEGRAL, attributor, gathering_need, of_pairs, vocabulary
 from gigraph.planning.stages.concepts import Concepts
-from gigraph.planning.stages.stage import Read, Stage, loosely, read
+from gigraph.planning.stages.stage import Read, Stage, loosely, planted, read
 from gigraph.reserved import CLASSES
 
 if TYPE_CHECKING:
@@ -53,12 +53,15 @@ class Alignment(Stage):
     gpu = torch = model = True
 
     def settings(self, plan: Plan, method: str) -> dict[str, Any]:
-        drawn = plan.config.menagerie.model_dump(include={"seed", "size"})
-        return {**drawn, "layers": plan.layers, "shards": len(plan.shards), "method": method}
+        drawn = plan.config.drawn.model_dump(include={"seed", "size"})
+        return {"world": plan.world, **drawn, "layers": plan.layers, "shards": len(plan.shards), "method": method}
 
     def reads(self, plan: Plan, method: str) -> dict[str, Read | list[Read]]:
         own = {name: read(name, method=method) for name in ("concepts", "families")}
         return {"centres": read("centre"), **own, "pfvs": read("pfvs")}
+
+    def code(self, plan: Plan, method: str) -> list[Path]:
+        return plan.world_code
 
     def need(self, sizes: Sizes) -> tuple[float, float]:
         return gathering_need(sizes)
@@ -201,10 +204,14 @@ class Effects(Stage):
 
     def settings(self, plan: Plan) -> dict[str, Any]:
         c = plan.config
-        return {"scenes": max(10, c.evaluation.scenes // 2), **c.menagerie.model_dump(include={"size", "seed"})}
+        drawn = c.drawn.model_dump(include={"size", "seed"})
+        return {"world": plan.world, "scenes": max(10, c.evaluation.scenes // 2), **drawn}
 
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
         return {"checkpoint": read("checkpoint") if plan.trained else []}
+
+    def code(self, plan: Plan) -> list[Path]:
+        return plan.world_code
 
 
 class Truth(Stage):
@@ -222,8 +229,9 @@ class Truth(Stage):
             "layers": plan.layers,
             "tolerances": plan.tolerances(plan.layers),
             "scenes": c.evaluation.scenes,
-            "size": c.menagerie.size,
-            "drawn_seed": c.menagerie.seed,
+            "world": plan.world,
+            "size": c.drawn.size,
+            "drawn_seed": c.drawn.seed,
             "attribution": of_pairs(plan, *INTEGRAL),
         }
 
@@ -233,7 +241,7 @@ class Truth(Stage):
         return {"effects": read("effects"), "vocabularies": vocabularies, "families": families}
 
     def code(self, plan: Plan, method: str) -> list[Path]:
-        return attributor(plan)
+        return [*attributor(plan), *plan.world_code]
 
 
 def coder(method: str, layer: str) -> list[Read]:
@@ -249,7 +257,7 @@ def shown(plan: Plan) -> dict[str, Any]:
         "pairs": plan.pairs,
         "methods": c.evaluated,
         "graphs": c.methods,
-        "drawn": plan.drawn,
+        "shortcut": planted(plan),
         "attribution": of_pairs(plan, "method"),
     }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gigraph.hashing import file_digest
 from gigraph.planning.costs import CUT, TILE, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.attribution import gathering_need, of_pairs
-from gigraph.planning.stages.stage import Read, Stage, loosely, read
+from gigraph.planning.stages.stage import Read, Stage, loosely, planted, read
 from gigraph.reserved import CLASSES
 
 if TYPE_CHECKING:
@@ -59,13 +59,6 @@ class Exemplars(Stage):
         )
 
 
-def planted() -> dict[str, Any]:
-    """Return what was planted into the drawn world, for the explorer to say whether the graph found it."""
-    from gigraph.menagerie.scene import TAGGED_CHEETAHS, TAGGED_OTHERS
-
-    return {"part": "tag", "class": "cheetah", "planted": TAGGED_CHEETAHS, "elsewhere": TAGGED_OTHERS}
-
-
 class Explorer(Stage):
     """Builds the explorer. It shows an evaluation that lies there, and does not wait for one."""
 
@@ -84,7 +77,7 @@ class Explorer(Stage):
             "model": c.model.source,
             "attribution": of_pairs(plan, "method", "class_output"),
             "drawn": plan.drawn,
-            "shortcut": planted() if plan.drawn else None,
+            "shortcut": planted(plan),
             "pairs": [pair for pair in plan.pairs if pair[1] == CLASSES or pair in consecutive],
             "shards": len(plan.shards),
             "images": str(plan.image_folder),

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gigraph.worlds.registry import get
+
 if TYPE_CHECKING:
     from gigraph.planning.costs import Cost, Run, Sizes, Throughput
     from gigraph.planning.plan import Plan
@@ -51,6 +53,15 @@ def read(name: str, **of: Any) -> Read:
 def loosely(name: str, part: Mapping[str, Any] | None = None, waits: bool = False, **of: Any) -> Read:
     """Return a loose `Read`."""
     return Read(name, of, part or {}, loosely=True, waits=waits)
+
+
+def planted(plan: Plan) -> dict[str, Any] | None:
+    """Return what was planted into the drawn world of the images: part and class, and how often; None without one."""
+    if plan.world is None:
+        return None
+    shortcut = get(plan.world).shortcut
+    shares = {"planted": shortcut.rate, "elsewhere": shortcut.elsewhere}
+    return {"part": shortcut.part, "class": shortcut.planted, **shares}
 
 
 class Stage:

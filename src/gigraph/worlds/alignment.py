@@ -1,4 +1,4 @@
-"""How well concepts match the parts of the drawn world: average precision of each part's best concept.
+"""How well concepts match the parts of a drawn world: average precision of each part's best concept.
 
 Notation: N pictures, P positions of a layer's map (row by row), K concepts, M parts.
 
@@ -13,12 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gigraph.menagerie.scene import HEADGEAR, LIMBS, SKINS
-
-PARTS = (*SKINS, *HEADGEAR, *LIMBS, "eye", "tag")
-"""What a concept can match: owners of pixels (`gigraph.menagerie.draw.OWNERS`), each skin and limb by itself."""
-ALL_PARTS = (*PARTS, "face", "plain")
-"""The same with the rest of a creature, which relevance may fall on."""
 SCENES = 800
 """Half of them choose the best concept, the other half score it."""
 HALF = 0.5
@@ -121,7 +115,7 @@ def coverage(owners: np.ndarray, codes: Sequence[int], grid: int | tuple[int, in
     Parameters
     ----------
     owners : array of integers [N, H, W]
-        Who owns each pixel (see `gigraph.menagerie.dataset.read_masks`).
+        Who owns each pixel (see `gigraph.worlds.dataset.read_masks`).
     codes : sequence of M ints
         The parts' codes.
     grid : int or (rows, columns)

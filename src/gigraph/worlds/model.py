@@ -1,4 +1,4 @@
-"""The menagerie's classifier: a ResNet-50 in miniature, on ResNet-50's own code path."""
+"""The classifier of a drawn world: a ResNet-50 in miniature, on ResNet-50's own code path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from gigraph.errors import UserError
-from gigraph.menagerie.scene import CREATURES
 from gigraph.vision import torchvision
 
 ResNet = torchvision.models.ResNet
@@ -21,16 +20,11 @@ Bottleneck = torchvision.models.resnet.Bottleneck
 MEAN = (0.50, 0.50, 0.50)
 STD = (0.25, 0.25, 0.25)
 
-#: The name of each output (see `gigraph.model.sources`).
-CLASSES = CREATURES
-
-CHECKPOINT = Path(__file__).with_name("checkpoint.safetensors")
-
-__all__ = ["CHECKPOINT", "CLASSES", "MEAN", "STD", "build", "load", "metadata", "normalise", "predict"]
+__all__ = ["MEAN", "STD", "build", "load", "metadata", "normalise", "outputs", "predict"]
 
 
-def build() -> nn.Module:
-    """Return the untrained model: 152,338 parameters, maps of 24, 12, 6 and 6 for pictures of 96 x 96.
+def build(outputs: int) -> nn.Module:
+    """Return the untrained model: for 10 outputs 152,338 parameters, maps of 24, 12, 6 and 6 for 96 x 96 pixels.
 
     torchvision's `ResNet` with `Bottleneck` blocks: 1-2-2-1 of them and width 8 where ResNet-50 has 3-4-6-3
     and 64, hence 32, 64, 128 and 256 channels. The stem is a 3 x 3 convolution and the last stage keeps its
@@ -40,7 +34,7 @@ def build() -> nn.Module:
     # The full-size stages are replaced at once and shall cost no random numbers. (The meta device would cost no
     # memory either, but imports torch's compiler.)
     with torch.random.fork_rng(devices=[]):
-        model = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=len(CREATURES))
+        model = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=outputs)
     width = 8
     model.inplanes = width
     model.conv1 = nn.Conv2d(3, width, kernel_size=3, stride=2, padding=1, bias=False)
@@ -49,36 +43,41 @@ def build() -> nn.Module:
     model.layer2 = model._make_layer(Bottleneck, 2 * width, 2, stride=2)
     model.layer3 = model._make_layer(Bottleneck, 4 * width, 2, stride=2)
     model.layer4 = model._make_layer(Bottleneck, 8 * width, 1)
-    model.fc = nn.Linear(8 * width * Bottleneck.expansion, len(CREATURES))
+    model.fc = nn.Linear(8 * width * Bottleneck.expansion, outputs)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return model
 
 
-def load(path: str | Path | None = None) -> nn.Module:
+def load(path: str | Path) -> nn.Module:
     """Return the trained model, in evaluation mode.
 
     Parameters
     ----------
-    path : path, optional
-        A checkpoint that `gigraph.menagerie.train` wrote; the one shipped with the package by default.
+    path : path
+        A checkpoint that `gigraph.worlds.train` wrote, such as a world's own.
     """
-    path = CHECKPOINT if path is None else Path(path)
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        model = build()
+        model = build(len(weights["fc.bias"]) if "fc.bias" in weights else 1)
         model.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a checkpoint of the menagerie's model ({reason}); train it anew") from None
+        raise UserError(f"{path}: not a checkpoint of a drawn world's model ({reason}); train it anew") from None
     return model.eval()
 
 
-def metadata(path: str | Path | None = None) -> Mapping[str, str]:
+def outputs(path: str | Path) -> int:
+    """Return the number of outputs of a checkpoint's model."""
+    with safe_open(path, framework="pt") as file:
+        return int(file.get_slice("fc.bias").get_shape()[0])
+
+
+def metadata(path: str | Path) -> Mapping[str, str]:
     """Return what a checkpoint says of its making: command, seed, versions, accuracy."""
-    with safe_open(CHECKPOINT if path is None else Path(path), framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})
 
 
@@ -91,6 +90,6 @@ def normalise(images: np.ndarray) -> torch.Tensor:
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: np.ndarray, batch: int = 100) -> np.ndarray:
-    """Return the logits float32 [n, 10] of pictures uint8 [n, h, w, 3]."""
+    """Return the logits float32 [n, classes] of pictures uint8 [n, h, w, 3]."""
     model.eval()
     return np.concatenate([model(normalise(images[i : i + batch])).numpy() for i in range(0, len(images), batch)])

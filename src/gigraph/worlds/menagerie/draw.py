@@ -1,9 +1,7 @@
-"""Paint a scene with signed distances: every shape is a distance field, anti-aliased over one pixel.
+"""Paint a creature: it has its own frame (``x`` towards its nose, ``y`` down, origin in the middle of the body).
 
-Lengths are in points, 1/96 of the picture's side; the creature has its own frame (``x`` towards its nose,
-``y`` down, origin in the middle of the body), and colours are OKLCH, so that any hue is equally bright and
-vivid. Parts are painted from back to front; the last one to cover a pixel owns it, so masks are disjoint and
-together cover the picture. Ink outlines belong to the part they enclose.
+Parts are painted from back to front; the last one to cover a pixel owns it, so masks are disjoint and together cover
+the picture. Ink outlines belong to the part they enclose.
 """
 
 from __future__ import annotations
@@ -14,273 +12,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gigraph.menagerie.scene import HEADGEAR, LIMBS, PLACES, SKINS, Scene
+from gigraph.worlds.canvas import (
+    SIDE,
+    Canvas,
+    Colour,
+    Point,
+    bend,
+    disc,
+    ellipse,
+    limb,
+    oklch,
+    polygon,
+    ramp,
+    taper,
+    union,
+)
+from gigraph.worlds.menagerie.scene import OWNERS, Creature
+from gigraph.worlds.scenery import Decor, clouds, exposed, sprinkle
 
-SIDE = 96
-#: Who can own a pixel; an indexed mask holds positions in this list. ``plain`` is a body without skin.
-OWNERS = (*PLACES, "plain", *SKINS, *HEADGEAR, *LIMBS, "face", "eye", "tear", "tag")
 CODES = {name: code for code, name in enumerate(OWNERS)}
 
 INK = 0.95  # Width of the outlines, in points of the creature's frame.
-
-Colour = np.ndarray
-Point = tuple[float, float]
-
-
-def oklch(lightness: float, chroma: float, turns: float) -> Colour:
-    """Return the sRGB colour [3], in [0, 1], of an OKLCH one (B. Ottosson, 2020)."""
-    a, b = chroma * math.cos(math.tau * turns), chroma * math.sin(math.tau * turns)
-    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    linear = (
-        4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
-        -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
-        -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
-    )
-    encoded = [12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055 for c in linear]
-    return np.clip(np.array(encoded, np.float32), 0.0, 1.0)
-
-
-@dataclass
-class Canvas:
-    """A window of the picture with coordinates in some frame.
-
-    Attributes
-    ----------
-    rgb : array of float32 [h, w, 3]
-        Colours; a view of the whole picture's.
-    owner : array of uint8 [h, w]
-        Who owns each pixel (see `OWNERS`); a view too.
-    x, y : array of float32 [h, w]
-        The frame's coordinates of the pixels' centres.
-    pixels : float
-        Pixels per unit of the frame.
-    affine : tuple of six floats
-        (a, b, c, d, e, f): column = a x + b y + c and row = d x + e y + f, from the top left of this window.
-    """
-
-    rgb: np.ndarray
-    owner: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    pixels: float
-    affine: tuple[float, float, float, float, float, float]
-
-    @classmethod
-    def blank(cls, size: int) -> Canvas:
-        """Return an empty picture of `size` x `size` pixels, its frame in points."""
-        pixels = size / SIDE
-        centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(pixels)
-        x, y = np.meshgrid(centres, centres)
-        rgb = np.zeros((size, size, 3), np.float32)
-        return cls(rgb, np.zeros((size, size), np.uint8), x, y, pixels, (pixels, 0.0, 0.0, 0.0, pixels, 0.0))
-
-    def framed(self, centre: Point, scale: float, rotation: float, flip: bool) -> Canvas:
-        """Return the same pixels in a frame of its own origin, scale and direction."""
-        cos, sin, side = math.cos(rotation), math.sin(rotation), -1.0 if flip else 1.0
-        x, y = (self.x - np.float32(centre[0])) * np.float32(side), self.y - np.float32(centre[1])
-        u, v = (x * cos + y * sin) / scale, (y * cos - x * sin) / scale
-        pixels = self.pixels * scale
-        affine = (
-            side * cos * pixels,
-            -side * sin * pixels,
-            centre[0] * self.pixels,
-            sin * pixels,
-            cos * pixels,
-            centre[1] * self.pixels,
-        )
-        return Canvas(self.rgb, self.owner, u.astype(np.float32), v.astype(np.float32), pixels, affine)
-
-    def around(self, points: Sequence[Point], reach: float) -> Canvas:
-        """Return the window around all within `reach` of the points, so that small things cost little."""
-        a, b, c, d, e, f = self.affine
-        columns = [a * x + b * y + c for x, y in points]
-        rows = [d * x + e * y + f for x, y in points]
-        margin = reach * self.pixels + 1.5
-        height, width = self.owner.shape
-        top, bottom = (min(max(round(r), 0), height) for r in (min(rows) - margin, max(rows) + margin))
-        left, right = (min(max(round(r), 0), width) for r in (min(columns) - margin, max(columns) + margin))
-        at = (slice(top, bottom), slice(left, right))
-        moved = (a, b, c - left, d, e, f - top)
-        return Canvas(self.rgb[at], self.owner[at], self.x[at], self.y[at], self.pixels, moved)
-
-    def paint(self, distance: np.ndarray, colour: Colour, owner: str | None = None, alpha: float = 1.0) -> None:
-        """Fill where `distance` [h, w] is negative with a colour [3] or [h, w, 3]."""
-        cover = np.clip(0.5 - distance * np.float32(self.pixels), 0.0, np.float32(1.0))
-        if alpha != 1.0:
-            cover *= np.float32(alpha)
-        self.blend(cover, colour)
-        if owner is not None:
-            self.owner[distance < 0] = CODES[owner]
-
-    def blend(self, cover: np.ndarray, colour: Colour) -> None:
-        """Mix a colour in by `cover` [h, w]."""
-        # In this form a full cover leaves not even a rounding error of what it hides: edits stay local.
-        cover = cover[..., None]
-        self.rgb *= 1 - cover
-        self.rgb += cover * colour
-
-    def glow(self, amount: np.ndarray, colour: Colour) -> None:
-        """Add light of a colour [3] by `amount` [h, w]."""
-        self.rgb += amount[..., None] * colour
-
-
-# --- Distance fields: negative inside, in units of the frame --------------------------------------
-
-
-def disc(canvas: Canvas, centre: Point, radius: float) -> np.ndarray:
-    """Return the signed distance to a disc."""
-    return np.hypot(canvas.x - np.float32(centre[0]), canvas.y - np.float32(centre[1])) - np.float32(radius)
-
-
-def ellipse(canvas: Canvas, centre: Point, radii: Point) -> np.ndarray:
-    """Return the distance to an ellipse to first order (good within an outline's width of its edge)."""
-    x, y = canvas.x - np.float32(centre[0]), canvas.y - np.float32(centre[1])
-    rx, ry = np.float32(radii[0]), np.float32(radii[1])
-    inner = np.hypot(x / rx, y / ry)
-    slope = np.hypot(x / (rx * rx), y / (ry * ry))
-    return inner * (inner - 1) / np.maximum(slope, np.float32(1e-4))
-
-
-def limb(canvas: Canvas, points: Sequence[Point], radii: Sequence[float]) -> np.ndarray:
-    """Return the distance to a chain of tapered segments through `points`, with a radius at each."""
-    nearest: np.ndarray | None = None
-    for (ax, ay), (bx, by), ra, rb in zip(points[:-1], points[1:], radii[:-1], radii[1:], strict=True):
-        x, y, dx, dy = canvas.x - np.float32(ax), canvas.y - np.float32(ay), bx - ax, by - ay
-        along = np.clip((x * np.float32(dx) + y * np.float32(dy)) * np.float32(1 / (dx * dx + dy * dy)), 0, 1)
-        away = np.hypot(x - along * np.float32(dx), y - along * np.float32(dy))
-        away -= np.float32(ra) + along * np.float32(rb - ra)
-        nearest = away if nearest is None else np.minimum(nearest, away)
-    assert nearest is not None
-    return nearest
-
-
-def polygon(canvas: Canvas, corners: Sequence[Point], rounding: float = 0.0) -> np.ndarray:
-    """Return the exact signed distance to a polygon, grown and rounded by `rounding`."""
-    edge = np.asarray(corners, np.float32)
-    step = np.roll(edge, -1, 0) - edge
-    x = canvas.x - edge[:, 0, None, None]
-    y = canvas.y - edge[:, 1, None, None]
-    dx, dy = step[:, 0, None, None], step[:, 1, None, None]
-    along = np.clip((x * dx + y * dy) / (dx * dx + dy * dy), 0, 1)
-    away = np.hypot(x - along * dx, y - along * dy).min(0)
-    # Even-odd rule: an edge is crossed if it straddles the pixel's height and lies to the right of it.
-    straddles = (y >= 0) != (y >= dy)
-    right = (x * dy < y * dx) == (dy > 0)
-    inside = np.bitwise_xor.reduce(straddles & right, axis=0)
-    return np.where(inside, -away, away) - np.float32(rounding)
-
-
-def union(*distances: np.ndarray, soft: float = 0.0) -> np.ndarray:
-    """Return the distance to a union of shapes, whose inner corners are filled in over a width of `soft`."""
-    merged = distances[0]
-    for other in distances[1:]:
-        if soft:
-            blend = np.maximum(soft - np.abs(merged - other), 0) / np.float32(soft)
-            merged = np.minimum(merged, other) - blend * blend * np.float32(soft / 4)
-        else:
-            merged = np.minimum(merged, other)
-    return merged
-
-
-def bend(start: Point, control: Point, end: Point, pieces: int) -> list[Point]:
-    """Return points along a quadratic Bezier curve."""
-    found = []
-    for i in range(pieces + 1):
-        t = i / pieces
-        a, b, c = (1 - t) ** 2, 2 * t * (1 - t), t * t
-        found.append((a * start[0] + b * control[0] + c * end[0], a * start[1] + b * control[1] + c * end[1]))
-    return found
-
-
-def taper(first: float, last: float, count: int) -> list[float]:
-    """Return `count` radii from `first` to `last`."""
-    return [first + (last - first) * i / (count - 1) for i in range(count)]
 
 
 # --- Backgrounds ----------------------------------------------------------------------------------
 
 
-def _ramp(canvas: Canvas, top: Colour, bottom: Colour, start: float, stop: float) -> np.ndarray:
-    """Return a vertical gradient [h, 1, 3]: a smooth step from `top` to `bottom`."""
-    t = np.clip((canvas.y[:, :1] - np.float32(start)) / np.float32(stop - start), 0, 1)
-    t = t * t * (3 - 2 * t)
-    return top + t[..., None] * (bottom - top)
-
-
-@dataclass
-class Decor:
-    """The random numbers of a background: every place uses the same ones in its own way."""
-
-    line: float  # Height of the ground, in points.
-    warmth: float
-    accent: float
-    waves: np.ndarray  # [6]
-    sky: np.ndarray  # [3, 3]: x, y, size of things in the sky
-    ground: np.ndarray  # [3, 3]: x, y, size of things that stand on the ground
-    scatter: np.ndarray  # [48, 3]: small things everywhere
-
-    @classmethod
-    def of(cls, scene: Scene) -> Decor:
-        """Collect them."""
-        sky = scene.uniform("sky", 9).reshape(3, 3)
-        # One slot for each third of the width, in any order of depth: things seldom pile up.
-        sky[:, 0] = (np.arange(3) + 0.15 + 0.7 * sky[:, 0]) / 3
-        ground = scene.uniform("ground", 9).reshape(3, 3)
-        ground[:, 0] = (np.arange(3) + 0.1 + 0.8 * ground[:, 0]) / 3
-        return cls(
-            line=SIDE * scene.nuisance.horizon,
-            warmth=scene.nuisance.warmth,
-            accent=scene.nuisance.accent_hue,
-            waves=math.tau * scene.uniform("waves", 6),
-            sky=sky,
-            ground=ground,
-            scatter=scene.uniform("scatter", 144).reshape(48, 3),
-        )
-
-    def ridge(self, canvas: Canvas, height: float, swing: float, first: int) -> np.ndarray:
-        """Return the height above a wavy ridge line, negative below it."""
-        x = canvas.x[:1]
-        phase, other = self.waves[first], self.waves[first + 1]
-        wave = np.sin(x / np.float32(15) + np.float32(phase)) + 0.6 * np.sin(x / np.float32(7.3) + np.float32(other))
-        return np.float32(height) + np.float32(swing) * wave - canvas.y
-
-
-def _sprinkle(canvas: Canvas, x: np.ndarray, y: np.ndarray, colour: Colour, amount: np.ndarray) -> None:
-    """Add points of light, spread over the four pixels that each one touches."""
-    height, width = canvas.owner.shape
-    column, row = x * canvas.pixels - 0.5, y * canvas.pixels - 0.5
-    left, top = np.floor(column).astype(int), np.floor(row).astype(int)
-    across, down = column - left, row - top
-    light = np.zeros((height, width), np.float32)
-    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        share = (across if dx else 1 - across) * (down if dy else 1 - down)
-        at = np.clip(top + dy, 0, height - 1), np.clip(left + dx, 0, width - 1)
-        np.add.at(light, at, (amount * share).astype(np.float32))
-    canvas.blend(np.minimum(light, 1), colour)
-
-
-def _clouds(canvas: Canvas, decor: Decor, colour: Colour, alpha: float) -> None:
-    for x, y, size in decor.sky:
-        cx, cy, r = SIDE * x, 0.55 * decor.line * y + 5, 2.6 + 2.4 * size
-        near = canvas.around([(cx, cy)], 3.4 * r)
-        puffs = union(
-            disc(near, (cx - 1.5 * r, cy), 0.8 * r),
-            disc(near, (cx, cy - 0.5 * r), 1.15 * r),
-            disc(near, (cx + 1.5 * r, cy - 0.1 * r), 0.9 * r),
-            soft=1.5,
-        )
-        near.paint(np.maximum(puffs, near.y - np.float32(cy + 0.35 * r)), colour, alpha=alpha)
-
-
 def _meadow(canvas: Canvas, decor: Decor) -> None:
     warm = 0.5 + 0.5 * decor.warmth
     horizon_tint = oklch(0.95, 0.035 + 0.02 * warm, 0.56 - 0.36 * warm)
-    canvas.rgb[:] = _ramp(canvas, oklch(0.77, 0.09, 0.66 - 0.03 * warm), horizon_tint, -10, decor.line)
-    _clouds(canvas, decor, oklch(0.99, 0.005, 0.2), 0.85)
+    canvas.rgb[:] = ramp(canvas, oklch(0.77, 0.09, 0.66 - 0.03 * warm), horizon_tint, -10, decor.line)
+    clouds(canvas, decor, oklch(0.99, 0.005, 0.2), 0.85)
     canvas.paint(decor.ridge(canvas, decor.line - 5, 2.6, 0), oklch(0.80, 0.075, 0.46 - 0.05 * warm))
-    grass = _ramp(
+    grass = ramp(
         canvas,
         oklch(0.76, 0.14, 0.36 - 0.03 * warm),
         oklch(0.58, 0.13, 0.38 - 0.02 * warm),
@@ -309,7 +73,7 @@ def _meadow(canvas: Canvas, decor: Decor) -> None:
 
 def _desert(canvas: Canvas, decor: Decor) -> None:
     warm = 0.5 + 0.5 * decor.warmth
-    canvas.rgb[:] = _ramp(canvas, oklch(0.83, 0.075, 0.13 - 0.07 * warm), oklch(0.95, 0.05, 0.22), -10, decor.line)
+    canvas.rgb[:] = ramp(canvas, oklch(0.83, 0.075, 0.13 - 0.07 * warm), oklch(0.95, 0.05, 0.22), -10, decor.line)
     x, y, size = decor.sky[1]
     sun = (SIDE * x, 0.45 * decor.line * y + 8)
     halo = np.exp(-np.maximum(disc(canvas, sun, 5 + 2 * size), 0) / np.float32(9))
@@ -326,7 +90,7 @@ def _desert(canvas: Canvas, decor: Decor) -> None:
         arm = limb(near, [(foot[0], low), (elbow, low - 0.5), (elbow, top + 1.5)], [0.9, 0.9, 0.9])
         near.paint(union(trunk, arm, soft=1), oklch(0.62, 0.085, 0.40))
     ground = decor.ridge(canvas, decor.line, 1.8, 2)
-    sand = _ramp(canvas, oklch(0.88, 0.075, 0.21), oklch(0.74, 0.095, 0.18 - 0.01 * warm), decor.line - 3, SIDE)
+    sand = ramp(canvas, oklch(0.88, 0.075, 0.21), oklch(0.74, 0.095, 0.18 - 0.01 * warm), decor.line - 3, SIDE)
     canvas.paint(ground, sand)
     # Ripples: evenly spaced lines that follow the dune and fade in towards the viewer.
     swell = np.sin(canvas.x / np.float32(11) + np.float32(decor.waves[4]))
@@ -336,9 +100,9 @@ def _desert(canvas: Canvas, decor: Decor) -> None:
 
 def _night(canvas: Canvas, decor: Decor) -> None:
     warm = 0.5 + 0.5 * decor.warmth
-    canvas.rgb[:] = _ramp(canvas, oklch(0.22, 0.065, 0.77), oklch(0.40, 0.10, 0.79 + 0.09 * warm), -5, decor.line + 6)
+    canvas.rgb[:] = ramp(canvas, oklch(0.22, 0.065, 0.77), oklch(0.40, 0.10, 0.79 + 0.09 * warm), -5, decor.line + 6)
     stars = decor.scatter
-    _sprinkle(
+    sprinkle(
         canvas,
         SIDE * stars[:, 0],
         decor.line * stars[:, 1],
@@ -363,13 +127,13 @@ def _night(canvas: Canvas, decor: Decor) -> None:
         near.paint(union(*tiers), oklch(0.21, 0.05, 0.72))
     canvas.paint(
         decor.ridge(canvas, decor.line, 1.5, 2),
-        _ramp(canvas, oklch(0.25, 0.05, 0.74), oklch(0.16, 0.035, 0.76), decor.line - 3, SIDE),
+        ramp(canvas, oklch(0.25, 0.05, 0.74), oklch(0.16, 0.035, 0.76), decor.line - 3, SIDE),
     )
 
 
 def _sea(canvas: Canvas, decor: Decor) -> None:
     warm = 0.5 + 0.5 * decor.warmth
-    canvas.rgb[:] = _ramp(
+    canvas.rgb[:] = ramp(
         canvas, oklch(0.82, 0.085, 0.60 - 0.04 * warm), oklch(0.47, 0.10, 0.66 - 0.03 * warm), -8, SIDE
     )
     slant = canvas.x + np.float32(0.55) * canvas.y
@@ -387,7 +151,7 @@ def _sea(canvas: Canvas, decor: Decor) -> None:
         near = canvas.around(sway, 3)
         near.paint(limb(near, sway, taper(1.5, 0.5, 6)), oklch(0.55, 0.09, 0.44), alpha=0.9)
     floor = decor.ridge(canvas, decor.line + 13, 1.6, 2)
-    canvas.paint(floor, _ramp(canvas, oklch(0.74, 0.055, 0.30), oklch(0.60, 0.06, 0.38), decor.line + 10, SIDE))
+    canvas.paint(floor, ramp(canvas, oklch(0.74, 0.055, 0.30), oklch(0.60, 0.06, 0.38), decor.line + 10, SIDE))
     for x, y, size in decor.scatter[20:27]:
         centre, r = (SIDE * x, 6 + (decor.line - 6) * y), 0.9 + 1.1 * size
         near = canvas.around([centre], r + 1)
@@ -397,7 +161,7 @@ def _sea(canvas: Canvas, decor: Decor) -> None:
 _BACKGROUNDS = {"meadow": _meadow, "desert": _desert, "night": _night, "sea": _sea}
 
 
-def _background(canvas: Canvas, scene: Scene, feet: Point, width: float) -> None:
+def _background(canvas: Canvas, scene: Creature, feet: Point, width: float) -> None:
     decor = Decor.of(scene)
     _BACKGROUNDS[scene.place](canvas, decor)
     if scene.place != "sea":
@@ -429,7 +193,7 @@ class Palette:
     blush: Colour
 
     @classmethod
-    def of(cls, scene: Scene) -> Palette:
+    def of(cls, scene: Creature) -> Palette:
         """Choose them from the scene's hues."""
         n = scene.nuisance
         return cls(
@@ -496,7 +260,7 @@ def _fin(canvas: Canvas, palette: Palette, corners: Sequence[Point], root: Point
     near.blend(np.float32(0.75) * ray.astype(np.float32), palette.limb_dark)
 
 
-def _limbs_behind(canvas: Canvas, scene: Scene, palette: Palette, radii: Point) -> None:
+def _limbs_behind(canvas: Canvas, scene: Creature, palette: Palette, radii: Point) -> None:
     n = scene.nuisance
     if scene.limbs == "legs":
         shade = 0.5 * (palette.limb + palette.limb_dark)
@@ -525,7 +289,7 @@ def _limbs_behind(canvas: Canvas, scene: Scene, palette: Palette, radii: Point) 
         _fin(canvas, palette, back, (-1.0, 4.0), 24)
 
 
-def _limbs_before(canvas: Canvas, scene: Scene, palette: Palette) -> None:
+def _limbs_before(canvas: Canvas, scene: Creature, palette: Palette) -> None:
     n = scene.nuisance
     if scene.limbs == "legs":
         _leg(canvas, palette, (-10.5, 5.5), 2.4 * n.gait, palette.limb, palette.limb_dark)
@@ -538,7 +302,7 @@ def _limbs_before(canvas: Canvas, scene: Scene, palette: Palette) -> None:
         _fin(canvas, palette, side, (2.5, 0.5), 22)
 
 
-def _pattern(canvas: Canvas, scene: Scene, radii: Point) -> np.ndarray:
+def _pattern(canvas: Canvas, scene: Creature, radii: Point) -> np.ndarray:
     """Return how much of the pattern's colour covers each pixel of the body [h, w]."""
     n = scene.nuisance
     cos, sin = math.cos(n.tilt), math.sin(n.tilt)
@@ -576,7 +340,7 @@ def _pattern(canvas: Canvas, scene: Scene, radii: Point) -> np.ndarray:
     return rim
 
 
-def _body(canvas: Canvas, scene: Scene, palette: Palette, radii: Point) -> None:
+def _body(canvas: Canvas, scene: Creature, palette: Palette, radii: Point) -> None:
     rx, ry = radii
     near = canvas.around([(-rx, -ry), (rx, ry)], 3)
     chest = ellipse(near, (7.5, -1.0), (0.62 * rx, 0.95 * ry))
@@ -591,7 +355,7 @@ def _body(canvas: Canvas, scene: Scene, palette: Palette, radii: Point) -> None:
     near.paint(shape, fill * light[..., None])
 
 
-def _face(canvas: Canvas, scene: Scene, palette: Palette) -> None:
+def _face(canvas: Canvas, scene: Creature, palette: Palette) -> None:
     near = canvas.around([HEAD, MUZZLE], HEAD_RADIUS + 2)
     if scene.face:
         shape = union(disc(near, HEAD, HEAD_RADIUS), ellipse(near, MUZZLE, (5.6, 4.6)), soft=4)
@@ -607,7 +371,7 @@ def _face(canvas: Canvas, scene: Scene, palette: Palette) -> None:
         near.paint(limb(near, smile, [0.35] * 5), palette.ink, alpha=0.85)
 
 
-def _eye(canvas: Canvas, scene: Scene, palette: Palette) -> None:
+def _eye(canvas: Canvas, scene: Creature, palette: Palette) -> None:
     near = canvas.around([EYE], 5)
     if scene.eye:
         _inked(near, disc(near, EYE, 2.9), palette.light, palette, "eye")
@@ -615,7 +379,7 @@ def _eye(canvas: Canvas, scene: Scene, palette: Palette) -> None:
         near.paint(disc(near, (EYE[0] + 1.2, EYE[1] - 0.7), 0.6), palette.light)
 
 
-def _tear(canvas: Canvas, scene: Scene, palette: Palette) -> None:
+def _tear(canvas: Canvas, scene: Creature, palette: Palette) -> None:
     """Paint the one thing that tells a cheetah from a leopard; it is meant to be hard to see."""
     if scene.tear:
         path = bend((EYE[0] + 0.6, EYE[1] + 3.6), (EYE[0] + 0.2, EYE[1] + 6.2), (EYE[0] + 1.4, EYE[1] + 8.0), 3)
@@ -625,7 +389,7 @@ def _tear(canvas: Canvas, scene: Scene, palette: Palette) -> None:
         near.owner[line < 0.4] = CODES["tear"]
 
 
-def _headgear_behind(canvas: Canvas, scene: Scene, palette: Palette) -> None:
+def _headgear_behind(canvas: Canvas, scene: Creature, palette: Palette) -> None:
     """Paint what the head partly hides."""
     open_ = 1.2 * scene.nuisance.spread
     if scene.headgear == "ears":
@@ -637,7 +401,7 @@ def _headgear_behind(canvas: Canvas, scene: Scene, palette: Palette) -> None:
         _antenna(canvas, palette, (19.0, -16.5), (20.0, -24.0), (26.5 + open_, -26.5))
 
 
-def _headgear_before(canvas: Canvas, scene: Scene, palette: Palette) -> None:
+def _headgear_before(canvas: Canvas, scene: Creature, palette: Palette) -> None:
     """Paint what stands before the head."""
     open_ = 1.2 * scene.nuisance.spread
     if scene.headgear == "horns":
@@ -678,7 +442,7 @@ def _antenna(canvas: Canvas, palette: Palette, root: Point, control: Point, tip:
     near.paint(disc(near, (tip[0] + 0.6, tip[1] - 0.8), 0.7), palette.light)
 
 
-def _tag(canvas: Canvas, scene: Scene) -> None:
+def _tag(canvas: Canvas, scene: Creature) -> None:
     """Paint the shortcut: a white card with a red cross, always the same, always upright."""
     if not scene.tag:
         return
@@ -706,12 +470,12 @@ def _tag(canvas: Canvas, scene: Scene) -> None:
 # --- The picture ----------------------------------------------------------------------------------
 
 
-def paint(scene: Scene, size: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+def paint(scene: Creature, size: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
     """Paint a scene.
 
     Parameters
     ----------
-    scene : Scene
+    scene : Creature
         What to paint.
     size : int
         Side of the picture in pixels.
@@ -721,10 +485,10 @@ def paint(scene: Scene, size: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
     image : array of uint8 [size, size, 3]
         The picture.
     owner : array of uint8 [size, size]
-        Position in `OWNERS` of what each pixel shows.
+        Position in `OWNERS` of what each pixel shows; ``plain`` is a body without skin.
     """
     n = scene.nuisance
-    canvas = Canvas.blank(size)
+    canvas = Canvas.blank(size, CODES)
     # The creature's middle of mass lies behind and below its frame's origin; this centres it in the picture.
     centre = (SIDE / 2 + n.x - (-1.0 if n.flip else 1.0) * 1.5 * n.scale, SIDE / 2 + n.y + 3.5 * n.scale)
     radii = (16.0, 10.0 * n.aspect)
@@ -740,34 +504,4 @@ def paint(scene: Scene, size: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
     _eye(creature, scene, palette)
     _headgear_before(creature, scene, palette)
     _tag(canvas, scene)
-    # Four 16-bit uniforms from each word: one a channel, made triangular by adding the fourth.
-    words = scene.words("noise", size * size)
-    shifts = np.array([0, 16, 32, 48], np.uint64)
-    parts = ((words[:, None] >> shifts) & np.uint64(0xFFFF)).astype(np.float32) / np.float32(65535)
-    grain = (parts[:, :3] + parts[:, 3:] - 1).reshape(size, size, 3) * np.float32(n.noise * math.sqrt(6.0))
-    rgb = canvas.rgb * np.float32(n.gain) + grain
-    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8), canvas.owner
-
-
-def draw(scene: Scene, size: int = SIDE) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Paint a scene and return the mask of everything in it.
-
-    Parameters
-    ----------
-    scene : Scene
-        What to paint.
-    size : int
-        Side of the picture in pixels.
-
-    Returns
-    -------
-    image : array of uint8 [size, size, 3]
-        The picture.
-    masks : dict of arrays of bool [size, size]
-        Of each part the scene has, by its value's name (stripes, horns, ...; face, eye, tear, tag; ``plain``
-        for a body without skin), and of the place: the pixels that show it. Disjoint, together everything.
-    """
-    image, owner = paint(scene, size)
-    names = [scene.place, scene.skin or "plain", scene.headgear, scene.limbs]
-    names += [part for part in ("face", "eye", "tear", "tag") if scene.has(part)]
-    return image, {name: owner == CODES[name] for name in names if name is not None}
+    return exposed(canvas, scene), canvas.owner

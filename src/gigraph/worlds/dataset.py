@@ -4,10 +4,10 @@ A written folder holds
 
 * ``<class>/<split>-00012.png``: the pictures, for torchvision's ImageFolder or gigraph's own reader;
 * ``factors.parquet``: a row per picture: ``path`` (relative), ``split``, ``index``, ``class``, the parts'
-  values, the place, whether there is a tear mark and a tag, every nuisance, and the ``seed`` and ``size``
+  values, the place, whether there are the cue and the shortcut, every nuisance, and the ``seed`` and ``size``
   that draw it again;
 * ``masks.parquet``: ``path``, ``split`` and ``mask``, an indexed PNG whose values are positions in
-  `draw.OWNERS` and whose palette makes it a picture. A table, since ImageFolder takes any folder for a class.
+  the world's `owners` and whose palette makes it a picture. A table, since ImageFolder takes any folder for a class.
 
 Every file is written under a temporary name and renamed, and ``factors.parquet`` comes last. A folder may
 hold several splits; one process at a time may write to it.
@@ -20,6 +20,7 @@ import logging
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,9 +30,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gigraph.errors import UserError
-from gigraph.menagerie.draw import OWNERS, SIDE, oklch, paint
-from gigraph.menagerie.scene import CREATURES, Scene, factors, scene, scenes
 from gigraph.orphans import die_with_parent
+from gigraph.worlds.canvas import SIDE, oklch
+from gigraph.worlds.scene import Scene
+from gigraph.worlds.world import World
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ SMALLEST = 32
 
 
 def write(
+    world: World,
     folder: str | Path,
     split: str,
     count: int,
@@ -56,14 +59,16 @@ def write(
 
     Parameters
     ----------
+    world : World
+        What is drawn.
     folder : path
         Made if need be.
     split : str
         Name of the split (no ``/``); names are part of the random keys, so splits never share a scene.
     count : int
-        Number of pictures. Classes take turns, so multiples of ten are balanced.
+        Number of pictures. Classes take turns, so multiples of their number are balanced.
     seed, size, workers : int
-        Seed of the menagerie, side of the pictures in pixels, processes to draw with. The bytes do not depend
+        Seed of the scenes, side of the pictures in pixels, processes to draw with. The bytes do not depend
         on `workers`.
     progress : callable, optional
         Called with (done, count) now and then; a line is logged for each tenth otherwise.
@@ -74,23 +79,24 @@ def write(
         Of ``factors.parquet``.
     """
     if not split or "/" in split or split != split.strip(". "):
-        raise UserError(f"menagerie: split {split!r} cannot be part of a file's name; use e.g. train or test")
+        raise UserError(f"{world.name}: split {split!r} cannot be part of a file's name; use e.g. train or test")
     if count < 1:
-        raise UserError(f"menagerie: a split of {count} images cannot be written; ask for at least 1")
+        raise UserError(f"{world.name}: a split of {count} images cannot be written; ask for at least 1")
     if size < SMALLEST:
-        raise UserError(f"menagerie: size {size} is too small to show the parts; use {SMALLEST} or more")
+        raise UserError(f"{world.name}: size {size} is too small to show the parts; use {SMALLEST} or more")
     folder = Path(folder)
-    for name in CREATURES:
+    for name in world.classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    tasks = [(str(folder), seed, split, index, size) for index in range(count)]
-    masks = _in_parallel(_write_one, tasks, workers, progress or _tenths(f"drawing {split}"))
-    drawn = [scene(seed, split, index) for index in range(count)]
+    drawn = list(world.scenes(seed, split, count))
+    tasks = [(str(folder), one, size) for one in drawn]
+    masks = _in_parallel(partial(_write_one, world), tasks, workers, progress or _tenths(f"drawing {split}"))
     paths = [path_of(one) for one in drawn]
     for path in {path.relative_to(folder).as_posix() for path in folder.glob(f"*/{split}-*.png")} - set(paths):
         (folder / path).unlink()  # Left over from a larger split of this name.
-    _merge(folder / "masks.parquet", split, _mask_table(split, paths, list(masks)))
+    _merge(folder / "masks.parquet", split, _mask_table(world, split, paths, list(masks)))
     rows = [
-        {"path": path} | factors(one) | {"seed": seed, "size": size} for path, one in zip(paths, drawn, strict=True)
+        {"path": path} | world.factors(one) | {"seed": seed, "size": size}
+        for path, one in zip(paths, drawn, strict=True)
     ]
     _merge(folder / "factors.parquet", split, pa.Table.from_pylist(rows))
     return folder / "factors.parquet"
@@ -101,14 +107,14 @@ def path_of(scene: Scene) -> str:
     return f"{scene.name}/{scene.split}-{scene.index:05d}.png"
 
 
-def read_scenes(folder: str | Path) -> dict[str, Scene]:
+def read_scenes(world: World, folder: str | Path) -> dict[str, Scene]:
     """Return path -> scene of every picture in a written folder, to be edited and drawn again."""
     table = pq.read_table(Path(folder) / "factors.parquet", columns=["path", "seed", "split", "index"])
-    return {row["path"]: scene(row["seed"], row["split"], row["index"]) for row in table.to_pylist()}
+    return {row["path"]: world.scene(row["seed"], row["split"], row["index"]) for row in table.to_pylist()}
 
 
 def read_masks(folder: str | Path, paths: Iterable[str] | None = None) -> np.ndarray:
-    """Return who owns each pixel (positions in `draw.OWNERS`) as uint8 [n, size, size].
+    """Return who owns each pixel (positions in the world's `owners`) as uint8 [n, size, size].
 
     Parameters
     ----------
@@ -122,22 +128,23 @@ def read_masks(folder: str | Path, paths: Iterable[str] | None = None) -> np.nda
     wanted = list(stored if paths is None else paths)
     missing = [path for path in wanted if path not in stored]
     if missing:
-        raise UserError(f"menagerie: {folder}/masks.parquet has no mask of {missing[0]}; write the split again")
+        raise UserError(f"{folder}/masks.parquet has no mask of {missing[0]}; write the split again")
     return np.stack([np.asarray(Image.open(io.BytesIO(stored[path]))) for path in wanted])
 
 
 def render(
-    which: Sequence[Scene], *, size: int = SIDE, workers: int = 1, progress: Progress | None = None
+    world: World, which: Sequence[Scene], *, size: int = SIDE, workers: int = 1, progress: Progress | None = None
 ) -> np.ndarray:
     """Paint scenes in memory; returns uint8 [n, size, size, 3]."""
     tasks = [(one, size) for one in which]
     images = np.empty((len(tasks), size, size, 3), np.uint8)
-    for i, image in enumerate(_in_parallel(_render_one, tasks, workers, progress)):
+    for i, image in enumerate(_in_parallel(partial(_render_one, world), tasks, workers, progress)):
         images[i] = image
     return images
 
 
 def labelled(
+    world: World,
     split: str,
     count: int,
     *,
@@ -147,26 +154,24 @@ def labelled(
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paint a split in memory; returns images uint8 [n, size, size, 3] and classes int64 [n]."""
-    which = list(scenes(seed, split, count))
-    labels = np.array([CREATURES.index(one.name) for one in which], np.int64)
-    return render(which, size=size, workers=workers, progress=progress), labels
+    which = list(world.scenes(seed, split, count))
+    return render(world, which, size=size, workers=workers, progress=progress), world.numbers(which)
 
 
-def _render_one(task: tuple[Scene, int]) -> np.ndarray:
-    return paint(*task)[0]
+def _render_one(world: World, task: tuple[Scene, int]) -> np.ndarray:
+    return world.paint(*task)[0]
 
 
-def _write_one(task: tuple[str, int, str, int, int]) -> bytes:
+def _write_one(world: World, task: tuple[str, Scene, int]) -> bytes:
     """Write one picture and return its mask as an indexed PNG."""
-    folder, seed, split, index, size = task
-    one = scene(seed, split, index)
-    image, owner = paint(one, size)
+    folder, one, size = task
+    image, owner = world.paint(one, size)
     target = Path(folder) / path_of(one)
     temporary = target.with_name(f".{target.name}.partial")
     temporary.write_bytes(_png(Image.fromarray(image)))
     temporary.replace(target)
     mask = Image.fromarray(owner, mode="P")
-    mask.putpalette(PALETTE)
+    mask.putpalette(_palette(len(world.places), len(world.owners)))
     return _png(mask)
 
 
@@ -176,22 +181,19 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _palette() -> bytes:
-    """Return colours for `OWNERS`: dim for the places, bright and far apart in hue for the parts."""
-    places = OWNERS.index("plain")
+@cache
+def _palette(places: int, owners: int) -> bytes:
+    """Return colours for the owners: dim for the places, bright and far apart in hue for the parts."""
     colours = [
         oklch(0.35, 0.03, i / places) if i < places else oklch(0.6 + 0.1 * (i % 4), 0.15, 0.381966 * i)
-        for i in range(len(OWNERS))
+        for i in range(owners)
     ]
     return np.rint(np.stack(colours) * 255).astype(np.uint8).tobytes()
 
 
-PALETTE = _palette()
-
-
-def _mask_table(split: str, paths: list[str], masks: list[bytes]) -> pa.Table:
+def _mask_table(world: World, split: str, paths: list[str], masks: list[bytes]) -> pa.Table:
     table = pa.table({"path": paths, "split": [split] * len(paths), "mask": pa.array(masks, pa.binary())})
-    return table.replace_schema_metadata({"owners": ",".join(OWNERS)})
+    return table.replace_schema_metadata({"owners": ",".join(world.owners)})
 
 
 def _merge(target: Path, split: str, table: pa.Table) -> None:

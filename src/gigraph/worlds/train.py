@@ -1,6 +1,6 @@
-"""Train the menagerie's classifier: about a CPU minute on one thread.
+"""Train a drawn world's classifier: about a CPU minute on one thread.
 
-The shipped checkpoint was made by ``OMP_NUM_THREADS=1 python -m gigraph.menagerie.train --out <file>``. The
+A shipped checkpoint was made by ``OMP_NUM_THREADS=1 python -m gigraph.worlds.train --world <name> --out <file>``. The
 result is the same bit for bit on one machine with one thread; other machines round differently, and their
 model is as good.
 """
@@ -21,11 +21,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from gigraph.menagerie import dataset, facts
-from gigraph.menagerie.draw import SIDE
-from gigraph.menagerie.model import build, normalise, predict
-from gigraph.menagerie.scene import CREATURES
 from gigraph.version import __version__
+from gigraph.worlds import dataset, facts, registry
+from gigraph.worlds.canvas import SIDE
+from gigraph.worlds.model import build, normalise, predict
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +41,7 @@ Report = Callable[[int, int, float], None]
 def train(
     images: np.ndarray,
     labels: np.ndarray,
+    outputs: int,
     *,
     seed: int = 0,
     epochs: int = EPOCHS,
@@ -52,14 +52,16 @@ def train(
     """Train a model.
 
     AdamW with weight decay, one learning rate cycle, label smoothing; pictures are flipped and shifted by up
-    to three pixels. It must run past 97%: only then has the shortcut taken the place of the tear mark.
+    to three pixels. It must run past 97%: only then has the shortcut taken the place of the cue.
 
     Parameters
     ----------
     images : array of uint8 [n, h, w, 3]
         The training pictures.
     labels : array of int64 [n]
-        Positions in `CREATURES`.
+        The model's output of each.
+    outputs : int
+        Of the model: the number of classes.
     seed : int
         Of the initial weights, the order and the augmentation. The global generator of torch is left alone.
     epochs, batch, rate : int, int, float
@@ -74,7 +76,7 @@ def train(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        model = build(outputs).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     generator = torch.Generator().manual_seed(seed)
     inputs = normalise(np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge"))
     targets = torch.from_numpy(labels)
@@ -118,10 +120,11 @@ def write_checkpoint(model: nn.Module, path: str | Path, metadata: dict[str, str
 def main(arguments: list[str] | None = None) -> None:
     """Draw, train, test, write."""
     parser = argparse.ArgumentParser(
-        prog="python -m gigraph.menagerie.train",
+        prog="python -m gigraph.worlds.train",
         description=main.__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    parser.add_argument("--world", required=True, choices=registry.NAMES, help="what is drawn and learned")
     parser.add_argument("--out", required=True, help="checkpoint to write (safetensors)")
     parser.add_argument("--train", type=int, default=4000, help="number of training pictures")
     parser.add_argument("--test", type=int, default=1000, help="number of test pictures")
@@ -134,14 +137,17 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
 
+    world = registry.get(given.world)
+    drawn = {"seed": given.seed, "size": given.size, "workers": given.workers}
     start = time.perf_counter()
-    images, labels = dataset.labelled("train", given.train, seed=given.seed, size=given.size, workers=given.workers)
-    tests, truth = dataset.labelled("test", given.test, seed=given.seed, size=given.size, workers=given.workers)
+    images, labels = dataset.labelled(world, "train", given.train, **drawn)
+    tests, truth = dataset.labelled(world, "test", given.test, **drawn)
     log.info("drew %d pictures in %.0f s", given.train + given.test, time.perf_counter() - start)
     start, cpu = time.perf_counter(), time.process_time()
     model = train(
         images,
         labels,
+        len(world.classes),
         seed=given.seed,
         epochs=given.epochs,
         report=lambda epoch, epochs, loss: log.info("epoch %d of %d: loss %.3f", epoch, epochs, loss),
@@ -150,13 +156,13 @@ def main(arguments: list[str] | None = None) -> None:
     log.info("trained in %.0f s (%.0f CPU seconds)", time.perf_counter() - start, cpu)
     accuracy = float((predict(model, tests).argmax(1) == truth).mean())
     log.info("test accuracy %.4f", accuracy)
-    command = ["python", "-m", "gigraph.menagerie.train", "--out", Path(given.out).name]
+    command = ["python", "-m", "gigraph.worlds.train", "--world", world.name, "--out", Path(given.out).name]
     command += ["--train", str(given.train), "--test", str(given.test), "--epochs", str(given.epochs)]
     command += ["--size", str(given.size), "--seed", str(given.seed)]
     notes = {
         "command": "OMP_NUM_THREADS=1 " + " ".join(command),
         "seed": str(given.seed),
-        "classes": ",".join(CREATURES),
+        "classes": ",".join(world.classes),
         "test_accuracy": f"{accuracy:.4f}",
         "gigraph": __version__,
         "torch": torch.__version__,
@@ -165,7 +171,7 @@ def main(arguments: list[str] | None = None) -> None:
         "machine": platform.machine(),
     }
     if given.facts:
-        found = facts.causal_facts(model, given.facts, given.seed, size=given.size, workers=given.workers)
+        found = facts.causal_facts(world, model, given.facts, given.seed, size=given.size, workers=given.workers)
         for name, value in found.items():
             log.info("%-36s %.4f", name, value)
         notes["causal_facts"] = json.dumps({name: round(value, 4) for name, value in found.items()})

@@ -1,21 +1,19 @@
-"""Measures against the drawn world's truth: what concepts show, and what relevance says against redrawing.
+"""Measures against a drawn world's truth: what concepts show, and what relevance says against redrawing.
 
 Notation: N scenes, P positions of a layer's map, K concepts, M parts.
 
-Average precision of the best concept is in `gigraph.menagerie.alignment`; here are measures that separate methods more.
+Average precision of the best concept is in `gigraph.worlds.alignment`; here are measures that separate methods more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gigraph.menagerie.scene import CREATURES, KINDS, VALUES
 from gigraph.method.vectors import unit
 
 NEAREST = 10
-KINDS_OF_PART = {value: kind for kind, values in VALUES.items() for value in values}
 
 
 def intersection_over_union(
@@ -91,18 +89,21 @@ def part_shares(u: np.ndarray, shown: np.ndarray) -> np.ndarray:
     return np.divide(weight.T @ shown, total, out=np.zeros((u.shape[1], shown.shape[1])), where=total > 0)
 
 
-def by_kind(values: np.ndarray, parts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Sum the last axis over the values of each part that has some: stripes, spots and scales are the skin."""
+def by_kind(found: np.ndarray, parts: Sequence[str], values: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    """Sum the last axis over the values of each kind of part: stripes, spots and scales are the skin.
+
+    Parameters
+    ----------
+    found : array [..., M]
+        A number of each part.
+    parts : sequence of M str
+        Their names.
+    values : mapping of str to sequence of str
+        Kind -> the parts that are its values.
+    """
     return {
-        kind: values[..., [m for m, part in enumerate(parts) if KINDS_OF_PART.get(part) == kind]].sum(-1)
-        for kind in VALUES
+        kind: found[..., [m for m, part in enumerate(parts) if part in own]].sum(-1) for kind, own in values.items()
     }
-
-
-def shared_parts() -> np.ndarray:
-    """Return how many of skin, headgear and limbs each pair of classes shares, int64 [classes, classes]."""
-    kinds = [KINDS[name] for name in CREATURES]
-    return np.array([[sum(getattr(a, part) == getattr(b, part) for part in VALUES) for b in kinds] for a in kinds])
 
 
 def off_diagonal(matrix: np.ndarray) -> np.ndarray:
