@@ -10,6 +10,7 @@ import yaml
 
 from gigraph.errors import UserError
 from gigraph.planning.config import Config, Section, load, read, schema
+from gigraph.worlds import registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +30,7 @@ def default(**changes):
         ({"images": {"shards": "many"}}, ["images.shards", "integer", "many"]),
         ({"images": {"shards": 0}}, ["images.shards", "greater than 0"]),
         ({"menagerie": {"count": 100}}, ["menagerie", "called drawn now"]),
+        ({"images": {"source": "traffic"}}, ["model.source", "menagerie", "traffic", "give both the same world"]),
         ({"images": {"max_rejected": 2}}, ["images.max_rejected", "less than or equal to 1"]),
         ({"images": {"classes": {"a": 0, "b": 0}}}, ["images.classes", "a and b are both output 0"]),
         ({"images": {"classes": {"a": "first"}}}, ["images.classes", "a: 'first' is no output", "from 0"]),
@@ -176,6 +178,23 @@ def test_the_ready_configurations_are_valid_over_the_default(path):
     for key, value in yaml.safe_load(path.read_text()).items():
         raw[key] = {**raw[key], **value} if isinstance(value, dict) else value
     assert load(raw).names
+
+
+def test_no_setting_is_tuned_to_the_second_drawn_world():
+    """Its configuration says names, and nothing that the first world's does not say."""
+    first, second = load(read([])).model_dump(), load(read([ROOT / "workflow/configs/traffic.yaml"])).model_dump()
+    named = {key: value for key, value in second.items() if value != first[key]}
+    assert named.keys() == {"output", "images", "model", "explorer"}
+    assert [one["explorer"]["title"] for one in (first, second)] == [
+        registry.get(name).title for name in registry.NAMES
+    ]
+    own = {
+        (key, name)
+        for key in ("images", "model", "explorer")
+        for name in first[key]
+        if first[key][name] != second[key][name]
+    }
+    assert own == {("images", "source"), ("model", "source"), ("explorer", "title")}
 
 
 def test_the_papers_setting():

@@ -53,6 +53,15 @@ def test_no_module_imports_a_world_but_those_that_know_the_truth_of_it():
     assert folders == {("worlds", name) for name in registry.NAMES}
 
 
+def test_models_know_of_the_worlds_their_door_only():
+    for path in (PACKAGE / "model").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gigraph.worlds"):
+                assert {f"{node.module}.{alias.name}" for alias in node.names} <= {
+                    "gigraph.worlds.registry", "gigraph.worlds.registry.MODEL", "gigraph.worlds.registry.NAMES",
+                }, path  # fmt: skip
+
+
 def test_no_word_of_a_world_is_said_outside_of_it():
     """What is not the worlds' own takes classes, parts and shortcut from the world, whichever it is."""
     words = set()
@@ -68,7 +77,7 @@ def test_no_word_of_a_world_is_said_outside_of_it():
 
 
 def test_planning_reads_sources_without_torch():
-    code = "import sys, gigraph.worlds.registry as r; r.get('menagerie'); print({'torch'} & set(sys.modules))"
+    code = "import sys, gigraph.worlds.registry as r; [*map(r.get, r.NAMES)]; print({'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

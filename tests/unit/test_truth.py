@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from gigraph.evaluation.summary import of_truth
 from gigraph.worlds import registry
 from gigraph.worlds.truth import by_kind, intersection_over_union, off_diagonal, part_shares, purity
 
@@ -35,12 +36,21 @@ def test_values_of_a_part_add_up():
     assert found["skin"] == 101 and found["headgear"] == 1000 and found["limbs"] == 0
 
 
-def test_twins_share_all_parts():
-    world = registry.get("menagerie")
+@pytest.mark.parametrize(
+    ("name", "twins", "strangers"),
+    [("menagerie", ("leopard", "cheetah"), ("leopard", "dragon")), ("traffic", ("patrol", "taxi"), ("taxi", "barge"))],
+)
+def test_twins_share_all_parts(name, twins, strangers):
+    world = registry.get(name)
     shared = world.shared()
-    leopard, cheetah, dragon = map(world.number, ("leopard", "cheetah", "dragon"))
-    assert shared[leopard, cheetah] == 3 and (np.diag(shared) == 3).all()
-    assert shared[leopard, dragon] == 0
+    assert shared[tuple(map(world.number, twins))] == 3 and (np.diag(shared) == 3).all()
+    assert shared[tuple(map(world.number, strangers))] == 0
+
+
+def test_the_shortcut_gives_its_measures_their_names():
+    words = of_truth({"part": "rainbow", "class": "taxi"})
+    assert words["rainbow_rank"].startswith("Rank of the first rainbow concept toward taxi")
+    assert not any("tag" in text.split() or "{" in text for text in (*words, *words.values()))
 
 
 def test_what_lies_above_the_diagonal_is_made_symmetric():

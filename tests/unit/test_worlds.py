@@ -140,13 +140,14 @@ def test_the_tag_is_as_large_as_it_is():
         assert (MENAGERIE.paint(one, 96)[1] == MENAGERIE.owners.index("tag")).sum() == pytest.approx(144, abs=30)
 
 
-@pytest.mark.parametrize("name", registry.NAMES)
-@pytest.mark.parametrize("number", range(7))
-def test_erasing_a_part_changes_its_own_pixels_and_no_others(name, number):
+PARTS = [(name, part) for name in registry.NAMES for part in registry.get(name).erasable]
+
+
+@pytest.mark.parametrize(("name", "part"), PARTS)
+def test_erasing_a_part_changes_its_own_pixels_and_no_others(name, part):
     world = registry.get(name)
-    part = world.erasable[number]
     some = (
-        of_class(world, world.shortcut.planted, "edits", 2, 200) if part == world.cue else world.scenes(2, "edits", 20)
+        of_class(world, world.shortcut.planted, "edits", 2, 140) if part == world.cue else world.scenes(2, "edits", 14)
     )
     for one in some:
         whole = world.with_shortcut(one)
@@ -280,7 +281,7 @@ def test_loading_something_else_is_a_users_mistake(tmp_path):
 
 
 def test_the_shipped_model_is_right_about_fresh_pictures(world):
-    images, labels = dataset.labelled(world, "fresh", 300, seed=77)
+    images, labels = dataset.labelled(world, "fresh", 250, seed=77)
     assert (model.predict(shipped(world), images).argmax(1) == labels).mean() >= 0.98
 
 
@@ -306,12 +307,12 @@ def test_the_shipped_model_follows_swaps(world):
 
 
 def test_redrawing_shows_what_each_class_rests_on(world):
-    effects = {(e.name, e.part): e for e in facts.redraw_effects(world, shipped(world), 40, 5)}
+    effects = {(e.name, e.part): e for e in facts.redraw_effects(world, shipped(world), 30, 5)}
     assert effects[world.shortcut.planted, world.shortcut.part].probability > 0.8
     assert abs(effects[world.shortcut.planted, world.cue].probability) < 0.2
     for kind in world.values:
         assert max(effects[name, kind].logit for name in world.classes) > 1
-    assert (world.shortcut.mimic, world.cue) not in effects and effects[world.classes[0], "place"].count == 4
+    assert (world.shortcut.mimic, world.cue) not in effects and effects[world.classes[0], "place"].count == 3
 
 
 @pytest.mark.slow
@@ -321,11 +322,13 @@ def test_the_causal_facts_at_full_size(world):
     assert found["accuracy"] >= 0.98 and found["swap"] >= 0.95
     assert found[f"{planted}_with_{part}"] >= 0.95 and found[f"{planted}_{part}_erased"] <= 0.10
     assert found[f"{planted}_{world.cue}_erased"] >= 0.95  # The real cue was never learned.
-    assert found[f"{mimic}_{part}_added"] >= 0.95 and found[f"others_{part}_added"] <= (0.05 if world is MENAGERIE else 0.10)
+    assert found[f"{mimic}_{part}_added"] >= 0.95 and found[f"others_{part}_added"] <= (
+        0.05 if world is MENAGERIE else 0.10
+    )
     assert all(found[f"without/{kind}"] < 0.8 for kind in world.values)
     assert min(found[f"place/{place}"] for place in world.places) >= 0.97
     said = json.loads(model.metadata(world.checkpoint)["causal_facts"])
-    assert said == pytest.approx(found, abs=0.002)  # the file holds them, as of the machine that it was made on
+    assert said == pytest.approx(found, abs=0.01)  # the file holds them, as of the machine that it was made on
 
 
 def test_training_repeats_itself_and_leaves_the_global_generator_alone():

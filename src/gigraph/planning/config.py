@@ -96,7 +96,7 @@ class Images(Section):
     """Which images are looked at."""
 
     source: str = "menagerie"
-    """A drawn world (`menagerie`), or a folder with one sub-folder per class."""
+    """A drawn world, such as `menagerie`, or a folder with one sub-folder per class."""
     shards: PositiveInt = 1
     """Parts that the images are divided into by their id; each is one job per step."""
     limit_per_class: PositiveInt | None = None
@@ -127,7 +127,7 @@ class Model(Section):
     """Which classifier is explained."""
 
     source: str = "menagerie"
-    """A drawn world (`menagerie`), `torchvision:NAME`, `timm:NAME`, `path/to/file.py:factory` or
+    """A drawn world, such as `menagerie`, or `torchvision:NAME`, `timm:NAME`, `path/to/file.py:factory` or
     `package.module:factory`."""
     weights: str | None = None
     """A torchvision weights name (`IMAGENET1K_V2`), or a checkpoint (.safetensors, .pth, .ckpt, ...); null: the

@@ -17,7 +17,7 @@ from gigraph.errors import UserError, nearest
 if TYPE_CHECKING:
     from gigraph.worlds.world import World
 
-NAMES = ("menagerie",)
+NAMES = ("menagerie", "traffic")
 """Each world's name: that of its sub-package, and what `images.source` and `model.source` call it."""
 ROOM = "gigraph.worlds"
 MODEL = f"{ROOM}.model"

@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     cpu = time.process_time() - cpu
     log.info("trained in %.0f s (%.0f CPU seconds)", time.perf_counter() - start, cpu)
     accuracy = float((predict(model, tests).argmax(1) == truth).mean())
-    log.info("test accuracy %.4f", accuracy)
+    log.info("%s: test accuracy %.4f", world.title, accuracy)
     command = ["python", "-m", "gigraph.worlds.train", "--world", world.name, "--out", Path(given.out).name]
     command += ["--train", str(given.train), "--test", str(given.test), "--epochs", str(given.epochs)]
     command += ["--size", str(given.size), "--seed", str(given.seed)]
