@@ -14,7 +14,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-KERNELS = ("clustering", "lasso", "pursuit", "gig", "srd", "growth")
+KERNELS = ("clustering", "lasso", "nonnegative", "pursuit", "gig", "srd", "growth")
 
 
 def main() -> None:
@@ -46,6 +46,8 @@ def main() -> None:
     if "lasso" in args.only:
         cases = [(8000, 256, 2048), (8000, 512, 4096)] + ([(8000, 2048, 16_384)] if args.full else [])
         rows += peers.decomposition(limits, cases, 16 if args.full else 8)
+    if "nonnegative" in args.only:
+        rows += peers.decomposition(limits, [(8000, 256, 2048), (8000, 512, 4096)], 8, "nonnegative")
     if "pursuit" in args.only:
         rows += peers.pursuit(limits, [(8000, 256, 256), (8000, 256, 2048), (8000, 512, 4096)], 200)
     if {"gig", "srd", "growth"} & set(args.only):

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from gigraph.method.bisecting import bisect
-from gigraph.method.lasso import calibrate, lasso
+from gigraph.method.lasso import Sign, calibrate, lasso
 from gigraph.method.pursuit import Pursuit
 from gigraph.method.vectors import cohesion, concept_vectors, unit
 
@@ -43,17 +43,20 @@ def clustering(machine: Machine, cases: list[tuple[int, int, int]], slow_peer: i
     return rows
 
 
-def relative_gap(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float) -> float:
+def relative_gap(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float, positive: bool) -> float:
     """Return the largest duality gap over primal of solutions u [N, K], all in float64."""
     x, v, u = (array.astype(np.float64) for array in (x, v, u))
     r = x - u @ v
-    scale = np.minimum(1, lam / np.maximum(np.abs(r @ v.T).max(axis=1), 1e-300))[:, None]
+    pull = r @ v.T if positive else np.abs(r @ v.T)
+    scale = np.minimum(1, lam / np.maximum(pull.max(axis=1), 1e-300))[:, None]
     primal = 0.5 * (r * r).sum(axis=1) + lam * np.abs(u).sum(axis=1)
     dual = 0.5 * (x * x).sum(axis=1) - 0.5 * ((x - scale * r) ** 2).sum(axis=1)
     return float(((primal - dual) / primal).max())
 
 
-def decomposition(machine: Machine, cases: list[tuple[int, int, int]], slow_samples: int) -> list[Row]:
+def decomposition(
+    machine: Machine, cases: list[tuple[int, int, int]], slow_samples: int, sign: Sign = "any"
+) -> list[Row]:
     """Compare with SPAMS, celer and scikit-learn; all but SPAMS solve `slow_samples` samples.
 
     Times include the Gram matrix of the concepts, spread over all n, for those that use one: gigraph and SPAMS do.
@@ -64,30 +67,37 @@ def decomposition(machine: Machine, cases: list[tuple[int, int, int]], slow_samp
     from sklearn.decomposition import sparse_encode
 
     rows = []
+    kernel, positive = ("lasso", False) if sign == "any" else ("non-negative lasso", True)
     for n, channels, k in cases:
         x = mixtures(max(2 * n, 3 * k), channels)
         x -= x.mean(axis=0)
         tree = bisect(x, k)
         v = concept_vectors(x, tree.labels, tree.k)
         x = np.ascontiguousarray(x[:: len(x) // n][:n])
-        lam = calibrate(x[:500], v, 0.005 * k).lam
+        lam = calibrate(x[:500], v, 0.005 * k, sign=sign).lam
         case = f"C={channels} K={k}"
-        codes, seconds, peak = timed(lambda x=x, v=v, lam=lam: lasso(x, v, lam, tol=1e-4))
+        codes, seconds, peak = timed(lambda x=x, v=v, lam=lam: lasso(x, v, lam, sign=sign, tol=1e-4))
         # All correlations once to choose concepts, and once to certify the result.
         least = 4 * channels * k / machine.flops
         rows.append(
-            Row("lasso", case, "gigraph", seconds / n, "sample", 3, peak, float(codes.gap.max()), least * n / seconds)
+            Row(kernel, case, "gigraph", seconds / n, "sample", 3, peak, float(codes.gap.max()), least * n / seconds)
         )
         some = x[:slow_samples]
         # These two stop at a gap below tol |x|^2: the share of |x|^2 that makes it ours.
         norms = np.einsum("nc,nc->n", x, x)
         sums = np.bincount(np.repeat(np.arange(n), codes.nonzeros()), np.abs(codes.values), minlength=n)
         tol = 1e-4 * float(np.median(0.5 * codes.rel_l2**2 + lam * sums / norms))
-        one_by_one = {"alpha": lam / channels, "fit_intercept": False, "tol": tol, "max_iter": 10_000}
+        one_by_one = {
+            "alpha": lam / channels,
+            "fit_intercept": False,
+            "tol": tol,
+            "max_iter": 10_000,
+            "positive": positive,
+        }
 
         def spams_lasso(x: np.ndarray = x, v: np.ndarray = v, lam: float = lam) -> np.ndarray:
             columns = np.asfortranarray(x.T), np.asfortranarray(v.T)
-            u = spams.lasso(columns[0], D=columns[1], lambda1=lam, mode=2, numThreads=machine.threads)
+            u = spams.lasso(columns[0], D=columns[1], lambda1=lam, mode=2, pos=positive, numThreads=machine.threads)
             return u[:, :slow_samples].toarray().T
 
         def each(model, some: np.ndarray = some, v: np.ndarray = v) -> np.ndarray:
@@ -97,7 +107,9 @@ def decomposition(machine: Machine, cases: list[tuple[int, int, int]], slow_samp
         gram, seconds, _ = timed(lambda v=v: v @ v.T)
 
         def lars(some: np.ndarray = some, v: np.ndarray = v, lam: float = lam, gram: np.ndarray = gram) -> np.ndarray:
-            return sparse_encode(some, v, gram=gram.copy(), algorithm="lasso_lars", alpha=lam, max_iter=10_000)
+            return sparse_encode(
+                some, v, gram=gram.copy(), algorithm="lasso_lars", alpha=lam, max_iter=10_000, positive=positive
+            )
 
         methods = {
             "SPAMS": (spams_lasso, n),
@@ -111,8 +123,8 @@ def decomposition(machine: Machine, cases: list[tuple[int, int, int]], slow_samp
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 u, seconds, peak = timed(solve, count)
-            gap = relative_gap(some, v, u, lam)
-            rows.append(Row("lasso", case, method, seconds / samples + once.get(method, 0), "sample", count, peak, gap))
+            gap = relative_gap(some, v, u, lam, positive)
+            rows.append(Row(kernel, case, method, seconds / samples + once.get(method, 0), "sample", count, peak, gap))
     return rows
 
 

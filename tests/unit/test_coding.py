@@ -27,7 +27,7 @@ REFITTED = {**LASSO, "method": "refitted"}
 PURSUIT = {"method": "pursuit", "sign": "any", "penalty": "nonzeros", "value": 5.0}
 NONNEGATIVE = {**PURSUIT, "sign": "nonnegative"}
 BY_ENCODER = {"method": ENCODER, "sign": "nonnegative", "penalty": ENCODER, "value": 0.0}
-METHODS = [LASSO, REFITTED, PURSUIT, NONNEGATIVE]
+METHODS = [LASSO, REFITTED, PURSUIT, NONNEGATIVE, *({**one, "sign": "nonnegative"} for one in (LASSO, REFITTED))]
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,15 @@ def encoder(v):
     return Encoder(v / 20, np.zeros(len(v), np.float32), np.zeros(v.shape[1], np.float32))
 
 
-def test_by_default_they_are_the_lassos_bit_for_bit(data):
+@pytest.mark.parametrize("sign", ["any", "nonnegative"])
+def test_by_default_they_are_the_lassos_bit_for_bit(data, sign):
     x, v = data
-    codes, own = Coder(v, LASSO, TOLERANCE)(x), lasso(x, v, 0.3 * lambda_max(x, v), tol=TOLERANCE)
+    codes = Coder(v, {**LASSO, "sign": sign}, TOLERANCE)(x)
+    own = lasso(x, v, 0.3 * lambda_max(x, v, sign), sign=sign, tol=TOLERANCE)
     for name in ("indptr", "indices", "values", "gap", "rel_l2"):
         np.testing.assert_array_equal(getattr(codes, name), getattr(own, name))
     assert codes.gap.max() <= TOLERANCE and np.isnan(codes.stationarity).all()
+    assert (codes.values < 0).any() == (sign == "any")
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.5])
@@ -77,6 +80,17 @@ def test_a_pursuit_takes_so_many_concepts_of_every_pfv(data):
     assert Coder(v, {**PURSUIT, "value": 99.0}, TOLERANCE)(x).nonzeros().max() <= 16
 
 
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_nonnegative_refitted_ones_stay_on_the_lassos_support(data, factor):
+    """What the non-negative least squares make zero leaves it."""
+    x, v = data
+    refitted, plain = ({**one, "sign": "nonnegative"} for one in (REFITTED, LASSO))
+    codes, before = Coder(v, refitted, TOLERANCE)(x, factor), Coder(v, plain, TOLERANCE)(x, factor)
+    assert (codes.values > 0).all() and (codes.rel_l2 <= before.rel_l2).all()
+    assert not ((codes.dense(40) != 0) & (before.dense(40) == 0)).any()
+    assert codes.stationarity.max() <= 1e-6
+
+
 def test_a_nonnegative_pursuit_has_no_negative_coefficient(data):
     x, v = data
     codes = Coder(v, NONNEGATIVE, TOLERANCE)(x)
@@ -100,7 +114,7 @@ def test_coding_does_not_depend_on_what_is_coded_with_it(data, calibration):
 
 def test_only_a_lambda_can_be_multiplied(data):
     x, v = data
-    assert [has_lambda(one) for one in (*METHODS, BY_ENCODER)] == [True, True, False, False, False]
+    assert [has_lambda(one) for one in (*METHODS, BY_ENCODER)] == [True, True, False, False, True, True, False]
     for calibration, own in ((PURSUIT, None), (BY_ENCODER, encoder(v))):
         with pytest.raises(ValueError, match=f"method {calibration['method']}, which has no lambda"):
             Coder(v, calibration, TOLERANCE, own)(x, 2.0)

@@ -83,17 +83,13 @@ def default(**changes):
         ({"families": {"linkage": "single"}}, ["families.linkage", "'tree'", "single"]),
         ({"layers": [{"name": "a", "families": {"cosin": 1}}]}, ["layers.a.families.cosin", "did you mean cosine"]),
         ({"coefficients": {"method": "omp"}}, ["coefficients.method", "'pursuit'", "omp"]),
-        ({"coefficients": {"sign": "nonnegative"}}, ["coefficients: sign", "no non-negative form", "method: pursuit"]),
-        (
-            {"coefficients": {"method": "refitted", "sign": "nonnegative"}},
-            ["coefficients: sign", "method: refitted", "no non-negative form", "sign: any"],
-        ),
+        ({"coefficients": {"sign": "positive"}}, ["coefficients.sign", "'nonnegative'", "positive"]),
         ({"coefficients": {"method": "pursuit", "penalty": "relative", "value": 0.1}}, ["penalty: nonzeros", "number"]),
         ({"coefficients": {"method": "pursuit", "penalty": "absolute"}}, ["penalty: absolute", "penalty: nonzeros"]),
         ({"coefficients": {"method": "pursuit", "value": 7.5}}, ["value: 7.5", "whole number"]),
         (
-            {"layers": ["b", {"name": "a", "coefficients": {"sign": "nonnegative"}}]},
-            ["layers.a.coefficients: sign", "method: pursuit"],
+            {"layers": ["b", {"name": "a", "coefficients": {"method": "pursuit", "penalty": "absolute"}}]},
+            ["layers.a.coefficients: penalty", "method: pursuit"],
         ),
     ],
 )

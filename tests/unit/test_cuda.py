@@ -59,13 +59,14 @@ def layer():
 
 @pytest.mark.parametrize("worth", [0, 12], ids=["without the products of atoms", "with them"])
 @pytest.mark.parametrize(("fraction", "tol"), [(0.3, 1e-6), (0.1, 1e-5), (0.02, 1e-4)])
-def test_the_lasso_has_its_certificate_and_the_same_objective(layer, fraction, tol, worth, monkeypatch):
+@pytest.mark.parametrize("sign", ["any", "nonnegative"])
+def test_the_lasso_has_its_certificate_and_the_same_objective(layer, fraction, tol, worth, sign, monkeypatch):
     x, v = layer
-    lam = fraction * lambda_max(x, v)
-    other = lasso(x, v, lam, tol=tol, backend="numba")
+    lam = fraction * lambda_max(x, v, sign)
+    other = lasso(x, v, lam, sign=sign, tol=tol, backend="numba")
     monkeypatch.setattr(cuda, "WORTH", worth)
-    one = lasso(x, v, lam, tol=tol, backend="torch", device="cuda")
-    assert one.gap.max() <= tol
+    one = lasso(x, v, lam, sign=sign, tol=tol, backend="torch", device="cuda")
+    assert one.gap.max() <= tol and (one.values < 0).any() == (sign == "any")
 
     def objective(codes):
         u = codes.dense(len(v)).astype(np.float64)

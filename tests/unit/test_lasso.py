@@ -16,6 +16,7 @@ from reference import lasso as reference
 from reference.synthetic import dictionary, pfv_like
 
 BACKENDS = ["numba", "torch"]
+SIGNS = ["any", "nonnegative"]
 
 
 def solve(x, v, lam, backend, **options):
@@ -37,16 +38,18 @@ def problem(n=12, channels=16, k=60, cosine=0.9, seed=0):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("cosine", [0.0, 0.9, 0.99])
 @pytest.mark.parametrize("fraction", [0.5, 0.1, 0.01])
-def test_optimality_conditions(backend, cosine, fraction):
+@pytest.mark.parametrize("sign", SIGNS)
+def test_optimality_conditions(backend, cosine, fraction, sign):
     x, v = problem(cosine=cosine)
-    lam = fraction * lambda_max(x, v)
+    lam = fraction * lambda_max(x, v, sign)
     # Large coefficients that cancel, in float32, allow no smaller gap.
     tol = 1e-4 if fraction < 0.1 else 1e-6
-    codes = solve(x, v, lam, backend, tol=tol)
+    codes = solve(x, v, lam, backend, tol=tol, sign=sign)
     u = codes.dense(len(v)).astype(np.float64)
     c = (x - u @ v) @ v.T.astype(np.float64)
     slack = (0.02 if fraction < 0.1 else 2e-3) * lam[:, None]
-    assert (np.abs(c) <= lam[:, None] + slack).all()
+    assert (reference.pull(c, sign) <= lam[:, None] + slack).all()
+    assert (u < 0).any() == (sign == "any")
     assert (np.abs(c - lam[:, None] * np.sign(u))[u != 0] <= np.broadcast_to(slack, u.shape)[u != 0]).all()
     assert (codes.nonzeros() > 0).all()
     np.testing.assert_allclose(codes.rel_l2, np.linalg.norm(x - u @ v, axis=1) / np.linalg.norm(x, axis=1), rtol=1e-5)
@@ -61,43 +64,46 @@ def test_optimality_conditions(backend, cosine, fraction):
     fraction=st.sampled_from([0.8, 0.3, 0.03]),
     tol=st.sampled_from([1e-2, 1e-4]),
     scale=st.sampled_from([1e-4, 1.0, 1e4]),
+    sign=st.sampled_from(SIGNS),
 )
-def test_gap_bounds_the_distance_to_the_optimum(seed, channels, k, cosine, fraction, tol, scale):
+def test_gap_bounds_the_distance_to_the_optimum(seed, channels, k, cosine, fraction, tol, scale, sign):
     x, v = problem(3, channels, k, cosine, seed)
     x *= np.float32(scale)
-    lam = fraction * lambda_max(x, v)
+    lam = fraction * lambda_max(x, v, sign)
     lam[lam == 0] = 1.0
     for backend in BACKENDS:
-        codes = solve(x, v, lam, backend, tol=tol)
+        codes = solve(x, v, lam, backend, tol=tol, sign=sign)
         u = codes.dense(k)
         assert (codes.gap >= 0).all() and (codes.gap <= tol).all()
         for i in range(len(x)):
             primal = reference.objective(x[i], v, u[i], lam[i])
-            best = reference.objective(x[i], v, reference.lasso(x[i], v, lam[i], tol=1e-9), lam[i])
+            best = reference.objective(x[i], v, reference.lasso(x[i], v, lam[i], tol=1e-9, sign=sign), lam[i])
             assert primal - best <= codes.gap[i] * primal + 2e-9 * best
 
 
-def test_gap_bounds_the_distance_of_any_coefficients():
+@pytest.mark.parametrize("sign", SIGNS)
+def test_gap_bounds_the_distance_of_any_coefficients(sign):
     """Stopped after a few rounds, coefficients are poor; their gap must say at least so."""
     x, v = problem(8, 24, 90, 0.5)
-    lam = 0.05 * lambda_max(x, v)
-    best = [reference.objective(x[i], v, reference.lasso(x[i], v, lam[i], tol=1e-8), lam[i]) for i in range(8)]
+    lam = 0.05 * lambda_max(x, v, sign)
+    exact = [reference.lasso(x[i], v, lam[i], tol=1e-8, sign=sign) for i in range(8)]
+    best = [reference.objective(x[i], v, exact[i], lam[i]) for i in range(8)]
     poor = 0
     for backend in BACKENDS:
         for rounds in (0, 1, 2):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                codes = lasso(x, v, lam, max_rounds=rounds, backend=backend, device="cpu")
+                codes = lasso(x, v, lam, max_rounds=rounds, backend=backend, device="cpu", sign=sign)
             u = codes.dense(90)
             excess = np.array([1 - best[i] / reference.objective(x[i], v, u[i], lam[i]) for i in range(8)])
             assert (codes.gap >= excess - 1e-7).all()
             for i in range(8):
                 primal = reference.objective(x[i], v, u[i], lam[i])
-                literal = reference.gap(x[i], v, u[i], lam[i]) / primal
+                literal = reference.gap(x[i], v, u[i], lam[i], sign) / primal
                 np.testing.assert_allclose(codes.gap[i], literal, rtol=1e-3, atol=1e-6)
             assert bool(caught) == bool((codes.gap > 1e-4).any())
             poor += (codes.gap > 1e-4).sum()
-    assert poor > 24
+    assert poor > (24 if sign == "any" else 16)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -108,31 +114,35 @@ def test_missed_tolerance_is_said(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_orthonormal_atoms_give_soft_thresholding(backend):
+@pytest.mark.parametrize("sign", SIGNS)
+def test_orthonormal_atoms_give_soft_thresholding(backend, sign):
     rng = np.random.default_rng(1)
     v = np.linalg.qr(rng.standard_normal((12, 12)))[0].astype(np.float32)
     x = rng.standard_normal((30, 12)).astype(np.float32)
     c = x @ v.T
-    expected = np.sign(c) * np.maximum(np.abs(c) - 0.4, 0)
-    got = solve(x, v, 0.4, backend, tol=1e-6).dense(12)
+    expected = np.sign(c) * np.maximum(reference.pull(c, sign) - 0.4, 0)
+    got = solve(x, v, 0.4, backend, tol=1e-6, sign=sign).dense(12)
     np.testing.assert_allclose(got, expected, atol=2e-6)
     np.testing.assert_array_equal(got != 0, expected != 0)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_lambda_max_is_where_coefficients_start(backend):
+@pytest.mark.parametrize("sign", SIGNS)
+def test_lambda_max_is_where_coefficients_start(backend, sign):
     x, v = problem(40)
-    np.testing.assert_allclose(lambda_max(x, v), np.abs(x.astype(np.float64) @ v.T).max(axis=1), rtol=1e-12)
-    at = solve(x, v, lambda_max(x, v), backend)
+    largest = lambda_max(x, v, sign)
+    np.testing.assert_allclose(largest, reference.pull(x.astype(np.float64) @ v.T, sign).max(axis=1), rtol=1e-12)
+    at = solve(x, v, largest, backend, sign=sign)
     assert at.indices.size == 0 and (at.gap < 1e-12).all()
     np.testing.assert_allclose(at.rel_l2, 1, rtol=1e-6)
-    below = solve(x, v, 0.99 * lambda_max(x, v), backend, tol=1e-6)
+    below = solve(x, v, 0.99 * largest, backend, tol=1e-6, sign=sign)
     assert (below.nonzeros() >= 1).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", ["duplicates", "opposites", "zero atom", "rank one", "dependent", "one atom"])
-def test_degenerate_dictionaries(backend, case):
+@pytest.mark.parametrize("sign", SIGNS)
+def test_degenerate_dictionaries(backend, case, sign):
     x, v = problem(10, 8, 24, 0.5)
     if case == "duplicates":
         v[12:] = v[:12]
@@ -146,21 +156,23 @@ def test_degenerate_dictionaries(backend, case):
         v = (np.random.default_rng(0).standard_normal((24, 2)) @ v[:2]).astype(np.float32)
     else:
         v = v[:1]
-    lam = 0.05 * lambda_max(x, v)
-    codes = solve(x, v, lam, backend)
+    lam = 0.05 * lambda_max(x, v, sign)
+    codes = solve(x, v, lam, backend, sign=sign)
     u = codes.dense(len(v))
     assert (codes.gap <= 1e-4).all()
     for i in range(len(x)):
-        best = reference.objective(x[i], v, reference.lasso(x[i], v, lam[i], tol=1e-7), lam[i])
+        exact = reference.lasso(x[i], v, lam[i], tol=1e-7, sign=sign) if lam[i] > 0 else np.zeros(len(v))
+        best = reference.objective(x[i], v, exact, lam[i])
         assert reference.objective(x[i], v, u[i], lam[i]) <= best * (1 + 1.1e-4)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_zero_rows_empty_input_and_batches(backend):
+@pytest.mark.parametrize("sign", SIGNS)
+def test_zero_rows_empty_input_and_batches(backend, sign):
     x, v = problem(25)
     x[[0, 7, 24]] = 0
-    lam = 0.2 * lambda_max(x, v)  # zero where x is
-    codes = solve(x, v, lam, backend, batch=4)
+    lam = 0.2 * lambda_max(x, v, sign)  # zero where x is
+    codes = solve(x, v, lam, backend, batch=4, sign=sign)
     np.testing.assert_array_equal(codes.nonzeros()[[0, 7, 24]], 0)
     np.testing.assert_array_equal(codes.gap[[0, 7, 24]], 0)
     np.testing.assert_array_equal(codes.rel_l2[[0, 7, 24]], 0)
@@ -169,28 +181,43 @@ def test_zero_rows_empty_input_and_batches(backend):
     assert (codes.values != 0).all()
     for i in range(25):
         assert (np.diff(codes.indices[codes.indptr[i] : codes.indptr[i + 1]]) > 0).all()
-    np.testing.assert_allclose(codes.dense(60), solve(x, v, lam, backend).dense(60), atol=1e-5)
-    empty = solve(x[:0], v, 0.1, backend)
+    np.testing.assert_allclose(codes.dense(60), solve(x, v, lam, backend, sign=sign).dense(60), atol=1e-5)
+    empty = solve(x[:0], v, 0.1, backend, sign=sign)
     assert empty.indptr.tolist() == [0] and empty.dense(60).shape == (0, 60)
 
 
-def test_backends_agree_on_concepts_of_a_layer():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_only_negative_coefficients_could_improve_stays_zero(backend):
+    """Also where lambda is then zero, as `penalty: relative` makes it."""
+    x, v = problem(6, 8, 10, 0.0)
+    v = np.abs(v)
+    x = -np.abs(x)
+    np.testing.assert_array_equal(lambda_max(x, v, "nonnegative"), 0)
+    codes = solve(x, v, 0.0, backend, sign="nonnegative")
+    assert codes.indices.size == 0 and (codes.gap == 0).all()
+    with pytest.raises(ValueError, match="lambda is zero for sample 0, which some concept vector improves"):
+        lasso(x, v, 0.0, backend=backend, device="cpu")
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_backends_agree_on_concepts_of_a_layer(sign):
     x = pfv_like(600, 32, noise=0.4, spread=0.8, seed=3)
     tree = bisect(x, 128)
     v = concept_vectors(x, tree.labels, tree.k)
-    lam = 0.1 * float(np.median(lambda_max(x, v)))
-    one, other = (solve(x[:200], v, lam, backend, tol=1e-6) for backend in BACKENDS)
+    lam = 0.1 * float(np.median(lambda_max(x, v, sign)))
+    one, other = (solve(x[:200], v, lam, backend, tol=1e-6, sign=sign) for backend in BACKENDS)
     np.testing.assert_allclose(one.dense(128), other.dense(128), atol=2e-3)
     np.testing.assert_allclose(one.rel_l2, other.rel_l2, atol=1e-4)
-    assert np.ptp(one.nonzeros()) > 5
+    assert np.ptp(one.nonzeros()) > (5 if sign == "any" else 3)
 
 
-def test_without_room_for_the_gram_matrix(monkeypatch):
+@pytest.mark.parametrize("sign", SIGNS)
+def test_without_room_for_the_gram_matrix(monkeypatch, sign):
     x, v = problem(30, 16, 200)
-    lam = 0.05 * lambda_max(x, v)
-    expected = solve(x, v, lam, "numba", tol=1e-5).dense(200)
+    lam = 0.05 * lambda_max(x, v, sign)
+    expected = solve(x, v, lam, "numba", tol=1e-5, sign=sign).dense(200)
     monkeypatch.setattr(compiled, "GRAM_BYTES", 0)
-    np.testing.assert_allclose(solve(x, v, lam, "numba", tol=1e-5).dense(200), expected, atol=1e-3)
+    np.testing.assert_allclose(solve(x, v, lam, "numba", tol=1e-5, sign=sign).dense(200), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("nonzeros", [2.0, 6.0, 15.0])
@@ -205,10 +232,23 @@ def test_calibration_hits_its_target(nonzeros):
     np.testing.assert_allclose(codes.rel_l2.mean(), found.rel_l2)
 
 
-def test_calibration_reports_what_a_dictionary_cannot_yield():
+@pytest.mark.parametrize("sign", SIGNS)
+def test_calibration_reports_what_a_dictionary_cannot_yield(sign):
     x, v = problem(40, 8, 5, 0.0)
-    found = calibrate(x, v, 7.0)
-    assert 4 < found.nonzeros <= 5 and found.lam > 0
+    found = calibrate(x, v, 7.0, sign=sign)
+    assert (4 if sign == "any" else 1) < found.nonzeros <= (5 if sign == "any" else 4) and found.lam > 0
+
+
+def test_calibration_looks_past_samples_that_nothing_positive_improves():
+    """The lambda of the others decides; most samples' is zero."""
+    x, v = problem(40, 8, 5, 0.0)
+    v = np.abs(v)
+    x[:30] = -np.abs(x[:30])
+    x[30:] = np.abs(x[30:])
+    found = calibrate(x, v, 0.5, sign="nonnegative")
+    assert abs(found.nonzeros - 0.5) <= 0.05
+    with pytest.raises(ValueError, match="nothing to calibrate"):
+        calibrate(x[:30], v, 0.5, sign="nonnegative")
 
 
 @pytest.mark.parametrize("x", [np.zeros((3, 4)), np.zeros((0, 4)), np.eye(4)[3:]])
@@ -228,6 +268,7 @@ def test_calibration_without_anything_to_explain(x):
         ({"lam": np.array([0.1, 0.0])}, "lambda is zero for sample 1"),
         ({"tol": 1e-9}, "tol must be at least"),
         ({"backend": "cupy"}, "backend must be"),
+        ({"sign": "positive"}, "sign must be any or nonnegative, not 'positive'"),
     ],
 )
 def test_bad_arguments_are_refused(change, message):
@@ -301,5 +342,5 @@ def test_a_gpu_without_a_compiler_solves_in_torch(monkeypatch, kernels):
     monkeypatch.setattr(batched, "Batched", lambda *_: "torch")
     monkeypatch.setattr(cuda, "Cuda", lambda *_: "kernels")
     v = np.ones((2, 3), dtype=np.float32)
-    assert solver._load("torch", "cuda", v, 1) == ("kernels" if kernels else "torch")
-    assert solver._load("torch", "cpu", v, 1) == "torch"
+    assert solver._load("torch", "cuda", v, 1, True) == ("kernels" if kernels else "torch")
+    assert solver._load("torch", "cpu", v, 1, True) == "torch"

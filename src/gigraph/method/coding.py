@@ -73,7 +73,7 @@ def settle(
     fixed = {"method": asked["method"], "sign": asked["sign"], "penalty": "nonzeros", "value": nonzeros}
     if asked["method"] == "pursuit":
         return fixed, None
-    found = calibrate(x, vectors, nonzeros, tol=tolerance, memory=memory)
+    found = calibrate(x, vectors, nonzeros, sign=asked["sign"], tol=tolerance, memory=memory)
     return fixed | {"penalty": "absolute", "value": found.lam}, found
 
 
@@ -112,12 +112,13 @@ class Coder:
         self.method = calibration["method"] if encoder is None else ENCODER
         if self.method not in ("lasso", "refitted", "pursuit", ENCODER):
             raise ValueError(f"the method of coefficients must be lasso, refitted or pursuit, not {self.method!r}")
-        self.solver = Solver(vectors, memory=memory) if self.method in ("lasso", "refitted") else None
+        lasso = self.method in ("lasso", "refitted")
+        self.solver = Solver(vectors, sign=calibration["sign"], memory=memory) if lasso else None
         self.pursuit = Pursuit(vectors, memory=memory) if self.method in ("refitted", "pursuit") else None
 
     def asking(self, calibration: Mapping[str, Any]) -> Coder:
         """Return what codes by the same method with another value, and shares all that the work holds."""
-        assert calibration["method"] == self.calibration["method"]
+        assert all(calibration[key] == self.calibration[key] for key in ("method", "sign"))
         other = copy(self)
         other.calibration = calibration
         return other
@@ -136,14 +137,18 @@ class Coder:
             raise ValueError(f"the coefficients are of method {self.method}, which has no lambda to multiply")
         if self.solver is not None:
             codes = self._lasso(self.solver, x, factor)
-            return codes if self.pursuit is None else self.pursuit.refit(x, codes)
+            return codes if self.pursuit is None else self.pursuit.refit(x, codes, self.calibration["sign"])
         if self.pursuit is not None:
             return self.pursuit.solve(x, int(self.calibration["value"]), sign=self.calibration["sign"])
         return self._encoded(x)
 
     def _lasso(self, solver: Solver, x: np.ndarray, factor: float) -> Codes:
         relative = self.calibration["penalty"] == "relative"
-        lam = factor * self.calibration["value"] * (lambda_max(x, self.vectors) if relative else 1)
+        lam = (
+            factor
+            * self.calibration["value"]
+            * (lambda_max(x, self.vectors, self.calibration["sign"]) if relative else 1)
+        )
         return solver.solve(x, lam, tol=self.tolerance if factor == 1 else max(self.tolerance, LOOSE))
 
     def _encoded(self, x: np.ndarray) -> Codes:

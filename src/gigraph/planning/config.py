@@ -226,7 +226,7 @@ class Coefficients(Section):
     """`lasso` (the paper's); `refitted`: least squares on its support (relaxed lasso); `pursuit`: orthogonal matching
     pursuit."""
     sign: Literal["any", "nonnegative"] = "any"
-    """Of the coefficients; only `pursuit` can keep them `nonnegative`."""
+    """Of the coefficients: either (the paper's), or `nonnegative`."""
     penalty: Literal["nonzeros", "decision", "relative", "absolute"] = "nonzeros"
     """What `value` means: `nonzeros`: their mean per PFV (lambda is calibrated), of a pursuit those of every PFV;
     `decision`: the part of the centred logit to keep, with as few non-zeros as do; `relative`: lambda / lambda_max;
@@ -242,11 +242,6 @@ class Coefficients(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Coefficients:
-        if self.sign == "nonnegative" and self.method != "pursuit":
-            raise ValueError(
-                f"sign: nonnegative with method: {self.method}: the lasso has no non-negative form yet; "
-                "take method: pursuit, or sign: any"
-            )
         if self.penalty == "decision" and self.value > 1:
             raise ValueError(
                 f"value: {self.value:g} with penalty: decision: it is the part of the centred logit to keep; "

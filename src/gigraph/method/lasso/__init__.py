@@ -21,12 +21,15 @@ each term >= 0, bounds P(u) - min P. Atoms whose float32 correlation plus its er
 recomputed in float64, so |c|_inf is never under-estimated; the reported gap is gap / P(u). The textbooks'
 primal minus dual cancels, and turns negative in float32.
 
+**Non-negative** coefficients: |u|_1 is their sum, only positive correlations bind, and |c|_inf is max_j c_j
+throughout; Newton's method keeps signs as it is.
+
 References: Lee, Battle, Raina & Ng, "Efficient sparse coding algorithms", NIPS 2006 (signed support);
 Massias, Gramfort & Salmon, "Celer", ICML 2018 (working sets); Ndiaye et al., "Gap safe screening rules",
 JMLR 2017 (gap).
 """
 
-from gigraph.method.lasso.codes import Codes
+from gigraph.method.lasso.codes import Codes, Sign
 from gigraph.method.lasso.solver import MEMORY, Backend, Calibration, Solver, calibrate, lambda_max, lasso
 
-__all__ = ["MEMORY", "Backend", "Calibration", "Codes", "Solver", "calibrate", "lambda_max", "lasso"]
+__all__ = ["MEMORY", "Backend", "Calibration", "Codes", "Sign", "Solver", "calibrate", "lambda_max", "lasso"]

@@ -31,8 +31,8 @@ class Batched:
     multiple = 1
     """V is padded to a multiple of so many atoms."""
 
-    def __init__(self, v: np.ndarray, place: str, memory: int) -> None:
-        self.device = torch.device(place)
+    def __init__(self, v: np.ndarray, place: str, memory: int, signed: bool = True) -> None:
+        self.device, self.signed = torch.device(place), signed
         # Working sets are padded with a zero atom, number K, that nothing can select.
         self.atoms, channels = v.shape
         padded = np.zeros((-(-(len(v) + 1) // self.multiple) * self.multiple, channels), dtype=np.float32)
@@ -126,7 +126,7 @@ class Batched:
         r [n, C] and c [n, K] are of the samples `active`; c is overwritten.
         """
         atoms = self.atoms
-        active, r, c = active[on], r[on], c[on].abs_()
+        active, r, c = active[on], r[on], self._strength(c[on])
         c.scatter_(1, work[active], 0.0)  # what is in the support already
         c[c <= lam[active, None]] = 0.0
         support = size[active]
@@ -150,6 +150,10 @@ class Batched:
                 work[rows], u[rows] = atoms, 0.0
                 work[rows, : order.shape[1]], u[rows, : order.shape[1]] = chosen, found
                 size[rows] = (found != 0).sum(1, dtype=torch.int32)
+
+    def _strength(self, c: Tensor) -> Tensor:
+        """Return how far correlations pull a coefficient from zero."""
+        return c.abs() if self.signed else c.clamp(min=0)
 
     def _residuals(self, x: Tensor, work: Tensor, u: Tensor) -> Tensor:
         """Return r = x - u V [n, C] float64, summed directly."""
@@ -187,14 +191,14 @@ class Batched:
             return 0.5 * (1 - s) ** 2 * rr[n] + terms.clamp(min=0).sum(1)
 
         everyone = torch.arange(len(x), device=self.device)
-        rough = gaps(c.abs().amax(1).double(), c.gather(1, work).double(), everyone)
+        rough = gaps(self._strength(c).amax(1).double(), c.gather(1, work).double(), everyone)
         close = everyone if last else torch.nonzero(rough <= tol * primal).flatten()
         channels = self.v.shape[1]
         length = rr[close].sqrt() * self.longest
-        near = c[close].abs() + (dot_error(channels) * length)[:, None] > lam[close, None]
+        near = self._strength(c[close]) + (dot_error(channels) * length)[:, None] > lam[close, None]
         top = lam[close].clone()
         row, atom = torch.nonzero(near, as_tuple=True)
-        exact = self._dots(atom, close[row], r).abs()
+        exact = self._strength(self._dots(atom, close[row], r))
         top.scatter_reduce_(0, row, exact + channels * 2.0**-52 * length[row], "amax")
         on_support = self._dots_on(work[close], close, r)
         relative = torch.full_like(primal, math.inf)
@@ -212,7 +216,7 @@ class Batched:
         for _ in range(200):
             self._sweeps(gram, g, u, lam)
             self._newton(gram, g, u, lam)
-            violation = torch.where(u != 0, (g - lam[:, None] * u.sign()).abs(), g.abs() - lam[:, None])
+            violation = torch.where(u != 0, (g - lam[:, None] * u.sign()).abs(), self._strength(g) - lam[:, None])
             out[left] = u
             on = torch.nonzero(violation.amax(1) > INNER * lam).flatten()
             if not len(on):
@@ -226,7 +230,8 @@ class Batched:
             for j in range(u.shape[1]):
                 curvature = gram[:, j, j]
                 z = u[:, j] * curvature + g[:, j]
-                new = torch.where(curvature > 0, z.sign() * (z.abs() - lam).clamp(min=0) / curvature, 0.0)
+                shrunk = z.sign() * (self._strength(z) - lam).clamp(min=0)
+                new = torch.where(curvature > 0, shrunk / curvature, 0.0)
                 g -= gram[:, j] * (new - u[:, j])[:, None]
                 u[:, j] = new
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
+
+Sign = Literal["any", "nonnegative"]
+"""Of coefficients."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,19 @@ class Codes:
     def nonzeros(self) -> np.ndarray:
         """Return the number of concepts each sample uses, int64 [N]."""
         return np.diff(self.indptr)
+
+
+def is_signed(sign: Sign) -> bool:
+    """Return whether coefficients may have either sign.
+
+    Raises
+    ------
+    ValueError
+        If `sign` is neither ``any`` nor ``nonnegative``.
+    """
+    if sign not in get_args(Sign):
+        raise ValueError(f"sign must be any or nonnegative, not {sign!r}")
+    return sign == "any"
 
 
 def chunks(rows: int, step: int) -> list[slice]:

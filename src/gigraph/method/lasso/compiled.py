@@ -44,8 +44,8 @@ class Compiled:
 
     threaded = True
 
-    def __init__(self, v: np.ndarray, memory: int) -> None:
-        self.v, self.memory = read_only(v), memory
+    def __init__(self, v: np.ndarray, memory: int, signed: bool = True) -> None:
+        self.v, self.memory, self.signed = read_only(v), memory, signed
         self.longest = longest(v)
         self.gram = read_only(np.zeros((0, 0), dtype=np.float32))
         self.expected = 0
@@ -76,7 +76,9 @@ class Compiled:
         while len(active):
             c = np.matmul(r.astype(np.float32), self.v.T, out=correlations[: len(active)])
             state = (work, u, size, tried, active, gap, rel_l2)
-            done = _advance(read_only(x), self.v, self.gram, c, r, lam, *state, tol, self.longest, max_rounds)
+            done = _advance(
+                read_only(x), self.v, self.gram, c, r, lam, *state, tol, self.longest, max_rounds, self.signed
+            )
             active, r = active[~done], r[~done]
         used = max(1, int(size.max(initial=0)))
         u = np.where(np.arange(used) < size[:, None], u[:, :used], 0)
@@ -92,20 +94,30 @@ def _dot(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _largest(values: np.ndarray) -> float:
-    """Return max |values|, 0 for none; all are finite."""
+def _strength(value: float, signed: bool) -> float:
+    """Return how far a correlation pulls a coefficient from zero: |value|, or its positive part."""
+    return abs(value) if signed else max(value, value - value)  # a zero of its own type
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _largest(values: np.ndarray, signed: bool) -> float:
+    """Return the largest strength of the values, 0 for none; all are finite."""
     top = values.dtype.type(0)
-    for j in range(values.size):
-        top = max(top, abs(values[j]))
+    if signed:
+        for j in range(values.size):
+            top = max(top, abs(values[j]))
+    else:
+        for j in range(values.size):
+            top = max(top, values[j])
     return top
 
 
 @njit(cache=True, nogil=True)
-def _count(values: np.ndarray, bar: float) -> int:
-    """Return how many |values| reach the bar."""
+def _count(values: np.ndarray, bar: float, signed: bool) -> int:
+    """Return how many of the values' strengths reach the bar."""
     count = 0
     for j in range(values.size):
-        count += abs(values[j]) >= bar
+        count += _strength(values[j], signed) >= bar
     return count
 
 
@@ -122,14 +134,15 @@ def _certificate(
     rr: float,
     xr: float,
     longest: float,
+    signed: bool,
 ) -> float:
     """Return an upper bound on the duality gap; `exact` holds c on the support, at `place` [K]."""
     rounding = v.shape[1] * 2.0**-52 * longest * math.sqrt(rr)
     top = lam
     for j in range(c.size):
-        if abs(np.float64(c[j])) >= lam - error:
+        if _strength(np.float64(c[j]), signed) >= lam - error:
             value = exact[place[j]] if place[j] >= 0 else _dot(v[j], r)
-            top = max(top, abs(value) + rounding)
+            top = max(top, _strength(value, signed) + rounding)
     s = 1.0 if top <= lam else lam / top
     if rr > 0:
         s = max(0.0, min(s, xr / rr))
@@ -140,7 +153,7 @@ def _certificate(
 
 
 @njit(cache=True, nogil=True)
-def _sweep(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
+def _sweep(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float, signed: bool) -> None:
     """Minimise over one coefficient after the other; g = V_W r is kept."""
     w = u.size
     for j in range(w):
@@ -150,7 +163,7 @@ def _sweep(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
         z = u[j] * curvature + g[j]
         if z > lam:
             new = (z - lam) / curvature
-        elif z < -lam:
+        elif signed and z < -lam:
             new = (z + lam) / curvature
         else:
             new = 0.0
@@ -269,18 +282,18 @@ def _newton(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _solve_block(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float) -> None:
+def _solve_block(gram: np.ndarray, g: np.ndarray, u: np.ndarray, lam: float, signed: bool) -> None:
     """Solve the lasso on a working set: gram [w, w]; g [w] = V_W r and u [w] are updated in place."""
     for _ in range(200):
         for _ in range(SWEEPS):
-            _sweep(gram, g, u, lam)
+            _sweep(gram, g, u, lam, signed)
         _newton(gram, g, u, lam)
         worst = 0.0
         for j in range(u.size):
             if u[j] != 0:
                 worst = max(worst, abs(g[j] - math.copysign(lam, u[j])))
             elif gram[j, j] > 0:
-                worst = max(worst, abs(g[j]) - lam)
+                worst = max(worst, _strength(g[j], signed) - lam)
         if worst <= INNER * lam:
             return
 
@@ -298,7 +311,7 @@ def _strongest(magnitude: np.ndarray, floor: float, room: int, found: np.ndarray
         n += magnitude[j] > floor
     if n <= room:
         return n
-    low, bar = np.float64(floor), np.float64(_largest(values[:n]))
+    low, bar = np.float64(floor), np.float64(_largest(values[:n], True))
     for _ in range(16):
         middle = magnitude.dtype.type(0.5 * (low + bar))
         count = 0
@@ -348,11 +361,13 @@ def _advance(
     tol: float,
     longest: float,
     max_rounds: int,
+    signed: bool,
 ) -> np.ndarray:
     """Improve each active sample until it is certified or needs fresh correlations; return which are done [n].
 
-    c [n, K] are the correlations of r [n, C]. With the Gram matrix at hand they are kept up to date by its rows,
-    and their error bound with them; without it one working set is all that they are good for.
+    c [n, K] are the correlations of r [n, C]. With the Gram matrix at hand they are kept up to date by its rows, and
+    their error bound with them; without it one working set is all that they are good for. Unless `signed`,
+    coefficients are non-negative.
     """
     done = np.zeros(active.size, dtype=np.bool_)
     place = np.full(v.shape[0], -1, dtype=np.int32)
@@ -370,7 +385,7 @@ def _advance(
             error = 1.01 * (terms + 5) * FLOAT32_UNIT * longest * mass
             xr = _dot(x[i], r[n])
             # The same formula in float32 says whether the certificate is worth its while.
-            top = np.float64(_largest(c[n]))
+            top = np.float64(_largest(c[n], signed))
             s = 1.0 if top <= penalty else penalty / top
             rough = 0.5 * (1 - s) * (1 - s) * rr
             primal = 0.5 * rr
@@ -380,11 +395,12 @@ def _advance(
                 rough += abs(u[i, p]) * penalty - s * u[i, p] * exact[p]
             last = tried[i] == max_rounds
             if last or rough <= tol * primal:
-                if step > 0 and _count(c[n], penalty - error) * 8 > v.shape[0]:
+                if step > 0 and _count(c[n], penalty - error, signed) * 8 > v.shape[0]:
                     break  # fresh correlations cost less than so many exact ones
                 for p in range(size[i]):
                     place[work[i, p]] = p
-                bound = _certificate(v, r[n], c[n], error, penalty, u[i, : size[i]], exact, place, rr, xr, longest)
+                some = u[i, : size[i]]
+                bound = _certificate(v, r[n], c[n], error, penalty, some, exact, place, rr, xr, longest, signed)
                 for p in range(size[i]):
                     place[work[i, p]] = -1
                 gap[i] = bound / primal if primal > 0 else 0.0
@@ -395,7 +411,7 @@ def _advance(
 
             # Candidates: the support, and the atoms that correlate most with the residual.
             for j in range(magnitude.size):
-                magnitude[j] = abs(c[n, j])
+                magnitude[j] = _strength(c[n, j], signed)
             for p in range(size[i]):
                 magnitude[work[i, p]] = 0
             if gram.size:
@@ -412,14 +428,14 @@ def _advance(
                 atoms[size[i] + p] = wild[p]
                 g[size[i] + p] = c[n, wild[p]]
             if gram.size:
-                _grow(gram, atoms, g, found, size[i], penalty)
+                _grow(gram, atoms, g, found, size[i], penalty, signed)
             else:
                 block = np.empty((m, m))
                 for p in range(m):
                     for q in range(p + 1):
                         block[p, q] = _dot(v[atoms[p]], v[atoms[q]])
                         block[q, p] = block[p, q]
-                _solve_block(block, g, found, penalty)
+                _solve_block(block, g, found, penalty, signed)
 
             tried[i] += 1
             kept = 0
@@ -451,7 +467,9 @@ def _subtract(c: np.ndarray, row: np.ndarray, change: np.float32) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _grow(gram: np.ndarray, atoms: np.ndarray, g: np.ndarray, u: np.ndarray, size: int, lam: float) -> None:
+def _grow(
+    gram: np.ndarray, atoms: np.ndarray, g: np.ndarray, u: np.ndarray, size: int, lam: float, signed: bool
+) -> None:
     """Solve the lasso on the candidates `atoms` [m] by growing working sets; the first `size` are the support.
 
     g [m], the correlations with the residual, and u [m] are updated in place.
@@ -467,7 +485,7 @@ def _grow(gram: np.ndarray, atoms: np.ndarray, g: np.ndarray, u: np.ndarray, siz
         chosen[p] = p
     for step in range(MAX_INNER):
         for q in range(m):
-            magnitude[q] = abs(g[q])
+            magnitude[q] = _strength(g[q], signed)
         for p in range(w):
             magnitude[chosen[p]] = 0
         taken = _strongest(magnitude, lam * (1 + INNER), max(FIRST_ATOMS, w), wild, values)
@@ -488,7 +506,7 @@ def _grow(gram: np.ndarray, atoms: np.ndarray, g: np.ndarray, u: np.ndarray, siz
                 block[p, q] = rows[j, chosen[q]]
                 block[q, p] = block[p, q]
             block_u[p], block_g[p] = u[j], g[j]
-        _solve_block(block, block_g[:w], block_u[:w], lam)
+        _solve_block(block, block_g[:w], block_u[:w], lam, signed)
         kept = 0
         for p in range(w):
             j = chosen[p]

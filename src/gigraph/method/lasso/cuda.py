@@ -120,12 +120,12 @@ struct Block {
     int stride, extra;
 };
 
-__device__ void sweep(const Block& b) {
+__device__ void sweep(const Block& b, bool either) {
     for (int j = 0; j < b.w; ++j) {
         double curvature = b.diagonal[j];
         if (curvature <= 0) continue;
         double old = b.u[j], z = old * curvature + b.g[j];
-        double now = z > b.lam ? (z - b.lam) / curvature : z < -b.lam ? (z + b.lam) / curvature : 0.0;
+        double now = z > b.lam ? (z - b.lam) / curvature : either && z < -b.lam ? (z + b.lam) / curvature : 0.0;
         if (now == old) continue;
         __syncthreads();
         if (threadIdx.x == 0) b.u[j] = now;
@@ -290,7 +290,7 @@ extern "C" __global__ void improve(
     const float* v, int channels, const float* products, int columns, const double* r, const row_t* on,
     const row_t* active, int n, const double* lam, const row_t* chosen, const int* count, int w, double inner,
     double singular, int sweeps, int small, double* space, int* next, row_t zero, row_t* work, float* u, int* size,
-    int width
+    int width, int either
 ) {
     extern __shared__ double shared[];
     __shared__ int ticket;
@@ -334,7 +334,7 @@ extern "C" __global__ void improve(
         FOR_THREADS(p, 0, b.w) b.diagonal[p] = b.gram[p * b.w + p];
         __syncthreads();
         for (int turn = 0; turn < 200; ++turn) {
-            for (int k = 0; k < sweeps; ++k) sweep(b);
+            for (int k = 0; k < sweeps; ++k) sweep(b, either);
             double active_now = 0;
             FOR_THREADS(p, 0, b.w) active_now += b.u[p] != 0;
             bool fits = block_sum(active_now) <= small;
@@ -344,7 +344,7 @@ extern "C" __global__ void improve(
             double worst = 0;
             FOR_THREADS(p, 0, b.w) {
                 if (b.u[p] != 0) worst = fmax(worst, fabs(b.g[p] - copysign(b.lam, b.u[p])));
-                else if (b.diagonal[p] > 0) worst = fmax(worst, fabs(b.g[p]) - b.lam);
+                else if (b.diagonal[p] > 0) worst = fmax(worst, (either ? fabs(b.g[p]) : b.g[p]) - b.lam);
             }
             if (block_max(worst) <= inner * b.lam) break;
         }
@@ -377,8 +377,8 @@ class Cuda(Batched):
 
     multiple = 8  # so that the rows of c are aligned
 
-    def __init__(self, v: np.ndarray, place: str, memory: int) -> None:
-        super().__init__(v, place, memory)
+    def __init__(self, v: np.ndarray, place: str, memory: int, signed: bool = True) -> None:
+        super().__init__(v, place, memory, signed)
         self.products: Any = np.uint64(0)
         self.expected = 0
 
@@ -412,6 +412,8 @@ class Cuda(Batched):
         n, (columns, channels), width = len(on), self.v.shape, work.shape[1]
         room = min(self.atoms, max(FIRST_ATOMS_CUDA, self.atoms // SHARE_CUDA))
         w = min(used + max(room, used), WIDEST)
+        if not self.signed:
+            c.clamp_(min=0)
         chosen = torch.empty((n, w), dtype=torch.int64, device=self.device)
         count = torch.empty(n, dtype=torch.int32, device=self.device)
         KERNELS.launch("candidates", n, 256, c, columns, on, active, lam, work, size, width, room, w, chosen, count)
@@ -422,7 +424,7 @@ class Cuda(Batched):
         KERNELS.launch(
             "improve", blocks, min(256, 32 * -(-w // 64)), self.v, channels, self.products, columns, r, on, active, n,
             lam, chosen, count, w, INNER, SINGULAR, SWEEPS, small, space, torch.zeros_like(count[:1]),
-            np.int64(self.atoms), work, u, size, width, shared=44 * w + 8 + 8 * small * (small + 1),
+            np.int64(self.atoms), work, u, size, width, int(self.signed), shared=44 * w + 8 + 8 * small * (small + 1),
         )  # fmt: skip
 
     def _residuals(self, x: Tensor, work: Tensor, u: Tensor) -> Tensor:

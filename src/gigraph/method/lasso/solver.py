@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from gigraph.method.compiler import Backend, choose, compiles_cuda
-from gigraph.method.lasso.codes import Codes, chunks, joined
+from gigraph.method.lasso.codes import Codes, Sign, chunks, is_signed, joined
 from gigraph.method.lasso.rounding import dot_error, longest
 from gigraph.threads import spread
 
@@ -58,8 +58,12 @@ class Calibration:
     rel_l2: float
 
 
-def lambda_max(x: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return |V x|_inf [N] float64 for x [N, C], v [K, C]: the smallest lambda that makes u = 0."""
+def lambda_max(x: np.ndarray, v: np.ndarray, sign: Sign = "any") -> np.ndarray:
+    """Return the smallest lambda that makes u = 0 [N] float64, for x [N, C], v [K, C].
+
+    It is |V x|_inf, and max(V x, 0) where coefficients are ``nonnegative``.
+    """
+    signed = is_signed(sign)
     x, v = np.asarray(x, dtype=np.float32), np.asarray(v, dtype=np.float32)
     out = np.zeros(len(x))
     if not len(v):
@@ -67,14 +71,14 @@ def lambda_max(x: np.ndarray, v: np.ndarray) -> np.ndarray:
     slack = 2 * dot_error(v.shape[1]) * longest(v)
     for part in chunks(len(x), max(1, 2**24 // len(v))):
         rows = x[part].astype(np.float64)
-        rough = np.abs(x[part] @ v.T)
+        rough = _strength(x[part] @ v.T, signed)
         # Of the atoms that may be the maximum, given float32's error, the float64 products decide.
         bar = rough.max(axis=1) - slack * np.sqrt(np.einsum("nc,nc->n", rows, rows))
         row, atom = np.nonzero(rough >= bar[:, None])
         exact = np.zeros(len(rows))
         for some in chunks(len(row), max(1, 2**22 // max(1, v.shape[1]))):
-            products = np.abs(np.einsum("nc,nc->n", rows[row[some]], v[atom[some]].astype(np.float64)))
-            np.maximum.at(exact, row[some], products)
+            products = np.einsum("nc,nc->n", rows[row[some]], v[atom[some]].astype(np.float64))
+            np.maximum.at(exact, row[some], _strength(products, signed))
         out[part] = exact
     return out
 
@@ -84,6 +88,7 @@ def lasso(
     v: np.ndarray,
     lam: float | np.ndarray,
     *,
+    sign: Sign = "any",
     tol: float = 1e-4,
     max_rounds: int = MAX_ROUNDS,
     backend: Backend = "auto",
@@ -91,7 +96,7 @@ def lasso(
     device: str | None = None,
     memory: int = MEMORY,
 ) -> Codes:
-    """Solve min_u 1/2 |x - u V|^2 + lambda |u|_1 for each row of x (Eq. 2), u of either sign.
+    """Solve min_u 1/2 |x - u V|^2 + lambda |u|_1 for each row of x (Eq. 2).
 
     Parameters
     ----------
@@ -100,7 +105,9 @@ def lasso(
     v : float32 array [K, C]
         Concept vectors.
     lam : float or array [N]
-        Penalty, absolute; positive wherever V x is not zero.
+        Penalty, absolute; positive wherever `lambda_max` is.
+    sign : {"any", "nonnegative"}
+        Of the coefficients: Eq. 2 lets them have either sign.
     tol : float
         Relative duality gap that every sample will have, at least 1e-6.
     max_rounds : int
@@ -133,7 +140,7 @@ def lasso(
         coefficients leave no smaller gap: a tolerance near 1e-6, or a lambda below 1e-3 of lambda_max, the
         more so with large coefficients of coherent concept vectors that cancel.
     """
-    return Solver(v, backend=backend, device=device, memory=memory).solve(
+    return Solver(v, sign=sign, backend=backend, device=device, memory=memory).solve(
         x, lam, tol=tol, max_rounds=max_rounds, batch=batch
     )
 
@@ -143,15 +150,21 @@ class Solver:
 
     Parameters
     ----------
-    v, backend, device, memory
+    v, sign, backend, device, memory
         As in `lasso`.
     """
 
     def __init__(
-        self, v: np.ndarray, *, backend: Backend = "auto", device: str | None = None, memory: int = MEMORY
+        self,
+        v: np.ndarray,
+        *,
+        sign: Sign = "any",
+        backend: Backend = "auto",
+        device: str | None = None,
+        memory: int = MEMORY,
     ) -> None:
-        self.v = np.ascontiguousarray(v, dtype=np.float32)
-        self._kernel = _load(*choose(backend, device, self.v.size < CUDA_WORTH), self.v, memory)
+        self.v, self.sign = np.ascontiguousarray(v, dtype=np.float32), sign
+        self._kernel = _load(*choose(backend, device, self.v.size < CUDA_WORTH), self.v, memory, is_signed(sign))
 
     def solve(
         self,
@@ -163,7 +176,7 @@ class Solver:
         batch: int | None = None,
     ) -> Codes:
         """Return the coefficients of x [N, C]; parameters, errors and warnings as of `lasso`."""
-        x, _, lams = _checked(x, self.v, lam, tol)
+        x, _, lams = _checked(x, self.v, lam, tol, self.sign)
         codes = self._in_batches(x, lams, tol, max_rounds, batch)
         missed = codes.gap > tol
         if missed.any():
@@ -192,6 +205,7 @@ def calibrate(
     v: np.ndarray,
     nonzeros: float,
     *,
+    sign: Sign = "any",
     tol: float = 1e-3,
     accuracy: float = 0.02,
     backend: Backend = "auto",
@@ -212,19 +226,19 @@ def calibrate(
         Relative duality gap of the trial solutions.
     accuracy : float
         Stop within this share of the target.
-    backend, device, memory
+    sign, backend, device, memory
         As in `lasso`.
 
     Returns
     -------
     Calibration
         With what was reached; short of the target if that needs more concepts than lambda = 1e-3 of the
-        median lambda_max gives (samples cannot use more atoms than V has rank).
+        median lambda_max gives (samples cannot use more atoms than V has rank; of non-negative ones, often fewer).
 
     Raises
     ------
     ValueError
-        If the target is not positive, or every sample is zero or orthogonal to V.
+        If the target is not positive, or no concept vector can improve any sample.
 
     Notes
     -----
@@ -233,13 +247,13 @@ def calibrate(
     """
     if not nonzeros > 0:
         raise ValueError(f"the target of non-zeros must be positive, not {nonzeros}")
-    x, v, _ = _checked(x, v, 1.0, tol)
-    largest = lambda_max(x, v)
-    largest = largest[x.any(axis=1)]
-    if not largest.size or largest.max() <= 0:
+    x, v, _ = _checked(x, v, 1.0, tol, sign)
+    largest = lambda_max(x, v, sign)
+    largest = largest[largest > 0]
+    if not largest.size:
         raise ValueError("no sample has a component along any concept vector: there is nothing to calibrate")
 
-    solver = Solver(v, backend=backend, device=device, memory=memory)
+    solver = Solver(v, sign=sign, backend=backend, device=device, memory=memory)
 
     def trial(log_lam: float) -> Calibration:
         codes = solver._in_batches(x, np.full(len(x), math.exp(log_lam)), tol)
@@ -277,7 +291,7 @@ def calibrate(
 
 
 def _checked(
-    x: np.ndarray, v: np.ndarray, lam: float | np.ndarray, tol: float
+    x: np.ndarray, v: np.ndarray, lam: float | np.ndarray, tol: float, sign: Sign
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x = np.ascontiguousarray(x, dtype=np.float32)
     v = np.ascontiguousarray(v, dtype=np.float32)
@@ -292,20 +306,27 @@ def _checked(
     if not (np.isfinite(lams).all() and (lams >= 0).all()):
         raise ValueError("lambda must be finite and not negative")
     free = np.flatnonzero((lams == 0) & x.any(axis=1))
-    if len(free) and (needs := free[lambda_max(x[free], v) > 0]).size:
-        raise ValueError(f"lambda is zero for sample {needs[0]}, which is not orthogonal to the concept vectors")
+    if len(free) and (needs := free[lambda_max(x[free], v, sign) > 0]).size:
+        raise ValueError(f"lambda is zero for sample {needs[0]}, which some concept vector improves")
+    # Where u = 0 is the solution at lambda = 0, it is at any, and one beyond all correlations certifies it.
+    lams[lams == 0] = max(1.0, longest(v) * np.sqrt(np.einsum("nc,nc->n", x, x, dtype=np.float64)).max(initial=0))
     return x, v, lams
 
 
-def _load(backend: str, place: str, v: np.ndarray, memory: int) -> Kernel:
+def _strength(products: np.ndarray, signed: bool) -> np.ndarray:
+    """Return how far correlations pull a coefficient from zero."""
+    return np.abs(products) if signed else np.maximum(products, 0)
+
+
+def _load(backend: str, place: str, v: np.ndarray, memory: int, signed: bool) -> Kernel:
     if backend == "numba":
         from gigraph.method.lasso.compiled import Compiled
 
-        return Compiled(v, memory)
+        return Compiled(v, memory, signed)
     if place.startswith("cuda") and compiles_cuda():
         from gigraph.method.lasso.cuda import Cuda
 
-        return Cuda(v, place, memory)
+        return Cuda(v, place, memory, signed)
     from gigraph.method.lasso.batched import Batched
 
-    return Batched(v, place, memory)
+    return Batched(v, place, memory, signed)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from gigraph.method.compiler import Backend, choose
-from gigraph.method.lasso.codes import Codes
-
-Sign = Literal["any", "nonnegative"]
+from gigraph.method.lasso.codes import Codes, Sign, is_signed
 
 MEMORY = 2**31
 """Bytes that the work may take if nobody says otherwise."""
@@ -94,7 +92,7 @@ class Pursuit:
             For shapes that do not fit, values that are not finite, no stop or an impossible one, or coefficients
             beyond float32.
         """
-        x = self._checked(x, sign)
+        x = self._checked(x)
         if nonzeros is None and residual is None:
             raise ValueError("nonzeros or residual must say where to stop")
         if nonzeros is not None and nonzeros < 1:
@@ -104,25 +102,23 @@ class Pursuit:
         rank = max(1, min(self.vectors.shape))
         width = rank if nonzeros is None else min(nonzeros, rank)
         # Nothing correlates without a concept vector, as with a zero one.
-        return _held(self._kernel.solve(x, int(width), residual or 0.0, sign == "nonnegative", batch))
+        return _held(self._kernel.solve(x, int(width), residual or 0.0, not is_signed(sign), batch))
 
     def refit(self, x: np.ndarray, codes: Codes, sign: Sign = "any", *, batch: int | None = None) -> Codes:
         """Return the least squares on the support of each sample's codes; see the function `refit`."""
-        x = self._checked(x, sign)
+        x = self._checked(x)
         if len(codes.gap) != len(x):
             raise ValueError(f"there are codes of {len(codes.gap)} samples for {len(x)}")
         if codes.indices.size and not 0 <= codes.indices.min() <= codes.indices.max() < len(self.vectors):
             raise ValueError(f"the codes are of other vectors than these {len(self.vectors)}")
-        return _held(self._kernel.refit(x, codes, sign == "nonnegative", batch))
+        return _held(self._kernel.refit(x, codes, not is_signed(sign), batch))
 
-    def _checked(self, x: np.ndarray, sign: Sign) -> np.ndarray:
+    def _checked(self, x: np.ndarray) -> np.ndarray:
         x = np.ascontiguousarray(x, dtype=np.float32)
         if x.ndim != 2 or x.shape[1] != self.vectors.shape[1]:
             raise ValueError(f"x must be [N, C] and vectors [K, C], not {x.shape} and {self.vectors.shape}")
         if not np.isfinite(x).all():
             raise ValueError("x holds a value that is not finite")
-        if sign not in ("any", "nonnegative"):
-            raise ValueError(f"sign must be any or nonnegative, not {sign!r}")
         return x
 
 
