@@ -72,7 +72,7 @@ rule concepts:
     message:
         "Find the concepts of {wildcards.layer} ({wildcards.method}, App. B)"
     shell:
-        "python $GIGRAPH_SCRIPTS/concepts.py --centre {input.centre} --pfvs {input.pfvs}"
+        "python $GIGRAPH_SCRIPTS/concepts.py --centre {input.centre} --pfvs {input.pfvs} --uniform {input.uniform}"
         " --concepts {output.concepts} --tree {output.tree} --encoder {output.encoder}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 

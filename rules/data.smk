@@ -154,6 +154,30 @@ rule sample:
         ' --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
+rule uniform:
+    input:
+        needs("uniform"),
+    output:
+        made("uniform", layer=PLAN.layers),
+    log:
+        results("logs/uniform.log"),
+    benchmark:
+        results("benchmarks/uniform.tsv")
+    conda:
+        "../envs/gigraph.yaml"
+    resources:
+        **claims("uniform"),
+    params:
+        settings=settings("uniform"),
+        lineage=lineage("uniform"),
+    message:
+        "Draw PFVs at positions drawn uniformly"
+    shell:
+        "python $GIGRAPH_SCRIPTS/uniform.py --manifests {input.manifests} --root $GIGRAPH_ROOT"
+        " --settings {params.settings:q} --lineage {params.lineage}"
+        ' --compute "$GIGRAPH_COMPUTE" --log {log}'
+
+
 rule images:
     input:
         needs("images"),

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from gigraph.extractors.autoencoder import SparseAutoencoder
+from gigraph.extractors.autoencoder import Autoencoder
+from gigraph.extractors.sae import Penalised
 from reference import autoencoder
 
 
@@ -9,7 +10,7 @@ from reference import autoencoder
 def sae():
     torch.manual_seed(0)
     shapes = ((7, 4), (7,), (4, 7), (4,))
-    return SparseAutoencoder(*(torch.randn(shape, dtype=torch.float64) for shape in shapes))
+    return Autoencoder(*(torch.randn(shape, dtype=torch.float64) for shape in shapes))
 
 
 def parts(sae):
@@ -20,12 +21,20 @@ def parts(sae):
 def test_equation_11_against_the_literal_sum(sae, penalty):
     x = torch.randn(5, 4, dtype=torch.float64)
     literal = autoencoder.loss(x.tolist(), *(part.tolist() for part in parts(sae)), penalty)
-    assert float(sae.loss(x, penalty)) == pytest.approx(literal, rel=1e-12)
+    assert float(Penalised(penalty, True).loss(sae, x, 1.0)) == pytest.approx(literal, rel=1e-12)
 
 
 def test_no_scale_moves_between_encoder_and_decoder(sae):
     x = torch.randn(5, 4, dtype=torch.float64)
     scale = torch.rand(7, dtype=torch.float64) + 0.5
     encoder, encoder_bias, decoder, decoder_bias = parts(sae)
-    other = SparseAutoencoder(encoder * scale[:, None], encoder_bias * scale, decoder / scale, decoder_bias)
-    torch.testing.assert_close(other.loss(x, 0.3), sae.loss(x, 0.3))
+    other = Autoencoder(encoder * scale[:, None], encoder_bias * scale, decoder / scale, decoder_bias)
+    torch.testing.assert_close(*(Penalised(0.3, True).loss(one, x, 1.0) for one in (other, sae)))
+
+
+def test_the_penalty_rises_over_the_first_twentieth_of_the_steps(sae):
+    x = torch.randn(5, 4, dtype=torch.float64)
+    rising = [float(Penalised(0.3, True).loss(sae, x, done)) for done in (0.01, 0.025, 0.05, 0.5)]
+    without, whole = (float(Penalised(penalty, True).loss(sae, x, 1.0)) for penalty in (0.0, 0.3))
+    expected = [without + share * (whole - without) for share in (0.2, 0.5, 1.0, 1.0)]
+    assert rising == pytest.approx(expected)

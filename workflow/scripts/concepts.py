@@ -15,6 +15,7 @@ from gigraph.method.bisecting import capped_concepts
 from gigraph.method.heldout import held_out
 from gigraph.records import tables
 from gigraph.records.encoders import write_encoder
+from gigraph.records.pfvs import uniform_pfvs
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 
@@ -38,7 +39,10 @@ def main(args: Namespace) -> None:
             "are %d; sampling.pfvs_per_image raises that",
             settings["layer"], k, settings["expansion"], x.shape[1], settings["min_members"], len(x),
         )  # fmt: skip
-    found = extract(settings["method"], x, k, row_ids=row_ids, seed=settings["seed"], settings=settings)
+    found = extract(
+        settings["method"], x, k, row_ids=row_ids, seed=settings["seed"], settings=settings,
+        uniform=uniform_pfvs(args.uniform, args.centre),
+    )  # fmt: skip
     for note in found.notes:
         log.info("note: %s: %s", settings["layer"], note)
     concepts = np.arange(len(found.vectors), dtype=np.int32)
@@ -68,4 +72,4 @@ def _nullable(values) -> list[int | None]:
 
 
 if __name__ == "__main__":
-    run(main, "centre", "pfvs+", "concepts", "tree", "encoder")
+    run(main, "centre", "pfvs+", "uniform?", "concepts", "tree", "encoder")

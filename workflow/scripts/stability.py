@@ -11,6 +11,7 @@ from gigraph.method.bisecting import capped_concepts
 from gigraph.method.heldout import held_out
 from gigraph.method.stability import best_match
 from gigraph.records import tables
+from gigraph.records.pfvs import uniform_pfvs
 from gigraph.reporting import log, progress
 from gigraph.running.runtime import run
 
@@ -23,13 +24,14 @@ def main(args: Namespace) -> None:
     pfvs = tables.read(args.pfvs, ["image_id", "y", "x", "pfv"])
     pfvs = pfvs.filter(~held_out(tables.numpy(pfvs, "image_id"), settings["seed"], settings["holdout"]))
     x = tables.numpy(pfvs, "pfv") - tables.beta(args.centre)
+    uniform = uniform_pfvs(args.uniform, args.centre)
     ids = tables.numpy(pfvs, "image_id")
     row_ids = mix(ids, *(tables.numpy(pfvs, name).astype(np.int64) for name in ("y", "x")))
     k, _ = capped_concepts(settings["expansion"], x.shape[1], len(x), settings["min_members"])
     seed = settings["seed"]
 
     def again(k: int, seed: int, rows=slice(None), method=settings["method"]) -> np.ndarray:
-        found = extract(method, x[rows], k, row_ids=row_ids[rows], seed=seed, settings=settings)
+        found = extract(method, x[rows], k, row_ids=row_ids[rows], seed=seed, settings=settings, uniform=uniform)
         return best_match(vectors, found.vectors)
 
     tries = progress(range(1, settings["seeds"] + 1), settings["seeds"], "seeds")
@@ -67,4 +69,4 @@ def _fewer(ids: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run(main, "centre", "pfvs+", "concepts", "stability", "measures")
+    run(main, "centre", "pfvs+", "uniform?", "concepts", "stability", "measures")

@@ -5,7 +5,10 @@
 ``polished``       the same, then spherical k-means on from its clusters (Steinbach et al. 2000)
 ``kmeans``         spherical k-means (Dhillon & Modha 2001), all K centres at once
 ``dictionary``     dictionary learning by least angle regression (Mairal et al. 2009), scikit-learn's
+``filters``        whitened filters and the vectors they stand for (after Haufe et al. 2014), an encoder of its own
 ``sae``            sparse autoencoder (Eq. 11; Templeton et al. 2024), with an encoder of its own
+``topk``           the same with the k largest features of each PFV (Gao et al. 2024)
+``batchtopk``      the same with the largest features of a batch (Bussmann et al. 2024)
 ``random``         as many PFVs, drawn at random: the floor that a method must beat
 ``channels``       the layer's channels, whatever K
 ``gaussian``       random directions
@@ -26,14 +29,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gigraph.extractors.registry import source_of
+from gigraph.extractors.registry import SPREADS, source_of
 
 if TYPE_CHECKING:
     from gigraph.extractors.extraction import Extraction
 
 
 def extract(
-    method: str, x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]
+    method: str,
+    x: np.ndarray,
+    k: int,
+    *,
+    row_ids: np.ndarray,
+    seed: int,
+    settings: Mapping[str, Any],
+    uniform: np.ndarray | None = None,
 ) -> Extraction:
     """Find concepts.
 
@@ -50,12 +60,16 @@ def extract(
     seed : int
         Keys all that is random.
     settings : mapping
-        ``scale`` and ``max_iter`` for the clusterings, ``nonzeros`` (wanted per PFV) for ``dictionary`` and ``sae``,
-        ``steps``, ``batch_size`` and ``learning_rate`` for ``sae``, ``name`` (of its class) for ``overcomplete-*``.
+        ``scale`` and ``max_iter`` for the clusterings, ``nonzeros`` (wanted per PFV) for ``dictionary``,
+        ``filters`` and the autoencoders, ``steps``, ``batch_size``, ``learning_rate`` and ``decoder_bias`` for these,
+        ``name`` (of its class) for ``overcomplete-*``.
+    uniform : float32 array [M, C], optional
+        Centred PFVs at positions drawn uniformly, for ``filters``.
     """
     order = np.argsort(row_ids, kind="stable")
     module = importlib.import_module(f"gigraph.extractors.{source_of(method).stem}")
-    found: Extraction = module.extract(x[order], k, row_ids=row_ids[order], seed=seed, settings=settings)
+    more = {"uniform": uniform} if method in SPREADS else {}
+    found: Extraction = module.extract(x[order], k, row_ids=row_ids[order], seed=seed, settings=settings, **more)
     if found.labels is None:
         return found
     labels = np.empty_like(found.labels)

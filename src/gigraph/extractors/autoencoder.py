@@ -1,43 +1,32 @@
-"""The sparse autoencoder: its loss, its training, and its concepts [Eq. 11; Templeton et al. 2024].
-
-The recipe, in full:
+"""What the autoencoders share: the model, its training, and how it becomes concepts [Templeton et al. 2024].
 
 1. PFVs, centred, are scaled so that their mean length is sqrt(C).
 2. Decoder columns start as random directions of length 0.1, the encoder as the decoder's transpose, biases at 0.
 3. Adam, gradients clipped to norm 1, no weight decay; the learning rate falls to 0 over the last fifth of the steps.
-4. The penalty rises from 0 over the first twentieth of the steps; each feature weighs the norm of its decoder column.
 
-The penalty is chosen so that the PFVs have the wanted number of active features on average, as every other method's is.
+What makes features few is the recipe's: `gigraph.extractors.sae`, `topk`, `batchtopk`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gigraph.extractors.extraction import Extraction, flat
-from gigraph.method.encoder import Encoder
+from gigraph.method.encoder import Activation, Encoder
 
-DECAY, WARM_UP = 0.2, 0.05
+DECAY = 0.2
 FIRST_NORM = 0.1
 LONGEST_GRADIENT = 1.0
-FIRST_PENALTY = 0.5
-TRIALS = 4
-"""Short trainings, a quarter of the steps each, that look for the penalty."""
-LONG_TRIALS = 3
-"""Whole trainings that correct it."""
-CLOSE = 0.1
-"""A count of active features within this share of the wanted one will do."""
 
 
 @dataclass(frozen=True)
-class SparseAutoencoder:
+class Autoencoder:
     """An autoencoder of PFVs with m hidden features.
 
     Attributes
@@ -65,35 +54,30 @@ class SparseAutoencoder:
         """Return W_d f + b_d [N, C]."""
         return features @ self.decoder.T + self.decoder_bias
 
-    def loss(self, x: Tensor, penalty: float) -> Tensor:
-        """Return the mean squared error plus the penalty on features, a number [Eq. 11].
 
-        The paper writes the penalty outside the mean over x, though it depends on x; it is averaged here, as in
-        the source that the paper follows. Each feature weighs the norm of its decoder column, so that no scale can
-        be moved from one to the other.
-        """
-        features = self.features(x)
-        error = (x - self.reconstruct(features)).square().sum(1)
-        return (error + penalty * features @ self.decoder.norm(dim=0)).mean()
+class Recipe(Protocol):
+    """What makes the features of an autoencoder few."""
 
-    def active(self, x: Tensor, rows: int = 4096) -> Tensor:
-        """Return in how many of the PFVs [N, C] each feature is active, float64 [m]."""
-        return sum(
-            ((self.features(part) > 0).sum(0).double() for part in x.split(rows)),
-            start=torch.zeros(len(self.encoder), dtype=torch.float64, device=x.device),
-        )
+    @property
+    def biased(self) -> bool:
+        """Whether the decoder has a bias, which moves the centre."""
+
+    def loss(self, model: Autoencoder, x: Tensor, done: float) -> Tensor:
+        """Return what is minimised over PFVs x [N, C] once a share `done` of the steps is."""
+
+    def constrain(self, model: Autoencoder) -> None:
+        """Change the model in place after each step."""
 
 
-def schedule(step: int, steps: int) -> tuple[float, float]:
-    """Return the factors of learning rate and penalty at a step, from 0 to steps - 1 (Templeton et al. 2024)."""
-    rate = min(1.0, (steps - step) / (DECAY * steps))
-    return rate, min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
+def decayed(step: int, steps: int) -> float:
+    """Return the factor of the learning rate at a step, from 0 to steps - 1."""
+    return min(1.0, (steps - step) / (DECAY * steps))
 
 
 def train(
-    x: Tensor, features: int, penalty: float, *, steps: int, batch_size: int, learning_rate: float, seed: int
-) -> SparseAutoencoder:
-    """Train an autoencoder on PFVs [N, C] of mean length sqrt(C), by the recipe above.
+    x: Tensor, features: int, recipe: Recipe, *, steps: int, batch_size: int, learning_rate: float, seed: int
+) -> Autoencoder:
+    """Train an autoencoder on PFVs [N, C] of mean length sqrt(C).
 
     Parameters
     ----------
@@ -101,8 +85,8 @@ def train(
         Scaled PFVs.
     features : int
         m.
-    penalty : float
-        lambda of Eq. 11.
+    recipe : Recipe
+        Its loss.
     steps, batch_size, learning_rate : int, int, float
         Of Adam.
     seed : int
@@ -113,75 +97,51 @@ def train(
     decoder = FIRST_NORM * torch.nn.functional.normalize(directions, dim=1).T
     start = (decoder.T.clone(), torch.zeros(features), decoder.clone(), torch.zeros(x.shape[1]))
     parts = [part.to(x).requires_grad_() for part in start]
-    model = SparseAutoencoder(*parts)
-    optimiser = torch.optim.Adam(parts, lr=learning_rate)
+    parts[3].requires_grad_(recipe.biased)
+    learned = [part for part in parts if part.requires_grad]
+    model = Autoencoder(*parts)
+    optimiser = torch.optim.Adam(learned, lr=learning_rate)
     order = torch.empty(0, dtype=torch.int64)
     for step in range(steps):
         if len(order) < min(batch_size, len(x)):
             order = torch.randperm(len(x), generator=random)
         rows, order = order[:batch_size].to(x.device), order[batch_size:]
-        rate, warmth = schedule(step, steps)
-        optimiser.param_groups[0]["lr"] = rate * learning_rate
+        optimiser.param_groups[0]["lr"] = decayed(step, steps) * learning_rate
         optimiser.zero_grad()
-        model.loss(x[rows], warmth * penalty).backward()
-        torch.nn.utils.clip_grad_norm_(parts, LONGEST_GRADIENT)
+        recipe.loss(model, x[rows], (step + 1) / steps).backward()
+        torch.nn.utils.clip_grad_norm_(learned, LONGEST_GRADIENT)
         optimiser.step()
-    return SparseAutoencoder(*(part.detach() for part in parts))
+        with torch.no_grad():
+            recipe.constrain(model)
+    return Autoencoder(*(part.detach() for part in parts))
 
 
-def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Extraction:
-    """Train an autoencoder with k features (see `gigraph.extractors.extract`).
-
-    Concept vectors are the decoder's columns at length 1; the decoder's bias moves the centre (`Encoder.offset`).
-    """
+def scaled(x: np.ndarray) -> tuple[Tensor, float]:
+    """Return PFVs [N, C] on the device, of mean length sqrt(C), and the factor that makes them so."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scale = math.sqrt(x.shape[1]) / max(float(np.linalg.norm(x, axis=1).mean()), 1e-30)
-    rows = torch.from_numpy(x).to(device) * scale
-    recipe = {name: settings[name] for name in ("batch_size", "learning_rate")}
+    return torch.from_numpy(x).to(device) * scale, scale
 
-    def fit(penalty: float, steps: int) -> tuple[SparseAutoencoder, Tensor]:
-        model = train(rows, k, penalty, steps=steps, seed=seed, **recipe)
-        return model, model.active(rows)
 
-    steps, wanted = settings["steps"], settings["nonzeros"]
-    tried: dict[float, tuple[SparseAutoencoder, Tensor]] = {}
-
-    def count(penalty: float, steps: int) -> float:
-        tried[penalty] = fit(penalty, steps)
-        return float(tried[penalty][1].sum()) / len(x)
-
-    penalty = _search(lambda p: count(p, max(1, steps // 4)), wanted, FIRST_PENALTY, TRIALS)
-    tried.clear()
-    # A long training is sparser than a short one.
-    model, active = tried[_search(lambda p: count(p, steps), wanted, penalty, LONG_TRIALS)]
-    nonzeros = float(active.sum()) / len(x)
+def folded(model: Autoencoder, scale: float, activation: Activation = "relu", level: float = 0.0) -> Encoder:
+    """Return the encoder of unscaled PFVs into concept vectors of length 1; `level` is one of scaled features."""
     norms = model.decoder.norm(dim=0)
-    encoder = Encoder(
+    return Encoder(
         weights=(model.encoder * norms[:, None]).cpu().numpy(),
         bias=(model.encoder_bias * norms / scale).cpu().numpy(),
         offset=(model.decoder_bias / scale).cpu().numpy(),
+        activation=activation,
+        level=level / scale if activation == "threshold" else level,
     )
-    vectors = (model.decoder / norms.clamp_min(1e-30)).T
-    dead = int((active == 0).sum())
-    notes = (f"{nonzeros:.1f} active features per PFV; {dead} of {k} features are dead: active in no PFV",)
-    found = flat(x, vectors.cpu().numpy(), encoder, notes)
-    # A feature's members are the PFVs in which it is active.
-    size = active.cpu().numpy().astype(np.int32)
-    return Extraction(found.vectors, size, found.cohesion, encoder=encoder, notes=notes)
 
 
-def _search(count: Any, wanted: float, first: float, trials: int) -> float:
-    """Return a penalty at which count(penalty) is close to `wanted`, by secants in the logarithms."""
-    seen: list[tuple[float, float]] = []
-    guess = math.log(first)
-    for _ in range(trials):
-        found = count(math.exp(guess))
-        off = math.log(max(found, 1e-3) / wanted)
-        seen.append((guess, off))
-        if abs(off) < CLOSE:
-            break
-        slope = -1.0
-        if len(seen) > 1 and seen[-1][0] != seen[-2][0]:
-            slope = min(-0.2, (seen[-1][1] - seen[-2][1]) / (seen[-1][0] - seen[-2][0]))
-        guess -= max(-2.0, min(2.0, off / slope))
-    return math.exp(min(seen, key=lambda one: abs(one[1]))[0])
+def as_concepts(x: np.ndarray, model: Autoencoder, encoder: Encoder) -> Extraction:
+    """Return the decoder's columns as the concepts of PFVs x [N, C]; members are the PFVs in which one is active."""
+    vectors = (model.decoder / model.decoder.norm(dim=0).clamp_min(1e-30)).T.cpu().numpy()
+    size = np.zeros(len(vectors), np.int32)
+    for rows in range(0, len(x), 4096):
+        size += (encoder.dense(x[rows : rows + 4096]) > 0).sum(0, dtype=np.int32)
+    dead = int((size == 0).sum())
+    note = f"{size.sum() / max(1, len(x)):.1f} active features per PFV; {dead} of {len(size)} features are dead: "
+    found = flat(x, vectors, encoder, (note + "active in no PFV",))
+    return Extraction(found.vectors, size, found.cohesion, encoder=encoder, notes=found.notes)

@@ -9,17 +9,26 @@ MODULES = {
     "polished": "polished",
     "kmeans": "spherical_kmeans",
     "dictionary": "dictionary_learning",
-    "sae": "autoencoder",
+    "filters": "filters",
+    "sae": "sae",
+    "topk": "topk",
+    "batchtopk": "batchtopk",
     "random": "random_pfvs",
     "channels": "channels",
     "gaussian": "gaussian",
 }
 """Name -> module. The configuration takes what is listed here."""
-WANTS = {"dictionary": ("nonzeros",), "sae": ("nonzeros", "autoencoder")}
+WANTS = {
+    "dictionary": ("nonzeros",),
+    "filters": ("nonzeros",),
+    **dict.fromkeys(("sae", "topk", "batchtopk"), ("nonzeros", "autoencoder")),
+}
 """What an extractor needs besides the settings of `concepts`: the wanted non-zeros of a PFV, a section of the
 configuration."""
-ENCODES = frozenset({"sae"})
+ENCODES = frozenset({"filters", "sae", "topk", "batchtopk"})
 """Extractors with an encoder of their own, so that no setting of `coefficients` fixes the coefficients."""
+SPREADS = frozenset({"filters"})
+"""Extractors that look at PFVs at positions drawn uniformly, too."""
 PLUGGED = "overcomplete-"
 """How the name of a dictionary of the package overcomplete begins."""
 PACKAGE = "overcomplete"

@@ -90,7 +90,7 @@ class Coder:
     tolerance : float
         Largest relative duality gap of the lasso; a refit's support is that of such a solution.
     encoder : Encoder, optional
-        Takes the method's place; its codes have no certificate, NaN.
+        Takes the method's place; its codes have no certificate, NaN, but where it solves a least squares.
     memory : int
         Bytes that the work may hold at once.
 
@@ -114,7 +114,8 @@ class Coder:
             raise ValueError(f"the method of coefficients must be lasso, refitted or pursuit, not {self.method!r}")
         lasso = self.method in ("lasso", "refitted")
         self.solver = Solver(vectors, sign=calibration["sign"], memory=memory) if lasso else None
-        self.pursuit = Pursuit(vectors, memory=memory) if self.method in ("refitted", "pursuit") else None
+        squares = self.method in ("refitted", "pursuit") or (encoder is not None and encoder.solves)
+        self.pursuit = Pursuit(vectors, memory=memory) if squares else None
 
     def asking(self, calibration: Mapping[str, Any]) -> Coder:
         """Return what codes by the same method with another value, and shares all that the work holds."""
@@ -138,9 +139,11 @@ class Coder:
         if self.solver is not None:
             codes = self._lasso(self.solver, x, factor)
             return codes if self.pursuit is None else self.pursuit.refit(x, codes, self.calibration["sign"])
-        if self.pursuit is not None:
-            return self.pursuit.solve(x, int(self.calibration["value"]), sign=self.calibration["sign"])
-        return self._encoded(x)
+        if self.encoder is not None:
+            codes = self._encoded(self.encoder, x)
+            return codes if self.pursuit is None else self.pursuit.refit(x, codes, "nonnegative")
+        assert self.pursuit is not None
+        return self.pursuit.solve(x, int(self.calibration["value"]), sign=self.calibration["sign"])
 
     def _lasso(self, solver: Solver, x: np.ndarray, factor: float) -> Codes:
         relative = self.calibration["penalty"] == "relative"
@@ -151,15 +154,14 @@ class Coder:
         )
         return solver.solve(x, lam, tol=self.tolerance if factor == 1 else max(self.tolerance, LOOSE))
 
-    def _encoded(self, x: np.ndarray) -> Codes:
-        assert self.encoder is not None
-        u = self.encoder.dense(x)
+    def _encoded(self, encoder: Encoder, x: np.ndarray) -> Codes:
+        u = encoder.dense(x)
         rows, indices = np.nonzero(u)
         return Codes(
             indptr=np.append(0, np.cumsum(np.bincount(rows, minlength=len(x)))).astype(np.int64),
             indices=indices.astype(np.int32),
             values=u[rows, indices],
             gap=np.full(len(x), np.nan, np.float32),
-            rel_l2=relative_l2(x, self.encoder.offset + u @ self.vectors).astype(np.float32),
+            rel_l2=relative_l2(x, encoder.offset + u @ self.vectors).astype(np.float32),
             stationarity=np.full(len(x), np.nan, np.float32),
         )

@@ -1,15 +1,18 @@
-"""An extractor's own encoder: how a sparse autoencoder codes PFVs, where others leave that to the lasso."""
+"""An extractor's own encoder: how an autoencoder or filters code PFVs, where others leave that to the lasso."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
+
+Activation = Literal["relu", "topk", "threshold", "support"]
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """How a sparse autoencoder codes a PFV z, centred at beta: u = ReLU(W z + b), and X~ = beta + offset + U V.
+    """How a PFV z, centred at beta, becomes coefficients u: a = ReLU(W z + b), and X~ = beta + offset + U V.
 
     Attributes
     ----------
@@ -20,12 +23,40 @@ class Encoder:
     offset : float32 array [C]
         The decoder's bias: what no concept explains, and what is there before the first one is inserted. With beta it
         is this extractor's centre (Eq. 9).
+    activation : {"relu", "topk", "threshold", "support"}
+        ``relu``: u = a; ``topk``: the `level` largest of a; ``threshold``: what of a exceeds `level`; ``support``:
+        where a is not zero, u is the non-negative least squares of z on the concept vectors.
+    level : float
+        See `activation`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such activation.
     """
 
     weights: np.ndarray
     bias: np.ndarray
     offset: np.ndarray
+    activation: Activation = "relu"
+    level: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.activation not in get_args(Activation):
+            raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, not {self.activation!r}")
+
+    @property
+    def solves(self) -> bool:
+        """Whether `dense` gives no more than the support, on which a least squares is to be solved."""
+        return self.activation == "support"
 
     def dense(self, x: np.ndarray) -> np.ndarray:
-        """Return U [N, m] float32 of PFVs [N, C], centred at beta."""
-        return np.maximum(x @ self.weights.T + self.bias, 0).astype(np.float32)
+        """Return u, or where it `solves` a, [N, m] float32 of PFVs [N, C], centred at beta."""
+        a = np.maximum(x @ self.weights.T + self.bias, 0).astype(np.float32)
+        if self.activation == "topk" and self.level < a.shape[1]:
+            # Of equal ones the first: as torch's, and whatever the batch.
+            beyond = np.argsort(-a, axis=1, kind="stable")[:, int(self.level) :]
+            np.put_along_axis(a, beyond, 0, 1)
+        elif self.activation == "threshold":
+            a[a <= self.level] = 0
+        return a

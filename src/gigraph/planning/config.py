@@ -374,7 +374,7 @@ Extractor = Annotated[str, AfterValidator(_extractor), Field(pattern=r"^[A-Za-z0
 
 
 class Autoencoder(Section):
-    """Training of the method `sae` (Eq. 11)."""
+    """Training of the methods `sae` (Eq. 11), `topk` and `batchtopk`."""
 
     steps: PositiveInt = 4000
     """Gradient steps of the training."""
@@ -382,6 +382,8 @@ class Autoencoder(Section):
     """PFVs per step."""
     learning_rate: PositiveFloat = 3e-3
     """Of Adam; it falls to 0 over the last fifth of the steps."""
+    decoder_bias: bool = False
+    """Whether the decoder has a bias (Eq. 11), which moves what concepts and attributions are measured from."""
 
 
 class Evaluation(Section):

@@ -20,8 +20,8 @@ def read_encoder(concepts: str | Path) -> Encoder | None:
     table = tables.read(encoder_path(concepts))
     if not len(table):
         return None
-    weights = tables.numpy(table, "weights")
-    return Encoder(weights[:-1], tables.numpy(table, "bias")[:-1], weights[-1])
+    weights, last = tables.numpy(table, "weights"), table.slice(len(table) - 1).to_pylist()[0]
+    return Encoder(weights[:-1], tables.numpy(table, "bias")[:-1], weights[-1], last["activation"], last["level"])
 
 
 def write_encoder(path: str | Path, encoder: Encoder | None, channels: int, lineage: str) -> None:
@@ -31,6 +31,8 @@ def write_encoder(path: str | Path, encoder: Encoder | None, channels: int, line
     columns = {
         "concept": [*range(len(own.weights)), None][:rows],
         "bias": np.append(own.bias, 0)[:rows].astype(np.float32),
+        "activation": [own.activation] * rows,
+        "level": [own.level] * rows,
         "weights": np.concatenate([own.weights, own.offset[None]])[:rows].astype(np.float32),
     }
     tables.write(path, "encoder", columns, lineage, vectors="weights")

@@ -40,6 +40,7 @@ FILES: dict[str, File] = {
     "selection": File("selection.parquet", "selection"),
     "rejected": File("rejected.parquet", "rejected"),
     "pfvs": File("pfvs/{layer}/{shard}.parquet", "pfvs"),
+    "uniform": File("uniform/{layer}.parquet", "uniform"),
     "predictions": File("predictions/{shard}.parquet", "predictions"),
     "images": File("images.parquet", "images"),
     # concepts

@@ -1,4 +1,4 @@
-"""From the tables of PFVs to those that a calibration looks at."""
+"""From the tables of PFVs to those that a calibration or an extractor looks at."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import numpy as np
 from gigraph.hashing import mix
 from gigraph.method.heldout import held_out
 from gigraph.records import tables
+
+
+def uniform_pfvs(path: str | Path | None, centre: str | Path) -> np.ndarray | None:
+    """Return centred PFVs at positions drawn uniformly, float32 [M, C]; None without a table of them."""
+    return tables.numpy(tables.read(path, ["pfv"]), "pfv") - tables.beta(centre) if path else None
 
 
 def subsample(paths: str | Path | Sequence[str | Path], seed: int, holdout: float, count: int) -> np.ndarray:

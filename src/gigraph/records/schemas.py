@@ -78,6 +78,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "pfvs": pa.schema(
         [*_POSITION, ("contribution", pa.float32()), ("residual", pa.float32()), ("fallback", pa.bool_())]
     ),
+    # PFVs at positions drawn uniformly from some images; pfv as above
+    "uniform": pa.schema([*_POSITION]),
     # images: of which the concept's PFVs are, null where PFVs are members of several concepts
     "concepts": pa.schema(
         [
@@ -389,8 +391,10 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     # an extractor's own encoder, ReLU(weights (x - beta) + bias), and last, without a concept, the offset of its centre
-    # from beta; no rows where there is none
-    "encoder": pa.schema([("concept", pa.int32()), ("bias", pa.float32())]),
+    # from beta; no rows where there is none; activation and level: `gigraph.method.encoder.Encoder`
+    "encoder": pa.schema(
+        [("concept", pa.int32()), ("bias", pa.float32()), ("activation", pa.string()), ("level", pa.float64())]
+    ),
     # the exact effect of redrawing a scene without a part, mean over the class's scenes that show it
     "effects": pa.schema(
         [

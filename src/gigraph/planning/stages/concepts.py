@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigraph.extractors.registry import ENCODES, source_of
+from gigraph.extractors.registry import ENCODES, SPREADS, source_of
 from gigraph.planning.costs import CALIBRATED, COMPILING, TRIED, Cost, LayerSize, Run, Sizes, Throughput
 from gigraph.planning.ladder import numbers
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
@@ -68,7 +68,11 @@ class Concepts(Stage):
         }
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
-        return {"centre": read("centre", layer=layer), "pfvs": loosely("pfvs", layer=layer)}
+        return {
+            "centre": read("centre", layer=layer),
+            "pfvs": loosely("pfvs", layer=layer),
+            "uniform": read("uniform", layer=layer) if method in SPREADS else [],
+        }
 
     def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
         return [source_of(method)]

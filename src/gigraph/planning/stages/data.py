@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gigraph.method.sampling import UNIFORM, UNIFORM_OF_IMAGE
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
 from gigraph.planning.lineage import module_files
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
@@ -170,6 +171,28 @@ class Sample(Stage):
             + sum(4 * run.rows(layer) * layer.channels for layer in run.layers) / run.shards,
             sum(run.rows(layer) * (4 * layer.channels + 24) for layer in run.layers),
         )
+
+
+class Uniform(Stage):
+    """Draws PFVs of every layer at positions drawn uniformly; only where an extractor or a reading looks at them."""
+
+    writes = ("uniform",)
+    gpu = torch = model = True
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        c = plan.config
+        return {
+            "seed": c.seed,
+            "holdout": c.evaluation.holdout,
+            "layers": plan.layers,
+            "source": str(plan.image_folder),
+        }
+
+    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+        return {"checked": loosely("layers", waits=True), "manifests": read("manifest")}
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        return 8e-6 * UNIFORM * sizes.channels, UNIFORM / UNIFORM_OF_IMAGE / 60
 
 
 class Images(Stage):

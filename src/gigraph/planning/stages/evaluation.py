@@ -156,9 +156,8 @@ class Stability(Stage):
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
         return {
-            "centre": read("centre", layer=layer),
             "concepts": read("concepts", method=method, layer=layer),
-            "pfvs": loosely("pfvs", layer=layer),
+            **Concepts().reads(plan, method, layer),
         }
 
     def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
