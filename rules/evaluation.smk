@@ -169,6 +169,7 @@ rule stability:
         "Find the concepts of {wildcards.layer} again ({wildcards.method})"
     shell:
         "python $GIGRAPH_SCRIPTS/stability.py --centre {input.centre} --concepts {input.concepts} --pfvs {input.pfvs}"
+        " --uniform {input.uniform}"
         " --stability {output.stability} --measures {output.measures}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
@@ -195,6 +196,54 @@ rule edge_checks:
     shell:
         "python $GIGRAPH_SCRIPTS/edge_checks.py --root $GIGRAPH_ROOT --selection {input.selection}"
         " --checks {output.checks} --measures {output.measures}"
+        ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
+
+
+rule probes:
+    input:
+        needs("probes"),
+    output:
+        every("probes"),
+        every("maps"),
+        every("pairs"),
+    log:
+        results("logs/probes.log"),
+    benchmark:
+        results("benchmarks/probes.tsv")
+    conda:
+        "../envs/gigraph.yaml"
+    resources:
+        **claims("probes"),
+    params:
+        settings=settings("probes"),
+        lineage=lineage("probes"),
+    message:
+        "Gather what extractors are compared on, of the network and of the same with its weights shuffled"
+    shell:
+        "python $GIGRAPH_SCRIPTS/probes.py --manifests {input.manifests} --heldout {input.heldout} --root $GIGRAPH_ROOT"
+        ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
+
+
+rule comparison:
+    input:
+        needs("comparison"),
+    output:
+        made("comparison"),
+    log:
+        results("logs/{method}/comparison/{layer}.log"),
+    benchmark:
+        results("benchmarks/{method}/comparison/{layer}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
+    resources:
+        **claims("comparison"),
+    params:
+        settings=settings("comparison"),
+        lineage=lineage("comparison"),
+    message:
+        "Compare the concepts of {wildcards.layer} by reading, size, seed and coder ({wildcards.method})"
+    shell:
+        "python $GIGRAPH_SCRIPTS/comparison.py --root $GIGRAPH_ROOT --comparison {output}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 

@@ -60,7 +60,8 @@ class Subject:
         self.device = torch_device(compute)
         budget = compute.memory_mb * 10**6
         self.memory = room(budget) if self.device.type == "cuda" else budget
-        module = load_model(model["source"], weights=model["weights"], arguments=model["arguments"])
+        given = {key: model[key] for key in ("weights", "arguments", "shuffled")}
+        module = load_model(model["source"], **given)
         preset = preset_of(model["source"], model["weights"])
         self.preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
         width, height = self.preprocessing.output_size(tuple(settings["image_size"] or (1, 1)))

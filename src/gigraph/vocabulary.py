@@ -48,6 +48,13 @@ class Vocabulary:
         self.merge = merge
         self._file = partial(Results(root), method=method, layer=layer)
 
+    @classmethod
+    def of(cls, layer: str, subject: Subject, tolerance: float, **found: Any) -> Vocabulary:
+        """Return a vocabulary that is in no table, of ``vectors``, ``beta``, ``calibration`` and ``encoder``."""
+        own = cls("", "", layer, subject, tolerance)
+        own.__dict__.update(found)  # where a cached property keeps what it read
+        return own
+
     @cached_property
     def vectors(self) -> np.ndarray:
         """Concept vectors, float32 [K, C]."""

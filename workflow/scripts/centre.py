@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph.method.origin import place
+from gigraph.method.origin import choose, place
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -17,17 +17,12 @@ def main(args: Namespace) -> None:
     beta = None if row["beta"] is None else np.array(row["beta"], np.float32)
     if beta is None and center == "batchnorm":
         log.info("%s has no batch norm to take beta from; the mean PFV is used", layer)
-    seen = place(pfvs, beta) if beta is not None and center == "auto" else None
-    if seen is not None:
+    if beta is not None and center == "auto":
+        seen = place(pfvs, beta)
         taken = "so it is used" if seen.within else "too far, so the mean PFV is used"
         log.info("%s: Eq. 8's beta lies %.2f of the PFVs' spread from their mean, %s", layer, seen.distance, taken)
-        center = "batchnorm" if seen.within else "mean"
-    if center == "zero":
-        beta = np.zeros(row["channels"], np.float32)
-    elif center == "mean" or beta is None:
-        center = "mean"
-        beta = np.mean(pfvs, 0, dtype=np.float64).astype(np.float32)
-    found = seen if seen is not None and center == "batchnorm" else place(pfvs, beta)
+    center, beta = choose(pfvs, beta, center)
+    found = place(pfvs, beta)
     where = {"distance": [found.distance], "mean_cosine": [found.mean_cosine]}
     tables.write(args.centre, "centre", {"layer": [layer], "center": [center], "beta": [beta], **where}, args.lineage)
     log.info(

@@ -14,7 +14,7 @@ def main(args: Namespace) -> None:
     settings = args.settings
     world = registry.get(settings["world"])
     model = settings["model"]
-    module = load_model(model["source"], weights=model["weights"], arguments=model["arguments"]).eval()
+    module = load_model(model["source"], **{key: model[key] for key in ("weights", "arguments", "shuffled")})
     found = redraw_effects(world, module, settings["scenes"], settings["seed"], size=settings["size"])
     columns = {"class": [one.name for one in found]}
     columns |= {key: [getattr(one, key) for one in found] for key in ("part", "count", "probability", "logit")}

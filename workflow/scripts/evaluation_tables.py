@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from gigraph.evaluation.sanity import separation
 from gigraph.evaluation.summary import summary
 from gigraph.records import tables
 from gigraph.records.files import replacing
@@ -36,12 +37,17 @@ def main(args: Namespace) -> None:
         topics["truth"] = gather("truth")
     for topic, rows in topics.items():
         _write(results("topic", topic=topic), "measures", rows, args.lineage)
+    compared = gather("comparison")
+    found = separation(compared.iter_rows(named=True))
+    sane = pl.DataFrame(found, schema=dict.fromkeys(SCHEMAS["sanity"].names)) if found else pl.DataFrame()
+    _write(results("topic", topic="comparison"), "comparison", compared, args.lineage)
+    _write(results("topic", topic="sanity"), "sanity", sane, args.lineage)
     curves = gather("curves")
     _write(results("topic", topic="curves"), "curves", curves, args.lineage)
     for method in methods:
         found = gather("stability", [method])
         _write(results("stability_of_all", method=method), "stability", found, args.lineage)
-    text = summary(topics, settings)
+    text = summary({**topics, "comparison": compared, "sanity": sane}, settings)
     with replacing(results("summary")) as path:
         path.write_text(text)
     log.info(

@@ -49,7 +49,7 @@ class Measures:
         Columns that all rows share, such as method and layer.
     """
 
-    def __init__(self, **key: str):
+    def __init__(self, **key: Any):
         self.key = {"method": "", "layer": "", **key}
         self.rows: dict[str, list[dict[str, Any]]] = {"measures": [], "curves": []}
 
@@ -69,7 +69,7 @@ class Measures:
             self.rows["curves"].append({**self.key, **names, "x": float(x), **vars(mean(column))})
 
     def write(self, kind: str, path: str | Path, lineage: str) -> None:
-        """Write one of the two tables."""
-        rows = self.rows[kind]
+        """Write the rows of a table: ``curves``, or what else there is, as ``measures`` or ``comparison``."""
+        rows = self.rows["curves" if kind == "curves" else "measures"]
         columns = {name: [row[name] for row in rows] for name in SCHEMAS[kind].names}
         tables.write(path, kind, columns, lineage)

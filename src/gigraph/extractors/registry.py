@@ -25,6 +25,8 @@ WANTS = {
 }
 """What an extractor needs besides the settings of `concepts`: the wanted non-zeros of a PFV, a section of the
 configuration."""
+NONZEROS = 8.0
+"""What those that want a number of non-zeros are trained for where the configuration gives none."""
 ENCODES = frozenset({"filters", "sae", "topk", "batchtopk"})
 """Extractors with an encoder of their own, so that no setting of `coefficients` fixes the coefficients."""
 SPREADS = frozenset({"filters"})

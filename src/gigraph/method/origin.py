@@ -76,3 +76,25 @@ def twins(vectors: np.ndarray, cosine: float = TWIN) -> int:
         products[np.arange(len(products)), np.arange(first, first + len(products))] = -1
         count += int((products > cosine).any(1).sum())
     return count
+
+
+def choose(x: np.ndarray, beta: np.ndarray | None, center: str) -> tuple[str, np.ndarray]:
+    """Return which origin a layer's vectors are measured from, and the origin itself, float32 [C].
+
+    Parameters
+    ----------
+    x : array [N, C]
+        Vectors.
+    beta : array [C] or None
+        The batch norms' net shift (Eq. 8), where there is one.
+    center : str
+        ``batchnorm``, ``mean``, ``zero``, or ``auto``: Eq. 8 where it is no farther from the mean than vectors are. The
+        mean takes the place of a shift that there is not.
+    """
+    if center == "auto":
+        center = "batchnorm" if beta is not None and place(x, beta).within else "mean"
+    if center == "batchnorm" and beta is not None:
+        return center, np.asarray(beta, np.float32)
+    if center == "zero":
+        return center, np.zeros(x.shape[1], np.float32)
+    return "mean", np.asarray(np.mean(x, 0, dtype=np.float64), np.float32)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gigraph.errors import UserError, nearest
+from gigraph.model.shuffled import shuffle
 from gigraph.model.sources import is_weights_file, preset_crops
 from gigraph.reporting import log
 from gigraph.worlds import registry as worlds
@@ -38,6 +39,7 @@ def load_model(
     *,
     weights: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    shuffled: int | None = None,
     base: Path = Path(),
 ) -> nn.Module:
     """Build a classifier and load its weights.
@@ -53,6 +55,8 @@ def load_model(
         the same at every call).
     arguments : mapping or None
         Keyword arguments of the constructor or factory.
+    shuffled : int or None
+        Seed that the weights of each layer are shuffled by (`gigraph.model.shuffled`).
     base : Path
         Folder that relative paths start from.
 
@@ -82,6 +86,8 @@ def load_model(
             "model.arguments, or from the factory"
         )
     _check_finite(model.state_dict(), f"model.source: {source}" if file is None else f"model.weights: {file}")
+    if shuffled is not None:
+        shuffle(model, shuffled)
     return model.eval()
 
 

@@ -143,6 +143,8 @@ class Model(Section):
     what alone has their shape, or is called `logits`."""
     reference: FiniteFloat = 0
     """Of a regression: the value that higher and lower are measured from, such as the mean of the data."""
+    shuffled: NonNegativeInt | None = None
+    """Seed by which the weights of each layer are shuffled, as a control; null: as they are."""
 
 
 class Preprocessing(Section):

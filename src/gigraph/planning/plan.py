@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
+from gigraph.extractors.registry import NONZEROS, PLUGGED, WANTS
 from gigraph.extractors.registry import PACKAGE as PACKAGE_PLUGGED
-from gigraph.extractors.registry import PLUGGED, WANTS
 from gigraph.hashing import digest, file_digest
 from gigraph.images.imagenet import IMAGENET, named_by_wordnet
 from gigraph.model.sources import code_of, is_weights_file, preset_crops
@@ -24,7 +24,7 @@ from gigraph.planning.config import Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, installed, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
 from gigraph.planning.stages.evaluation import FIGURES, PICTURES
-from gigraph.records.paths import FILES, TOPICS, Results
+from gigraph.records.paths import FILES, NETWORKS, TOPICS, Results
 from gigraph.records.schemas import SCHEMAS
 from gigraph.worlds import registry as worlds
 
@@ -32,8 +32,6 @@ ASSETS = PACKAGE / "explorer" / "assets"
 """The explorer's program."""
 LARGEST_STD = 4
 """Of pixels in [0, 1] the standard deviation is at most a half; what is larger is a scale of 255."""
-NONZEROS = 8.0
-"""What extractors that want a number of non-zeros are trained for where the configuration gives none."""
 MAKERS = {name: stage.name for stage in STAGES.values() for name in stage.writes}
 """The stage that writes each kind of file."""
 
@@ -363,6 +361,7 @@ class Plan:
             "topic": [*TOPICS, *["truth"] * self.drawn],
             "figure": [*FIGURES],
             "picture": [*PICTURES, *["truth"] * self.drawn],
+            "network": [*NETWORKS],
         }
         return known[field]
 

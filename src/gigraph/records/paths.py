@@ -1,7 +1,8 @@
 """Where every file of a run lies below its results folder: the one place that knows.
 
 A pattern's fields are what there is one file each for: a ``method`` (extractor), a ``layer``, a pair of ``source`` and
-``target``, a ``shard``, a ``topic`` of the evaluation, a ``figure`` of a method, a ``picture`` of the evaluation.
+``target``, a ``shard``, a ``topic`` of the evaluation, a ``figure`` of a method, a ``picture`` of the evaluation, a
+``network`` that extractors are compared on.
 """
 
 from __future__ import annotations
@@ -74,9 +75,13 @@ FILES: dict[str, File] = {
     "stability_measures": File("{method}/evaluation/layers/{layer}.stability.measures.parquet", "measures"),
     "checks": File("{method}/evaluation/checks.parquet", "checks"),
     "checks_measures": File("{method}/evaluation/checks.measures.parquet", "measures"),
+    "probes": File("evaluation/probes/{network}/{layer}.parquet", "probes"),
+    "maps": File("evaluation/probes/{network}/{layer}.maps.parquet", "maps"),
+    "pairs": File("evaluation/probes/{network}/{layer}.pairs.parquet", "pairs"),
+    "comparison": File("{method}/evaluation/layers/{layer}.comparison.parquet", "comparison"),
     "effects": File("evaluation/effects.parquet", "effects"),
     "truth": File("{method}/evaluation/truth.parquet", "measures"),
-    "topic": File("evaluation/{topic}.parquet", "measures", "curves"),
+    "topic": File("evaluation/{topic}.parquet", "measures", "curves", "comparison", "sanity"),
     "stability_of_all": File("{method}/evaluation/stability.parquet", "stability"),
     "summary": File("evaluation/summary.md"),
     "evaluation_figure": File("figures/{picture}.svg"),
@@ -97,7 +102,11 @@ FILES: dict[str, File] = {
 
 SHOWN = "evaluation.json"
 """In the explorer's folder ``data``: the lineage of the evaluation that it shows."""
-TOPICS = ("reconstruction", "sensitivity", "classes", "interlayer", "curves", "stability", "edges")
+NETWORKS = ("trained", "shuffled")
+"""Networks that extractors are compared on: the run's, and the same with its weights shuffled."""
+TOPICS = (
+    "reconstruction", "sensitivity", "classes", "interlayer", "curves", "stability", "edges", "comparison", "sanity",
+)  # fmt: skip
 """The evaluation's topics; on the drawn world there is ``truth``, too."""
 
 

@@ -347,6 +347,43 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("n", pa.int64()),
         ]
     ),
+    # what extractors are compared on; role: centre, found (what concepts are found on), uniform; shown: which parts of
+    # a drawn world the position shows; factor: what is changed of the base, empty where nothing is; all with pfv
+    "probes": pa.schema([("role", pa.string())]),
+    "maps": pa.schema([("image", pa.int32()), ("label", pa.int32()), ("shown", pa.list_(pa.bool_()))]),
+    "pairs": pa.schema([("base", pa.int32()), ("factor", pa.string())]),
+    # network: trained or shuffled; concepts: how many were asked for, K = C among them; seed: a number of the redraw;
+    # reading: cosine, projection, filter, or coefficients by a coder; values: what the mean is of, in an order that
+    # does not depend on the method
+    "comparison": pa.schema(
+        [
+            ("method", pa.string()),
+            ("layer", pa.string()),
+            ("network", pa.string()),
+            ("concepts", pa.int32()),
+            ("seed", pa.int32()),
+            ("reading", pa.string()),
+            ("part", pa.string()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
+            ("se", pa.float64()),
+            ("n", pa.int64()),
+            ("values", pa.list_(pa.float32())),
+        ]
+    ),
+    # auc: how well a measure tells the trained network from the shuffled one (`gigraph.evaluation.sanity`)
+    "sanity": pa.schema(
+        [
+            ("method", pa.string()),
+            ("layer", pa.string()),
+            ("metric", pa.string()),
+            ("reading", pa.string()),
+            ("auc", pa.float64()),
+            ("tells", pa.bool_()),
+            ("trained", pa.float64()),
+            ("shuffled", pa.float64()),
+        ]
+    ),
     # x: share of the concepts deleted or inserted, of all or of the active ones (axis); value: mean over n images
     "curves": pa.schema(
         [

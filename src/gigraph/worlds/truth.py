@@ -28,7 +28,7 @@ def intersection_over_union(
     masks_fit, masks_score : arrays of bool [n]
         Where the part is.
     levels : int
-        Thresholds tried, quantiles of the responses above the least.
+        Thresholds tried, quantiles of the positive responses: those of all of a sparse map would nearly all be 0.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def intersection_over_union(
     """
     if not masks_fit.any() or not masks_score.any():
         return float("nan")
-    some = fit[fit > fit.min()]
+    some = fit[fit > 0]
     if not len(some):
         return 0.0
     thresholds = np.unique(np.quantile(some, np.linspace(0, 1, levels, endpoint=False), method="higher"))

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.attributors.registry import MODULES, source_of
+from gigraph.extractors.registry import NONZEROS
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.attribution import INTEGRAL, attributor, gathering_need, of_pairs, vocabulary
 from gigraph.planning.stages.concepts import Concepts
 from gigraph.planning.stages.stage import Read, Stage, loosely, planted, read
+from gigraph.records.paths import NETWORKS
 from gigraph.reserved import CLASSES
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 FIGURES = ("reconstruction", "completeness", "ablation")
 """A method's figures in the report."""
+PROBED = 400
+"""Scenes of a drawn world that extractors are compared on, at most."""
+SHORTER = 8
+"""The autoencoders of the comparison, which are many, are trained for one in so many steps."""
 PICTURES = ("reconstruction", "extraction", "interlayer", "edges", "stability", "sensitivity")
 """The evaluation's figures; on the drawn world there is ``truth``, too."""
 
@@ -195,6 +201,70 @@ class EdgeChecks(Stage):
         }
 
 
+class Probes(Stage):
+    """Gathers what extractors are compared on, of the trained network and of the same with its weights shuffled."""
+
+    writes = ("probes", "maps", "pairs")
+    gpu = torch = model = True
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        c = plan.config
+        drawn: dict[str, Any] = {"world": plan.world}
+        if plan.drawn:
+            scenes = min(PROBED, c.evaluation.scenes)
+            drawn |= {"scenes": scenes, "size": c.drawn.size, "drawn_seed": c.drawn.seed}
+        return {
+            "seed": c.seed,
+            "holdout": c.evaluation.holdout,
+            "layers": plan.layers,
+            "contribution": c.contribution.model_dump(),
+            "pfvs_per_image": {name: c.layer(name).sampling.pfvs_per_image for name in plan.layers},
+            "center": {name: c.layer(name).concepts.center for name in plan.layers},
+            "source": str(plan.image_folder),
+            "networks": networks(plan),
+            **drawn,
+        }
+
+    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+        checked = loosely("layers", waits=True)
+        return {"checked": checked, "manifests": read("manifest"), "heldout": read("heldout")}
+
+    def code(self, plan: Plan) -> list[Path]:
+        return plan.world_code
+
+
+class Comparison(Stage):
+    """Compares one extractor's concepts of a layer by reading, size, seed and coder, on both networks."""
+
+    of = ("method", "layer")
+    writes = ("comparison",)
+    gpu = torch = kernels = model = True
+
+    def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
+        own = plan.config.layer(layer).coefficients
+        given = own.penalty == "nonzeros"
+        coded = {"method": own.method, "sign": own.sign, "nonzeros": round(own.value) if given else round(NONZEROS)}
+        found = Concepts().settings(plan, method, layer)
+        if "steps" in found:
+            found["steps"] = max(1, found["steps"] // SHORTER)
+        attribution = of_pairs(plan, *INTEGRAL, "class_output")
+        return {
+            **found, "coder": coded, "tolerance": own.tolerance, "attribution": attribution, "networks": networks(plan),
+        }  # fmt: skip
+
+    def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
+        return {name: read(name, layer=layer) for name in Probes.writes}
+
+    def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
+        return [*Concepts().code(plan, method, layer), *attributor(plan)]
+
+
+def networks(plan: Plan) -> dict[str, Any]:
+    """Return the settings ``model`` of the networks that extractors are compared on."""
+    trained, shuffled = NETWORKS
+    return {trained: plan.model_settings, shuffled: {**plan.model_settings, "shuffled": plan.config.seed}}
+
+
 class Effects(Stage):
     """Redraws the drawn world's scenes without each part."""
 
@@ -275,6 +345,7 @@ class EvaluationTables(Stage):
         return {
             **{name: read(name, method=evaluated) for name in per_layer},
             "checks": read("checks_measures", method=graphed),
+            "comparison": read("comparison", method=evaluated),
             "truth": read("truth", method=evaluated) if plan.drawn else [],
         }
 
