@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from gigraph.device import as_device
+from gigraph.evaluation.compared import FEW
 from gigraph.evaluation.measures import Measures
 from gigraph.evaluation.probes import Probe
 from gigraph.evaluation.validation import DeletedPair
@@ -37,8 +38,6 @@ from gigraph.worlds.truth import intersection_over_union, purity
 READINGS: tuple[Kind, ...] = get_args(Kind)
 SELECTIVE: tuple[Kind, ...] = ("projection", "filter")
 """Readings whose size says how much a change moves a concept."""
-FEW = (40, 80)
-"""Numbers of concepts besides the run's own: the best of very many is partly luck."""
 SEEDS = 3
 """Seeds that concepts are found with; with two on the shuffled network."""
 MAPS = 60_000

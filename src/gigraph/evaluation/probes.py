@@ -156,7 +156,7 @@ def _of_scenes(subject: Subject, settings: Mapping[str, Any]) -> Iterator[tuple[
     for name, layer in subject.layers.items():
         shown = positives(coverage(owners, codes, (layer.height, layer.width)))
         yield name, "maps", _rows(sweep[name], world.numbers(drawn), shown), "pfv"
-    every = list(pairs(world, settings["drawn_seed"]))
+    every = list(pairs(world, settings["drawn_seed"], settings["bases"]))
     pooled: dict[str, list[np.ndarray]] = {name: [] for name in subject.layers}
     for first in progress(range(0, len(every), AT_ONCE), -(-len(every) // AT_ONCE), "pairs of scenes"):
         some = [world.paint(scene, size)[0] for _, _, scene in every[first : first + AT_ONCE]]

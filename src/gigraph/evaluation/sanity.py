@@ -13,8 +13,10 @@ import numpy as np
 
 from gigraph.records.paths import NETWORKS
 
-LOWER = frozenset({"rel_l2", "nonzeros"})
+LOWER = frozenset({"rel_l2"})
 """Measures of which less is better."""
+SET = frozenset({"nonzeros"})
+"""What is no measure, but set."""
 TELLS = 0.7
 """Probability from which a measure is said to tell the networks apart."""
 
@@ -45,7 +47,7 @@ def separation(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     known: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
-        if row["seed"] == 0:
+        if row["seed"] == 0 and row["metric"] not in SET:
             at = (row["method"], row["layer"], row["metric"], row["reading"])
             # The run's own number of concepts comes first.
             known.setdefault(at, {}).setdefault(row["network"], row)

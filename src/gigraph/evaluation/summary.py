@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from gigraph.evaluation.compared import FEW, MEASURES, leads, over_seeds, own_size, telling, tells, trained
 from gigraph.evaluation.orders import arranged, title
 from gigraph.reserved import CLASSES
 
@@ -169,7 +170,45 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
             mine = topics["truth"].filter(pl.col("method") == method)
             parts.append(_table(f"{method}: average precision", mine, "average_precision", "part", named, layers))
             parts.append(_table(f"{method}: IoU of coefficient maps", mine, "iou", "part", named, layers))
+    parts += _compared(topics, layers, methods)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods: Sequence[str]) -> Iterator[str]:
+    """Yield the tables of the comparison, and how well each of its measures tells a trained network from a shuffled."""
+    if not len(topics["comparison"]):
+        return
+    yield "## Extractors on equal terms"
+    yield (
+        "Concepts found anew, means over three seeds (the coders' over one), ± the standard error over parts, concepts "
+        "or images; a row is an extractor and its reading, or the coder of its coefficients. *Tells nothing*: the "
+        "measure rates concepts of the same network with its weights shuffled as high."
+    )
+    rows = trained(over_seeds(topics["comparison"].iter_rows(named=True)))
+    known = telling(topics["sanity"].iter_rows(named=True), methods[0])
+    for metric, (name, words) in MEASURES.items():
+        mine = own_size([row for row in rows if row["metric"] in (metric, "rel_l2")])
+        mine = [row for row in mine if row["metric"] == metric]
+        few = {size: [row for row in rows if row["metric"] == metric and row["concepts"] == size] for size in FEW}
+        sets = [(f"{name}. {words}", mine), (f"{name}: lead over random PFVs, paired", leads(mine))]
+        for said, some in [*sets, *((f"{name}, of {size} concepts", some) for size, some in few.items())]:
+            table = [{**row, "row": _named(row, known)} for row in some]
+            names = list(dict.fromkeys(row["row"] for row in table))
+            if table:
+                columns = ("row", "layer", "value", "se")
+                frame = pl.DataFrame([{name: row[name] for name in columns} for row in table])
+                yield _table(said, frame, None, "row", names, layers)
+    sane = topics["sanity"].filter(pl.col("method") == methods[0])
+    named = sane.select(
+        (pl.col("metric") + ", " + pl.col("reading")).alias("row"), "layer", pl.col("auc").alias("value")
+    )
+    named = named.with_columns(se=pl.lit(float("nan")))
+    words = f"Probability that a measure rates this network above the same with its weights shuffled ({methods[0]})"
+    yield _table(words, named, None, "row", named["row"].unique(maintain_order=True).to_list(), layers)
+
+
+def _named(row: Mapping[str, Any], known: Mapping[tuple[str, str], bool]) -> str:
+    return f"{row['method']}, {row['reading']}" + " (*tells nothing*)" * (not tells(known, row))
 
 
 def _table(

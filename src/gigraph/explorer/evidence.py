@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gigraph.evaluation.compared import FEW, MEASURES, leads, over_seeds, own_size, telling, tells, trained
 from gigraph.evaluation.orders import title as title_of
+from gigraph.evaluation.sanity import TELLS
 from gigraph.evaluation.summary import RECONSTRUCTION, STABILITY, between_layers, of_truth, shown, to_classes
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
@@ -52,7 +54,9 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         number with its standard error).
     """
     topics = {topic: pl.DataFrame(pl.from_arrow(tables.read(path))) for topic, path in inputs.evaluation.items()}
-    curves, effects = (topics.pop(topic, pl.DataFrame()) for topic in ("curves", "effects"))
+    curves, effects, compared, sane = (
+        topics.pop(topic, pl.DataFrame()) for topic in ("curves", "effects", "comparison", "sanity")
+    )
     of = {
         topic: topics.pop(topic, pl.DataFrame())
         for topic in ("reconstruction", "classes", "interlayer", "edges", "stability", "sensitivity", "truth")
@@ -102,6 +106,18 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
                 *([_frame("effects", effects)] if len(effects) else []),
                 *([_plain("alignment", inputs.alignment)] if inputs.alignment else []),
             ],
+        ),
+        (
+            "Which extractor, reading and coder?",
+            "Concepts found anew with three seeds, on equal terms; means with their standard errors. A measure that "
+            "rates concepts of a network with shuffled weights as high says nothing of this one, and is marked so.",
+            _compared(compared, sane, inputs.method),
+        ),
+        (
+            "Which measures can be trusted?",
+            "The probability that a measure rates a part, concept or image of this network above one of the same with "
+            f"its weights shuffled within each layer; from {TELLS:.1f} it tells them apart. Concepts: {inputs.method}.",
+            _sanity(sane, inputs.method),
         ),
         ("Further tables", "", [_frame(name, frame) for name, frame in topics.items()]),
     ]  # fmt: skip
@@ -248,6 +264,57 @@ def _truth(frame: pl.DataFrame, method: str, shortcut: Mapping[str, Any] | None)
     title = "Average precision of each part's best concept"
     per_part = [_grid(title, "truth", named, "part", "layer")] if len(named) else []
     return [*_metrics("truth", mean, of_truth(shortcut)), *per_part]
+
+
+def _compared(frame: pl.DataFrame, sane: pl.DataFrame, method: str) -> list[Exhibit]:
+    """Return tables of the comparison: extractors by reading or coder down, layers across."""
+    if not len(frame):
+        return []
+    rows = trained(over_seeds(frame.iter_rows(named=True)))
+    known = telling(sane.iter_rows(named=True), method)
+    found = []
+    for metric, (title, words) in MEASURES.items():
+        mine = [row for row in own_size(rows) if row["metric"] == metric]
+        if not mine:
+            continue
+        found.append(_by_layer(title, words, mine, known))
+        if ahead := leads(mine):
+            found.append(_by_layer(f"{title}: lead over random PFVs, paired", words, ahead, known))
+        for few in FEW:
+            if some := [row for row in rows if row["metric"] == metric and row["concepts"] == few]:
+                found.append(_by_layer(f"{title}, of {few} concepts", words, some, known))
+    return found
+
+
+def _by_layer(title: str, words: str, rows: list[dict[str, Any]], known: Mapping[tuple[str, str], bool]) -> Exhibit:
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    cells: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in rows:
+        name = (row["method"], row["reading"], "" if tells(known, row) else "tells nothing")
+        cells.setdefault(name, {})[row["layer"]] = [*_round([row["value"], row["se"]])]
+    table = [[*name, *(of.get(layer) for layer in layers)] for name, of in cells.items()]
+    head = ["method", "reading", "", *layers]
+    return _exhibit(title, "evaluation/comparison.parquet", "table", words, head=head, rows=table)
+
+
+def _sanity(frame: pl.DataFrame, method: str) -> list[Exhibit]:
+    mine = frame.filter(pl.col("method") == method) if len(frame) else frame
+    if not len(mine):
+        return []
+    layers = mine["layer"].unique(maintain_order=True).to_list()
+    rows = []
+    for (metric, reading), known in telling(mine.iter_rows(named=True), method).items():
+        if not reading:
+            continue
+        own = {
+            row["layer"]: row["auc"]
+            for row in mine.iter_rows(named=True)
+            if (row["metric"], row["reading"]) == (metric, reading)
+        }
+        title, words = MEASURES[metric]
+        rows.append([title, reading, "yes" if known else "no", *_round([own.get(layer) for layer in layers]), words])
+    head = ["measure", "reading", "tells them apart", *layers, "what it says"]
+    return [_exhibit("Trained against shuffled weights", "evaluation/sanity.parquet", "table", head=head, rows=rows)]
 
 
 def _ablation(graph: Graph, name: str) -> list[Exhibit]:

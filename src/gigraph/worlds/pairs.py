@@ -16,8 +16,6 @@ import numpy as np
 
 from gigraph.worlds.world import World
 
-BASES = 200
-"""Scenes that each factor is changed of."""
 NUISANCES = {
     "pose": ("scale", "rotation", "x", "y", "flip"),
     "colour": ("hue", "lightness", "chroma"),
@@ -48,7 +46,7 @@ def changed(world: World, scene: Any, factor: str) -> Any:
     return replace(scene, **{factor: not getattr(scene, factor)})
 
 
-def pairs(world: World, seed: int, bases: int = BASES) -> Iterator[tuple[int, str, Any]]:
+def pairs(world: World, seed: int, bases: int) -> Iterator[tuple[int, str, Any]]:
     """Yield (base, factor, scene): each base as it is, with factor ``""``, and then with each factor changed."""
     for base, scene in enumerate(world.scenes(seed, "pairs", bases)):
         yield base, "", scene

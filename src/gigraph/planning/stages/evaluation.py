@@ -22,6 +22,8 @@ FIGURES = ("reconstruction", "completeness", "ablation")
 """A method's figures in the report."""
 PROBED = 400
 """Scenes of a drawn world that extractors are compared on, at most."""
+BASES = 200
+"""Scenes of which each factor is changed: some ten factors give 2,000 pairs."""
 SHORTER = 8
 """The autoencoders of the comparison, which are many, are trained for one in so many steps."""
 PICTURES = ("reconstruction", "extraction", "interlayer", "edges", "stability", "sensitivity")
@@ -212,7 +214,7 @@ class Probes(Stage):
         drawn: dict[str, Any] = {"world": plan.world}
         if plan.drawn:
             scenes = min(PROBED, c.evaluation.scenes)
-            drawn |= {"scenes": scenes, "size": c.drawn.size, "drawn_seed": c.drawn.seed}
+            drawn |= {"scenes": scenes, "bases": BASES, "size": c.drawn.size, "drawn_seed": c.drawn.seed}
         return {
             "seed": c.seed,
             "holdout": c.evaluation.holdout,

@@ -1,0 +1,304 @@
+"""Extractors compared on equal terms: pairs, selectivity, sanity, leads, and the whole of it on a toy network."""
+
+import importlib.util
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+from gigraph.evaluation import compared, sanity
+from gigraph.evaluation.comparison import CODERS, coder_name
+from gigraph.method.encoder import Encoder
+from gigraph.method.origin import choose, place
+from gigraph.method.stability import best_map
+from gigraph.model.models import load_model
+from gigraph.model.shuffled import shuffle
+from gigraph.planning.stages.evaluation import BASES
+from gigraph.records.encoders import read_encoder, write_encoder
+from gigraph.worlds import registry
+from gigraph.worlds.pairs import NUISANCES, changed, factors, pairs, selectivity
+from gigraph.worlds.truth import intersection_over_union
+
+ROOT = Path(__file__).parents[2]
+
+
+# ---- weights, origins, encoders -----------------------------------------------------------------------------
+
+
+def test_shuffled_weights_are_the_same_numbers_elsewhere():
+    module, other = (nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(4, 5)) for _ in range(2))
+    other.load_state_dict(module.state_dict())
+    shuffle(other, 1)
+    for (name, one), two in zip(module.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one.flatten().sort().values, two.flatten().sort().values, rtol=0, atol=0)
+        assert one.unique().numel() == 1 or not torch.equal(one, two), name
+    for one, two in zip(module.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+    third = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(4, 5))
+    third.load_state_dict(module.state_dict())
+    shuffle(third, 2)
+    assert not torch.equal(other[0].weight, third[0].weight)
+
+
+def test_a_model_is_loaded_shuffled_alike_in_every_job():
+    plain, one, two = (load_model("menagerie", shuffled=seed).state_dict() for seed in (None, 3, 3))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(plain["fc.weight"], one["fc.weight"])
+
+
+@pytest.mark.parametrize(("center", "shift", "taken"), [
+    ("auto", 0.1, "batchnorm"), ("auto", 9.0, "mean"), ("batchnorm", 9.0, "batchnorm"), ("mean", 0.1, "mean"),
+    ("zero", 0.1, "zero"), ("batchnorm", None, "mean"), ("auto", None, "mean"),
+])  # fmt: skip
+def test_the_origin_that_is_chosen(center, shift, taken):
+    x = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    beta = None if shift is None else np.full(4, shift, np.float32)
+    name, found = choose(x, beta, center)
+    expected = {"batchnorm": beta, "mean": x.mean(0), "zero": np.zeros(4)}[taken]
+    assert name == taken and found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    if center == "auto":
+        assert place(x, found).within
+
+
+@pytest.mark.parametrize(("activation", "level"), [("relu", 0.0), ("topk", 3.0), ("threshold", 0.25), ("support", 0.0)])
+def test_an_encoder_is_read_as_it_was_written(tmp_path, activation, level):
+    random = np.random.default_rng(0)
+    own = Encoder(*(random.standard_normal(shape).astype(np.float32) for shape in ((5, 3), 5, 3)), activation, level)
+    write_encoder(tmp_path / "a.encoder.parquet", own, 3, "")
+    found = read_encoder(tmp_path / "a.parquet")
+    x = random.standard_normal((20, 3)).astype(np.float32)
+    np.testing.assert_array_equal(found.dense(x), own.dense(x))
+    assert (found.activation, found.level) == (activation, level) and found.solves == (activation == "support")
+    with pytest.raises(ValueError, match="activation must be one of relu, topk"):
+        Encoder(own.weights, own.bias, own.offset, "gelu")
+
+
+# ---- pairs of scenes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", registry.NAMES)
+def test_pairs_differ_in_their_factor_and_in_nothing_else(name):
+    world = registry.get(name)
+    able = factors(world)
+    pairs_of = list(pairs(world, 0, 12))
+    assert len(pairs_of) == 12 * (1 + len(able) + len(NUISANCES))
+    assert BASES * (len(able) + len(NUISANCES)) >= 2000
+    for base, factor, scene in pairs_of:
+        if not factor:
+            original = scene
+            continue
+        assert scene.index == base
+        differing = {key for key, value in vars(scene).items() if value != getattr(original, key)}
+        if factor in NUISANCES:
+            assert differing == {"nuisance"}
+            moved = {k for k, v in vars(scene.nuisance).items() if v != getattr(original.nuisance, k)}
+            assert moved and moved <= {*NUISANCES[factor]}
+        else:
+            assert differing == {factor}
+
+
+def test_a_changed_factor_takes_every_other_value():
+    world = registry.get("menagerie")
+    scenes = list(world.scenes(0, "pairs", 300))
+    for kind, values in {**world.values, "place": world.places}.items():
+        seen = {(getattr(one, kind), getattr(changed(world, one, kind), kind)) for one in scenes}
+        assert seen == {(a, b) for a in values for b in values if a != b}
+
+
+def test_selectivity_is_the_probability_of_a_larger_change():
+    random = np.random.default_rng(0)
+    change = random.random((40, 5, 6))
+    found = selectivity(change, 3)
+
+    def literal(half, f, k):
+        above = [
+            (one > other) + 0.5 * (one == other)
+            for one in half[:, f, k] for g in range(5) if g != f for other in half[:, g, k]
+        ]  # fmt: skip
+        return np.mean(above)
+
+    for k in range(6):
+        fit = [literal(change[:20], f, k) for f in range(3)]
+        assert found.factor[k] == np.argmax(fit)
+        assert found.score[k] == pytest.approx(literal(change[20:], int(np.argmax(fit)), k))
+    for f in range(3):
+        best = np.argmax([literal(change[:20], f, k) for k in range(6)])
+        assert found.best[f] == pytest.approx(literal(change[20:], f, best))
+
+
+def test_a_concept_of_one_factor_is_selective_and_one_of_all_is_not():
+    change = np.zeros((20, 4, 3))
+    change[:, 1, 0] = 1  # of factor 1
+    change[:, :, 1] = np.random.default_rng(0).random((20, 4))  # of all alike
+    found = selectivity(change, 2)
+    assert found.factor[0] == 1 and found.score[0] == 1 and found.best[1] == 1
+    assert abs(found.score[1] - 0.5) < 0.2 and found.score[2] == 0.5  # the third never responds
+
+
+# ---- measures -----------------------------------------------------------------------------------------------
+
+
+def test_thresholds_are_of_positive_responses():
+    """Of a sparse map quantiles of all responses above the least are 0 nearly all, if one is negative."""
+    mask = np.arange(1000) < 20
+    response = np.where(mask, np.linspace(2, 1, 1000), 0.0)
+    response[20:40] = 0.5
+    response[-1] = -1
+    assert intersection_over_union(response, mask, response, mask) == 1
+    assert intersection_over_union(-mask.astype(float), mask, response, mask) == 0
+
+
+def test_maps_match_by_their_correlation():
+    random = np.random.default_rng(0)
+    maps = random.standard_normal((200, 4))
+    others = np.concatenate([3 * maps[:, [2, 0]] + 1, random.standard_normal((200, 2))], 1)
+    maps[:, 3] = 7
+    found = best_map(maps, others)
+    np.testing.assert_allclose(found[[0, 2]], 1, atol=1e-6)
+    expected = max(np.corrcoef(maps[:, 1], other)[0, 1] for other in others.T)
+    assert found[1] == pytest.approx(expected, abs=1e-6) and np.isnan(found[3])
+
+
+def row(**changes):
+    return {"method": "a", "layer": "l", "network": "trained", "concepts": 8, "seed": 0, "reading": "cosine",
+            "part": "", "metric": "purity", "value": 0.0, "se": 0.0, "n": 3, "values": [1.0, 2.0, 3.0], **changes}  # fmt: skip
+
+
+def test_how_well_a_measure_tells_two_networks_apart():
+    assert sanity.auc([3, 4], [1, 2]) == 1 and sanity.auc([1, 2], [1, 2]) == 0.5 and sanity.auc([1], [2, 2]) == 0
+    assert sanity.auc([2, np.nan, None], [1, 2]) == 0.75 and np.isnan(sanity.auc([], [1]))
+    rows = [row(), row(network="shuffled", values=[0.0, 0.5, 2.5]), row(seed=1, network="shuffled", values=[9.0])]
+    (found,) = sanity.separation(rows)
+    assert found["auc"] == pytest.approx((3 - 1) / 3 * 0 + 7 / 9) and found["tells"]
+    (found,) = sanity.separation([{**one, "metric": "rel_l2"} for one in rows])
+    assert found["auc"] == pytest.approx(2 / 9) and not found["tells"]
+    assert not sanity.separation(rows[:1]) and not sanity.separation([{**one, "metric": "nonzeros"} for one in rows])
+
+
+def test_seeds_are_averaged_value_by_value():
+    (found,) = compared.over_seeds([row(), row(seed=1, values=[3.0, 2.0, 4.0])])
+    np.testing.assert_allclose(found["values"], [2, 2, 3.5])
+    assert found["value"] == pytest.approx(2.5) and found["se"] == pytest.approx(np.std([2, 2, 3.5], ddof=1) / 3**0.5)
+    (found,) = compared.over_seeds([row(value=2.0), row(seed=1, values=[3.0, 4.0], value=4.0)])
+    assert found["value"] == 3 and len(found["values"]) == 3
+
+
+def test_leads_are_paired_and_of_the_same_place():
+    rows = compared.over_seeds([
+        row(values=[1.0, 2.0, 5.0]), row(method="random", values=[0.5, 1.5, 2.0]), row(reading="filter"),
+        row(method="random", layer="m"), row(metric="selectivity"),
+        row(method="random", metric="selectivity", values=[1.0]),
+    ])  # fmt: skip
+    (lead,) = compared.leads(rows)
+    differences = np.array([0.5, 0.5, 3.0])
+    assert lead["value"] == pytest.approx(differences.mean()) and lead["method"] == "a"
+    assert lead["se"] == pytest.approx(differences.std(ddof=1) / 3**0.5)
+
+
+def test_the_verdict_of_most_layers_stands_and_for_readings_that_were_not_looked_at():
+    rows = [{"method": "a", "metric": "iou", "reading": "lasso", "tells": told} for told in (True, False, True)]
+    rows += [{"method": "a", "metric": "rel_l2", "reading": "lasso", "tells": False}]
+    known = compared.telling(rows, "a")
+    verdict = lambda metric, reading: compared.tells(known, {"metric": metric, "reading": reading})  # noqa: E731
+    assert verdict("iou", "lasso") and verdict("iou", "pursuit") and verdict("purity", "cosine")
+    assert not verdict("rel_l2", "lasso") and not verdict("rel_l2", "pursuit")
+    assert compared.telling(rows, "b") == {}
+
+
+def test_every_measure_is_explained():
+    for title, words in compared.MEASURES.values():
+        assert title and words.endswith(".")
+
+
+# ---- the whole of it ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The stages `probes` and `comparison` on the drawn world's own model, small."""
+    import json
+
+    import yaml
+
+    from gigraph.planning.config import load
+    from gigraph.planning.plan import Plan
+    from gigraph.records import tables
+    from gigraph.records.paths import Results
+    from gigraph.worlds.dataset import write
+
+    folder = tmp_path_factory.mktemp("compared")
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw |= {"output": str(folder), "layers": ["layer4.0"], "drawn": {**raw["drawn"], "count": 60}}
+    raw["evaluation"] |= {"methods": ["bisecting", "filters", "channels"], "scenes": 40}
+    plan = Plan(load(raw), ROOT / "workflow" / "scripts")
+    results = Results(folder)
+    write(registry.get("menagerie"), plan.image_folder, "images", 60)
+    listed = sorted(path.relative_to(plan.image_folder).as_posix() for path in plan.image_folder.rglob("*.png"))
+    classes = sorted({path.split("/")[0] for path in listed})
+    columns = {"image_id": np.arange(60), "path": listed, "label": [classes.index(p.split("/")[0]) for p in listed]}
+    ids = {name: value if name != "label" else np.array(value, np.int32) for name, value in columns.items()}
+    more = {"shard": np.zeros(60, np.int32)}
+    tables.write(folder / "heldout.parquet", "selection", {**ids, **more})
+    compute = SimpleNamespace(**json.loads(plan.config.compute.model_dump_json()))
+
+    def script(name):
+        spec = importlib.util.spec_from_file_location(f"{name}_script", plan.scripts / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.main
+
+    common = {"compute": compute, "lineage": "", "root": str(folder)}
+    settings = json.loads(plan.settings_json("probes")) | {"bases": 10}
+    chosen = str(folder / "heldout.parquet")
+    script("probes")(Namespace(settings=settings, manifests=[chosen], heldout=chosen, **common))
+    found = {}
+    for method in plan.config.evaluated:
+        path = folder / f"{method}.parquet"
+        settings = json.loads(plan.settings_json("comparison", method=method, layer="layer4.0"))
+        script("comparison")(Namespace(settings=settings, comparison=path, **common))
+        found[method] = pl.read_parquet(path)
+    return results, found
+
+
+def test_the_probes_of_both_networks_are_of_the_same_images(run):
+    from functools import partial
+
+    from gigraph.evaluation.probes import read_probe
+
+    results, _ = run
+    one, two = (read_probe(partial(results, network=name, layer="layer4.0"), 10**6) for name in ("trained", "shuffled"))
+    assert one.maps.shape == two.maps.shape == (40, 36, 256) and one.found.shape[1] == 256
+    np.testing.assert_array_equal(one.shown, two.shown)
+    np.testing.assert_array_equal(one.labels, two.labels)
+    assert one.pairs.shape == two.pairs.shape and one.pairs.shape[2] == 16 and not np.allclose(one.maps, two.maps)
+    assert one.pairs.shape[1] == 1 + len(factors(registry.get("menagerie"))) + len(NUISANCES)
+    few = read_probe(partial(results, network="trained", layer="layer4.0"), 36 * 10)
+    assert few.maps.shape[0] == few.shown.shape[0] == 10
+
+
+def test_every_extractor_reading_and_coder_is_measured_on_both_networks(run):
+    _, found = run
+    for method, rows in found.items():
+        own = rows.filter(pl.col("seed") == 0, pl.col("metric") == "rel_l2", pl.col("network") == "trained")
+        coders = {"own"} if method == "filters" else {coder_name(*one) for one in CODERS}
+        assert {*own["reading"]} == coders
+        shuffled = rows.filter(pl.col("network") == "shuffled")
+        assert {*shuffled["metric"]} == {*rows["metric"]}
+        readings = rows.filter(pl.col("metric") == "average_precision", pl.col("network") == "trained")
+        assert {"cosine", "projection", "filter"} <= {*readings["reading"]}
+        assert rows["values"].list.len().min() >= 1
+        told = {(one["metric"], one["reading"]): one for one in sanity.separation(rows.iter_rows(named=True))}
+        assert told["insertion_minus_deletion", "own" if method == "filters" else "lasso"]["auc"] > 0.5
+        assert ("nonzeros", "lasso") not in told
+
+
+def test_few_pfvs_allow_few_concepts(run):
+    """No more than leave each its members: 55 images give 220 PFVs, 55 concepts of four."""
+    _, found = run
+    assert {*found["bisecting"]["concepts"]} == {40, 55} and {*found["channels"]["concepts"]} == {55}
