@@ -22,7 +22,8 @@ rule exemplars:
     message:
         "Picture the concepts of {wildcards.layer} ({wildcards.method}, iERFs by Eq. 10)"
     shell:
-        "python $GIGRAPH_SCRIPTS/exemplars.py --selection {input.selection} --manifests {input.manifests}"
+        "python $GIGRAPH_SCRIPTS/exemplars.py --root $GIGRAPH_ROOT --method {wildcards.method}"
+        " --selection {input.selection} --manifests {input.manifests} --uniform {input.uniform}"
         " --centre {input.centre} --concepts {input.concepts} --families {input.families} --kept {input.kept}"
         " --pfvs {input.pfvs}"
         " --coefficients {input.coefficients} --attributions {input.attributions}"

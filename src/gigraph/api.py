@@ -128,14 +128,25 @@ class Run:
         found = found.sort("cosine", "concept", descending=[True, False])
         return found.select("concept", "cosine", "size", "cohesion")
 
-    def nearest_images(self, layer: str, concept: int, count: int = 10) -> pl.DataFrame:
-        """Return the images with the PFVs nearest to a concept: path, label, y, x, cosine, and the box of the patch.
+    def nearest_images(self, layer: str, concept: int, count: int = 10, by: str = "response") -> pl.DataFrame:
+        """Return images of a concept: path, label, y, x, value, cosine, and the box of the patch.
 
-        Only concepts that a class keeps have them; for others the frame is empty.
+        Parameters
+        ----------
+        layer, concept : str, int
+            Only concepts that a class keeps have images; for others the frame is empty.
+        count : int
+            At most so many.
+        by : {"response", "relevance"}
+            By the PFVs in which the concept responds most (`exemplars.reading`), or is most relevant to the image's
+            class; ``value`` is that.
         """
         self._check_layer(layer)
-        found = self._frame("exemplars", layer=layer).filter(pl.col("concept") == concept)
-        return found.sort("rank").select("path", "label", "y", "x", "cosine", "box").head(count)
+        if by not in ("response", "relevance"):
+            raise UserError(f"images are ranked by response or relevance, not by {by!r}")
+        mine = (pl.col("concept") == concept) & (pl.col("by") == by)
+        found = self._frame("exemplars", layer=layer).filter(mine)
+        return found.sort("rank").select("path", "label", "y", "x", "value", "cosine", "box").head(count)
 
     # ---- the graph ----------------------------------------------------------------------------------------------
 

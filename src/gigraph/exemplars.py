@@ -1,4 +1,8 @@
-"""Concepts made visible: the PFVs nearest to them, cropped to the iERF, and where they are in a class's images.
+"""Concepts made visible: the PFVs that show them, cropped to the iERF, and where they are in a class's images.
+
+By how strongly they respond (the paper's: by cosine), or by what the concept does there for the image's class, as
+zennit-crp's relevance maximisation picks them (Achtibat et al., "From attribution maps to human-understandable
+explanations through concept relevance propagation", Nature Machine Intelligence 2023).
 
 Notation: N sampled PFVs of C channels, E exemplars; P positions of a layer's map, row by row.
 """
@@ -7,20 +11,26 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL.Image import Image
+from torch import Tensor
 
 from gigraph.device import as_device
 from gigraph.images.decoding import decode, size_of, visible
 from gigraph.images.tiles import coefficient_map, exemplar_tile
+from gigraph.method.gig import Decomposition, mean_gradients
+from gigraph.method.quadrature import midpoint
+from gigraph.method.reading import Reading
 from gigraph.method.vectors import unit
 from gigraph.model.contribution import receptive_fields
+from gigraph.pair import Pair
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reporting import progress
 from gigraph.subject import Subject
@@ -89,30 +99,87 @@ class Coded:
 
 @dataclass(frozen=True)
 class Pictured:
-    """Directions to be pictured by the PFVs nearest to them.
+    """Concepts, or families by their leaders, to be pictured by PFVs of a sample.
 
     Attributes
     ----------
     sheet : str
         What the names of their sheets begin with.
-    vectors : array [K, C]
-        Concept vectors, or the directions of families.
-    concepts : sequence of int
-        Which of them.
-    count : int
-        Exemplars of each; fewer where fewer images were sampled.
+    directions : array [K, C]
+        Their vectors.
+    by : {"response", "relevance"}
+        What ranks the PFVs.
+    rows : mapping of int to integer array [E]
+        Concept -> the PFVs that picture it, the first first.
+    values : mapping of int to array [E]
+        Concept -> what ranked them.
     """
 
     sheet: str
-    vectors: np.ndarray
-    concepts: Sequence[int]
-    count: int
+    directions: np.ndarray
+    by: str
+    rows: Mapping[int, np.ndarray]
+    values: Mapping[int, np.ndarray]
+
+
+def by_response(
+    sheet: str, directions: np.ndarray, concepts: Sequence[int], read: Reading, sample: Sample, count: int
+) -> Pictured:
+    """Rank PFVs by how strongly a concept responds, at most one per image.
+
+    Parameters
+    ----------
+    sheet, directions
+        As of `Pictured`.
+    concepts : sequence of int
+        Which of the directions.
+    read : Reading
+        Of all of them.
+    sample : Sample
+        The PFVs to choose from.
+    count : int
+        Exemplars of each; fewer where fewer images were sampled.
+    """
+    x = unit(sample.pfvs) if read.over_length else sample.pfvs
+    rows, values = {}, {}
+    for concept in concepts:
+        response = x @ read.weights[concept] + read.bias[concept]
+        rows[concept] = nearest(response, sample.image_id, count)
+        values[concept] = response[rows[concept]]
+    return Pictured(sheet, directions, "response", rows, values)
+
+
+def relevance_maps(
+    pair: Pair, images: Sequence[Decomposition], labels: Sequence[int], steps: int
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Yield each image's concepts [Q], and what each does at every position for the class [P, Q]: Eq. 5 before its sum.
+
+    Parameters
+    ----------
+    pair : Pair
+        From the layer to the classes.
+    images : sequence of Decomposition
+    labels : sequence of int
+        The classes.
+    steps : int
+        Midpoints of the path; 0 for the gradient at X~ alone.
+    """
+    path = pair.path
+    nodes = midpoint(steps)[0] if steps else np.ones(1)
+
+    def gradients(points: int, offset: Tensor, to: Tensor) -> Tensor:
+        return mean_gradients(path.segment, path.score, path.start, offset, to, nodes, points)
+
+    for image, label in zip(images, labels, strict=True):
+        to = torch.tensor([[label]], device=path.vectors.device)
+        mean = path.room.run(gradients, image.offset(path.vectors)[None], to)[0, 0]  # [P, C]
+        yield image.concepts, (image.u * (mean @ path.vectors[image.concepts].T)).double().cpu().numpy()
 
 
 def exemplars(
     subject: Subject, layer: str, sample: Sample, pictured: Sequence[Pictured], *, side: int, method: str
 ) -> tuple[Columns, dict[str, list[list[Image]]]]:
-    """Find the PFVs nearest to some directions by cosine, at most one per image, and cut their tiles.
+    """Cut the tiles of the PFVs that picture concepts.
 
     Parameters
     ----------
@@ -120,9 +187,9 @@ def exemplars(
     layer : str
         One of the subject's.
     sample : Sample
-        The PFVs to choose from.
+        The PFVs.
     pictured : sequence of Pictured
-        The directions.
+        Which of them picture what.
     side : int
         Of a tile, in pixels.
     method : {"srd", "grad_x_input"}
@@ -131,48 +198,38 @@ def exemplars(
     Returns
     -------
     columns : dict
-        Those of the table ``exemplars``, E rows: concept by concept, the nearest PFV first.
+        Those of the table ``exemplars``, E rows: concept by concept, the first PFV first.
     pages : dict of str to list of list of image
         Sheet -> its concepts' tiles. Names are relative to the table's folder.
     """
-    pfvs = unit(sample.pfvs)
-    chosen = [
-        (one, concept, *_nearest(pfvs, direction, sample, one.count))
-        for one in pictured
-        for concept, direction in zip(one.concepts, unit(one.vectors)[list(one.concepts)], strict=True)
-    ]
+    chosen = [(one, concept, rows, one.values[concept]) for one in pictured for concept, rows in one.rows.items()]
     every = [row for _, _, rows, _ in chosen for row in rows.tolist()]
     cut = tiles(subject, layer, sample, np.unique(np.array(every, np.int64)), side, method)
     columns: Columns = {name: [] for name in SCHEMAS["exemplars"].names}
     pages: dict[str, list[list[Image]]] = {}
     done: Counter[str] = Counter()
-    for one, concept, rows, cosines in chosen:
+    for one, concept, rows, values in chosen:
+        cosines = unit(sample.pfvs[rows]) @ unit(one.directions[concept])
         number, line = divmod(done[one.sheet], PER_SHEET)
         done[one.sheet] += 1
         name = f"sheets/{one.sheet}-{number:03d}.webp"
         pages.setdefault(name, []).append([cut[row][0] for row in rows.tolist()])
-        for rank, (row, cosine) in enumerate(zip(rows.tolist(), cosines.tolist(), strict=True)):
+        ranked = zip(rows.tolist(), cosines.tolist(), values.tolist(), strict=True)
+        for rank, (row, cosine, value) in enumerate(ranked):
             image = sample.images[int(sample.image_id[row])]
             found = {
                 "concept": concept, "rank": rank, "image_id": sample.image_id[row], "y": sample.y[row],
-                "x": sample.x[row], "cosine": cosine, "label": image["label"], "path": image["path"],
-                "box": cut[row][1], "sheet": name, "row": line, "column": rank,
+                "x": sample.x[row], "by": one.by, "value": value, "cosine": cosine, "label": image["label"],
+                "path": image["path"], "box": cut[row][1], "sheet": name, "row": line, "column": rank,
             }  # fmt: skip
-            for column, values in columns.items():
-                values.append(found[column])
+            for column, listed in columns.items():
+                listed.append(found[column])
     return columns, pages
 
 
-def _nearest(pfvs: np.ndarray, direction: np.ndarray, sample: Sample, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of a direction's exemplars, and their cosines."""
-    cosines = pfvs @ direction
-    rows = nearest(cosines, sample.image_id, count)
-    return rows, cosines[rows]
-
-
-def nearest(cosines: np.ndarray, image_ids: np.ndarray, count: int) -> np.ndarray:
-    """Return the rows of the `count` largest cosines, at most one per image, in falling order."""
-    order = np.argsort(-cosines, kind="stable")
+def nearest(responses: np.ndarray, image_ids: np.ndarray, count: int) -> np.ndarray:
+    """Return the rows of the `count` largest responses, at most one per image, in falling order."""
+    order = np.argsort(-responses, kind="stable")
     first = np.unique(image_ids[order], return_index=True)[1]
     return order[np.sort(first)[:count]]
 
@@ -227,6 +284,7 @@ def localisation(
     coded: Coded,
     paths: Mapping[int, str],
     count: int,
+    responses: Callable[[int, int], np.ndarray] | None = None,
 ) -> Columns:
     """Say where each class's kept concepts are in the images of the class that they matter most for.
 
@@ -242,6 +300,8 @@ def localisation(
         Image id -> path.
     count : int
         Images per class and concept.
+    responses : callable, optional
+        ``responses(image, concept)`` is the map [P] that is stored in place of the coefficients.
 
     Returns
     -------
@@ -264,7 +324,7 @@ def localisation(
                     "path": paths[image],
                     "coefficient": where.max(),
                     "relevance": value,
-                    "map": where.astype(np.float32),
+                    "map": (where if responses is None else responses(image, row["concept"])).astype(np.float32),
                 }
             )
     return {name: [one[name] for one in found] for name in SCHEMAS["localisation"].names}

@@ -27,6 +27,7 @@ IMAGES = 8
 KEPT = 8
 TILE = 48
 NEAREST = 10
+RELEVANT = 3
 PER_SHEET = 8
 
 FAMILIES = {"layer3.1": {0: [30, 31], 5: [32]}, "layer4.0": {2: [40, 41, 42]}}
@@ -403,12 +404,18 @@ def _pictures(folder, rng, kept, layer, truth, ids, paths, localised, painter) -
             for rank, image in enumerate(rng.permutation(len(truth))[:NEAREST]):
                 x, y = rng.integers(8, 40, 2)
                 page[-1].append(tile(image).crop((x, y, x + 48, y + 48)).resize((TILE, TILE)))
-                values = (concept, rank, ids[image], 0, 0, 0.95 - 0.03 * rank, truth[image], paths[image],
+                near = 0.95 - 0.03 * rank
+                values = (concept, rank, ids[image], 0, 0, "response", near, near, truth[image], paths[image],
                           [x, y, x + 48, y + 48], name, row, rank)  # fmt: skip
                 for key, value in zip(exemplars, values, strict=True):
                     exemplars[key].append(value)
         sheet(page, NEAREST, TILE).save(folder / name, quality=80, method=0)
         faces(page).save(folder / face_sheet(name), quality=80, method=0)
+    # The first concept's last patches again, as the most relevant ones.
+    first = [dict(zip(exemplars, values, strict=True)) for values in zip(*exemplars.values(), strict=True)][:NEAREST]
+    for rank, row in enumerate(first[: -RELEVANT - 1 : -1]):
+        for key, value in {**row, "rank": rank, "by": "relevance", "value": 0.04 - 0.01 * rank}.items():
+            exemplars[key].append(value)
     tables.write(folder / "exemplars.parquet", "exemplars", exemplars, "abc")
     located: dict[str, list] = {name: [] for name in SCHEMAS["localisation"].names}
     for scope in sorted({row["scope"] for row in mine if row["scope"] >= 0}) if localised else []:

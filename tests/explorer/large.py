@@ -130,7 +130,7 @@ def _pictures(folder: Path, concepts: np.ndarray, per_sheet: int = 32, nearest: 
         for y, concept in enumerate(group):
             page.append([drawn[(int(concept) * 7 + x * 11) % len(drawn)] for x in range(nearest)])
             for x in range(nearest):
-                values = (concept, x, 0, 0, 0, 0.9, 0, "0.png", [0, 0, 96, 96], name, y, x)
+                values = (concept, x, 0, 0, 0, "response", 0.9, 0.9, 0, "0.png", [0, 0, 96, 96], name, y, x)
                 for column, value in zip(rows.values(), values, strict=True):
                     column.append(value)
         sheet(page, nearest, 96).save(folder / name, quality=80, method=0)

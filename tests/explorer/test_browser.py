@@ -211,6 +211,27 @@ def test_compare_has_three_columns(reader: Reader, inputs: Inputs):
     reader.page.wait_for_function("location.hash.startsWith('#/compare/leopard/cheetah')")
 
 
+def test_card_switches_to_the_most_relevant_patches_and_the_address_says_so(reader: Reader, inputs: Inputs):
+    rows = tables.read(inputs.exemplars["layer3.1"] / "exemplars.parquet").to_pylist()
+    relevant = [row for row in rows if row["by"] == "relevance"]
+    concept = relevant[0]["concept"]
+    reader.open(f"#/class/leopard?sel=layer3.1:{concept}")
+    card = reader.page.locator("#card")
+    by = card.locator("fieldset", has_text="By")
+    by.get_by_role("button", name="relevance").click()
+    reader.page.wait_for_function("location.hash.includes('by=relevance')")
+    assert card.locator("h3").first.inner_text() == "Most relevant patches"
+    shown = card.locator(".tiles:not(.large) .value").all_inner_texts()
+    assert [float(text) for text in shown] == [pytest.approx(row["value"], abs=6e-4) for row in relevant]
+    by.get_by_role("button", name="cosine").click()
+    reader.page.wait_for_function("!location.hash.includes('by=')")
+    assert card.locator("h3").first.inner_text() == "Nearest patches"
+    other = next(row["concept"] for row in rows if row["concept"] != concept and row["by"] == "response")
+    reader.open(f"#/class/leopard?sel=layer3.1:{other}&by=relevance")
+    card.locator("h3", has_text="Nearest patches").wait_for()  # it has none
+    assert card.locator("fieldset", has_text="By").count() == 0
+
+
 def test_card_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
     concept = kept_of(inputs, 1, "layer3.1")[0]["concept"]
     reader.open(f"#/class/leopard?sel=layer3.1:{concept}&norm=raw")
@@ -218,7 +239,7 @@ def test_card_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
     card.locator("h3").first.wait_for()
     assert card.locator("h2").inner_text().startswith(f"Concept {concept}")
     rows = tables.read(inputs.exemplars["layer3.1"] / "exemplars.parquet").to_pylist()
-    cosines = [r["cosine"] for r in rows if r["concept"] == concept]
+    cosines = [r["cosine"] for r in rows if r["concept"] == concept and r["by"] == "response"]
     shown = card.locator(".tiles:not(.large) .value").all_inner_texts()
     assert [float(t) for t in shown] == [pytest.approx(c, abs=6e-3) for c in cosines]
     assert card.locator(".tiles.large li").count() == 4

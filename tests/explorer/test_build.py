@@ -134,10 +134,11 @@ def test_tiles_lie_where_the_tables_say(site: Path, inputs: Inputs):
     cards = chunk(site, "concepts/0/0")
     rows = tables.read(inputs.exemplars["layer1.0"] / "exemplars.parquet").to_pylist()
     for row in rows:
-        (sheet, y, x), cosine, label, path = cards[str(row["concept"])]["exemplars"][row["rank"]]
+        listed = cards[str(row["concept"])]["exemplars" if row["by"] == "response" else "relevant"]
+        (sheet, y, x), value, label, path = listed[row["rank"]]
         file, columns, height = sheets[sheet]
         assert (y, x, label, path) == (row["row"], row["column"], row["label"], row["path"])
-        assert np.float32(cosine) == np.float32(row["cosine"]) and x < columns and y < height
+        assert np.float32(value) == np.float32(row["value"]) and x < columns and y < height
         original = inputs.exemplars["layer1.0"] / row["sheet"]
         assert (site / file).read_bytes() == original.read_bytes()
 
@@ -146,7 +147,7 @@ def test_faces_are_the_first_tiles_scaled_down(site: Path, inputs: Inputs):
     sheets = chunk(site, "meta")["layers"][0]["sheets"]
     rows = tables.read(inputs.exemplars["layer1.0"] / "exemplars.parquet").to_pylist()
     for concept, *_, tiles in chunk(site, "class/0")["layers"][0]:
-        first = [row for row in rows if row["concept"] == concept and row["rank"] < 4]
+        first = [row for row in rows if row["concept"] == concept and row["by"] == "response" and row["rank"] < 4]
         assert len(tiles) == len(first) == 4
         for (sheet, y, x), row in zip(tiles, first, strict=True):
             file, columns, height = sheets[sheet]

@@ -167,7 +167,8 @@ def test_maps_match_by_their_correlation():
 
 def row(**changes):
     return {"method": "a", "layer": "l", "network": "trained", "concepts": 8, "seed": 0, "reading": "cosine",
-            "part": "", "metric": "purity", "value": 0.0, "se": 0.0, "n": 3, "values": [1.0, 2.0, 3.0], **changes}  # fmt: skip
+            "part": "", "metric": "purity", "value": 0.0, "se": 0.0, "n": 3, "values": [1.0, 2.0, 3.0],
+            **changes}  # fmt: skip
 
 
 def test_how_well_a_measure_tells_two_networks_apart():

@@ -1,5 +1,6 @@
 """Which PFVs picture a concept, how their tiles are laid out, and where a class's concepts are in its images."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,11 +9,13 @@ import torch
 from PIL import Image
 
 from gigraph import exemplars as module
+from gigraph.attributors.gig import attribute
+from gigraph.attributors.path import ConceptPath
 from gigraph.exemplars import (
     PER_SHEET,
     Coded,
-    Pictured,
     Sample,
+    by_response,
     exemplars,
     localisation,
     nearest,
@@ -20,6 +23,8 @@ from gigraph.exemplars import (
     tiles,
 )
 from gigraph.images.preprocessing import Preprocessing
+from gigraph.method.gig import Batch, Decomposition, class_score
+from gigraph.method.reading import reading, spread_of
 from gigraph.records.schemas import SCHEMAS
 
 
@@ -50,7 +55,10 @@ def test_sheets_hold_so_many_concepts_and_the_columns_say_where_each_tile_is(mon
     sample = a_sample(tmp_path)
     vectors = np.random.default_rng(1).normal(size=(2 * PER_SHEET, 3)).astype(np.float32)
     concepts = list(range(3, PER_SHEET + 5))
-    pictured = [Pictured("concepts", vectors, concepts, 2), Pictured("members", -vectors, [0, 9], 1)]
+    pictured = [
+        by_response("concepts", vectors, concepts, reading("cosine", vectors), sample, 2),
+        by_response("members", -vectors, [0, 9], reading("cosine", -vectors), sample, 1),
+    ]
     columns, pages = exemplars(None, "a", sample, pictured, side=8, method="srd")
     assert len(asked) == len(set(asked)) <= 6  # a PFV that is near to several directions is cut once
     assert list(pages) == ["sheets/concepts-000.webp", "sheets/concepts-001.webp", "sheets/members-000.webp"]
@@ -65,13 +73,16 @@ def test_sheets_hold_so_many_concepts_and_the_columns_say_where_each_tile_is(mon
         assert (columns["image_id"][e], columns["y"][e], columns["x"][e]) == (row // 2, row // 4, row % 4)
         assert columns["path"][e] == f"{row // 2}.png" and columns["label"][e] == row // 2 % 2
         assert columns["box"][e] == [0, 0, 1, row] and columns["rank"][e] == columns["column"][e]
+    assert set(columns["by"]) == {"response"}
+    np.testing.assert_allclose(columns["value"], columns["cosine"], atol=1e-6)
     best = np.array(columns["cosine"][: 2 * len(concepts)]).reshape(-1, 2)
     assert (best[:, 0] >= best[:, 1]).all() and np.allclose(best[:, 0], cosine[:, concepts].max(0), atol=1e-6)
 
 
 def test_without_concepts_there_are_neither_exemplars_nor_sheets(tmp_path):
     subject = SimpleNamespace(images=lambda *_: iter(()), images_at_once=4, layers={"a": SimpleNamespace(width=4)})
-    pictured = [Pictured("concepts", np.ones((2, 3), np.float32), [], 2)]
+    ones = np.ones((2, 3), np.float32)
+    pictured = [by_response("concepts", ones, [], reading("cosine", ones), a_sample(tmp_path), 2)]
     columns, pages = exemplars(subject, "a", a_sample(tmp_path), pictured, side=8, method="srd")
     assert pages == {} and {len(column) for column in columns.values()} == {0}
 
@@ -149,3 +160,56 @@ def test_concepts_are_located_where_they_matter_most_for_the_class():
     ]  # fmt: skip
     assert found["relevance"] == [0.9, 0.2, 0.4] and found["coefficient"] == [2, 0, 5]
     assert [one.tolist() for one in found["map"]] == [[2, 0], [0, 0], [4, 5]]
+
+
+@pytest.mark.parametrize("kind", ["projection", "filter"])
+def test_other_readings_rank_otherwise(tmp_path, kind):
+    sample = a_sample(tmp_path, n=60)
+    sample = replace(sample, image_id=np.arange(60))
+    vectors = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    read = reading(kind, vectors, spread_of(sample.pfvs))
+    found = by_response("concepts", vectors, [1, 3], read, sample, 5)
+    for concept in (1, 3):
+        response = read(sample.pfvs)[:, concept]
+        np.testing.assert_array_equal(found.rows[concept], np.argsort(-response, kind="stable")[:5])
+        np.testing.assert_allclose(found.values[concept], np.sort(response)[::-1][:5], rtol=1e-5)
+
+
+def test_maps_of_relevance_add_up_to_the_attribution_and_are_the_literal_integral():
+    """Eq. 5 before its sum over positions: u_pq v_q . D_p, D by the same midpoints."""
+    torch.manual_seed(0)
+    positions, channels, concepts, steps = 5, 4, 6, 8
+    weights = torch.randn(positions * channels, 3)
+    segment = lambda x: x.flatten(1).relu() @ weights  # noqa: E731
+    u = torch.rand(positions, 3) * (torch.rand(positions, 3) < 0.7)
+    image = Decomposition(torch.tensor([0, 2, 5]), u)
+    vectors, start = torch.randn(concepts, channels), torch.randn(channels)
+    path = ConceptPath(
+        segment=segment, score=class_score("logit"), vectors=vectors, start=start, room=Batch(64), smooth=False,
+        steps=steps, max_steps=steps, tolerance=0.0, precision="float32",
+    )  # fmt: skip
+    pair = SimpleNamespace(path=path)
+    ((active, maps),) = module.relevance_maps(pair, [image], [1], steps)
+    literal = np.zeros((positions, 3))
+    for s in range(steps):
+        x = (start + (s + 0.5) / steps * (u @ vectors[active])).requires_grad_()
+        segment(x[None])[0, 1].backward()
+        for p in range(positions):
+            for q, concept in enumerate(active.tolist()):
+                literal[p, q] += float(u[p, q] * (vectors[concept] @ x.grad[p])) / steps
+    np.testing.assert_allclose(maps, literal, rtol=1e-4, atol=1e-5)
+    (whole,) = attribute(path, [image], torch.tensor([[1]]))
+    np.testing.assert_allclose(maps.sum(0), whole.values[0].numpy(), rtol=1e-4, atol=1e-5)
+    ((_, at_x),) = module.relevance_maps(pair, [image], [1], 0)
+    assert not np.allclose(at_x, maps)
+
+
+def test_maps_of_responses_take_the_place_of_coefficients():
+    kept = [{"scope": 0, "concept": 4, "rank": 0}]
+    coded = Coded(np.array([7]), np.array([0, 1, 2]), np.array([4, 4]), np.array([0.5, 2.0]), 2)
+    of = {(0, 4): [(0.3, 7)]}
+    plain = localisation(kept, of, coded, {7: "a.png"}, 1)
+    other = localisation(kept, of, coded, {7: "a.png"}, 1, lambda image, concept: np.array([image, concept]))
+    np.testing.assert_array_equal(plain["map"][0], [0.5, 2.0])
+    np.testing.assert_array_equal(other["map"][0], [7, 4])
+    assert plain["coefficient"] == other["coefficient"] == [2.0]

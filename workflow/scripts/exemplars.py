@@ -1,18 +1,37 @@
-"""Picture one layer's kept families: their nearest PFVs cropped to the iERF; and say where they are in images.
+"""Picture one layer's kept families: by the PFVs in which they respond most, and by those in which they matter most.
 
-The members of a family of several are pictured too, by fewer PFVs.
+Each is cropped to the iERF. The members of a family of several are pictured too, by fewer PFVs; and it is said where
+families are in images.
 """
 
 import shutil
 from argparse import Namespace
 from pathlib import Path
 
-from gigraph.exemplars import Coded, Pictured, Sample, exemplars, localisation, relevance_to_own_class
+import numpy as np
+import torch
+
+from gigraph.exemplars import (
+    Coded,
+    Pictured,
+    Sample,
+    by_response,
+    exemplars,
+    localisation,
+    relevance_maps,
+    relevance_to_own_class,
+)
 from gigraph.images.tiles import FACE, face_sheet, faces, sheet
 from gigraph.method.families import Families
+from gigraph.method.reading import Reading, Spread, reading, spread_of
+from gigraph.pair import Pair
 from gigraph.records import tables
+from gigraph.records.attributions import Decompositions
+from gigraph.records.encoders import read_encoder
 from gigraph.records.families import read_families
-from gigraph.reporting import log
+from gigraph.records.pfvs import uniform_pfvs
+from gigraph.reporting import log, progress
+from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
 
@@ -27,13 +46,28 @@ def main(args: Namespace) -> None:
     concepts = sorted({row["concept"] for row in kept})
     families = read_families(args.families)
     vectors = tables.numpy(tables.read(args.concepts, ["vector"]), "vector")
-    pictured = [Pictured("concepts", families.directions(vectors), concepts, settings["nearest"])]
+    directions = families.directions(vectors)
+    sample = _sample(args)
+    uniform = uniform_pfvs(args.uniform, args.centre)
+    spread = None if uniform is None else spread_of(uniform)
+    encoder = read_encoder(args.concepts)
+    detectors = None if encoder is None else encoder.weights
+    own = reading(settings["reading"], vectors, spread, detectors)
+    of_families = _of_families(settings["reading"], families, directions, own, spread)
+    pictured = [by_response("concepts", directions, concepts, of_families, sample, settings["nearest"])]
     members = [one for family in concepts for one in families.members(family).tolist() if one != family]
-    pictured.append(Pictured("members", vectors, members, min(FACE, settings["nearest"])))
+    few = min(FACE, settings["nearest"])
+    pictured.append(by_response("members", vectors, members, own, sample, few))
+    attributions = tables.read(args.attributions, ["image_id", "label", "target", "sources", "values"]).to_pylist()
+    relevance = relevance_to_own_class(attributions)
+    selection = {row["image_id"]: row for row in tables.read(args.selection).to_pylist()}
+    if settings["relevant"]:
+        sample, relevant = _relevant(args, subject, sample, families, directions, concepts, relevance, selection)
+        pictured.append(relevant)
     shown, pages = exemplars(
         subject,
         name,
-        _sample(args),
+        sample,
         pictured,
         side=settings["tile"],
         method=subject.contribution(settings["contribution"]),
@@ -41,15 +75,104 @@ def main(args: Namespace) -> None:
     for file, page in pages.items():
         sheet(page, max(map(len, page)), settings["tile"]).save(sheets.parent / file, quality=85, method=4)
         faces(page).save(sheets.parent / face_sheet(file), quality=80, method=4)
-    attributions = tables.read(args.attributions, ["image_id", "label", "target", "sources", "values"]).to_pylist()
-    paths = {row["image_id"]: row["path"] for row in tables.read(args.selection, ["image_id", "path"]).to_pylist()}
+    paths = {image: row["path"] for image, row in selection.items()}
     coded = _coded(args, families, subject.layers[name].positions)
-    located = localisation(kept, relevance_to_own_class(attributions), coded, paths, settings["localised"])
+    maps = _Responses(args, subject, of_families, paths) if settings["maps"] == "reading" else None
+    located = localisation(kept, relevance, coded, paths, settings["localised"], maps)
     tables.write(args.exemplars, "exemplars", shown, args.lineage)
     tables.write(args.localisation, "localisation", located, args.lineage)
     log.info(
         "%d concepts, %d exemplars, %d localisations", len(concepts), len(shown["concept"]), len(located["concept"])
     )
+
+
+def _of_families(kind: str, families: Families, directions: np.ndarray, own: Reading, spread: Spread | None) -> Reading:
+    """Return the reading of families: of one of a single concept that concept's, else of their direction."""
+    merged = reading(kind, directions, spread)
+    several = families.size[families.leader] > 1
+    weights = np.where(several[:, None], merged.weights, own.weights)
+    return Reading(weights, np.where(several, merged.bias, own.bias), own.over_length)
+
+
+def _relevant(args, subject, sample, families, directions, concepts, relevance, selection) -> tuple[Sample, Pictured]:
+    """Return a sample with the PFVs in which families matter most for their images' classes, and which these are."""
+    settings, name = args.settings, args.settings["layer"]
+    count, layer = settings["relevant"], subject.layers[name]
+    wanted: dict[int, set[int]] = {}
+    shown = {*concepts}
+    for (_, concept), found in relevance.items():
+        if concept in shown:
+            for value, image in sorted(found, reverse=True)[:count]:
+                if value > 0:
+                    wanted.setdefault(image, set()).add(concept)
+    pair = Pair.open(subject, args.root, args.method, name, CLASSES, settings["attribution"])
+    coefficients = tables.read(args.coefficients)
+    ids = tables.numpy(coefficients, "image_id")[:: layer.positions].tolist()
+    decomposed = Decompositions.of_table(coefficients, layer.positions, subject.device)
+    places = [place for place, image in enumerate(ids) if image in wanted]
+    images = [decomposed(slice(place, place + 1))[0] for place in places]
+    labels = [selection[ids[place]]["label"] for place in places]
+    integral = settings["attribution"]
+    steps = integral["steps"] if integral["method"] == "gig" else 0
+    best: dict[int, list[tuple[float, int, int]]] = {}
+    maps = relevance_maps(pair, images, labels, steps)
+    for place, (active, where) in zip(progress(places, len(places), "maps of relevance"), maps, strict=True):
+        leaders = families.leader[active.cpu().numpy()]
+        for concept in sorted(wanted[ids[place]]):
+            summed = where[:, leaders == concept].sum(1)
+            at = int(summed.argmax())
+            best.setdefault(concept, []).append((float(summed[at]), ids[place], at))
+    chosen = {concept: sorted(found, key=lambda one: (-one[0], one[1]))[:count] for concept, found in best.items()}
+    spots = sorted({(image, at) for found in chosen.values() for _, image, at in found})
+    row_of = {spot: len(sample.image_id) + i for i, spot in enumerate(spots)}
+    rows = {c: np.array([row_of[image, at] for _, image, at in chosen.get(c, [])], np.int64) for c in concepts}
+    values = {c: np.array([value for value, _, _ in chosen.get(c, [])]) for c in concepts}
+    more = _pfvs_at(args, subject, spots, selection)
+    images_of = {**sample.images, **{image: selection[image] for image, _ in spots}}
+    position = np.array([at for _, at in spots], np.int64)
+    larger = Sample(
+        np.concatenate([sample.pfvs, more]),
+        np.append(sample.image_id, np.array([image for image, _ in spots], sample.image_id.dtype)),
+        np.append(sample.y, (position // layer.width).astype(sample.y.dtype)),
+        np.append(sample.x, (position % layer.width).astype(sample.x.dtype)),
+        images_of,
+        sample.folder,
+    )
+    return larger, Pictured("relevant", directions, "relevance", rows, values)
+
+
+def _pfvs_at(args, subject, spots, selection) -> np.ndarray:
+    """Return the centred PFVs at (image, position), float32 [E, C]."""
+    layer = subject.layers[args.settings["layer"]]
+    beta = tables.beta(args.centre)
+    found = np.empty((len(spots), layer.channels), np.float32)
+    of_image: dict[int, list[int]] = {}
+    for i, (image, _) in enumerate(spots):
+        of_image.setdefault(image, []).append(i)
+    images = list(of_image)
+    for part, x in subject.images(args.settings["images"], images, [selection[i]["path"] for i in images]):
+        pfvs = subject.pfvs(x, layer.name, images[part])
+        for image, own in zip(images[part], pfvs, strict=True):
+            for i in of_image[image]:
+                found[i] = own[spots[i][1]].cpu().numpy() - beta
+    return found
+
+
+class _Responses:
+    """Maps of responses by a reading, an image run forward when it is first asked for."""
+
+    def __init__(self, args: Namespace, subject: Subject, read: Reading, paths: dict[int, str]):
+        self.args, self.subject, self.read, self.paths = args, subject, read, paths
+        self.beta, self.known = tables.beta(args.centre), {}
+
+    def __call__(self, image: int, concept: int) -> np.ndarray:
+        if image not in self.known:
+            settings = self.args.settings
+            ((_, x),) = self.subject.images(settings["images"], [image], [self.paths[image]])
+            with torch.inference_mode():
+                pfvs = self.subject.pfvs(x, settings["layer"], [image])[0].cpu().numpy()
+            self.known[image] = self.read(pfvs - self.beta)
+        return self.known[image][:, concept]
 
 
 def _sample(args: Namespace) -> Sample:
@@ -68,6 +191,6 @@ def _coded(args: Namespace, families: Families, positions: int) -> Coded:
 
 if __name__ == "__main__":
     run(
-        main, "selection", "manifests+", "centre", "concepts", "families", "kept", "pfvs+", "coefficients+",
-        "attributions+", "exemplars", "localisation", "sheets",
+        main, "root", "method", "selection", "manifests+", "centre", "concepts", "families", "kept", "pfvs+",
+        "coefficients+", "attributions+", "uniform?", "exemplars", "localisation", "sheets",
     )  # fmt: skip

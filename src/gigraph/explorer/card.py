@@ -42,13 +42,13 @@ def concept_chunks(
         pictured = set(graph.pictured(layer))
         relevance = _class_relevance(graph, layer)
         families = graph.families.get(layer)
-        exemplars: dict[int, list[Any]] = defaultdict(list)
-        cosine = numbers(album.exemplars["cosine"])
-        for row, similarity in zip(album.exemplars.iter_rows(named=True), cosine, strict=True):
+        exemplars: dict[tuple[str, int], list[Any]] = defaultdict(list)
+        values = numbers(album.exemplars["value"])
+        for row, value in zip(album.exemplars.iter_rows(named=True), values, strict=True):
             tile = album.tile(row["sheet"], row["row"], row["column"])
             if row["rank"] < inputs.nearest:
                 path = row["path"] + _no_place(row["x"], shapes[layer])
-                exemplars[row["concept"]].append([tile, similarity, row["label"], path])
+                exemplars[row["by"], row["concept"]].append([tile, value, row["label"], path])
         named = pictured | {
             entry[1]
             for card in lists.values()
@@ -66,7 +66,8 @@ def concept_chunks(
                 continue
             card = {
                 **{name: row[name] for name in ("size", "images", "cohesion", "low", "twin")},
-                "relevance": relevance.get(concept, []), "exemplars": exemplars.get(concept, []),
+                "relevance": relevance.get(concept, []), "exemplars": exemplars.get(("response", concept), []),
+                "relevant": exemplars.get(("relevance", concept), []),
                 "near": lists.get((index, concept)),
                 "stable": stable.get(concept),
             }  # fmt: skip

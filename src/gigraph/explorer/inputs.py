@@ -46,6 +46,8 @@ class Inputs:
         Concepts shown per layer: of a class, and shared by two classes. Readers can change both.
     nearest : int
         Exemplars shown on a concept's card.
+    reading : str
+        What ranks them: ``cosine``, ``projection`` or ``filter``.
     tile : int
         Side of a tile in pixels; a sheet's number of columns is its width over this.
     lineage : str
@@ -97,6 +99,7 @@ class Inputs:
     top: int = 5
     shared: int = 3
     nearest: int = 10
+    reading: str = "cosine"
     tile: int = 96
     lineage: str = ""
     notes: list[str] = field(default_factory=list)
@@ -156,6 +159,7 @@ def inputs_of(
         top=settings["top"],
         shared=settings["shared"],
         nearest=settings["nearest"],
+        reading=settings["reading"],
         tile=settings["tile"],
         lineage=lineage,
         notes=list(notes),

@@ -50,6 +50,7 @@ def meta_chunk(
         "title": inputs.title,
         "method": inputs.method,
         **_words(inputs.output, graph),
+        "reading": inputs.reading,
         "gig": title(inputs.attribution),  # what the page calls attributions, by their method
         "lineage": inputs.lineage,
         "evaluation": next(filter(None, map(tables.lineage_of, inputs.evaluation.values())), ""),

@@ -54,7 +54,8 @@ class Album:
     def faces(self) -> dict[int, list[Tile]]:
         """Return where the faces of each concept are."""
         found: dict[int, list[Tile]] = {}
-        shown = self.exemplars.filter(pl.col("rank") < FACE).select("concept", "sheet", "row", "column")
+        responds = (pl.col("by") == "response") & (pl.col("rank") < FACE)
+        shown = self.exemplars.filter(responds).select("concept", "sheet", "row", "column")
         for concept, sheet, row, column in shown.iter_rows():
             found.setdefault(concept, []).append(self.tile(face_sheet(sheet), row, column))
         return found

@@ -343,7 +343,14 @@ class Exemplars(Section):
     """The pictures of a concept."""
 
     nearest: PositiveInt = 10
-    """PFVs shown per concept, by cosine."""
+    """PFVs shown per concept, those in which it responds most."""
+    reading: Literal["cosine", "projection", "filter"] = "cosine"
+    """How the response is read: the `cosine` to the concept vector (the paper's), the `projection` on it, or by a
+    whitened `filter`, which looks past what else lies along the vector."""
+    relevant: NonNegativeInt = 5
+    """PFVs shown beside them, those in which the concept is most relevant to the image's class; 0: none."""
+    maps: Literal["coefficients", "reading"] = "coefficients"
+    """What locates a concept in an image: its coefficients, or its responses."""
     tile: PositiveInt = 96
     """Side of a tile in pixels."""
     localised: PositiveInt = 4

@@ -257,12 +257,15 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("images", pa.int32()),
         ]
     ),
+    # by: what ranks the PFVs, the concept's response there, or its relevance there to the image's class, and its value;
     # box: in original pixels, the patch that the tile shows; sheet and row say where the tile lies
     "exemplars": pa.schema(
         [
             ("concept", pa.int32()),
             ("rank", pa.int32()),
             *_POSITION,
+            ("by", pa.string()),
+            ("value", pa.float32()),
             ("cosine", pa.float32()),
             ("label", pa.int32()),
             ("path", pa.string()),
@@ -272,7 +275,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("column", pa.int32()),
         ]
     ),
-    # map: the concept's coefficients at the layer's positions in the image; of a family those of its members by weight
+    # map: the concept's coefficients at the layer's positions in the image; of a family those of its members by weight;
+    # or its responses there, by `exemplars.maps`
     "localisation": pa.schema(
         [
             ("scope", pa.int32()),

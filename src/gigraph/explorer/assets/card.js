@@ -96,18 +96,22 @@ const flags = (layer, key, {size, images, cohesion, low, twin, stable, family}) 
   cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "",
     "Mean cosine of the members to the concept" + (low ? "; in the lowest tenth of its layer" : "")),
   stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn",
-    `Mean cosine of its best match with other seeds; by chance ${num(stable[1])}`),
+    `Cosine of its best match with other seeds; by chance ${num(stable[1])}`),
   twin && twin[1] >= 0.95 && h("a.chip.warn", {href: select(layer, twin[0]), title: `cosine ${num(twin[1])}`},
     `near-duplicate of #${twin[0]}`),
   (meta.aligned[key] || []).map(([part, ap, prevalence]) =>
     chip(["detects ", h("b", bdi(part)), `, AP ${num(ap, 2)}`], ".good",
       `Average precision ${num(ap)}; prevalence ${num(prevalence)}`)));
 
-const pictures = (layer, {exemplars}) => h("section", h("h3", "Nearest patches"),
-  exemplars.length ? h("ol.tiles", exemplars.map(([at, cosine, label, path]) => h("li", {title: path},
-    tile(layer, at, `${className(label).textContent}, cosine ${cosine.toFixed(3)}`), number(cosine.toFixed(3)),
-    h("span.note", className(label)))))
-    : note("There are no pictures of this concept."));
+const pictures = (layer, {exemplars, relevant}) => {
+  const most = relevant[0] && state.params.by;
+  return h("section", h("h3", most ? "Most relevant patches" : "Nearest patches"),
+    relevant[0] && choice("By", [["", meta.reading], ["relevance", "relevance"]], most || "",
+      by => go({params: {by}}, true)),
+    exemplars[0] ? h("ol.tiles", (most ? relevant : exemplars).map(([at, one, label, path]) => h("li", {title: path},
+      tile(layer, at, className(label).textContent), number(num(one)), h("span.note", className(label)))))
+      : note("No pictures of this concept."));
+};
 
 const over = (scopes, here) => scopes.length
   ? choice("Over", [
@@ -133,8 +137,8 @@ const located = ({near, name, label}) => h("section", h("h3", "Where it is in ",
     ? h("ol.tiles.large", near.located.map(([at, path, coefficient, gig, map]) =>
       h("li", {title: `${path}; largest coefficient ${num(coefficient)}`},
         photo(at, `located in ${path}`, map), number(`${meta.gig} ${num(gig)}`))))
-    : note(near ? "It was not located on these images."
-      : "It is not kept for this class; what follows is over all images."));
+    : note(near ? "Not located on these images."
+      : "Not kept for this class; what follows is over all images."));
 
 const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "Relevance to classes"), list.length
   ? h("table.relevance", h("tbody", list.map(([label, mean, se, support, weight, share]) =>
@@ -143,7 +147,7 @@ const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "R
         ? link(linkTo("class", [slug(label)], {sel: idOf(layer, concept)}), className(label)) : className(label)),
       h("td", meter(Math.abs(mean) / largest(list.map(r => r[1])))),
       h("td.value", value(mean, weight, share))))))
-  : note("It was not attributed to any class."));
+  : note("Attributed to no class."));
 
 const lists = (layer, near, here) => {
   if (!near) return note("Only kept concepts list neighbours.");

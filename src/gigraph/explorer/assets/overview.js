@@ -41,8 +41,8 @@ const classList = () => {
 const verdict = t => t && h("section.verdict", h("h2", `The planted shortcut was ${t.found ? "" : "not "}found`),
   h("p", `The ${t.part} was planted in ${percent(t.planted)} of the images of `, classLink(t.label),
     ` and ${percent(t.elsewhere)} of the others. `, t.found
-      ? "Concepts that detect it are among their layer's three strongest causes:"
-      : "No concept that detects it is among the three strongest causes:"),
+      ? "Concepts that detect it are among their layer's three strongest:"
+      : "No concept that detects it is among the three strongest:"),
   h("div.strip", t.rows.map(([layer, concept, ap, rank, share, tiles]) => h("div", note(layers[layer].name),
     faceButton(layer, [concept, tiles], `detects the ${t.part}`, rank === null ? "not kept" : `rank ${rank + 1}`),
     note("AP " + num(ap)), rank !== null && note(`${percent(share)} of ${sized()}`)))));
@@ -70,7 +70,7 @@ views.overview = {
     ].filter(Boolean);
     return h("div.overview",
       h("section.lede", h("h1", bdi(m.title)),
-        h("p", "What each layer of a classifier sees, and what builds what. Begin with a class: its graph runs from "
+        h("p", "What each layer sees, and what builds what. Begin with a class: its graph runs from "
           + "textures up to the decision."),
         assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ...numbers]), {className: "numbers"})),
       verdict(m.truth),
@@ -80,7 +80,7 @@ views.overview = {
           section("Layers",
             ["From the decision down; concepts by ", h("i", m.method), "."], stack()),
           m.pairs.length > 0 && section(
-            "Classes that share most", "Relevance that both draw from the same concepts, mean over layers.",
+            "Classes that share most", "Relevance that both draw from the same concepts.",
             h("ul.classes.pairs", m.pairs.slice(0, 8).map(([a, b, share]) => h("li",
               pairLink(a, b, [className(a), h("span.vs", "and"), className(b)]),
               meter(share), number(percent(share)))))))),

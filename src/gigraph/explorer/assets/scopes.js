@@ -181,6 +181,6 @@ views.image = {
     ],
     perLayer(data),
     modelOf([{label: predicted, data, note: num(probability, 2)}], rowsOf(data), min(), {at: picture, maps}),
-    "The concepts that raise the predicted class most here, lit where they are.");
+    "What raises the predicted class most here, lit where it is.");
   },
 };

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gigraph.hashing import file_digest
 from gigraph.planning.costs import CUT, TILE, Cost, Run, Sizes, Throughput
-from gigraph.planning.stages.attribution import gathering_need, of_pairs
+from gigraph.planning.stages.attribution import INTEGRAL, gathering_need, of_pairs
 from gigraph.planning.stages.stage import Read, Stage, loosely, planted, read
 from gigraph.reserved import CLASSES
 
@@ -25,7 +25,8 @@ class Exemplars(Stage):
     def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
         c = plan.config
         own = {"layer": layer, "images": str(plan.image_folder), "contribution": c.contribution.method}
-        return {**c.exemplars.model_dump(), **own}
+        relevant = {"attribution": of_pairs(plan, *INTEGRAL, "class_output")} if c.exemplars.relevant else {}
+        return {**c.exemplars.model_dump(), **own, **relevant}
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
         return {
@@ -38,6 +39,9 @@ class Exemplars(Stage):
             "pfvs": loosely("pfvs", layer=layer),
             "coefficients": read("coefficients", method=method, layer=layer),
             "attributions": read("attributions", method=method, source=layer, target=CLASSES),
+            # The vocabulary is opened by its root; here so that the job waits for it.
+            "encoder": read("encoder", method=method, layer=layer),
+            "uniform": read("uniform", layer=layer) if plan.config.exemplars.reading == "filter" else [],
         }
 
     def need(self, sizes: Sizes) -> tuple[float, float]:
