@@ -15,7 +15,7 @@ const stepper = (key, name, value, low, most) => {
 };
 const slider = () => {
   const output = h("output", min() + "%");
-  return h("label", {title: "Hides edges below this share of the largest of their layer pair"}, "Hide below",
+  return h("label", {title: "Hides edges below this share of their pair’s largest"}, "Hide below",
     h("input", {
       type: "range", max: 100, step: 5, value: min(), key: "min",
       oninput: event => show(output, event.target.value + "%"),
