@@ -9,6 +9,9 @@ import pytest
 from explorer.fixture import MEASURED
 from gigraph.cli import main
 from gigraph.explorer.chunks import read_chunk
+from gigraph.method.reading import reading, spread_of
+from gigraph.records import tables
+from gigraph.records.encoders import read_encoder
 from gigraph.records.paths import Results
 from workflow.toy import configure, draw, snakemake
 
@@ -77,3 +80,46 @@ def test_a_run_refits_one_layer_and_pursues_the_other(tmp_path, monkeypatch, cap
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
         assert new["gap"].is_nan().all() and new["stationarity"].max() <= 1e-6
     assert "index.html#/image/~-1/" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_run_by_filters_reads_its_pictures_and_maps_by_them(tmp_path):
+    """Exemplars are the PFVs of the largest response of the extractor's own detectors, and maps are responses."""
+    draw(tmp_path)
+    layers = [{"name": "layer4.0", "concepts": {"expansion": 0.0625}}]
+    pictures = {"reading": "filter", "maps": "reading", "nearest": 4, "tile": 48, "localised": 2, "relevant": 2}
+    configfile = configure(tmp_path, methods=["filters"], layers=layers, exemplars=pictures)
+    run = snakemake(tmp_path, "--configfile", str(configfile))
+    assert run.returncode == 0, run.stderr[-4000:]
+    results = Results(tmp_path / "results")
+    of = {"method": "filters", "layer": "layer4.0"}
+    encoder = read_encoder(results("concepts", **of))
+    assert encoder.activation == "support" and not encoder.offset.any()
+    codes = pl.concat(pl.read_parquet(results("coefficients", shard=shard, **of)) for shard in range(2))
+    assert codes["values"].explode().drop_nulls().min() > 0 and codes["stationarity"].max() < 1e-5
+    beta = tables.beta(results("centre", layer="layer4.0"))
+    uniform = tables.numpy(tables.read(results("uniform", layer="layer4.0")), "pfv") - beta
+    read = reading("filter", np.zeros_like(encoder.weights), spread_of(uniform), encoder.weights)
+    shown = pl.read_parquet(results("exemplars", **of))
+    families = pl.read_parquet(results("families", **of))
+    alone = set(families.filter(pl.col("members") == 1)["concept"].to_list())
+    pfvs = pl.concat(pl.read_parquet(results("pfvs", layer="layer4.0", shard=shard)) for shard in range(2))
+    response = read(np.stack(pfvs["pfv"].to_list()) - beta)
+    looked = 0
+    for (concept,), mine in shown.filter(pl.col("by") == "response").group_by("concept"):
+        if concept not in alone:
+            continue
+        best = pfvs.with_columns(response=response[:, concept]).group_by("image_id").agg(pl.col("response").max())
+        expected = best.sort("response", descending=True)["response"].head(4).to_numpy()
+        np.testing.assert_allclose(mine.sort("rank")["value"].to_numpy(), expected, rtol=1e-3, atol=1e-4)
+        looked += 1
+    assert looked
+    relevant = shown.filter(pl.col("by") == "relevance")
+    assert len(relevant) and (relevant["value"] > 0).all()
+    # No position does more for the class than the concept does in the image, and it is one of the class's images.
+    attributed = pl.read_parquet(
+        results("attributions", method="filters", source="layer4.0", target="classes", shard=0)
+    )
+    assert set(relevant["image_id"]) <= set(pl.read_parquet(results("selection"))["image_id"]) and len(attributed)
+    located = pl.read_parquet(results("localisation", **of))
+    assert located["map"].explode().min() < 0  # responses, which coefficients are not
