@@ -24,6 +24,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -57,11 +59,34 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """A group of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse yes and no where a number or a text is needed: they would be 1 and 0."""
+        given = value if isinstance(value, list) else [value]
+        truth = next((one for one in given if isinstance(one, bool)), None)
+        if truth is not None and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(
+                f"{truth} is what YAML makes of {'yes, on or true' if truth else 'no, off or false'}; write a number, "
+                "or the name in quotes"
+            )
+        return value
 
 
 def _in_order(classes: Any) -> Any:
     """Return the list that a mapping of class folders to outputs stands for."""
+    if isinstance(classes, str) and classes != "imagenet":
+        raise ValueError(f"{classes!r} is no list of folders; give [a, b], {{a: 0, b: 1}} or imagenet")
+    if isinstance(classes, list | Mapping):
+        for name in classes:
+            if type(name) not in (str, int):
+                raise ValueError(f"{name!r} is no name as YAML reads it; write the folder's name in quotes")
+    if isinstance(classes, list):
+        classes = [str(name) for name in classes]
     if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
         twice = next((name for i, name in enumerate(classes) if name in classes[:i]), None)
         if twice is not None:
@@ -651,6 +676,9 @@ def _line(error: ValidationError, prefix: str, model: type[BaseModel]) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if message.startswith("config: "):
         return message
+    if first["type"] == "model_type":
+        message = f"it is a section; write its keys below it, indented, or leave it out (given: {first['input']!r})"
+        return f"config: {key}: {message}"
     message = message[:1].lower() + message[1:]
     given = first.get("input")
     shown = "" if first["type"] == "value_error" or isinstance(given, dict) else f" (given: {given!r})"
