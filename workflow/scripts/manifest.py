@@ -4,10 +4,9 @@ from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gigraph.hashing import image_id
 from gigraph.images.brightness import Seen, remarks
 from gigraph.images.decoding import Unreadable, brightest, decoded, size_of
-from gigraph.images.listing import left_out, members
+from gigraph.images.listing import members
 from gigraph.images.preprocessing import resized_pixels
 from gigraph.records import tables
 from gigraph.reporting import log, progress
@@ -56,19 +55,13 @@ def main(args: Namespace) -> None:
         },
         args.lineage,
     )
-    # Beside its images a drawn world keeps its truth.
-    strange = [] if settings["drawn"] else left_out(folder)
-    others = [one for one in strange if image_id(one[0]) % settings["shards"] == int(args.shard)]
-    rejected = [*((entry.path, reason) for entry, reason in bad), *others]
-    columns = {"path": [path for path, _ in rejected], "reason": [reason for _, reason in rejected]}
+    columns = {"path": [entry.path for entry, _ in bad], "reason": [reason for _, reason in bad]}
     tables.write(args.rejected, "rejected", columns, args.lineage)
     for remark in remarks(seen):
         log.info("note: %s", remark)
     for entry, reason in bad:
         log.info("rejected %s: %s", entry.path, reason)
-    for path, reason in others:
-        log.info("%s: %s", path, reason)
-    log.info("%d images, %d rejected, %d passed over", len(good), len(bad), len(others))
+    log.info("%d images, %d rejected", len(good), len(bad))
 
 
 if __name__ == "__main__":

@@ -204,11 +204,22 @@ def _entry(entry: os.DirEntry[str], path: str, class_name: str | None, label: in
     return Entry(path, class_name, label, image_id(path), size, changed)
 
 
+def check_name(name: str, key: str = "") -> None:
+    """Refuse a name that is no text: tables hold names.
+
+    Raises
+    ------
+    UserError
+        If it is not valid UTF-8.
+    """
+    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise UserError(f"{key}the name of {name!r} is not valid UTF-8; rename the file")
+
+
 def _check_ids(entries: Sequence[Entry]) -> None:
     first: dict[int, str] = {}
     for entry in entries:
-        if not entry.path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry.path):
-            raise UserError(f"images.source: the name of {entry.path!r} is not valid UTF-8; rename the file")
+        check_name(entry.path, "images.source: ")
         other = first.setdefault(entry.image_id, entry.path)
         if other != entry.path:
             raise UserError(f"images.source: {other} and {entry.path} have the same id; rename one of them")

@@ -34,6 +34,7 @@ from gigraph.errors import UserError, nearest
 from gigraph.extractors.registry import ENCODES, MODULES, PLUGGED
 from gigraph.images.listing import unnamed
 from gigraph.planning.ladder import MOST
+from gigraph.records.paths import FILES, Results
 from gigraph.reserved import CLASSES
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -536,6 +537,7 @@ class Config(Section):
             if name == CLASSES or "--" in name or not LAYER_NAME.fullmatch(name):
                 raise ValueError(f"layers: {name!r} cannot name a layer; use a module's or an fx node's name")
             self.layer(name)
+        _check_files_apart(self.names)
         order = [*self.names, CLASSES]
         for source, target in self.attribution.pairs:
             for end in (source, target):
@@ -586,6 +588,20 @@ class Config(Section):
         names = self.names
         wanted = [*itertools.pairwise(names), *((name, CLASSES) for name in names), *self.attribution.pairs]
         return list(dict.fromkeys(wanted))
+
+
+def _check_files_apart(layers: Sequence[str]) -> None:
+    """Refuse two layers of which a file of one has the name of another of the other's, such as a and a.tree."""
+    results = Results("")
+    taken: dict[Path, str] = {}
+    for kind, file in FILES.items():
+        for layer in layers if "layer" in file.fields else ():
+            path = results(kind, **dict.fromkeys(file.fields, "") | {"layer": layer})
+            other = taken.setdefault(path, layer)
+            if other != layer:
+                raise ValueError(
+                    f"layers: {other} and {layer} would both write a file {path.name}; name one of them by its fx node"
+                )
 
 
 def load(raw: Mapping[str, Any]) -> Config:

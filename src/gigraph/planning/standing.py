@@ -100,18 +100,14 @@ def everything(plan: Plan) -> dict[str, str]:
 
 def planned(plan: Plan, path: Path) -> str | None:
     """Return the lineage that a configuration plans for a table; None if it plans no such table."""
-    found = plan.results.identify(path)
-    if found is None:
-        return None
-    name, of = found
     within = {
         "layer": plan.layers,
         "shard": [str(shard) for shard in plan.shards],
         "topic": plan.values("topic"),
         "method": plan.config.evaluated,
     }
-    if any(value not in within[field] for field, value in of.items() if field in within):
-        return None
-    if "source" in of and (of["source"], of["target"]) not in plan.pairs:
-        return None
-    return plan.lineage(MAKERS[name], **of)
+    for name, of in plan.results.identify(path):
+        known = all(value in within[field] for field, value in of.items() if field in within)
+        if known and ("source" not in of or (of["source"], of["target"]) in plan.pairs):
+            return plan.lineage(MAKERS[name], **of)
+    return None
