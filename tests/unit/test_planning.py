@@ -199,3 +199,11 @@ def test_two_layers_that_would_write_the_same_file_are_refused(ending):
     with pytest.raises(UserError, match=r"layers: vit.* and vit.* would both write a file vit\..*; name one of them"):
         load({"layers": ["vit", f"vit.{ending}"]})
     load({"layers": ["vit.blocks", f"vit.{ending}"]})
+
+
+def test_why_no_image_can_be_decoded(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    with pytest.raises(UserError, match=r"no image of .* can be decoded \(the first is a/1.png: .*run git lfs pull\)"):
+        Plan(load({"images": {"source": str(tmp_path)}, "layers": ["x"]}), scripts).check()

@@ -101,6 +101,7 @@ def state_of(folder: Path) -> dict[str, bytes]:
     [
         ("model", "weights", "other.pth"), ("preprocessing", "mean", [0.1, 0.2, 0.3]), ("concepts", "expansion", 0.25),
         ("images", "classes", "reversed"), ("attribution", "baseline", "zero"), ("families", "cosine", 0.9),
+        ("evaluation", "holdout", 0.2), ("images", "limit_per_class", 2),
     ],
 )  # fmt: skip
 def test_tables_of_another_configuration_are_refused(done, monkeypatch, capsys, section, key, value):
@@ -118,6 +119,20 @@ def test_tables_of_another_configuration_are_refused(done, monkeypatch, capsys, 
     with pytest.raises(UserError, match="planned"):
         gigraph.open("results", configfile=copy).edges()
     assert len(gigraph.open("results", configfile="config.yaml").edges())
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [(["layer4.0"], "layers.layer3.1"), (["layer2.0", "layer3.1", "layer4.0"], "layers.layer2.0"),
+     (["layer3.1", {"name": "layer4.0", "families": {"cosine": 0.9}}], "layers.layer4.0.families.cosine is 0.9")],
+)  # fmt: skip
+def test_the_layer_that_differs_is_named(done, monkeypatch, capsys, layers, words):
+    monkeypatch.chdir(done)
+    raw = yaml.safe_load((done / "config.yaml").read_text())
+    (done / "layers.yaml").write_text(yaml.safe_dump({**raw, "layers": layers}))
+    image = pl.read_parquet("results/selection.parquet")["path"][0]
+    assert main(["explain", f"images/{image}", "--configfile", "layers.yaml"]) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_an_image_that_was_added_is_named(toy_run, tmp_path, monkeypatch):

@@ -189,13 +189,16 @@ class Plan:
             return None
         from gigraph.images.decoding import Unreadable, decode, size_of
 
-        depth = self.config.preprocessing.depth
+        depth, first = self.config.preprocessing.depth, ""
         for entry in self._entries:
             try:
                 return list(size_of(decode(self.image_folder / entry.path, self.config.images.max_pixels, depth)))
-            except Unreadable:
-                continue
-        raise UserError(f"images.source: no image of {self.image_folder} can be decoded; give another folder")
+            except Unreadable as reason:
+                first = first or f"{entry.path}: {reason}"
+        raise UserError(
+            f"images.source: no image of {self.image_folder} can be decoded (the first is {first}); mend that, or give "
+            "another folder"
+        )
 
     @cached_property
     def left_out(self) -> list[tuple[str, str]]:
