@@ -91,6 +91,11 @@ def needs(stage):
     """
 
     def inputs(wildcards):
+        if stage == "concepts":
+            try:
+                PLAN.check_method(wildcards.method)
+            except UserError as error:
+                stop(error)
         is_done = is_current(stage, **wildcards)
         if workflow.is_main_process and not is_done:
             workflow.dag.forcefiles.update(PLAN.outputs(stage, **wildcards))

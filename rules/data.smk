@@ -104,8 +104,7 @@ rule selection:
     input:
         needs("selection"),
     output:
-        selection=made("selection"),
-        rejected=made("rejected"),
+        made("selection"),
     log:
         results("logs/selection.log"),
     benchmark:
@@ -123,7 +122,7 @@ rule selection:
     shell:
         "python $GIGRAPH_SCRIPTS/selection.py --manifests {input.manifests} --rejects {input.rejected}"
         " --predictions {input.predictions} --classes {input.classes}"
-        " --selection {output.selection} --rejected {output.rejected}"
+        " --selection {output}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
@@ -182,7 +181,8 @@ rule images:
     input:
         needs("images"),
     output:
-        made("images"),
+        images=made("images"),
+        rejected=made("rejected"),
     log:
         results("logs/images.log"),
     benchmark:
@@ -192,9 +192,11 @@ rule images:
     resources:
         **claims("images"),
     params:
+        settings=settings("images"),
         lineage=lineage("images"),
     message:
         "Gather the manifest and the predictions"
     shell:
-        "python $GIGRAPH_SCRIPTS/images.py --manifests {input.manifests} --predictions {input.predictions}"
-        " --images {output} --lineage {params.lineage} --log {log}"
+        "python $GIGRAPH_SCRIPTS/images.py --manifests {input.manifests} --rejects {input.rejected}"
+        " --predictions {input.predictions} --images {output.images} --rejected {output.rejected}"
+        " --settings {params.settings:q} --lineage {params.lineage} --log {log}"

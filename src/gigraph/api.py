@@ -212,8 +212,18 @@ class Run:
         return graph
 
     def table(self, name: str) -> pl.DataFrame:
-        """Return any table below the method's folder, such as ``evaluation/reconstruction``."""
-        return self._read(self.folder / self.method / f"{name}.parquet")
+        """Return any table below the method's folder, such as ``evaluation/reconstruction``.
+
+        Raises
+        ------
+        UserError
+            If there is no such table, with the nearest names.
+        """
+        home = self.folder / self.method
+        if not (home / f"{name}.parquet").is_file():
+            there = [path.relative_to(home).with_suffix("").as_posix() for path in home.rglob("*.parquet")]
+            raise UserError(f"there is no table {name!r} in {home}{nearest(name, there)}")
+        return self._read(home / f"{name}.parquet")
 
     def label(self, of: str | int) -> int:
         """Return the label of a class given by name or label.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +41,30 @@ def room(memory: int) -> int:
     A budget for a CPU, whose caches are small, would leave a GPU idle.
     """
     return max(memory, torch.cuda.mem_get_info()[0] // 4)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return how many bytes are free on a device; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    found = [limit - used for limit, used in _limits()]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        found.append(1024 * int(lines["MemAvailable"].split()[0]))
+    return max(0, min(found)) if found else None
+
+
+def _limits() -> Iterator[tuple[int, int]]:
+    """Yield (bytes allowed, bytes held) of each control group that this process is in, as a cluster's jobs are."""
+    try:
+        own = Path("/proc/self/cgroup").read_text().splitlines()[-1].split("::")[-1].lstrip("/")
+        for group in (folder := Path("/sys/fs/cgroup") / own, *folder.parents):
+            if (group / "memory.max").is_file() and (limit := (group / "memory.max").read_text().strip()) != "max":
+                held = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                yield int(limit), int(held["anon"])  # what files fill can be had back
+    except (OSError, ValueError, KeyError):
+        return
 
 
 def as_device(array: np.ndarray, device: torch.device) -> Tensor:

@@ -7,17 +7,18 @@ through the same steps as those of the data set: coding (Eq. 2), then GIG to cla
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from gigraph.device import as_device
+from gigraph.device import as_device, free_memory
 from gigraph.errors import UserError, nearest
 from gigraph.explorer.sheets import thumbnail
 from gigraph.hashing import text_key
 from gigraph.images.decoding import Unreadable, decode, size_of, visible
+from gigraph.images.listing import check_name
 from gigraph.method.targets import class_targets, concept_targets
 from gigraph.method.tasks import probabilities
 from gigraph.pair import Pair
@@ -69,21 +70,25 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
     hold(plan, reads(plan, method))
     sizes = []
     for path in paths:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give the images in it, such as {path}/*.jpg")
         if not path.is_file():
             raise UserError(f"there is no image {path}; correct the path")
+        check_name(path.name)
         try:
             sizes.append(size_of(decode(path, plan.config.images.max_pixels, plan.config.preprocessing.depth)))
         except Unreadable as error:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
     subjects = Subjects(plan)
-    for path, size in zip(paths, sizes, strict=True):
-        subjects.of(path, size)  # before anything is written
     concepts = {
         layer: Vocabulary(
             plan.root, method, layer, subjects.own, plan.config.layer(layer).coefficients.tolerance, merge=True
         )
         for layer in plan.layers
     }
+    for path, size in zip(paths, sizes, strict=True):  # before anything is written
+        subjects.check_room(path, size, {layer: one.k for layer, one in concepts.items()})
+        subjects.of(path, size)
     return [
         _explain(plan, method, subjects.of(path, size), concepts, path) for path, size in zip(paths, sizes, strict=True)
     ]
@@ -96,6 +101,43 @@ class Subjects:
         self.plan = plan
         self.own = Subject(plan.network, plan.config.compute, plan.layers)
         self.known = {tuple(self.own.network.image_shape[1:]): self.own}
+
+    def check_room(self, path: Path, size: tuple[int, int], concepts: Mapping[str, int]) -> None:
+        """Refuse a photo of a (width, height) that needs more memory than is free.
+
+        Parameters
+        ----------
+        path, size
+            The photo.
+        concepts : mapping
+            Number of concepts of each layer.
+
+        Raises
+        ------
+        UserError
+            With what it needs, and what size would do.
+        """
+        width, height = self.own.preprocessing.output_size(size)
+        _, rows, columns = self.own.network.image_shape
+        free = free_memory(self.own.device)
+        needed = self._needed(concepts) * width * height / (rows * columns)
+        if free is not None and needed > free and width * height > rows * columns:
+            less = (free / needed) ** 0.5
+            raise UserError(
+                f"image {path} gives an input of {width}x{height}, which takes about {needed / 1e9:.1f} GB of memory, "
+                f"and {free / 1e9:.1f} GB are free; scale or cut it to {int(width * less)}x{int(height * less)} or less"
+            )
+
+    def _needed(self, concepts: Mapping[str, int]) -> float:
+        """Return about how many bytes an image of the run's size takes; larger ones take as much more."""
+        a = self.plan.config.attribution
+        targets = max(a.class_targets + a.top_targets, a.top_classes + 1)
+        layers = self.own.layers.items()
+        # Maps of all operations, measured at 0.4 to 1.7 times; of each layer PFVs and their coefficients; and of the
+        # pair that is attributed a path point and what is integrated for each target.
+        kept = sum(layer.positions * (layer.channels + concepts[name]) for name, layer in layers)
+        largest = max(layer.positions * layer.channels for _, layer in layers)
+        return 4 * (1.5 * self.own.network.numbers + kept + (targets + 3) * largest)
 
     def of(self, path: Path, size: tuple[int, int]) -> Subject:
         """Return the model for a photo of this (width, height).
@@ -111,6 +153,9 @@ class Subjects:
                 other = Subject({**self.plan.network, "image_size": size}, self.plan.config.compute, self.plan.layers)
             except UserError as error:
                 raise UserError(self._refused(path, width, height, str(error))) from None
+            if other.network.outputs != self.own.network.outputs:
+                outputs = f"{other.network.outputs} outputs there instead of {self.own.network.outputs}"
+                raise UserError(self._refused(path, width, height, outputs))
             for name, layer in self.own.layers.items():
                 now = other.layers[name]
                 if (now.channels, now.layout) != (layer.channels, layer.layout):

@@ -76,7 +76,21 @@ def default(**changes):
         ({"preprocessing": {"mean": [0.5], "std": [1, 1]}}, ["preprocessing", "std: it has 2", "(1)"]),
         ({"methods": ["kmean"]}, ["methods.0", "did you mean kmeans"]),
         ({"methods": []}, ["methods", "at least 1"]),
-        ({"compute": 3}, ["compute", "dictionary"]),
+        ({"preprocessing": {"mean": [0.5, float("nan"), 0.5]}}, ["preprocessing.mean.1", "finite"]),
+        ({"preprocessing": {"std": [float("inf")] * 3}}, ["preprocessing.std.0", "finite"]),
+        ({"coefficients": {"value": float("inf")}}, ["coefficients.value", "finite"]),
+        ({"preprocessing": {"resize": True}}, ["preprocessing.resize", "true is what YAML makes of yes"]),
+        ({"images": {"limit_per_class": False}}, ["images.limit_per_class", "no, off or false", "write a number"]),
+        ({"images": {"classes": yaml.safe_load("[yes, no]")}}, ["images.classes", "YAML", "in quotes"]),
+        (
+            {"images": {"classes": yaml.safe_load("{yes: 0, no: 1}")}},
+            ["images.classes", "true is no name", "in quotes"],
+        ),
+        ({"images": {"classes": yaml.safe_load("[2020-01-01]")}}, ["images.classes", "in quotes"]),
+        ({"images": {"classes": "classes.txt"}}, ["images.classes: 'classes.txt' is no list", "{a: 0, b: 1}"]),
+        ({"images": None}, ["config: images: it is a section", "leave it out"]),
+        ({"images": "photos"}, ["config: images: it is a section", "'photos'"]),
+        ({"compute": 3}, ["compute", "section", "3"]),
         ({"coefficients": {"tolerance": 1.0e-7}}, ["coefficients.tolerance", "0.000001"]),
         ({"exemplars": {"tile": 512}}, ["exemplars", "tile", "WebP"]),
         ({"families": {"cosine": 0}}, ["families.cosine", "0.01"]),
@@ -109,6 +123,11 @@ def test_a_missing_key_is_named():
 def test_numbers_that_yaml_or_the_command_line_give_as_text_are_numbers():
     config = load(default(coefficients={"tolerance": "1e-3", "value": "8"}))
     assert config.coefficients.tolerance == 1e-3 and config.coefficients.value == 8
+
+
+def test_classes_called_by_numbers_need_no_quotes():
+    both = ([0, 1], {0: 0, 1: 1})
+    assert [load(default(images={"classes": classes})).images.classes for classes in both] == [["0", "1"]] * 2
 
 
 def test_a_layers_own_settings_lie_over_the_defaults():

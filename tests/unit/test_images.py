@@ -1,10 +1,12 @@
 """Listing, decoding and preprocessing of image files."""
 
 import os
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from torchvision.transforms._presets import ImageClassification
 from gigraph.errors import UserError
 from gigraph.hashing import image_id
 from gigraph.images import imagenet, listing, preprocessing
+from gigraph.images.brightness import Seen, remarks
 from gigraph.images.chance import cause
-from gigraph.images.decoding import Unreadable, decode, nearly_black, size_of, visible
+from gigraph.images.decoding import Unreadable, brightest, decode, decoded, size_of, visible
 from gigraph.images.listing import PASSED_OVER, UNREAD, labelled, left_out, listing_digests, output_names, scan
 from gigraph.images.preprocessing import Preprocessing, batches
 from gigraph.model.models import preset_of
@@ -244,6 +247,44 @@ def test_parts_of_a_data_set_are_no_classes(tmp_path):
     assert len(labelled(tmp_path / "vehicles")) == 2
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["train2017/a/1.png", "val2017/a/1.png"], ["train2017, val2017", "parts of a data set", "images.classes"]),
+        (["fold0/a/1.png", "fold1/a/1.png"], ["fold0, fold1", "parts of a data set"]),
+        (["train_1/a/1.png", "train_2/a/1.png", "extra/1.png"], ["train_1, train_2", "parts of a data set"]),
+        (["train/a/1.png", "images/1.png"], ["(train)", "parts of a data set"]),
+        (["set/a/1.png", "set/b/1.png"], ["one folder, set", "/set if its folders are the classes"]),
+        (["I/Data/CLS/x/a/1.png", "I/Data/CLS/x/b/c/1.png"], ["one folder, I", "/I/Data/CLS/x if its folders"]),
+        (["I/Data/a/1.png"], ["one folder, I", "/I/Data if its folders"]),
+        (["caf\u00e9/1.png", "cafe\u0301/1.png"], ["two class folders 'caf\u00e9'", "merge"]),
+    ],
+)
+def test_folders_that_hold_the_classes_are_none(tmp_path, files, words):
+    """They were classes without a word where there are as many as the model has outputs."""
+    folder(tmp_path, files)
+    refused(lambda: labelled(tmp_path), *words)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["test/1.png", "real/1.png"], ["part1/1.png", "part2/1.png"], ["cat/siam/1.png", "dog/pug/1.png"],
+     ["a/train/1.png", "b/train/1.png"], ["n01440764/x/1.png"], ["a/1.png"]],
+)  # fmt: skip
+def test_folders_that_may_be_classes_are(tmp_path, files):
+    assert len(labelled(folder(tmp_path, files))) == len(files)
+
+
+def test_accents_are_the_same_however_they_are_written(tmp_path):
+    folder(tmp_path, ["cafe\u0301/1.png", "a/1.png"])
+    assert [entry.label for entry in labelled(tmp_path, ["caf\u00e9", "a"])] == [1, 0]
+
+
+def test_numbers_that_yaml_reads_otherwise_say_so(tmp_path):
+    folder(tmp_path, ["001/1.png", "010/1.png"])
+    refused(lambda: labelled(tmp_path, ["1", "8"]), "folder 001", "quotes")
+
+
 def test_where_two_readers_sort_classes_differently_a_note_says_so(tmp_path, caplog):
     folder(tmp_path, [f"{number}/0.png" for number in range(1, 11)], False)
     with caplog.at_level("INFO", logger="gigraph"):
@@ -384,16 +425,92 @@ def test_the_range_that_a_tiff_names_is_white(tmp_path):
     np.testing.assert_allclose(pixels(file)[0, :, 0], values[0] / 4095 * 255, atol=0.51)
     np.testing.assert_allclose(decode(file, channels=1), values / 4095 * 255, atol=0.51)
     image.save(file)
-    assert pixels(file).max() == 16 and nearly_black(decode(file))  # nothing says so: a note does
+    assert pixels(file).max() == 16 and "12 bits" in remarked(file)  # nothing says so: a note does
     image.save(file, tiffinfo={281: 1000})  # which is not true
     assert pixels(file).max() == 16
     Image.fromarray((values * 16).astype(np.uint16)).save(file)
-    assert pixels(file).max() >= 254 and not nearly_black(decode(file))
+    assert pixels(file).max() >= 254 and not remarked(file)
     pages = [Image.fromarray(values // (page + 1)) for page in range(4)]
     pages[0].save(file, save_all=True, append_images=pages[1:], tiffinfo={281: 4095})
     np.testing.assert_allclose(decode(file, channels=4)[0, :, 1], values[0] // 2 / 4095, atol=1e-6)
     np.save(tmp_path / "x.npy", np.stack([values] * 5, 2))
-    assert nearly_black(decode(tmp_path / "x.npy", channels=5))
+    assert "12 bits" in remarked(tmp_path / "x.npy", channels=5)
+
+
+def remarked(*files, channels=3):
+    found = [(file.name, *decoded(file, channels=channels)) for file in files]
+    return " ".join(remarks([Seen(name, brightest(picture), kind) for name, picture, kind in found]))
+
+
+def rgb_of_16_bits(file, values):
+    """Write a PNG of three 16-bit channels, which Pillow cannot."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("bits", [9, 10, 12, 13, 14, 15, 16])
+@pytest.mark.parametrize("part", [1, 0.7])
+@pytest.mark.parametrize("suffix", ["png", "tif", "npy", "rgb"])
+def test_pictures_of_few_bits_in_16_are_remarked(tmp_path, bits, part, suffix):
+    """No file tells their range, and 13 to 15 bits came out dark without a word."""
+    values = (np.mgrid[0:30, 0:40][1] * part * (2**bits - 1) / 39).astype(np.uint16)
+    file = tmp_path / f"x.{suffix.replace('rgb', 'png')}"
+    if suffix == "npy":
+        np.save(file, values[..., None])
+    elif suffix == "rgb":
+        rgb_of_16_bits(file, np.stack([values] * 3, 2))
+    else:
+        Image.fromarray(values).save(file)
+    said = remarked(file, channels=1 if suffix == "npy" else 3)
+    assert (bits < 16) == ("and come out dark" in said)
+    if bits > 11 and suffix != "rgb":  # the eight bits that are left of fewer do not tell
+        assert (f"as those of {bits} bits do" in said) == (bits < 16)
+    Image.fromarray((values // 256).astype(np.uint8)).save(tmp_path / "8.png")
+    assert not remarked(tmp_path / "8.png")  # a dark picture of 8 bits is dark
+
+
+def test_one_dark_picture_among_others_of_16_bits_is_named(tmp_path):
+    values = np.mgrid[0:30, 0:40][1]
+    for name, white in (("dark.png", 4095), ("bright.png", 65535)):
+        Image.fromarray((values * white // 39).astype(np.uint16)).save(tmp_path / name)
+    assert "1 images are nearly black" in (said := remarked(tmp_path / "dark.png", tmp_path / "bright.png"))
+    assert "dark.png" in said
+    assert not remarked(tmp_path / "bright.png")
+
+
+def test_real_numbers_of_0_to_255_are_remarked(tmp_path):
+    """They are taken as they are, and the usual mean and std are for 0 to 1."""
+    for top in (1, 255):
+        np.save(tmp_path / f"{top}.npy", np.linspace(0, top, 12, dtype=np.float32).reshape(2, 2, 3))
+    assert "up to 255 (255.npy)" in remarked(tmp_path / "255.npy", tmp_path / "1.npy")
+    assert not remarked(tmp_path / "1.npy")
+
+
+def test_the_transparent_number_of_a_16_bit_picture_is_white(tmp_path):
+    values = np.array([[0, 1000, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png", transparency=1000)
+    assert pixels(tmp_path / "x.png")[0, :, 0].tolist() == [0, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"<!DOCTYPE html>", "a web page"),
+     (b"some text", "not an image"), (b"", "empty file")],
+)  # fmt: skip
+def test_what_is_no_picture_says_what_it_is(tmp_path, content, words):
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(Unreadable, match=words):
+        decode(tmp_path / "x.jpg")
+    with pytest.raises(Unreadable, match=r"^a folder$"):
+        decode(tmp_path)
 
 
 # ---- preprocessing -----------------------------------------------------------------------------------------

@@ -716,6 +716,55 @@ def compiled():
 
 def flat():
     return nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+
+
+def part_compiled():
+    model = net()
+    return nn.DataParallel(nn.Sequential(torch.compile(model[:2]), *model[2:]))
+
+
+def watched():
+    return torch.ao.quantization.QuantWrapper(net())
+
+
+class Detached(nn.Module):
+    def __init__(self, way=None):
+        super().__init__()
+        self.body, self.head = net()[:4], nn.Linear(4, 3)
+        self.way = way
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.head(x if self.way is None else self.way(x))
+
+
+def attached():
+    return Detached()
+
+
+def detached():
+    return Detached(lambda x: x.detach())
+
+
+def data():
+    return Detached(lambda x: x.data)
+
+
+class Squeezed(Detached):
+    def forward(self, x):
+        return torch.squeeze(self.head(self.body(x)[:, :, None].squeeze()))[..., :1].squeeze()
+
+
+def squeezed():
+    return Squeezed()
+
+
+def takes_more():
+    class More(Detached):
+        def forward(self, x, labels):
+            return super().forward(x)
+
+    return More()
 """
 
 
@@ -741,12 +790,61 @@ def test_a_models_numbers_are_cast_to_float32_and_it_works(tmp_path, caplog, kin
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("lazy", "lazy parameters"), ("quantized", "quantized"), ("meta", "meta device"), ("leaves", "SystemExit"),
+    [("lazy", "lazy parameters"), ("quantized", "quantized"), ("watched", "quantized"),
+     ("meta", "meta device"), ("leaves", "SystemExit"),
      ("scripted", "TorchScript"), ("exported", "torch.export"), ("inference", "inference mode"), ("sparse", "sparse")],
 )  # fmt: skip
 def test_a_factory_that_makes_no_usable_model_gets_one_line(tmp_path, kind, words):
     (tmp_path / "made.py").write_text(FACTORIES)
     refused(lambda: load_model(f"made.py:{kind}", base=tmp_path), "model.source: made.py:", words)
+
+
+def test_parts_that_are_compiled_are_as_they_were_before(tmp_path):
+    (tmp_path / "made.py").write_text(FACTORIES)
+    model = load_model("made.py:part_compiled", base=tmp_path)
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        close(Network(model, (3, 16, 16), "compiled").graph_module(x), load_model("made.py:net", base=tmp_path)(x))
+
+
+@pytest.mark.parametrize("kind", ["detached", "data"])
+def test_what_stops_gradients_stops_no_attribution(tmp_path, kind):
+    """Gradients ended there, so that everything before it was attributed nothing."""
+    (tmp_path / "made.py").write_text(FACTORIES)
+    found = []
+    for name in (kind, "attached"):
+        network = Network(load_model(f"made.py:{name}", base=tmp_path), (3, 16, 16), name)
+        layer = network.layer("body.0")
+        x = torch.rand(2, 3, 16, 16)
+        pfvs = layer.to_pfvs(network.activations(torch.ones_like(x), [layer])["body.0"]).detach().requires_grad_()
+        found.append(torch.autograd.grad(network.pfv_segment(layer, None)(pfvs)[:, 0].sum(), pfvs)[0])
+    close(*found)
+    assert found[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_squeeze_of_all_axes_keeps_the_batch(tmp_path, images):
+    """Of one image it takes the batch's axis, too; binary models end in it."""
+    (tmp_path / "made.py").write_text(FACTORIES)
+    model = load_model("made.py:squeezed", base=tmp_path)
+    network = Network(model, (3, 16, 16), "squeezed", task="binary")
+    x = torch.rand(images, 3, 16, 16)
+    with torch.no_grad():
+        close(network.graph_module(x)[:, 1], model(torch.cat([x, x]))[:images])
+
+
+def test_a_forward_that_takes_more_than_images_is_told_so(tmp_path):
+    (tmp_path / "made.py").write_text(FACTORIES)
+    model = load_model("made.py:takes_more", base=tmp_path)
+    refused(lambda: Network(model, (3, 16, 16), "more"), "'labels'", "whose forward takes images alone")
+
+
+@pytest.mark.parametrize("tag", ["", "a1_in2k", "a1_in1k.x"])
+def test_a_tag_that_timm_does_not_know(tag):
+    pytest.importorskip("timm")
+    for call in (preset_of, load_model):
+        refused(lambda call=call: call(f"timm:resnet18.{tag}"), "timm's resnet18 has no weights", "a1_in1k")
+    assert preset_of("timm:resnet18.a1_in1k")["crop"] == 224
 
 
 def test_a_model_of_one_channel_without_a_convolution_is_told_so(tmp_path):

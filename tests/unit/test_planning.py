@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from gigraph.errors import UserError
+from gigraph.hashing import file_digest
 from gigraph.planning.config import load
 from gigraph.planning.costs import Sizes
 from gigraph.planning.lineage import imported_beside, module_file
-from gigraph.planning.plan import Plan
+from gigraph.planning.plan import MAKERS, Plan
 from gigraph.planning.resources import claim, need
 from gigraph.planning.stages import STAGES
+from gigraph.planning.standing import planned
 
 
 @pytest.mark.parametrize("stage", ["concepts", "coefficients", "attribution"])
@@ -117,8 +119,7 @@ def test_no_lineage_rests_on_where_the_results_lie():
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"methods": ["overcomplete-SemiNMF"]}, "methods: overcomplete is not installed"),
-     ({"evaluation": {"methods": ["overcomplete-NMF"]}}, "evaluation.methods: overcomplete is not installed"),
+    [({"methods": ["overcomplete-SemiNMF"]}, "config: methods: overcomplete-SemiNMF needs the package overcomplete"),
      ({"model": {"source": "timm:resnet18"}}, "model.source: timm is not installed")],
 )  # fmt: skip
 def test_an_extra_that_is_missing_is_said_before_the_run(monkeypatch, given, words):
@@ -126,3 +127,83 @@ def test_an_extra_that_is_missing_is_said_before_the_run(monkeypatch, given, wor
     scripts = Path(__file__).parents[2] / "workflow" / "scripts"
     with pytest.raises(UserError, match=words):
         Plan(load({"layers": ["x"], **given}), scripts).check()
+
+
+def test_an_extra_that_only_the_evaluation_needs_stops_no_other_run(monkeypatch):
+    """The default run stopped for a method that it does not make."""
+    monkeypatch.setattr("gigraph.planning.plan.installed", lambda package: False)
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    plan = Plan(load({"layers": ["x"], "evaluation": {"methods": ["overcomplete-NMF"]}}), scripts)
+    plan.check()
+    plan.check_method("bisecting")
+    with pytest.raises(UserError, match=r"evaluation\.methods: overcomplete-NMF needs the package overcomplete"):
+        plan.check_method("overcomplete-NMF")
+
+
+def test_no_lineage_rests_on_where_the_users_files_lie(tmp_path, monkeypatch):
+    """The same folder by its absolute path made every job run again."""
+    (tmp_path / "one" / "images" / "a").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "one/images/a/1.png")
+    (tmp_path / "one/net.py").write_text("def make():\n    pass\n")
+    (tmp_path / "one/w.pth").write_bytes(b"weights")
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+
+    def lineages(images, weights, source):
+        model = {"source": f"{source}:make", "weights": weights}
+        plan = Plan(load({"images": {"source": images}, "model": model, "layers": ["x"]}), scripts)
+        return [plan.lineage("sample", shard=0, layer="x"), plan.lineage("manifest", shard=0), plan.lineage("network")]
+
+    monkeypatch.chdir(tmp_path / "one")
+    here = lineages("images", "w.pth", "net.py")
+    assert lineages("./images/", "./w.pth", "./net.py") == here
+    assert lineages(str(tmp_path / "one/images"), str(tmp_path / "one/w.pth"), str(tmp_path / "one/net.py")) == here
+    monkeypatch.chdir(tmp_path)
+    assert lineages("one/images", "one/w.pth", "one/net.py") == here
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert lineages("two/images", "two/w.pth", "two/net.py") == here
+    (tmp_path / "two/w.pth").write_bytes(b"others")
+    file_digest.cache_clear()
+    assert lineages("two/images", "two/w.pth", "two/net.py") != here
+
+
+def test_what_is_passed_over_is_listed_anew_and_nothing_else(tmp_path):
+    """A file that was added stood in no `rejected.parquet`."""
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a/1.png")
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    stages = {"manifest": {"shard": 0}, "sample": {"shard": 0, "layer": "x"}, "selection": {}, "images": {}}
+
+    def lineages():
+        plan = Plan(load({"images": {"source": str(tmp_path)}, "layers": ["x"]}), scripts)
+        return {stage: plan.lineage(stage, **of) for stage, of in stages.items()}
+
+    before = lineages()
+    (tmp_path / "a" / "film.mp4").touch()
+    assert {stage for stage, lineage in lineages().items() if lineage != before[stage]} == {"images"}
+
+
+@pytest.mark.parametrize("layer", ["vit.encoder", "a.tree", "b.families", "c.trials", "d.measures", "e.stability"])
+def test_layers_are_known_whatever_they_end_in(tmp_path, layer):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a/1.png")
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    raw = {"images": {"source": str(tmp_path)}, "output": str(tmp_path / "results"), "layers": [layer]}
+    plan = Plan(load(raw), scripts)
+    for name in ("concepts", "tree", "encoder", "families", "calibration", "trials", "measures", "stability", "centre"):
+        path = plan.results(name, method="bisecting", layer=layer)
+        assert planned(plan, path) == plan.lineage(MAKERS[name], method="bisecting", layer=layer), name
+
+
+@pytest.mark.parametrize("ending", ["encoder", "tree", "families", "trials", "stability"])
+def test_two_layers_that_would_write_the_same_file_are_refused(ending):
+    with pytest.raises(UserError, match=r"layers: vit.* and vit.* would both write a file vit\..*; name one of them"):
+        load({"layers": ["vit", f"vit.{ending}"]})
+    load({"layers": ["vit.blocks", f"vit.{ending}"]})
+
+
+def test_why_no_image_can_be_decoded(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    with pytest.raises(UserError, match=r"no image of .* can be decoded \(the first is a/1.png: .*run git lfs pull\)"):
+        Plan(load({"images": {"source": str(tmp_path)}, "layers": ["x"]}), scripts).check()

@@ -11,7 +11,7 @@ from gigraph.planning.lineage import _executed, _names
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "gigraph"
-GROUND = {"errors", "hashing", "threads", "vision", "device", "reserved", "reporting", "version", "orphans"}
+GROUND = {"errors", "hashing", "threads", "vision", "device", "reserved", "reporting", "version", "orphans", "foreign"}
 OPENED = {"subject", "vocabulary", "pair", "exemplars"}
 FRONT = {"__init__", "__main__", "api", "cli", "explain", "commands"}
 ROOMS = {

@@ -1,13 +1,21 @@
 """The record of a run, stale locks, the line of progress, and what a killed run left in a queue."""
 
+import errno
+import fcntl
 import json
 import logging
 import subprocess
 import sys
+import threading
+import time
+
+import pytest
 
 from gigraph.planning.config import load
+from gigraph.records.files import alone
 from gigraph.running import record
 from gigraph.running.cluster import cancel_orphans
+from gigraph.running.locks import hold_results, release_stale_locks
 from gigraph.running.progress import Overall, duration
 
 
@@ -154,3 +162,36 @@ def test_a_results_folder_is_held_against_other_working_folders(tmp_path):
     first.kill()
     first.wait()
     assert start(two).communicate()[0] == "held\n"
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_stops_no_run(tmp_path, monkeypatch, error):
+    """Lustre without flock, NFS without its daemon: the workflow ended in a traceback before its first rule."""
+
+    def none(*_):
+        raise OSError(error, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    lock = tmp_path / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(f"{tmp_path}/results/a\n")
+    assert release_stale_locks(tmp_path / ".snakemake", tmp_path / "results") is False
+    assert lock.exists()  # whoever made it may live
+    hold_results(tmp_path / "results", tmp_path)
+
+
+def test_one_after_another(tmp_path):
+    """Two `explain` at once: the second waits, and reads what the first wrote."""
+    said = []
+
+    def second():
+        with alone(tmp_path):
+            said.append("second")
+
+    with alone(tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.2)
+        said.append("first")
+    thread.join()
+    assert said == ["first", "second"]

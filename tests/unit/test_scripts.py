@@ -175,13 +175,16 @@ def test_the_standard_error_of_a_single_image_is_null(tmp_path):
 
 @pytest.mark.parametrize(("predicted", "noted"), [([1, 1], True), ([0, 1], False)])
 def test_values_on_one_side_of_the_reference_are_noted_with_their_mean(tmp_path, caplog, predicted, noted):
-    files = {name: tmp_path / f"{name}.parquet" for name in ("manifests", "predictions", "images")}
+    files = {
+        name: tmp_path / f"{name}.parquet" for name in ("manifests", "predictions", "images", "rejects", "rejected")
+    }
+    tables.write(files["rejects"], "rejected", {"path": [], "reason": []})
     paths = {"path": ["a.png", "b.png"], "class": [None] * 2, "width": [8] * 2, "height": [8] * 2}
     tables.write(files["manifests"], "manifest", {"image_id": [1, 2], "label": [-1, -1], **paths})
     said = {"predicted": predicted, "probability": [None] * 2, "value": [30.0, 44.5]}
     tables.write(files["predictions"], "predictions", {"image_id": [1, 2], **said})
     with caplog.at_level("INFO", logger="gigraph"):
-        script("images").main(Namespace(lineage="", **files))
+        script("images").main(Namespace(lineage="", settings={"source": "", "drawn": True}, **files))
     assert ("note: all values lie on one side of model.reference" in caplog.text) == noted
     assert ("37.25" in caplog.text) == noted
 
@@ -191,7 +194,7 @@ def select(tmp_path):
     """Return a function of settings to the (label, image) that the script ``selection`` chooses of three classes."""
     labels = [0] * 4 + [1] * 9 + [2] * 6
     n = len(labels)
-    files = {name: tmp_path / f"{name}.parquet" for name in ("classes", "manifest", "rejects", "selection", "rejected")}
+    files = {name: tmp_path / f"{name}.parquet" for name in ("classes", "manifest", "rejects", "selection")}
     tables.write(
         files["classes"], "classes", {"label": range(4), "class": ["ant", "bee", "cow", "dog"], "task": ["classes"] * 4}
     )
@@ -206,7 +209,6 @@ def select(tmp_path):
             Namespace(
                 settings=given | settings, lineage="", manifests=[files["manifest"]], rejects=[files["rejects"]],
                 predictions=[], classes=[files["classes"]] * named, selection=files["selection"],
-                rejected=files["rejected"],
             )
         )  # fmt: skip
         return set(pl.read_parquet(files["selection"]).select("label", "image_id").iter_rows())
@@ -240,7 +242,7 @@ def test_a_number_of_images_is_balanced_over_the_classes(select):
 
 
 def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, caplog):
-    """With its reason, in one shard each; dark pictures of 12 bits in 16 are remarked."""
+    """With its reason; dark pictures of 12 bits in 16 are remarked."""
     from PIL import Image
 
     for name in ("a", "b", "b/@eaDir"):
@@ -252,7 +254,7 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
     for name in ("b/notes.txt", "b/@eaDir/1.png", "labels.csv"):
         (tmp_path / "images" / name).write_text("")
     source = {"source": str(tmp_path / "images"), "shards": 2, "classes": None, "limit_per_class": None}
-    settings = {**source, "grouped": False, "drawn": False, "max_pixels": 10**6, "channels": 3, "resize": 64}
+    settings = {**source, "grouped": False, "max_pixels": 10**6, "channels": 3, "resize": 64}
     files = {}
     with caplog.at_level("INFO", logger="gigraph"):
         for shard in range(2):
@@ -263,12 +265,23 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
             )
             for name, path in one.items():
                 files.setdefault(name, []).append(path)
-    assert "note: 1 images are nearly black" in caplog.text and "a/dark.png" in caplog.text
-    drawn = {name: tmp_path / f"{name}-drawn.parquet" for name in ("manifest", "rejected")}
-    world = settings | {"drawn": True, "shards": 1}
-    script("manifest").main(Namespace(settings=world, lineage="", classes=[], shard="0", compute=compute, **drawn))
-    assert "b/notes.txt" not in pl.read_parquet(drawn["rejected"])["path"].to_list()  # its own truth lies there
-    rejected = pl.concat([pl.read_parquet(path) for path in files["rejected"]]).sort("path")
+    assert "note: the numbers of 1 pictures of 16 bits go up to 6.3% of white, as those of 12 bits do" in caplog.text
+    ids = pl.concat([pl.read_parquet(path) for path in files["manifest"]])["image_id"]
+    columns = {"image_id": ids, "predicted": [0, 1], "probability": [1, 1], "value": [None, None]}
+    tables.write(tmp_path / "predictions.parquet", "predictions", {k: list(v) for k, v in columns.items()})
+
+    def gathered(drawn):
+        args = {"rejects": files["rejected"], "manifests": files["manifest"], "images": tmp_path / "images.parquet"}
+        script("images").main(
+            Namespace(
+                settings={**source, "drawn": drawn}, lineage="", predictions=[tmp_path / "predictions.parquet"],
+                rejected=tmp_path / "rejected.parquet", **args,
+            )
+        )  # fmt: skip
+        return pl.read_parquet(tmp_path / "rejected.parquet").sort("path")
+
+    assert "b/notes.txt" not in gathered(drawn=True)["path"].to_list()  # its own truth lies there
+    rejected = gathered(drawn=False)
     assert rejected["path"].to_list() == ["b/2.heic", "b/3.png", "b/@eaDir/", "b/notes.txt", "labels.csv"]
     assert "1x30000 pixels, too thin" in rejected["reason"][1]
     assert rejected["reason"][0].startswith(".heic pictures are not read")
@@ -279,11 +292,9 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
             Namespace(
                 settings=chosen | {"max_rejected": max_rejected}, lineage="", manifests=files["manifest"],
                 rejects=files["rejected"], predictions=[], classes=[], selection=tmp_path / "selection.parquet",
-                rejected=tmp_path / "rejected.parquet",
             )
         )  # fmt: skip
 
     select(0.5)  # two of four are unreadable
-    assert len(pl.read_parquet(tmp_path / "rejected.parquet")) == 5
     with pytest.raises(UserError, match=r"2 of 4 images are unreadable.*b/\d"):
         select(0.3)

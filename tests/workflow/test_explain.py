@@ -1,5 +1,7 @@
 """A new image on a finished graph: an image of the run must get the attributions that the run gave it."""
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -100,6 +102,7 @@ def state_of(folder: Path) -> dict[str, bytes]:
     [
         ("model", "weights", "other.pth"), ("preprocessing", "mean", [0.1, 0.2, 0.3]), ("concepts", "expansion", 0.25),
         ("images", "classes", "reversed"), ("attribution", "baseline", "zero"), ("families", "cosine", 0.9),
+        ("evaluation", "holdout", 0.2), ("images", "limit_per_class", 2),
     ],
 )  # fmt: skip
 def test_tables_of_another_configuration_are_refused(done, monkeypatch, capsys, section, key, value):
@@ -117,6 +120,20 @@ def test_tables_of_another_configuration_are_refused(done, monkeypatch, capsys, 
     with pytest.raises(UserError, match="planned"):
         gigraph.open("results", configfile=copy).edges()
     assert len(gigraph.open("results", configfile="config.yaml").edges())
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [(["layer4.0"], "layers.layer3.1"), (["layer2.0", "layer3.1", "layer4.0"], "layers.layer2.0"),
+     (["layer3.1", {"name": "layer4.0", "families": {"cosine": 0.9}}], "layers.layer4.0.families.cosine is 0.9")],
+)  # fmt: skip
+def test_the_layer_that_differs_is_named(done, monkeypatch, capsys, layers, words):
+    monkeypatch.chdir(done)
+    raw = yaml.safe_load((done / "config.yaml").read_text())
+    (done / "layers.yaml").write_text(yaml.safe_dump({**raw, "layers": layers}))
+    image = pl.read_parquet("results/selection.parquet")["path"][0]
+    assert main(["explain", f"images/{image}", "--configfile", "layers.yaml"]) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_an_image_that_was_added_is_named(toy_run, tmp_path, monkeypatch):
@@ -209,6 +226,83 @@ def test_a_network_of_one_size_refuses_another_in_one_line(tmp_path, monkeypatch
     with pytest.raises(UserError, match=r"photo.png gives an input of 100x50, the run's images give 96x96") as caught:
         subjects.of(Path("photo.png"), (100, 50))
     assert "\n" not in str(caught.value)
+
+
+OUTPUTS = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.ReLU(), nn.Conv2d(4, 2, 12), nn.Flatten())
+"""
+
+
+def test_a_network_whose_outputs_change_with_the_size_refuses_another(tmp_path, monkeypatch):
+    """Of a larger photo it has four times as many outputs, and each would be taken for a class."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(OUTPUTS)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (96, 96)).save(tmp_path / "images" / name / "1.png")
+    subjects = Subjects(opened([configure(tmp_path, model={"source": "net.py:make"}, layers=["0"])]))
+    with pytest.raises(UserError, match=r"104x104, the run's images give 96x96, .*8 outputs there instead of 2"):
+        subjects.of(Path("photo.png"), (104, 104))
+
+
+def test_a_photo_that_no_memory_holds_is_refused_with_a_size_that_would_do(done, monkeypatch, capsys):
+    monkeypatch.chdir(done)
+    Image.new("RGB", (300, 200)).save("large.png")
+    before = state_of(done / "results")
+    monkeypatch.setattr("gigraph.explain.free_memory", lambda device: 10**7)
+    assert main(["explain", "large.png", "--configfile", "config.yaml"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    width, height = map(int, re.search(r"scale or cut it to (\d+)x(\d+) or less", line).groups())
+    assert "image large.png gives an input of 300x200" in line and "0.0 GB are free" in line
+    assert state_of(done / "results") == before
+    subjects, concepts = Subjects(opened([Path("config.yaml")])), {"layer3.1": 16, "layer4.0": 32}
+    with pytest.raises(UserError, match="GB of memory"):
+        subjects.check_room(Path("x"), (300, 200), concepts)
+    subjects.check_room(Path("x"), (width, height), concepts)
+    monkeypatch.setattr("gigraph.explain.free_memory", lambda device: None)  # a system that does not say
+    subjects.check_room(Path("x"), (30000, 20000), concepts)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [(b"lat\xe9.png", "is not valid UTF-8; rename"), (b"folder", "is a folder"), (b"folder.jpg", "is a folder")],
+)
+def test_paths_that_are_refused(done, monkeypatch, capsys, name, words):
+    monkeypatch.chdir(done)
+    if b"folder" in name:
+        Path(os.fsdecode(name)).mkdir()
+    else:
+        Image.new("RGB", (96, 96)).save(name)
+    before = state_of(done / "results")
+    assert main(["explain", os.fsdecode(name), "--configfile", "config.yaml"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert state_of(done / "results") == before
+
+
+@pytest.mark.parametrize("name", ["new\nline.png", "a b'c\"$.png", "\u65e5\u672c.png", "\x1b[31mred.png"])
+def test_names_of_any_letters_are_shown_on_one_line(done, monkeypatch, capsys, name):
+    monkeypatch.chdir(done)
+    Image.new("RGB", (96, 96)).save(name)
+    assert main(["explain", name, "--configfile", "config.yaml"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "\x1b" not in line and line.startswith(name.split("\n")[0][:1].replace("\x1b", "\ufffd"))
+
+
+def test_images_after_the_configuration_are_told_where_they_belong(done, monkeypatch, capsys):
+    monkeypatch.chdir(done)
+    assert main(["explain", "--configfile", "config.yaml", "photo.png"]) == 1
+    assert "images come first: gigraph explain IMAGE" in capsys.readouterr().err
+    assert main(["plan", "--configfile", "config.yaml", "--cores", "-1"]) == 1
+    assert "--cores: -1 is no number of cores" in capsys.readouterr().err
+    run = gigraph.open("results")
+    with pytest.raises(
+        UserError, match=r"there is no table 'evaluation/reconstructions' .* did you mean evaluation/rec"
+    ):
+        run.table("evaluation/reconstructions")
 
 
 def test_an_explanation_that_fails_leaves_nothing(done, monkeypatch, capsys):

@@ -30,6 +30,7 @@ SOMETIMES = {
     "method/pursuit/batched": "a vocabulary codes on a GPU, or without numba",
     "method/pursuit/compiled": "a vocabulary codes by refitting or pursuit",
     "model/__init__": "the explorer loads it for a preset that crops",
+    "model/checkpoints": "the same",
     "model/models": "the same",
     "model/sources": "the same",
     "vision": "torchvision: for presets and its own models, and not for a user's",

@@ -1,10 +1,11 @@
-"""Gather the manifest and the predictions of all shards into one table."""
+"""Gather the manifest and the predictions of all shards into one table, and what of the folder is no image of it."""
 
 from argparse import Namespace
 
 import numpy as np
 
 from gigraph.images.chance import cause
+from gigraph.images.listing import left_out
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -16,6 +17,15 @@ def main(args: Namespace) -> None:
     columns = {name: manifest[name] for name in manifest.column_names}
     columns |= {name: predictions[name] for name in ("predicted", "probability", "value")}
     tables.write(args.images, "images", columns, args.lineage)
+    unreadable = tables.read(args.rejects)
+    # Beside its images a drawn world keeps its truth.
+    others = [] if args.settings["drawn"] else left_out(args.settings["source"])
+    both = [*zip(unreadable["path"].to_pylist(), unreadable["reason"].to_pylist(), strict=True), *others]
+    reasons = {"path": [path for path, _ in both], "reason": [reason for _, reason in both]}
+    tables.write(args.rejected, "rejected", reasons, args.lineage)
+    for path, reason in others:
+        log.info("%s: %s", path, reason)
+    log.info("%d images, %d rejected, %d passed over", len(manifest), len(unreadable), len(others))
     labels = tables.numpy(manifest, "label")
     value, predicted = (tables.numpy(predictions, name) for name in ("value", "predicted"))
     if len(value) > 1 and np.isfinite(value).all() and len(np.unique(predicted)) == 1:
@@ -34,4 +44,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "manifests+", "predictions+", "images")
+    run(main, "manifests+", "rejects+", "predictions+", "images", "rejected")

@@ -4,9 +4,9 @@ from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gigraph.hashing import image_id
-from gigraph.images.decoding import Unreadable, decode, nearly_black, size_of
-from gigraph.images.listing import left_out, members
+from gigraph.images.brightness import Seen, remarks
+from gigraph.images.decoding import Unreadable, brightest, decoded, size_of
+from gigraph.images.listing import members
 from gigraph.images.preprocessing import resized_pixels
 from gigraph.records import tables
 from gigraph.reporting import log, progress
@@ -25,9 +25,8 @@ def main(args: Namespace) -> None:
 
     def size(entry):
         try:
-            picture = decode(folder / entry.path, settings["max_pixels"], settings["channels"])
-            if nearly_black(picture):
-                dark.append(entry.path)
+            picture, kind = decoded(folder / entry.path, settings["max_pixels"], settings["channels"])
+            seen.append(Seen(entry.path, brightest(picture), kind))
             size = size_of(picture)
             if resize and resized_pixels(size, resize) > max(settings["max_pixels"], size[0] * size[1]):
                 return (
@@ -37,7 +36,7 @@ def main(args: Namespace) -> None:
         except Unreadable as reason:
             return str(reason)
 
-    dark: list[str] = []
+    seen: list[Seen] = []
     resize = settings["resize"]
     with ThreadPoolExecutor(args.compute.workers) as pool:
         sizes = list(progress(pool.map(size, entries), len(entries), "images"))
@@ -56,23 +55,13 @@ def main(args: Namespace) -> None:
         },
         args.lineage,
     )
-    # Beside its images a drawn world keeps its truth.
-    strange = [] if settings["drawn"] else left_out(folder)
-    others = [one for one in strange if image_id(one[0]) % settings["shards"] == int(args.shard)]
-    rejected = [*((entry.path, reason) for entry, reason in bad), *others]
-    columns = {"path": [path for path, _ in rejected], "reason": [reason for _, reason in rejected]}
+    columns = {"path": [entry.path for entry, _ in bad], "reason": [reason for _, reason in bad]}
     tables.write(args.rejected, "rejected", columns, args.lineage)
-    if dark:
-        log.info(
-            "note: %d images are nearly black (no pixel above a sixteenth of white), such as %s: pictures of 12 bits "
-            "in 16 look so; save them over the whole range",
-            len(dark), min(dark),
-        )  # fmt: skip
+    for remark in remarks(seen):
+        log.info("note: %s", remark)
     for entry, reason in bad:
         log.info("rejected %s: %s", entry.path, reason)
-    for path, reason in others:
-        log.info("%s: %s", path, reason)
-    log.info("%d images, %d rejected, %d passed over", len(good), len(bad), len(others))
+    log.info("%d images, %d rejected", len(good), len(bad))
 
 
 if __name__ == "__main__":

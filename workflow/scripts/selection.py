@@ -9,7 +9,6 @@ import numpy as np
 
 from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix
-from gigraph.images.listing import PASSED_OVER
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -20,7 +19,7 @@ def main(args: Namespace) -> None:
     manifests = [tables.read(path) for path in args.manifests]
     rejected = tables.read(args.rejects)
     images = sum(len(table) for table in manifests)
-    unreadable = [row for row in rejected.to_pylist() if not row["reason"].startswith(PASSED_OVER)]
+    unreadable = rejected.to_pylist()
     if len(unreadable) > settings["max_rejected"] * (images + len(unreadable)):
         worst = unreadable[0]
         raise UserError(
@@ -29,7 +28,10 @@ def main(args: Namespace) -> None:
             "remove them or raise images.max_rejected"
         )
     if not images:
-        raise UserError("no readable image is left; see rejected.parquet")
+        worst = unreadable[0]
+        raise UserError(
+            f"no readable image is left; the first is {worst['path']}: {worst['reason']}; give other images"
+        )
     _check_sizes(manifests, settings["uniform"])
     ids = np.concatenate([tables.numpy(table, "image_id") for table in manifests])
     if len(np.unique(ids)) < len(ids):
@@ -58,7 +60,6 @@ def main(args: Namespace) -> None:
         },
         args.lineage,
     )
-    tables.write(args.rejected, "rejected", {name: rejected[name] for name in ("path", "reason")}, args.lineage)
     log.info(
         "%d of %d images will be attributed, of %d of %d classes; %d were rejected",
         len(chosen), images, len(np.unique(labels[chosen])), len(np.unique(labels)), len(unreadable),
@@ -102,4 +103,4 @@ def _check_sizes(manifests, uniform: bool) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "manifests+", "rejects+", "predictions+", "classes+", "selection", "rejected")
+    run(main, "manifests+", "rejects+", "predictions+", "classes+", "selection")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files")
     parser.add_argument(
         "--configfile", nargs="*", type=Path, default=[], help="as given to snakemake when the graph was built"
     )
@@ -24,12 +24,15 @@ def main(args: argparse.Namespace) -> None:
 
     import polars as pl
 
+    from gigraph.errors import UserError, one_line
     from gigraph.explain import explain, opened
     from gigraph.explorer.build import add_explained, shapes_of
     from gigraph.explorer.chunks import read_chunk
     from gigraph.explorer.graph import Graph, merged
     from gigraph.records import tables
 
+    if not args.images:
+        raise UserError("no image is given; images come first: gigraph explain IMAGE ... --configfile FILE ...")
     plan = opened(args.configfile)
     method = args.method or plan.config.methods[0]
     folders = explain(plan, method, args.images)
@@ -48,4 +51,4 @@ def main(args: argparse.Namespace) -> None:
         (image,) = tables.read(folder / "image.parquet").to_pylist()
         where = f"{page}#/image/{quote('~-1')}/{image['image_id']}" if shown else str(folder)
         said = image["value"] if image["probability"] is None else image["probability"]
-        print(f"{image['path']}: {names.get(image['predicted'])} ({said:.3f})  {where}")
+        print(f"{one_line(image['path'])}: {names.get(image['predicted'])} ({said:.3f})  {where}")

@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print the plan."""
+    if args.cores is not None and args.cores < 1:
+        raise UserError(f"--cores: {args.cores} is no number of cores; give 1 or more")
     config = load(read(args.configfile))
     from gigraph.threads import threads_allowed
 

@@ -26,6 +26,7 @@ from gigraph.explorer.overview import first_faces, meta_chunk
 from gigraph.explorer.scopes import BLOCK, localised, members_of, near_chunk, scope_chunks
 from gigraph.explorer.sheets import class_faces, open_album, write_pictures
 from gigraph.records import tables
+from gigraph.records.files import alone
 from gigraph.records.paths import SHOWN
 
 ASSETS = Path(__file__).parent / "assets"
@@ -169,6 +170,11 @@ def add_explained(site: Path, graph: Graph, folders: Sequence[Path], shapes: dic
     shapes : dict
         Grid of each layer in the run's images, as `shapes_of` returns; an image of another size has its own.
     """
+    with alone(site.parent):  # or of two commands at once one would lose the other's
+        _add_explained(site, graph, folders, shapes)
+
+
+def _add_explained(site: Path, graph: Graph, folders: Sequence[Path], shapes: dict[str, tuple[int, ...]]) -> None:
     data = site / "data"
     face = {
         (int(layer), int(concept)): tiles

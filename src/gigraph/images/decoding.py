@@ -6,11 +6,12 @@ import stat
 import struct
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from gigraph.foreign import foreign
 from gigraph.images.listing import UNREAD
 
 MAX_PIXELS = 100_000_000
@@ -18,6 +19,8 @@ BITS, LARGEST = 258, 281
 """Tags of a TIFF: BitsPerSample, MaxSampleValue."""
 ARRAYS = ".npy"
 """Suffix of files that hold an array."""
+Kind = Literal["8 bits", "deep", "real"]
+"""What a file's numbers are: of 8 bits, of more than 8, or real ones."""
 Picture = Image.Image | np.ndarray
 """A decoded image: a PIL image, RGB or grey; or float32 [H, W, C], where 0 is black and 1 white."""
 
@@ -30,6 +33,11 @@ class Unreadable(Exception):  # noqa: N818 - it is an answer about a file rather
 
 
 def decode(path: Path | str, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Picture:
+    """Return the picture of a file: `decoded` without its kind."""
+    return decoded(path, max_pixels, channels)[0]
+
+
+def decoded(path: Path | str, max_pixels: int = MAX_PIXELS, channels: int = 3) -> tuple[Picture, Kind]:
     """Decode an image file completely.
 
     As RGB or grey: the first frame of an animation; turned upright as its EXIF says; grey of more bits scaled to 8,
@@ -49,8 +57,10 @@ def decode(path: Path | str, max_pixels: int = MAX_PIXELS, channels: int = 3) ->
 
     Returns
     -------
-    PIL image or float32 array [H, W, C]
+    picture : PIL image or float32 array [H, W, C]
         An array where it comes from one or has another number of channels than 1 and 3.
+    kind : str
+        What its numbers are.
 
     Raises
     ------
@@ -60,7 +70,7 @@ def decode(path: Path | str, max_pixels: int = MAX_PIXELS, channels: int = 3) ->
     """
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise Unreadable("no file, but a device or a pipe")
+            raise Unreadable("a folder" if Path(path).is_dir() else "no file, but a device or a pipe")
         suffix = Path(path).suffix.lower()
         if suffix in UNREAD:  # some hold a small preview that would be taken for them
             raise Unreadable(f"{suffix} pictures are not read; save it as .png or .jpg")
@@ -72,17 +82,21 @@ def decode(path: Path | str, max_pixels: int = MAX_PIXELS, channels: int = 3) ->
             if opened.width * opened.height > max_pixels:
                 raise Unreadable(f"{opened.width}x{opened.height} pixels, above images.max_pixels ({max_pixels})")
             pages = getattr(opened, "n_frames", 1) if opened.format == "TIFF" else 1
+            # Loading empties the tiles, whose raw mode says how many bits there were.
+            kind: Kind = "deep" if opened.mode.startswith("I") or ";16" in str(opened.tile) else "8 bits"
             if channels not in (1, 3) or (pages == channels == 3 and len(opened.getbands()) == 1):
-                return _channels(opened, pages, channels)
+                return _channels(opened, pages, channels), kind
             opened.load()
             colour = _rgb(_upright(opened), white_of(opened))
-            return colour.convert("L") if channels == 1 else colour
+            return colour.convert("L") if channels == 1 else colour, kind
     except Unreadable:
         raise
     except FileNotFoundError:
         raise Unreadable("no such file") from None
     except UnidentifiedImageError:
-        raise Unreadable("empty file" if not Path(path).stat().st_size else "not an image") from None
+        strange = foreign(Path(path))
+        what = "empty file" if not Path(path).stat().st_size else f"not an image{f', but {strange}' if strange else ''}"
+        raise Unreadable(what) from None
     except Image.DecompressionBombError:
         raise Unreadable(f"too many pixels, above images.max_pixels ({max_pixels})") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
@@ -106,12 +120,12 @@ def white_of(image: Image.Image) -> int:
     return int(known) if known > 255 else 65535
 
 
-def nearly_black(picture: Picture) -> bool:
-    """Return whether no pixel is above a sixteenth of white: so look 12 bits in 16 whose range no file tells."""
+def brightest(picture: Picture) -> float:
+    """Return a picture's largest number, where 1 is white."""
     if isinstance(picture, np.ndarray):
-        return bool(picture.min() >= 0 and picture.max() <= 1 / 16)
-    extrema = picture.getextrema()
-    return max(high for _, high in (extrema if isinstance(extrema[0], tuple) else [extrema])) <= 16  # type: ignore
+        return float(picture.max())
+    extrema: Any = picture.getextrema()
+    return max(high for _, high in (extrema if isinstance(extrema[0], tuple) else [extrema])) / 255
 
 
 def _rgb(image: Image.Image, white: int) -> Image.Image:
@@ -120,6 +134,8 @@ def _rgb(image: Image.Image, white: int) -> Image.Image:
         if values.min() < 0 or values.max() > 65535:
             raise Unreadable("32-bit integer pixels, whose white is unknown")
         white = white if values.max() <= white else 65535
+        clear = values == image.info.get("transparency", -1)  # the one number that a PNG calls transparent
+        values = np.where(clear, white, values)
         return Image.fromarray(((510 * values + white) // (2 * white)).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise Unreadable("floating-point pixels, whose white is unknown")
@@ -148,8 +164,8 @@ def _channels(opened: Image.Image, pages: int, channels: int) -> np.ndarray:
     return joined
 
 
-def _array(path: Path, max_pixels: int, channels: int) -> np.ndarray:
-    """Return the array of a file as channels last."""
+def _array(path: Path, max_pixels: int, channels: int) -> tuple[np.ndarray, Kind]:
+    """Return the array of a file as channels last, and what its numbers are."""
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             raise Unreadable("no .npy array" if path.stat().st_size else "empty file")
@@ -166,14 +182,16 @@ def _array(path: Path, max_pixels: int, channels: int) -> np.ndarray:
     height, width = values.shape[:2]
     if not 0 < height * width <= max_pixels:
         raise Unreadable(f"{width}x{height} pixels, none or above images.max_pixels ({max_pixels})")
-    return _scaled(np.array(values))
+    kind: Kind = "real" if values.dtype.kind == "f" else "deep" if values.itemsize > 1 else "8 bits"
+    return _scaled(np.array(values)), kind
 
 
 def _scaled(values: np.ndarray, white: int = 65535) -> np.ndarray:
     """Return numbers as float32, those of 8 and 16 bits in [0, 1]."""
     kind = values.dtype
     if kind.kind in "bf":
-        values = values.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused below
+            values = values.astype(np.float32)
     elif kind.kind == "u" and kind.itemsize <= 2:
         largest = np.iinfo(kind).max
         values = (values / (white if kind.itemsize == 2 and values.max() <= white else largest)).astype(np.float32)

@@ -9,7 +9,8 @@ import hashlib
 import os
 import re
 import stat
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -26,12 +27,15 @@ UNREAD = frozenset(".heic .heif .hif .jxl .dng .cr2 .cr3 .nef .arw .orf .rw2 .ra
 SUFFIXES = frozenset(READ.split()) | {".npy"} | UNREAD
 TOOLS = frozenset(
     name.lower()
-    for name in ("@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "__MACOSX", "lost+found",
-                 "$RECYCLE.BIN", "System Volume Information", "__pycache__")
+    for name in ("@eaDir", "@Recycle", "@Recently-Snapshot", "@tmp", "#recycle", "#snapshot", "__MACOSX", "lost+found",
+                 "found.000", "$RECYCLE.BIN", "System Volume Information", "Network Trash Folder", "Temporary Items",
+                 "__pycache__")
 )  # fmt: skip
 """Folders that appliances and tools make; their names are no classes."""
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "eval", "dev", "holdout"})
 """Names of folders that hold a part of a data set each."""
+PART = re.compile(rf"({'|'.join(sorted(SPLITS))}|fold|split|part)[ _-]?\d*")
+"""Names of folders that may hold such a part, numbered or of a year, where there are folders in them."""
 PASSED_OVER = "passed over: "
 """How the reason begins of what is no picture by its name; it does not count as an unreadable image."""
 
@@ -84,6 +88,11 @@ def scan(folder: Path | str) -> list[Entry]:
         raise UserError(
             f"images.source: {root} holds images ({flat[0].path}) beside class folders ({folders[0].name}); "
             "move them into a class folder"
+        )
+    twice = _twice([entry.name for entry in folders])
+    if twice:
+        raise UserError(
+            f"images.source: {root} has two class folders {twice!r}, whose accents are written differently; merge them"
         )
     entries = flat
     for label, entry in enumerate(folders):
@@ -195,11 +204,22 @@ def _entry(entry: os.DirEntry[str], path: str, class_name: str | None, label: in
     return Entry(path, class_name, label, image_id(path), size, changed)
 
 
+def check_name(name: str, key: str = "") -> None:
+    """Refuse a name that is no text: tables hold names.
+
+    Raises
+    ------
+    UserError
+        If it is not valid UTF-8.
+    """
+    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise UserError(f"{key}the name of {name!r} is not valid UTF-8; rename the file")
+
+
 def _check_ids(entries: Sequence[Entry]) -> None:
     first: dict[int, str] = {}
     for entry in entries:
-        if not entry.path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry.path):
-            raise UserError(f"images.source: the name of {entry.path!r} is not valid UTF-8; rename the file")
+        check_name(entry.path, "images.source: ")
         other = first.setdefault(entry.image_id, entry.path)
         if other != entry.path:
             raise UserError(f"images.source: {other} and {entry.path} have the same id; rename one of them")
@@ -235,21 +255,56 @@ def labelled(folder: str | Path, classes: Sequence[str] | None = None, grouped: 
     if grouped:
         return [entry._replace(label=-1) for entry in entries]
     if classes is None:
-        names = sorted({entry.class_name for entry in entries if entry.class_name})
-        if names and all(name.lower() in SPLITS for name in names):
-            raise UserError(
-                f"images.source: the folders of {folder} ({', '.join(names)}) are parts of a data set, no classes; "
-                f"give one, such as {Path(folder) / names[0]}, or list them in images.classes if they are classes"
-            )
+        _check_level(Path(folder), entries)
         return entries
-    label = {name: index for index, name in enumerate(classes)}
+    label = {_composed(name): index for index, name in enumerate(classes)}
     for entry in entries:
-        if entry.class_name is not None and entry.class_name not in label:
+        if entry.class_name is not None and _composed(entry.class_name) not in label:
+            quoted = "; write names of digits in quotes, as YAML takes 010 for 8" * entry.class_name.isdecimal()
             raise UserError(
                 f"images.classes: folder {entry.class_name} of {folder} is not listed"
-                f"{nearest(entry.class_name, classes)}"
+                f"{quoted or nearest(entry.class_name, classes)}"
             )
-    return [entry._replace(label=label.get(entry.class_name or "", -1)) for entry in entries]
+    return [entry._replace(label=label.get(_composed(entry.class_name or ""), -1)) for entry in entries]
+
+
+def _composed(name: str) -> str:
+    """Return a name as it is typed: file systems and archives of macOS write accents apart from their letters."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    """Return a name that two folders have, but for how their accents are written."""
+    composed = [_composed(name) for name in names]
+    return next((name for name, count in Counter(composed).items() if count > 1), None)
+
+
+def _check_level(folder: Path, entries: Sequence[Entry]) -> None:
+    """Refuse a folder whose folders are not the classes, but hold them.
+
+    Raises
+    ------
+    UserError
+        If they are parts of a data set, or there is but one and it holds others.
+    """
+    names = sorted({entry.class_name for entry in entries if entry.class_name})
+    nested = [name for name in names if name not in {e.class_name for e in entries if e.path.count("/") == 1}]
+    parts = [name for name in nested if PART.fullmatch(name.lower())]
+    plain = [name for name in names if name.lower() in SPLITS]
+    if names and (plain == names or set(plain) & set(parts) or len(parts) > 1):
+        some = plain if plain == names else parts
+        raise UserError(
+            f"images.source: the folders of {folder} ({', '.join(some[:4])}) are parts of a data set, no classes; "
+            f"give one, such as {folder / some[0]}, or list them in images.classes if they are classes"
+        )
+    if len(names) == 1 and nested and not named_by_wordnet(names):
+        homes = {str(Path(entry.path).parent) for entry in entries}
+        inside = Path(os.path.commonpath(homes))
+        inside = inside.parent if str(inside) in homes else inside
+        raise UserError(
+            f"images.source: {folder} holds one folder, {names[0]}, and this holds others; give "
+            f"{folder / inside} if its folders are the classes, or list {names[0]} in images.classes"
+        )
 
 
 def members(
@@ -316,8 +371,8 @@ def output_names(
     names = imagenet_names(folders) if known else list(classes or folders)
     if len(names) > outputs:
         raise UserError(
-            f"{folder} has {len(names)} class folders, but the model has {has}; "
-            "remove folders, or take the model that they belong to"
+            f"{folder} has {len(names)} class folders, but the model has {has}; remove some of them "
+            f"({', '.join(names[:4])}{', ...' * (len(names) > 4)}), or take the model that they belong to"
         )
     if classes is None and 0 < len(names) < outputs:
         raise UserError(

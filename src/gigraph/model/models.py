@@ -1,16 +1,11 @@
-"""Load the classifier that is to be explained: where it comes from, its weights, its preprocessing.
-
-A checkpoint is read as tensors only (``weights_only=True``): a file that needs unpickling is refused.
-"""
+"""Load the classifier that is to be explained: where it comes from, its weights, its preprocessing."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import math
-import pickle
 import sys
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,17 +16,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gigraph.errors import UserError, nearest
+from gigraph.model.checkpoints import load_weights
 from gigraph.model.shuffled import shuffle
 from gigraph.model.sources import is_weights_file, preset_crops
 from gigraph.reporting import log
 from gigraph.worlds import registry as worlds
 
-WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
-"""Keys that a state dict lies under, the first that is there: averaged weights before others, as timm takes them."""
-WRAPPERS_OF_MODULES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What compiling and sharding put before the name of a part, wherever it is in a model."""
-EXTRA = "_extra_state"
-"""How the key ends of what a module keeps besides tensors."""
+QUANTIZED = frozenset({"quantized", "quantization", "qat"})
+"""Packages of torch's whose modules hold or watch for numbers of few bits."""
 
 
 def load_model(
@@ -77,9 +69,9 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # every job loads the model anew: random weights must be the same in all
         model = _build(source, weights, arguments, file, base)
+    model = _usable(model, source)  # in float32 before its weights are, so that none of theirs are rounded
     if file is not None:
-        _load_into(model, read_state_dict(file), file)
-    model = _usable(model, source)
+        load_weights(model, file)
     if getattr(model, "num_classes", None) == 0:  # as timm calls it
         raise UserError(
             f"model.source: {source} has num_classes: 0, so that it returns features and no classes; remove that from "
@@ -232,8 +224,13 @@ def _import_timm() -> Any:
 
 
 def _check_timm(timm: Any, name: str) -> None:
-    if not timm.is_model(name):
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
         raise UserError(f"model.source: timm has no model {name!r}{nearest(name, timm.list_models())}")
+    tags = [one.partition(".")[2] for one in timm.list_models(f"{architecture}.*", include_tags=True)]
+    if "." in name and tag not in tags:
+        known = f"it has {', '.join(tags[:6])}" if tags else "it has none"
+        raise UserError(f"model.source: timm's {architecture} has no weights {tag!r}{nearest(tag, tags)} ({known})")
 
 
 def _factory(home: str, name: str, base: Path) -> Any:
@@ -306,7 +303,7 @@ def _usable(model: nn.Module, source: str) -> nn.Module:
         If it is quantized, lazy, sparse, on the meta device, of inference mode, scripted or exported.
     """
     what = f"model.source: {source} returns a model"
-    model = getattr(model, "_orig_mod", model)  # compiled: as it was before
+    model = _uncompiled(model)
     tensors = [*model.parameters(), *model.buffers()]
     if any(is_lazy(tensor) for tensor in tensors):
         raise UserError(f"{what} with lazy parameters; let the factory run it on one image first")
@@ -314,8 +311,9 @@ def _usable(model: nn.Module, source: str) -> nn.Module:
         raise UserError(f"{what} on the meta device, which holds no numbers; build it on the cpu")
     if any(tensor.is_sparse or tensor.is_inference() for tensor in tensors):
         raise UserError(f"{what} with sparse tensors or tensors of inference mode; build it of plain ones")
-    if any(".quantized" in type(module).__module__ for module in model.modules()):
-        raise UserError(f"{what} that is quantized and has no gradients; return it as it was before")
+    homes = [type(module).__module__.split(".") for module in model.modules()]
+    if any(home[0] in ("torch", "torchao") and QUANTIZED & {*home} for home in homes):
+        raise UserError(f"{what} that is quantized, or prepared for it; return it as it was before")
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError(f"{what} of TorchScript, whose parts cannot be told apart; return the module it was made from")
     try:
@@ -327,6 +325,15 @@ def _usable(model: nn.Module, source: str) -> nn.Module:
         names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
         log.info("note: the model's numbers are %s; they are cast to float32", names)
     return model.float()
+
+
+def _uncompiled(model: nn.Module) -> nn.Module:
+    """Return a model whose compiled parts, or which itself, are as they were before."""
+    model = getattr(model, "_orig_mod", model)
+    for name, part in model._modules.items():
+        if part is not None and (plain := _uncompiled(part)) is not part:
+            setattr(model, name, plain)
+    return model
 
 
 def _failed(source: str, error: BaseException) -> str:
@@ -345,138 +352,6 @@ def _line(error: BaseException) -> str:
 def _weights_file(weights: str | None, base: Path) -> Path | None:
     """Return the file that `weights` means, or None if it is a name."""
     return base / weights if weights is not None and is_weights_file(weights) else None
-
-
-def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """Read a state dict; wrappers (``state_dict``, ``model``, ...) are taken off.
-
-    Parameters
-    ----------
-    file : Path
-        .safetensors, or what torch.save wrote.
-
-    Returns
-    -------
-    dict of str to Tensor
-
-    Raises
-    ------
-    UserError
-        If the file is missing, damaged, needs unpickling, or holds no state dict.
-    """
-    what = f"model.weights: {file}"
-    if not file.is_file():
-        is_folder = "is a folder; give the file in it" if file.is_dir() else "does not exist; correct the path"
-        raise UserError(f"{what} {is_folder}")
-    if file.suffix.lower() == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            content: Any = load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{what} is damaged or no safetensors file ({_line(error)}); fetch it again") from error
-    else:
-        content = _read_pickle(file, what)
-    while isinstance(content, Mapping):
-        there = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-        if not there:
-            break
-        if len(there) > 1:
-            log.info("note: %s holds %s; %s is taken", file, " and ".join(there), there[0])
-        content = content[there[0]]
-    if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
-        held = (
-            f"a mapping with keys {', '.join(map(str, list(content)[:4]))}"
-            if isinstance(content, Mapping)
-            else type(content).__name__
-        )
-        raise UserError(f"{what} holds no state dict (but {held}); save model.state_dict()")
-    state = {str(key): value for key, value in content.items() if value is not None}
-    return state
-
-
-def _is_entry(entry: tuple[Any, Any]) -> bool:
-    """Return whether this can stand in a state dict: a tensor, or what a module keeps besides."""
-    return isinstance(entry[1], Tensor) or str(entry[0]).endswith(EXTRA)
-
-
-def _read_pickle(file: Path, what: str) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        text = str(error)
-        scripted = "TorchScript" in text
-        if scripted or (isinstance(error, pickle.UnpicklingError) and _is_checkpoint(file, text)):
-            reason = (
-                "is a TorchScript archive" if scripted else "holds more than tensors and would have to be unpickled"
-            )
-            raise UserError(f"{what} {reason}, which can run any code; save model.state_dict() instead") from error
-        raise UserError(f"{what} is damaged or no checkpoint ({type(error).__name__}); fetch it again") from error
-
-
-def _is_checkpoint(file: Path, message: str) -> bool:
-    """Tell a checkpoint with objects in it from a file that is no checkpoint at all."""
-    return zipfile.is_zipfile(file) or "GLOBAL" in message or "global" in message
-
-
-def _load_into(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    """Load a state dict strictly.
-
-    Raises
-    ------
-    UserError
-        Naming the first keys that are missing, unexpected or of another shape, and how many there are.
-    """
-    expected = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
-    state = _aligned(state, expected, file)
-    # Batch counters are absent from old checkpoints and do not matter in eval.
-    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in state if k not in expected and not k.endswith(("num_batches_tracked", EXTRA))]
-    other = [k for k in expected if k in state and expected[k].shape != state[k].shape]
-    if missing or unexpected or other:
-        shapes = [f"{k} {list(state[k].shape)} for {list(expected[k].shape)}" for k in other]
-        listed = [
-            f"{len(keys)} {kind} (first: {', '.join(keys[:3])})"
-            for keys, kind in ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape"))
-            if keys
-        ]
-        raise UserError(
-            f"model.weights: {file} is of another architecture than {type(model).__name__}: "
-            f"{'; '.join(listed)}; correct model.source or model.arguments"
-        )
-    whole = model.state_dict()
-    model.load_state_dict({key: state.get(key, own) for key, own in whole.items()})
-
-
-def _aligned(state: dict[str, Any], expected: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
-    """Return a state dict under the model's own keys, where it has these, or most of them, behind one prefix."""
-    wanted = [key for key in expected if not key.endswith("num_batches_tracked")]
-    if not wanted or all(key in state for key in wanted):
-        return state
-    plain = {_unwrapped(key): value for key, value in state.items()}
-    own = {_unwrapped(key): key for key in expected}
-    some = [_unwrapped(key) for key in wanted[:: max(1, len(wanted) // 8)]]
-    longer = {key.removesuffix(one) for one in some for key in plain if key == one or key.endswith(f".{one}")}
-    shorter = {one.removesuffix(key) for one in some for key in plain if one.endswith(f".{key}")}
-    ways = [{key: f"{prefix}{key}" for key in own} for prefix in sorted(longer, key=len)]
-    ways += [{key: key.removeprefix(prefix) for key in own} for prefix in sorted(shorter, key=len)]
-    if not ways:
-        return plain
-    way = max(ways, key=lambda way: sum(way[_unwrapped(key)] in plain for key in wanted))
-    found = {own[key]: plain[there] for key, there in way.items() if there in plain}
-    left = {key: plain[key] for key in plain if key not in way.values() and key.rpartition(".")[2] != "n_averaged"}
-    if not all(key in found for key in wanted):
-        return found | left  # what differs is said by whoever loads it
-    if left:
-        log.info("note: %s holds %d entries beside the model's (first: %s)", file, len(left), next(iter(left)))
-    return found
-
-
-def _unwrapped(key: str) -> str:
-    for wrapper in WRAPPERS_OF_MODULES:
-        key = key.replace(wrapper, "")
-    return key
 
 
 def _check_finite(state: Mapping[str, Tensor], what: str) -> None:

@@ -36,6 +36,9 @@ RECTIFIERS: tuple[Any, ...] = (
 DROPOUTS: tuple[Any, ...] = (nn.modules.dropout._DropoutNd, F.dropout, F.dropout2d, F.alpha_dropout)
 
 _RESHAPES = {"view": "reshape", "view_as": "reshape_as"}
+_SQUEEZES: tuple[Any, ...] = ("squeeze", torch.squeeze)
+_DETACHES: tuple[Any, ...] = ("detach", torch.detach)
+"""What hands its input on and stops gradients: what is explained are the numbers, which depend on the image."""
 
 REMEDY = "give a factory (model.source: file.py:factory) whose forward is free of it"
 
@@ -240,17 +243,19 @@ def _run_model(model: nn.Module, probe: Tensor, name: str, output: str | None) -
                 ) from error
         raise UserError(
             f"{name} fails on images of {size}: {_first_line(error)}; correct preprocessing.resize and "
-            "preprocessing.crop, or model.arguments"
+            "preprocessing.crop, or model.arguments, or give a factory whose forward takes images alone"
         ) from error
     where = logits_of(out, 2, name, output)
     if where is None:
         what = f"a tensor of shape {list(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
         raise UserError(f"{name} returns {what}, not logits [N, K]; {REMEDY.replace('free of it', 'logits only')}")
     out, alone = leaves(out)[where], leaves(alone)[where]
+    if alone.ndim < out.ndim and alone.numel() == out[:1].numel():  # a `squeeze` took the one image's axis with it
+        alone = alone.reshape(out[:1].shape)
     if not torch.isfinite(out).all():
         raise UserError(f"{name} gives NaN or infinite logits for an ordinary input; check model.weights")
     if not _close(out[:1], alone):
-        if not _close(alone, leaves(model(probe[:1].clone()))[where]):
+        if not _close(alone, leaves(model(probe[:1].clone()))[where].reshape(alone.shape)):
             raise UserError(
                 f"{name} is random in eval mode (two runs differ); pass training=self.training to its dropout"
             )
@@ -343,6 +348,8 @@ def _idle(model: nn.Module, node: fx.Node) -> bool:
     """Return whether a node hands its input on unchanged in eval mode."""
     if is_a(model, node, (nn.Identity, nn.modules.dropout._DropoutNd)):
         return len(node.all_input_nodes) == 1
+    if is_a(model, node, _DETACHES) or (node.target is getattr and node.args[1:] == ("data",)):
+        return True
     if node.op == "call_function":
         function: Any = node.target
         known = is_a(model, node, DROPOUTS) or getattr(function, "__name__", "") in {
@@ -397,6 +404,31 @@ def _has_tensor(value: Any) -> bool:
 
 
 @torch.no_grad()
+def _recorded(module: fx.GraphModule, probe: Tensor, name: str) -> dict[fx.Node, Any]:
+    """Return each node's value on some images, tensors as shapes only."""
+    recorder = _Recorder(module)
+    try:
+        recorder.run(probe)
+    except Exception as error:  # the model's own operations run here
+        raise UserError(f"{name} cannot be run as traced: {_first_line(error)}; {REMEDY}") from error
+    return recorder.seen
+
+
+def _keep_batch(module: fx.GraphModule, probe: Tensor, name: str) -> None:
+    """Let a `squeeze` of all axes leave the batch's axis alone, which it would take from a batch of one."""
+    nodes = [node for node in module.graph.nodes if is_a(module, node, _SQUEEZES) and len(node.args) == 1]
+    nodes = [node for node in nodes if not node.kwargs.keys() - {"input"}]
+    if nodes:
+        seen = _recorded(module, probe[:2], name)
+        for node in nodes:
+            before = node.all_input_nodes[0]
+            shape = seen[before].shape
+            if shape[:1] == (2,):
+                node.args = (before, tuple(axis for axis in range(1, len(shape)) if shape[axis] == 1))
+        module.recompile()
+
+
+@torch.no_grad()
 def _settle(module: fx.GraphModule, probe: Tensor, name: str) -> None:
     """Replace every value that is no tensor by a constant, or by an expression in the batch size.
 
@@ -404,15 +436,8 @@ def _settle(module: fx.GraphModule, probe: Tensor, name: str) -> None:
     the input. Tensor nodes get ``meta["shape"]``, for a batch of one, and ``meta["batched"]``.
     """
     graph = module.graph
-    recorded = []
-    for n in (1, 2):
-        recorder = _Recorder(module)
-        try:
-            recorder.run(probe[:n])
-        except Exception as error:  # the model's own operations run here
-            raise UserError(f"{name} cannot be run as traced: {_first_line(error)}; {REMEDY}") from error
-        recorded.append(recorder.seen)
-    one, two = recorded
+    _keep_batch(module, probe, name)
+    one, two = (_recorded(module, probe[:n], name) for n in (1, 2))
     x = next(node for node in graph.nodes if node.op == "placeholder")
     roots: dict[str, fx.Node] = {}
 

@@ -24,6 +24,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -32,6 +34,7 @@ from gigraph.errors import UserError, nearest
 from gigraph.extractors.registry import ENCODES, MODULES, PLUGGED
 from gigraph.images.listing import unnamed
 from gigraph.planning.ladder import MOST
+from gigraph.records.paths import FILES, Results
 from gigraph.reserved import CLASSES
 from gigraph.worlds.registry import NAMES as WORLDS
 
@@ -58,11 +61,34 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """A group of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse yes and no where a number or a text is needed: they would be 1 and 0."""
+        given = value if isinstance(value, list) else [value]
+        truth = next((one for one in given if isinstance(one, bool)), None)
+        if truth is not None and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(
+                f"{truth} is what YAML makes of {'yes, on or true' if truth else 'no, off or false'}; write a number, "
+                "or the name in quotes"
+            )
+        return value
 
 
 def _in_order(classes: Any) -> Any:
     """Return the list that a mapping of class folders to outputs stands for."""
+    if isinstance(classes, str) and classes != "imagenet":
+        raise ValueError(f"{classes!r} is no list of folders; give [a, b], {{a: 0, b: 1}} or imagenet")
+    if isinstance(classes, list | Mapping):
+        for name in classes:
+            if type(name) not in (str, int):
+                raise ValueError(f"{name!r} is no name as YAML reads it; write the folder's name in quotes")
+    if isinstance(classes, list):
+        classes = [str(name) for name in classes]
     if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
         twice = next((name for i, name in enumerate(classes) if name in classes[:i]), None)
         if twice is not None:
@@ -526,6 +552,7 @@ class Config(Section):
             if name == CLASSES or "--" in name or not LAYER_NAME.fullmatch(name):
                 raise ValueError(f"layers: {name!r} cannot name a layer; use a module's or an fx node's name")
             self.layer(name)
+        _check_files_apart(self.names)
         order = [*self.names, CLASSES]
         for source, target in self.attribution.pairs:
             for end in (source, target):
@@ -576,6 +603,20 @@ class Config(Section):
         names = self.names
         wanted = [*itertools.pairwise(names), *((name, CLASSES) for name in names), *self.attribution.pairs]
         return list(dict.fromkeys(wanted))
+
+
+def _check_files_apart(layers: Sequence[str]) -> None:
+    """Refuse two layers of which a file of one has the name of another of the other's, such as a and a.tree."""
+    results = Results("")
+    taken: dict[Path, str] = {}
+    for kind, file in FILES.items():
+        for layer in layers if "layer" in file.fields else ():
+            path = results(kind, **dict.fromkeys(file.fields, "") | {"layer": layer})
+            other = taken.setdefault(path, layer)
+            if other != layer:
+                raise ValueError(
+                    f"layers: {other} and {layer} would both write a file {path.name}; name one of them by its fx node"
+                )
 
 
 def load(raw: Mapping[str, Any]) -> Config:
@@ -666,6 +707,9 @@ def _line(error: ValidationError, prefix: str, model: type[BaseModel]) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if message.startswith("config: "):
         return message
+    if first["type"] == "model_type":
+        message = f"it is a section; write its keys below it, indented, or leave it out (given: {first['input']!r})"
+        return f"config: {key}: {message}"
     message = message[:1].lower() + message[1:]
     given = first.get("input")
     shown = "" if first["type"] == "value_error" or isinstance(given, dict) else f" (given: {given!r})"

@@ -193,13 +193,25 @@ class Plan:
             return None
         from gigraph.images.decoding import Unreadable, decode, size_of
 
-        depth = self.config.preprocessing.depth
+        depth, first = self.config.preprocessing.depth, ""
         for entry in self._entries:
             try:
                 return list(size_of(decode(self.image_folder / entry.path, self.config.images.max_pixels, depth)))
-            except Unreadable:
-                continue
-        raise UserError(f"images.source: no image of {self.image_folder} can be decoded; give another folder")
+            except Unreadable as reason:
+                first = first or f"{entry.path}: {reason}"
+        raise UserError(
+            f"images.source: no image of {self.image_folder} can be decoded (the first is {first}); mend that, or give "
+            "another folder"
+        )
+
+    @cached_property
+    def left_out(self) -> list[tuple[str, str]]:
+        """What of the image folder is passed over, and why; nothing of the drawn world, which keeps its truth there."""
+        if self.drawn:
+            return []
+        from gigraph.images.listing import left_out
+
+        return left_out(self.image_folder)
 
     @cached_property
     def _entries(self) -> list[Any]:
@@ -262,12 +274,25 @@ class Plan:
 
     def _check_extras(self) -> None:
         """Refuse what a package is needed for that is not installed, before a job of hours would."""
-        wanted = {"model.source": ("timm", self.config.model.source.startswith("timm:"))}
-        for key, methods in (("methods", self.config.methods), ("evaluation.methods", self.config.evaluation.methods)):
-            wanted[key] = (PACKAGE_PLUGGED, any(name.startswith(PLUGGED) for name in methods))
-        for key, (package, needed) in wanted.items():
-            if needed and not installed(package):
-                raise UserError(f"config: {key}: {package} is not installed; run: uv sync --extra {package}")
+        if self.config.model.source.startswith("timm:") and not installed("timm"):
+            raise UserError("config: model.source: timm is not installed; run: uv sync --extra timm")
+        for method in self.config.methods:
+            self.check_method(method)
+
+    def check_method(self, method: str) -> None:
+        """Refuse an extractor whose package is not installed; of those only evaluated, before a job of theirs is due.
+
+        Raises
+        ------
+        UserError
+            With the key and the package.
+        """
+        if method.startswith(PLUGGED) and not installed(PACKAGE_PLUGGED):
+            key = "methods" if method in self.config.methods else "evaluation.methods"
+            raise UserError(
+                f"config: {key}: {method} needs the package {PACKAGE_PLUGGED}, which is not installed; run: uv sync "
+                f"--extra {PACKAGE_PLUGGED}"
+            )
 
     def _check_scale(self) -> None:
         """Refuse mean and std for pixels of 0 to 255; arrays of real numbers may be of any size."""
@@ -402,16 +427,32 @@ class Plan:
         parts = set(declared.parts)
         own = [name for name in declared.writes if parts & {*FILES[name].fields} == parts & {*of}] or declared.writes
         schemas = [str(SCHEMAS[kind]) for name in own for kind in FILES[name].kinds]
-        settings = self._below(settings)
+        settings = self._named(settings)
         return digest(stage, of, settings, self.code(stage, **of), schemas, files, self.inputs(stage, **of))
 
-    def _below(self, value: Any) -> Any:
-        """Return settings with paths of the run's own files as they lie below its folder, wherever that is."""
+    def _named(self, value: Any) -> Any:
+        """Return settings with paths as what they lead to, which a lineage knows by its content, wherever it lies.
+
+        The run's own files are named as below its folder, the user's images, weights and factory by what they are.
+        """
         if isinstance(value, str):
-            return value.removeprefix(f"{self.root}/")
+            return self._places.get(value, value.removeprefix(f"{self.root}/"))
         if isinstance(value, list | tuple):
-            return [self._below(one) for one in value]
-        return {key: self._below(one) for key, one in value.items()} if isinstance(value, dict) else value
+            return [self._named(one) for one in value]
+        return {key: self._named(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
+        """The user's paths in settings, and what stands for them in lineages."""
+        model, places = self.config.model, {}
+        if not self.drawn:
+            places[str(self.image_folder)] = "the images"
+        if model.weights and is_weights_file(model.weights):
+            places[model.weights] = "the weights"
+        file, _, factory = model.source.rpartition(":")
+        if file.endswith(".py"):
+            places[model.source] = f"{Path(file).name}:{factory}"
+        return places
 
     def code(self, stage: str, **of: str) -> str:
         """Return the digest of the code that a stage's jobs run."""

@@ -14,7 +14,7 @@ from gigraph.records import tables
 from gigraph.records.files import replacing
 
 APART = ("output", "compute", "explorer", "graph", "exemplars", "evaluation")
-"""Sections of the configuration of which no attribution is made."""
+"""Sections of the configuration that are named where nothing else differs: attributions hardly rest on them."""
 NAMED = 3
 """Keys that a message names at most."""
 
@@ -67,29 +67,38 @@ def difference(plan: Plan) -> str:
     except (OSError, ValueError):
         return "it was made from other settings, code or inputs"
     now = _ingredients(plan)
-    keys = [
-        f"{key} is {new!r}, was {old!r}" if len(f"{new!r}{old!r}") < 80 else f"{key} differs"
-        for key, new, old in _differing(now["config"], then["config"])
-        if key.split(".")[0] not in APART
-    ]
+    keys: list[str] = []
+    apart: list[str] = []
+    for key, new, old in _differing(now["config"], then["config"]):
+        section = key.split(".")[0]
+        said = f"{key} is {new!r}, was {old!r}" if len(f"{new!r}{old!r}") < 80 else f"{key} differs"
+        (apart if section in APART else keys).append(said)
     files = [
         f"{file} has changed"
         for part in ("model", "images")
         for file, digest in now[part].items()
         if then[part].get(file, digest) != digest
     ]
-    found = [*keys, *files] or ["the last run was not finished, or gigraph's own code is another"]
+    found = [*keys, *files] or apart or ["the last run was not finished, or gigraph's own code is another"]
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return ", ".join(found[:NAMED]) + more
 
 
 def _differing(new: Any, old: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield (key, new value, old value) of the settings that differ."""
+    new, old = _by_name(new), _by_name(old)
     if isinstance(new, Mapping) and isinstance(old, Mapping):
         for key in [*new, *(key for key in old if key not in new)]:
             yield from _differing(new.get(key), old.get(key), f"{prefix}.{key}" if prefix else str(key))
     elif new != old:
         yield prefix, new, old
+
+
+def _by_name(value: Any) -> Any:
+    """Return a list of things with names, such as layers, by these."""
+    if isinstance(value, list) and value and all(isinstance(one, Mapping) and "name" in one for one in value):
+        return {one["name"]: {key: part for key, part in one.items() if key != "name"} for one in value}
+    return value
 
 
 def everything(plan: Plan) -> dict[str, str]:
@@ -100,18 +109,14 @@ def everything(plan: Plan) -> dict[str, str]:
 
 def planned(plan: Plan, path: Path) -> str | None:
     """Return the lineage that a configuration plans for a table; None if it plans no such table."""
-    found = plan.results.identify(path)
-    if found is None:
-        return None
-    name, of = found
     within = {
         "layer": plan.layers,
         "shard": [str(shard) for shard in plan.shards],
         "topic": plan.values("topic"),
         "method": plan.config.evaluated,
     }
-    if any(value not in within[field] for field, value in of.items() if field in within):
-        return None
-    if "source" in of and (of["source"], of["target"]) not in plan.pairs:
-        return None
-    return plan.lineage(MAKERS[name], **of)
+    for name, of in plan.results.identify(path):
+        known = all(value in within[field] for field, value in of.items() if field in within)
+        if known and ("source" not in of or (of["source"], of["target"]) in plan.pairs):
+            return plan.lineage(MAKERS[name], **of)
+    return None

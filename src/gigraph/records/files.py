@@ -1,13 +1,48 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Writing a file so that it is there whole or not at all, and one after another."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gigraph.hashing import digest
+
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+"""What a file system answers that has no locks, such as Lustre mounted without them."""
+
+
+def flock(handle: int, how: int) -> bool:
+    """Lock an open file, as `fcntl.flock`; return whether it is, or the file system has no locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it, and `how` says not to wait.
+    """
+    try:
+        fcntl.flock(handle, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process is here with the same folder."""
+    handle = os.open(folder / ".gigraph.alone", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -126,14 +126,17 @@ class Results:
         """Return where a file lies, such as ``results("centre", layer="layer3.1")``."""
         return self.root / FILES[name].pattern.format(**of)
 
-    def identify(self, path: str | Path) -> tuple[str, dict[str, str]] | None:
-        """Return which table a file is, its key and fields; None if it is none of a run."""
+    def identify(self, path: str | Path) -> list[tuple[str, dict[str, str]]]:
+        """Return which tables a file may be, their keys and fields; none if it is none of a run.
+
+        There may be several: ``vit.encoder.parquet`` holds the concepts of a layer ``vit.encoder`` or the encoder of a
+        layer ``vit``. Which, a run's layers say.
+        """
         relative = Path(path).relative_to(self.root).as_posix()
         # A pattern without a field, or with a longer suffix, says more than another that fits as well.
-        for name in sorted(FILES, key=lambda name: (len(FILES[name].fields), -len(FILES[name].pattern))):
-            if FILES[name].kinds and (found := FILES[name].expression.fullmatch(relative)):
-                return name, found.groupdict()
-        return None
+        order = sorted(FILES, key=lambda name: (len(FILES[name].fields), -len(FILES[name].pattern)))
+        fits = ((name, FILES[name].expression.fullmatch(relative)) for name in order if FILES[name].kinds)
+        return [(name, found.groupdict()) for name, found in fits if found]
 
     def shards(self, name: str, shards: Iterable[int], **of: object) -> list[Path]:
         """Return where all shards of a table lie."""

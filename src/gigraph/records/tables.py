@@ -110,6 +110,8 @@ def read(paths: str | Path | Sequence[str | Path], columns: list[str] | None = N
         try:
             # `pq.read_table` loads Arrow's data sets first, which takes longer than most of these tables.
             table = pq.ParquetFile(path, memory_map=True).read(columns)
+        except FileNotFoundError:
+            raise UserError(f"there is no table {path}; run snakemake to its end") from None
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"cannot read {path}: {error}; run snakemake again, it will be made anew") from None
         _check_planned(path, (table.schema.metadata or {}).get(b"gigraph.lineage", b"").decode())

@@ -9,6 +9,7 @@ import platform
 from pathlib import Path
 
 from gigraph.errors import UserError
+from gigraph.records.files import flock
 
 
 def release_stale_locks(folder: Path, root: Path) -> bool:
@@ -33,17 +34,16 @@ def release_stale_locks(folder: Path, root: Path) -> bool:
     # Open until the process ends.
     handle = os.open(folder / "gigraph.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         alone = False
-    else:
-        alone = True
+    if alone:
         for lock in (folder / "locks").glob("*.lock"):
             files = [Path(line) for line in lock.read_text().splitlines() if line]
             if any(file.is_relative_to(root) for file in files):
                 lock.unlink(missing_ok=True)
     # Waits only as long as another one takes to do the same.
-    fcntl.flock(handle, fcntl.LOCK_SH)
+    flock(handle, fcntl.LOCK_SH)
     return alone
 
 
@@ -68,7 +68,7 @@ def hold_results(root: Path, folder: Path) -> None:
     handle = os.open(root / HELD, os.O_RDWR | os.O_CREAT, 0o644)  # open until the process ends
     mine = {"folder": str(folder.resolve()), "host": platform.node(), "process": os.getpid()}
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         with os.fdopen(handle) as stream:
             try:
@@ -81,8 +81,9 @@ def hold_results(root: Path, folder: Path) -> None:
                 f"{other['host']}); wait for it, or give another output"
             ) from None
     else:
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(mine).encode())
+        if held:
+            os.ftruncate(handle, 0)
+            os.write(handle, json.dumps(mine).encode())
 
 
 HELD = ".gigraph.lock"

@@ -93,7 +93,6 @@ class Manifest(Stage):
             **images.model_dump(include={"shards", "limit_per_class", "max_pixels"}),
             "classes": plan.listed_classes,
             "grouped": plan.grouped,
-            "drawn": plan.drawn,
             "channels": plan.config.preprocessing.depth,
             "resize": plan.config.preprocessing.resize or (LARGEST_PRESET if plan.crops else None),
         }
@@ -118,7 +117,7 @@ class Manifest(Stage):
 class Selection(Stage):
     """Chooses the images to attribute."""
 
-    writes = ("selection", "rejected")
+    writes = ("selection",)
 
     def settings(self, plan: Plan) -> dict[str, Any]:
         c = plan.config
@@ -196,9 +195,19 @@ class Uniform(Stage):
 
 
 class Images(Stage):
-    """Gathers the manifest and the predictions of all shards."""
+    """Gathers the manifest and the predictions of all shards, and all that is left out."""
 
-    writes = ("images",)
+    writes = ("images", "rejected")
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        return {"source": str(plan.image_folder), "drawn": plan.drawn}
 
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
-        return {"manifests": read("manifest"), "predictions": loosely("predictions")}
+        return {
+            "manifests": read("manifest"),
+            "rejected": read("unreadable"),
+            "predictions": loosely("predictions"),
+        }
+
+    def rests_on(self, plan: Plan) -> list[Any]:
+        return [plan.left_out]
