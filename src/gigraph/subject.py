@@ -15,7 +15,8 @@ from torch import Tensor
 from gigraph.device import room, torch_device
 from gigraph.errors import UserError
 from gigraph.images.preprocessing import Preprocessing, batches
-from gigraph.model.contribution import method_for
+from gigraph.model.centre import batchnorm_shift
+from gigraph.model.contribution import contributions, method_for
 from gigraph.model.models import load_model, preset_of
 from gigraph.model.network import Layer, Network
 from gigraph.reserved import CLASSES
@@ -152,6 +153,14 @@ class Subject:
     def contribution(self, method: str) -> str:
         """Return how contributions are found in this network: `gigraph.model.contribution.method_for`."""
         return method_for(self.network, list(self.layers.values()), self.example(), method)
+
+    def contributions(self, x: Tensor, method: str, labels: np.ndarray, target: str) -> tuple[Any, Any, Tensor, Tensor]:
+        """Return the contributions to a logit and the PFVs of all layers: `gigraph.model.contribution.contributions`."""
+        return contributions(self.network, list(self.layers.values()), x, method, labels, target)
+
+    def shift(self, layer: str) -> np.ndarray | None:
+        """Return the net shift of the batch norms that make a layer [Eq. 8], float32 [C]; None where there is none."""
+        return batchnorm_shift(self.traced, self.layers[layer])
 
     def segment(self, source: str, target: str) -> Callable[[Tensor], Tensor]:
         """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes]."""

@@ -24,7 +24,7 @@ ROOMS = {
     "records": {"method"},
     "worlds": {"method"},
     "opened": {"method", "attributors", "model", "images", "records"},
-    "evaluation": {"method", "attributors", "images", "records", "opened", "worlds"},
+    "evaluation": {"method", "extractors", "attributors", "images", "records", "opened", "worlds"},
     "explorer": {"method", "images", "model", "records", "evaluation"},
     "planning": {"extractors", "attributors", "images", "model", "records", "worlds"},
     "running": {"records", "planning"},

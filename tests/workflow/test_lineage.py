@@ -32,6 +32,7 @@ SOMETIMES = {
     "model/__init__": "the explorer loads it for a preset that crops",
     "model/checkpoints": "the same",
     "model/models": "the same",
+    "model/shuffled": "the same",
     "model/sources": "the same",
     "vision": "torchvision: for presets and its own models, and not for a user's",
 }
@@ -77,7 +78,7 @@ def declared(plan, stage, of):
 def test_a_lineage_holds_what_snakemake_hands_the_job_and_nothing_else(tmp_path, monkeypatch, world):
     """Both ways, for every job of both targets: files read, files written, and the jobs whose lineages enter."""
     images = {"source": "images" if world in ("own images", "flat") else "menagerie", "shards": 2}
-    evaluation = {"methods": ["bisecting", "sae", "random"]}
+    evaluation = {"methods": ["bisecting", "filters", "random"]}
     pairs = {"pairs": [["layer1.0", "layer3.1"]]}
     tried = {"name": "layer2.1", "coefficients": {"penalty": "decision", "value": 0.8}}
     shadow = Shadow(

@@ -7,7 +7,7 @@ import torch
 
 from gigraph.hashing import mix, text_key
 from gigraph.method.heldout import held_out
-from gigraph.method.sampling import UNIFORM, UNIFORM_OF_IMAGE, draw_positions
+from gigraph.method.sampling import draw_positions
 from gigraph.records import tables
 from gigraph.records.paths import Results
 from gigraph.reporting import log, progress
@@ -22,7 +22,7 @@ def main(args: Namespace) -> None:
     ids, paths = tables.numpy(manifest, "image_id"), manifest["path"].to_pylist()
     seen = np.flatnonzero(~held_out(ids, settings["seed"], settings["holdout"]))
     key = mix(settings["seed"], text_key("uniform"), ids[seen])
-    chosen = np.sort(seen[np.argsort(key, kind="stable")[: UNIFORM // UNIFORM_OF_IMAGE]])
+    chosen = np.sort(seen[np.argsort(key, kind="stable")[: settings["images"]]])
     found = {name: [] for name in settings["layers"]}
     layers = subject.layers
     sweep = subject.images(settings["source"], ids[chosen], [paths[i] for i in chosen])
@@ -35,7 +35,7 @@ def main(args: Namespace) -> None:
             check_finite(pfvs, name, some)
             alike = np.ones(tuple(pfvs.shape[:2]))
             position, _ = draw_positions(
-                alike, UNIFORM_OF_IMAGE, seed=settings["seed"], image_ids=some, layer=f"uniform {name}"
+                alike, settings["positions"], seed=settings["seed"], image_ids=some, layer=f"uniform {name}"
             )
             index = torch.as_tensor(position, device=pfvs.device)[..., None].expand(-1, -1, pfvs.shape[2])
             found[name].append((np.repeat(some, position.shape[1]), position, pfvs.gather(1, index).cpu().numpy()))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from gigraph.hashing import mix, text_key
 from gigraph.method.heldout import held_out
 from gigraph.method.origin import choose
-from gigraph.method.sampling import UNIFORM, UNIFORM_OF_IMAGE, draw_positions
+from gigraph.method.sampling import draw_positions
 from gigraph.model.centre import batchnorm_shift
 from gigraph.model.contribution import contributions
 from gigraph.model.network import Layer
@@ -91,7 +91,6 @@ def gather(
     pfvs: dict[str, dict[str, list[np.ndarray]]] = {name: {"found": [], "uniform": []} for name in layers}
     ids, paths, labels = _chosen(manifest, settings)
     method = subject.contribution(settings["contribution"]["method"])
-    uniformly = max(1, UNIFORM // UNIFORM_OF_IMAGE)
     sweep = subject.images(settings["source"], ids.tolist(), paths)
     for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "images that concepts are found on"):
         maps, values, _, _ = contributions(
@@ -104,8 +103,10 @@ def gather(
             count = settings["pfvs_per_image"][name]
             drawn, _ = draw_positions(contribution, count, layer=name, **given)
             pfvs[name]["found"].append(_at(values[name], drawn))
-            few = np.flatnonzero(np.arange(len(ids))[part] < uniformly)
-            spread, _ = draw_positions(np.ones_like(contribution), UNIFORM_OF_IMAGE, layer=f"uniform {name}", **given)
+            few = np.flatnonzero(np.arange(len(ids))[part] < settings["images"])
+            spread, _ = draw_positions(
+                np.ones_like(contribution), settings["positions"], layer=f"uniform {name}", **given
+            )
             pfvs[name]["uniform"].append(_at(values[name][torch.from_numpy(few)], spread[few]))
     for name, found in pfvs.items():
         columns = {kind: np.concatenate(many) for kind, many in found.items()}

@@ -176,7 +176,7 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
 
 def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods: Sequence[str]) -> Iterator[str]:
     """Yield the tables of the comparison, and how well each of its measures tells a trained network from a shuffled."""
-    if not len(topics["comparison"]):
+    if not len(topics.get("comparison", ())):
         return
     yield "## Extractors on equal terms"
     yield (

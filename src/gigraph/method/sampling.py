@@ -6,9 +6,6 @@ import numpy as np
 
 from gigraph.hashing import text_key, uniform
 
-UNIFORM, UNIFORM_OF_IMAGE = 20_000, 36
-"""Positions that the spread of a layer's PFVs is taken from, about, and those of each image."""
-
 
 def draw_positions(
     contribution: np.ndarray, count: int, *, seed: int, image_ids: np.ndarray, layer: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigraph.method.sampling import UNIFORM, UNIFORM_OF_IMAGE
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
 from gigraph.planning.lineage import module_files
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
@@ -17,6 +16,10 @@ if TYPE_CHECKING:
 
 LARGEST_PRESET = 1024
 """Pixels of the shorter side after resizing by any preset of torchvision and timm, about."""
+
+
+SPREAD_IMAGES, SPREAD = 555, 36
+"""Images and positions of each, drawn uniformly, that the spread of a layer's PFVs is taken from: 20,000."""
 
 
 class Draw(Stage):
@@ -185,13 +188,15 @@ class Uniform(Stage):
             "holdout": c.evaluation.holdout,
             "layers": plan.layers,
             "source": str(plan.image_folder),
+            "images": SPREAD_IMAGES,
+            "positions": SPREAD,
         }
 
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
         return {"checked": loosely("layers", waits=True), "manifests": read("manifest")}
 
     def need(self, sizes: Sizes) -> tuple[float, float]:
-        return 8e-6 * UNIFORM * sizes.channels, UNIFORM / UNIFORM_OF_IMAGE / 60
+        return 8e-6 * SPREAD_IMAGES * SPREAD * sizes.channels, SPREAD_IMAGES / 60
 
 
 class Images(Stage):

@@ -10,6 +10,7 @@ from gigraph.extractors.registry import NONZEROS
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.attribution import INTEGRAL, attributor, gathering_need, of_pairs, vocabulary
 from gigraph.planning.stages.concepts import Concepts
+from gigraph.planning.stages.data import SPREAD, SPREAD_IMAGES
 from gigraph.planning.stages.stage import Read, Stage, loosely, planted, read
 from gigraph.records.paths import NETWORKS
 from gigraph.reserved import CLASSES
@@ -224,6 +225,8 @@ class Probes(Stage):
             "center": {name: c.layer(name).concepts.center for name in plan.layers},
             "source": str(plan.image_folder),
             "networks": networks(plan),
+            "images": SPREAD_IMAGES,
+            "positions": SPREAD,
             **drawn,
         }
 
