@@ -155,7 +155,7 @@ class Subject:
         return method_for(self.network, list(self.layers.values()), self.example(), method)
 
     def contributions(self, x: Tensor, method: str, labels: np.ndarray, target: str) -> tuple[Any, Any, Tensor, Tensor]:
-        """Return the contributions to a logit and the PFVs of all layers: `gigraph.model.contribution.contributions`."""
+        """Return contributions to a logit, and PFVs, of all layers: `gigraph.model.contribution.contributions`."""
         return contributions(self.network, list(self.layers.values()), x, method, labels, target)
 
     def shift(self, layer: str) -> np.ndarray | None:

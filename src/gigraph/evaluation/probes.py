@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,15 +20,15 @@ from gigraph.hashing import mix, text_key
 from gigraph.method.heldout import held_out
 from gigraph.method.origin import choose
 from gigraph.method.sampling import draw_positions
-from gigraph.model.centre import batchnorm_shift
-from gigraph.model.contribution import contributions
-from gigraph.model.network import Layer
 from gigraph.records import tables
 from gigraph.reporting import progress
 from gigraph.subject import Subject, check_finite
 from gigraph.worlds import registry
 from gigraph.worlds.alignment import coverage, positives
 from gigraph.worlds.pairs import NUISANCES, pairs
+
+if TYPE_CHECKING:
+    from gigraph.model.network import Layer
 
 FOUND = 1000
 """Images that concepts are found on, at most."""
@@ -93,9 +93,7 @@ def gather(
     method = subject.contribution(settings["contribution"]["method"])
     sweep = subject.images(settings["source"], ids.tolist(), paths)
     for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "images that concepts are found on"):
-        maps, values, _, _ = contributions(
-            subject.network, list(layers.values()), x, method, labels[part], settings["contribution"]["target"]
-        )
+        maps, values, _, _ = subject.contributions(x, method, labels[part], settings["contribution"]["target"])
         for name in layers:
             check_finite(values[name], name, ids[part].tolist())
             contribution = maps[name].cpu().numpy()
@@ -104,13 +102,12 @@ def gather(
             drawn, _ = draw_positions(contribution, count, layer=name, **given)
             pfvs[name]["found"].append(_at(values[name], drawn))
             few = np.flatnonzero(np.arange(len(ids))[part] < settings["images"])
-            spread, _ = draw_positions(
-                np.ones_like(contribution), settings["positions"], layer=f"uniform {name}", **given
-            )
+            alike = np.ones_like(contribution)
+            spread, _ = draw_positions(alike, settings["positions"], layer=f"uniform {name}", **given)
             pfvs[name]["uniform"].append(_at(values[name][torch.from_numpy(few)], spread[few]))
     for name, found in pfvs.items():
         columns = {kind: np.concatenate(many) for kind, many in found.items()}
-        beta = choose(columns["found"], batchnorm_shift(subject.traced, layers[name]), settings["center"][name])[1]
+        beta = choose(columns["found"], subject.shift(name), settings["center"][name])[1]
         for kind, rows in (("centre", beta[None]), *columns.items()):
             yield name, "probes", {"role": [kind] * len(rows), "pfv": rows}, "pfv"
     if settings["world"] is None:
