@@ -31,7 +31,7 @@ def test_a_whole_evaluation_of_this_configuration_is_shown_or_none(tmp_path: Pat
 
     for topic in TOPICS:
         put(f"evaluation/{topic}.parquet", "measures")
-    put("bisecting/evaluation/stability.parquet", "stability")
+    put("evaluation/found_again.parquet", "stability")
     put("evaluation/effects.parquet", "effects", "of the model")
     put("evaluation/truth.parquet", "measures", "mine" if drawn else "another's")
     mine = ["mine", *["of the model"] * drawn]

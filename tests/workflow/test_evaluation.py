@@ -41,7 +41,7 @@ def test_the_target_is_planned_apart_from_the_default(tmp_path):
     run = snakemake(tmp_path, "evaluation", "-n", "--configfile", str(path))
     assert run.returncode == 0, run.stderr[-3000:]
     found = jobs(run.stdout + run.stderr)
-    expected = {"concepts": 6, "calibration": 6, "validation": 6, "stability": 6, "edge_checks": 1, "heldout": 1,
+    expected = {"concepts": 6, "calibration": 6, "validation": 6, "stability": 2, "edge_checks": 1, "heldout": 1,
                 "probes": 1, "comparison": 6,
                 "evaluation_tables": 1, "evaluation_figures": 1, "graph": 1, "explorer": 1, "evidence": 1}  # fmt: skip
     assert {rule: found.get(rule) for rule in expected} == expected

@@ -34,7 +34,7 @@ def main(args: Namespace) -> None:
     settings, results = args.settings, Results(args.root)
     read = lambda topic: pl.read_parquet(results("topic", topic=topic))  # noqa: E731
     curves, measured = read("curves"), read("reconstruction")
-    per_concept = pl.read_parquet(results("stability_of_all", method=settings["graphs"][0]))
+    per_concept = pl.read_parquet(results("stability_of_all"))
     pictures = {
         "reconstruction": reconstruction(measured, settings),
         "extraction": extraction(curves, read("classes"), settings),

@@ -30,7 +30,7 @@ def main(args: Namespace) -> None:
         "sensitivity": measures.filter(lambdas),
         "classes": measures.filter((pl.col("target") == "classes") & ~lambdas),
         "interlayer": measures.filter(~pl.col("target").is_in(["", "classes"])),
-        "stability": gather("stability_measures"),
+        "stability": gather("stability_measures", settings["graphs"]),
         "edges": gather("checks_measures", settings["graphs"]),
     }
     if settings["shortcut"]:
@@ -44,9 +44,8 @@ def main(args: Namespace) -> None:
     _write(results("topic", topic="sanity"), "sanity", sane, args.lineage)
     curves = gather("curves")
     _write(results("topic", topic="curves"), "curves", curves, args.lineage)
-    for method in methods:
-        found = gather("stability", [method])
-        _write(results("stability_of_all", method=method), "stability", found, args.lineage)
+    found = gather("stability", settings["graphs"][:1])
+    _write(results("stability_of_all"), "stability", found, args.lineage)
     text = summary({**topics, "comparison": compared, "sanity": sane}, settings)
     with replacing(results("summary")) as path:
         path.write_text(text)

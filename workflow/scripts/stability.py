@@ -36,14 +36,12 @@ def main(args: Namespace) -> None:
 
     tries = progress(range(1, settings["seeds"] + 1), settings["seeds"], "seeds")
     over_seeds = np.stack([again(k, seed + step) for step in tries])
-    missing = np.full((1, len(vectors)), np.nan, np.float32)
-    over_concepts = over_pfvs = missing
-    if settings["thorough"]:
-        sizes = [max(2, round(factor * k)) for factor in FACTORS]
-        over_concepts = np.stack([again(size, seed) for size in sizes if size <= len(x)])
-        fewer = _fewer(ids)
-        if fewer.any() and not fewer.all():
-            over_pfvs = np.stack([again(min(k, int(fewer.sum())), seed, fewer)])
+    sizes = [max(2, round(factor * k)) for factor in FACTORS]
+    over_concepts = np.stack([again(size, seed) for size in sizes if size <= len(x)])
+    over_pfvs = np.full((1, len(vectors)), np.nan, np.float32)
+    fewer = _fewer(ids)
+    if fewer.any() and not fewer.all():
+        over_pfvs = np.stack([again(min(k, int(fewer.sum())), seed, fewer)])
     chance = again(len(vectors), seed + 1, method="random")
     columns = {
         "layer": [settings["layer"]] * len(vectors), "concept": np.arange(len(vectors), dtype=np.int32),

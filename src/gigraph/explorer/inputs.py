@@ -174,7 +174,7 @@ def inputs_of(
         trees={layer: results("tree", method=method, layer=layer) for layer in layers},
         evaluation=evaluation,
         decisions={layer: results.shards("decisions", shards, method=method, layer=layer) for layer in layers},
-        stability=results("stability_of_all", method=method) if evaluation else None,
+        stability=results("stability_of_all") if evaluation else None,
         picture=_opener(settings),
         images_per_class=settings["images_per_class"],
         explained=results("explained", method=method),
@@ -196,7 +196,7 @@ def evaluation_of(results: Results, settings: Mapping[str, Any], lineages: Seque
     """
     topics = (*TOPICS, *["truth"] * settings["drawn"])
     found = {topic: results("topic", topic=topic) for topic in topics}
-    needed = [*found.values(), results("stability_of_all", method=settings["method"])]
+    needed = [*found.values(), results("stability_of_all")]
     if any(tables.lineage_of(path) != lineages[0] for path in needed):
         return {}
     effects = results("effects")

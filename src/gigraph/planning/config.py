@@ -439,7 +439,7 @@ class Evaluation(Section):
     subsets: PositiveInt = 64
     """Random sets of concepts that C-muFidelity deletes per image."""
     seeds: PositiveInt = 3
-    """Further seeds that a graph's concepts are found with again, for their stability; those of other methods once."""
+    """Further seeds that a graph's concepts are found with again, for their stability."""
     edges: PositiveInt = 200
     """Edges per layer pair that are not shown and yet checked by exact ablation."""
     scenes: PositiveInt = 800

@@ -82,7 +82,7 @@ FILES: dict[str, File] = {
     "effects": File("evaluation/effects.parquet", "effects"),
     "truth": File("{method}/evaluation/truth.parquet", "measures"),
     "topic": File("evaluation/{topic}.parquet", "measures", "curves", "comparison", "sanity"),
-    "stability_of_all": File("{method}/evaluation/stability.parquet", "stability"),
+    "stability_of_all": File("evaluation/found_again.parquet", "stability"),
     "summary": File("evaluation/summary.md"),
     "evaluation_figure": File("figures/{picture}.svg"),
     # what people see

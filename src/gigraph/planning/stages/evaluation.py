@@ -159,9 +159,7 @@ class Stability(Stage):
     gpu = True
 
     def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
-        graphed = method in plan.config.methods
-        seeds = plan.config.evaluation.seeds if graphed else 1
-        return {**Concepts().settings(plan, method, layer), "seeds": seeds, "thorough": graphed}
+        return {**Concepts().settings(plan, method, layer), "seeds": plan.config.evaluation.seeds}
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
         return {
@@ -346,9 +344,9 @@ class EvaluationTables(Stage):
 
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
         evaluated, graphed = plan.config.evaluated, plan.config.methods
-        per_layer = ("measures", "curves", "stability", "stability_measures")
         return {
-            **{name: read(name, method=evaluated) for name in per_layer},
+            **{name: read(name, method=evaluated) for name in ("measures", "curves")},
+            **{name: read(name, method=graphed) for name in ("stability", "stability_measures")},
             "checks": read("checks_measures", method=graphed),
             "comparison": read("comparison", method=evaluated),
             "truth": read("truth", method=evaluated) if plan.drawn else [],
@@ -364,4 +362,4 @@ class EvaluationFigures(Stage):
         return shown(plan)
 
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
-        return {"topics": read("topic"), "stability": read("stability_of_all", method=plan.config.methods[0])}
+        return {"topics": read("topic"), "stability": read("stability_of_all")}

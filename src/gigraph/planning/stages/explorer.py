@@ -124,7 +124,7 @@ class Evidence(Explorer):
             **super().reads(plan),
             "index": read("explorer"),
             "topics": read("topic"),
-            "stability": read("stability_of_all", method=plan.config.methods[0]),
+            "stability": read("stability_of_all"),
             "effects": read("effects") if plan.drawn else [],
         }
 
