@@ -15,7 +15,6 @@ from torch import Tensor
 from gigraph.device import room, torch_device
 from gigraph.errors import UserError
 from gigraph.images.preprocessing import Preprocessing, batches
-from gigraph.model.centre import batchnorm_shift
 from gigraph.model.contribution import contributions, method_for
 from gigraph.model.models import load_model, preset_of
 from gigraph.model.network import Layer, Network
@@ -61,8 +60,8 @@ class Subject:
         self.device = torch_device(compute)
         budget = compute.memory_mb * 10**6
         self.memory = room(budget) if self.device.type == "cuda" else budget
-        given = {key: model[key] for key in ("weights", "arguments", "shuffled")}
-        module = load_model(model["source"], **given)
+        given = {key: model[key] for key in ("weights", "arguments")}
+        module = load_model(model["source"], **given, shuffled=model.get("shuffled"))
         preset = preset_of(model["source"], model["weights"])
         self.preprocessing = Preprocessing.from_preset(preset, **settings["preprocessing"])
         width, height = self.preprocessing.output_size(tuple(settings["image_size"] or (1, 1)))
@@ -157,10 +156,6 @@ class Subject:
     def contributions(self, x: Tensor, method: str, labels: np.ndarray, target: str) -> tuple[Any, Any, Tensor, Tensor]:
         """Return contributions to a logit, and PFVs, of all layers: `gigraph.model.contribution.contributions`."""
         return contributions(self.network, list(self.layers.values()), x, method, labels, target)
-
-    def shift(self, layer: str) -> np.ndarray | None:
-        """Return the net shift of the batch norms that make a layer [Eq. 8], float32 [C]; None where there is none."""
-        return batchnorm_shift(self.traced, self.layers[layer])
 
     def segment(self, source: str, target: str) -> Callable[[Tensor], Tensor]:
         """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes]."""

@@ -36,7 +36,7 @@ def test_a_stage_is_its_script_its_rule_its_declaration_and_its_files():
 @pytest.mark.parametrize(
     ("room", "besides", "offered"),
     [
-        (extractors, {"extraction", "plugged", "registry"}, config.EXTRACTORS),
+        (extractors, {"extraction", "autoencoder", "plugged", "registry"}, config.EXTRACTORS),
         (attributors, {"path", "registry"}, config.ATTRIBUTORS),
     ],
     ids=["extractors", "attributors"],

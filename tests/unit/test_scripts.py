@@ -147,7 +147,7 @@ def test_more_concepts_than_pfvs_are_capped_with_a_note(tmp_path, caplog):
         caplog.clear()
         with caplog.at_level("INFO", logger="gigraph"):
             given = Namespace(settings={**settings, "min_members": min_members}, lineage="", **files)
-            given.pfvs = [files["pfvs"]]
+            given.pfvs, given.uniform = [files["pfvs"]], None
             script("concepts").main(given)
         found = pl.read_parquet(files["concepts"])
         assert len(found) == k and (found["images"] == found["size"]).all()  # one PFV an image

@@ -140,7 +140,7 @@ def invented(root, layers, pairs, methods, own):
     columns = {"layer": [layer for layer, _ in concepts], "concept": [k for _, k in concepts]}
     columns |= {name: random.random(len(concepts)) for name in ("stability", "over_concepts", "chance")}
     columns["over_pfvs"] = np.full(len(concepts), np.nan)
-    tables.write(root / methods[0] / "evaluation" / "stability.parquet", "stability", columns)
+    tables.write(root / "evaluation" / "found_again.parquet", "stability", columns)
 
 
 def test_the_graphs_own_order_comes_first_and_chance_last():

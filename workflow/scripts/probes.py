@@ -2,7 +2,10 @@
 
 from argparse import Namespace
 
+import numpy as np
+
 from gigraph.evaluation.probes import gather
+from gigraph.model.centre import batchnorm_shift
 from gigraph.records import tables
 from gigraph.records.paths import NETWORKS, Results
 from gigraph.running.runtime import run
@@ -15,7 +18,8 @@ def main(args: Namespace) -> None:
     for network in NETWORKS:
         subject = Subject({**settings, "model": settings["networks"][network]}, args.compute, settings["layers"])
         rows: dict[tuple[str, str], list] = {}
-        for layer, kind, columns, vectors in gather(subject, manifest, heldout, settings):
+        shifts = {name: batchnorm_shift(subject.traced, layer) for name, layer in subject.layers.items()}
+        for layer, kind, columns, vectors in gather(subject, shifts, manifest, heldout, settings):
             rows.setdefault((layer, kind), []).append((columns, vectors))
         for (layer, kind), parts in rows.items():
             path = results(kind, network=network, layer=layer)
@@ -23,8 +27,6 @@ def main(args: Namespace) -> None:
 
 
 def _joined(parts):
-    import numpy as np
-
     return {
         name: np.concatenate([part[name] for part in parts])
         if isinstance(parts[0][name], np.ndarray)

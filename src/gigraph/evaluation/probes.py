@@ -74,7 +74,11 @@ class Probe:
 
 
 def gather(
-    subject: Subject, manifest: Any, heldout: Any, settings: Mapping[str, Any]
+    subject: Subject,
+    shifts: Mapping[str, np.ndarray | None],
+    manifest: Any,
+    heldout: Any,
+    settings: Mapping[str, Any],
 ) -> Iterator[tuple[str, str, dict[str, Any], str]]:
     """Yield (layer, kind of table, its columns, its column of vectors) of one network.
 
@@ -82,6 +86,8 @@ def gather(
     ----------
     subject : Subject
         With all layers.
+    shifts : mapping of str to float32 array [C] or None
+        The net shift of the batch norms that make each layer [Eq. 8].
     manifest, heldout : Table
         Images that concepts may be found on, and the held-out ones.
     settings : mapping
@@ -107,7 +113,7 @@ def gather(
             pfvs[name]["uniform"].append(_at(values[name][torch.from_numpy(few)], spread[few]))
     for name, found in pfvs.items():
         columns = {kind: np.concatenate(many) for kind, many in found.items()}
-        beta = choose(columns["found"], subject.shift(name), settings["center"][name])[1]
+        beta = choose(columns["found"], shifts[name], settings["center"][name])[1]
         for kind, rows in (("centre", beta[None]), *columns.items()):
             yield name, "probes", {"role": [kind] * len(rows), "pfv": rows}, "pfv"
     if settings["world"] is None:
