@@ -43,6 +43,8 @@ SEEDS = 3
 MAPS = 60_000
 """Positions of maps that are looked at, about."""
 CODERS = tuple((method, sign) for method in ("lasso", "refitted", "pursuit") for sign in ("any", "nonnegative"))
+OWN = "own"
+"""What the column ``reading`` calls the coefficients by an extractor's own encoder."""
 CALIBRATED = 2000
 """PFVs that a lambda is found on."""
 CURVES, POINTS = 12, 16
@@ -173,13 +175,15 @@ def _once(
 
 
 def _coders(look: Look, found: Extraction, settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the coders, with what fixes each: the extractor's own, or all; of the shuffled network the run's."""
+    """Yield the coders, with what fixes each: the extractor's own, and all others; of the shuffled network one."""
+    trained = look.network == NETWORKS[0]
     if found.encoder is not None:
-        yield "own", {"method": ENCODER, "sign": "nonnegative", "penalty": ENCODER, "value": 0.0}
-        return
+        yield OWN, {"method": ENCODER, "sign": "nonnegative", "penalty": ENCODER, "value": 0.0}
+        if not trained:
+            return
     run = (settings["coder"]["method"], settings["coder"]["sign"])
     (nonzeros,) = sparse([settings["coder"]["nonzeros"]], *found.vectors.shape)
-    for method, sign in CODERS if look.network == NETWORKS[0] else (run,):
+    for method, sign in CODERS if trained else (run,):
         asked = {"method": method, "sign": sign}
         fixed, _ = settle(look.x[:CALIBRATED], found.vectors, asked, nonzeros, settings["tolerance"])
         yield coder_name(method, sign), fixed
@@ -194,9 +198,10 @@ def _coded(
     measures: Measures, look: Look, found: Extraction, at: Mapping[str, Any], name: str,
     calibration: Mapping[str, Any], settings: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    coder = Coder(found.vectors, calibration, settings["tolerance"], found.encoder)
+    encoder = found.encoder if name == OWN else None
+    coder = Coder(found.vectors, calibration, settings["tolerance"], encoder)
     given = {"tolerance": settings["tolerance"], "vectors": found.vectors, "beta": look.probe.beta}
-    vocabulary = Vocabulary.of(settings["layer"], look.subject, calibration=calibration, encoder=found.encoder, **given)
+    vocabulary = Vocabulary.of(settings["layer"], look.subject, calibration=calibration, encoder=encoder, **given)
     codes = [coder(half.reshape(-1, half.shape[2])) for half in look.halves]
     images, positions = look.halves[1].shape[:2]
     _add(measures, "rel_l2", codes[1].rel_l2.reshape(images, positions).mean(1), at, reading=name)
