@@ -236,6 +236,36 @@ def write_evaluation(t, plain, rng, names) -> None:
         "metric": ["rel_l2"] * 2 * len(names), "value": rng.uniform(size=2 * len(names)),
         "se": [0.01] * 2 * len(names), "n": [9] * 2 * len(names),
     })  # fmt: skip
+    compared = [
+        (method, layer, network, seed, reading, metric, values)
+        for layer in names for network in ("trained", "shuffled")
+        for method, metric, reading, seeds, values in (
+            ("bisecting", "average_precision", "cosine", 2, [0.4, 0.6, 0.8]),
+            ("random", "average_precision", "cosine", 2, [0.3, 0.6, 0.6]),
+            ("bisecting", "rel_l2", "lasso", 1, [0.2, 0.3]),
+            ("random", "rel_l2", "lasso", 1, [0.4, 0.4]),
+        )
+        for seed in range(seeds)
+    ]  # fmt: skip
+    keys = ("method", "layer", "network", "seed", "reading", "metric", "values")
+    columns = dict(zip(keys, zip(*compared, strict=True), strict=True))
+    # Shuffled weights halve the precision, and change the error by nothing.
+    halved = [
+        [v / 2 if network == "shuffled" and metric != "rel_l2" else v for v in values]
+        for _, _, network, _, _, metric, values in compared
+    ]
+    t("evaluation/comparison", "comparison", {
+        **{key: list(column) for key, column in columns.items()}, "values": halved, "concepts": [64] * len(compared),
+        "part": [""] * len(compared), "value": [float(np.mean(values)) for values in halved],
+        "se": [0.1] * len(compared), "n": [len(values) for values in halved],
+    })  # fmt: skip
+    told = [(layer, *one) for layer in names for one in (
+        ("average_precision", "cosine", 0.9, True, 0.6, 0.3), ("rel_l2", "lasso", 0.5, False, 0.25, 0.25))]  # fmt: skip
+    keys = ("layer", "metric", "reading", "auc", "tells", "trained", "shuffled")
+    t("evaluation/sanity", "sanity", {
+        "method": ["bisecting"] * len(told),
+        **{key: list(column) for key, column in zip(keys, zip(*told, strict=True), strict=True)},
+    })  # fmt: skip
     plain("evaluation/weather", {"day": ["Monday", "Tuesday"], "rain": [0.25, 0.5]})
     t("stability", "stability", {
         "layer": [names[-1]], "concept": [4], "stability": [0.75], "over_concepts": [0.7], "over_pfvs": [0.7],

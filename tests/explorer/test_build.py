@@ -354,3 +354,21 @@ def test_what_is_no_number_is_null_on_the_page():
     nan, inf = float("nan"), float("inf")
     text = script_json({"a": [1.5, nan, [inf, "nan"]], "b": {"c": (-inf, None, 2)}})
     assert json.loads(text) == {"a": [1.5, None, [None, "nan"]], "b": {"c": [None, None, 2]}}
+
+
+def test_the_comparison_says_what_each_measure_is_and_whether_it_can_be_trusted(site: Path):
+    chapters = {chapter["title"]: chapter["parts"] for chapter in chunk(site, "evidence")}
+    parts = {part["title"]: part for part in chapters["Which extractor, reading and coder?"]}
+    precision = parts["Average precision of each part's best concept"]
+    assert precision["note"].startswith("The concept, chosen on half") and "probability of 0.90." in precision["note"]
+    assert precision["head"][:2] == ["method", "reading"] and precision["rows"][0][:2] == ["bisecting", "cosine"]
+    assert precision["rows"][0][2][0] == pytest.approx(0.6)  # of the trained network alone
+    (lead,) = parts["Average precision of each part's best concept: lead over random PFVs, paired"]["rows"]
+    difference = np.array([0.1, 0.0, 0.2])
+    assert lead[0] == "bisecting" and lead[2][0] == pytest.approx(difference.mean())
+    assert lead[2][1] == pytest.approx(difference.std(ddof=1) / 3**0.5, rel=1e-3)
+    assert [row[1] for row in parts["Relative l2 error of whole maps"]["rows"]] == ["lasso (tells nothing)"] * 2
+    (table,) = chapters["Which measures can be trusted?"]
+    told = {row[0]: row[2] for row in table["rows"]}
+    assert told == {precision["title"]: "yes", "Relative l2 error of whole maps": "no"}
+    assert len(table["rows"]) == 2 and table["rows"][0][3] == pytest.approx(0.9)

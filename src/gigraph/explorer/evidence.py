@@ -273,10 +273,11 @@ def _compared(frame: pl.DataFrame, sane: pl.DataFrame, method: str) -> list[Exhi
     rows = trained(over_seeds(frame.iter_rows(named=True)))
     known = telling(sane.iter_rows(named=True), method)
     found = []
-    for metric, (title, words) in MEASURES.items():
+    for metric, (title, meaning) in MEASURES.items():
         mine = [row for row in own_size(rows) if row["metric"] == metric]
         if not mine:
             continue
+        words = meaning + _separated(_pick(sane, method=(method,), metric=(metric,)))
         found.append(_by_layer(title, words, mine, known))
         if ahead := leads(mine):
             found.append(_by_layer(f"{title}: lead over random PFVs, paired", words, ahead, known))
@@ -286,14 +287,24 @@ def _compared(frame: pl.DataFrame, sane: pl.DataFrame, method: str) -> list[Exhi
     return found
 
 
+def _separated(frame: pl.DataFrame) -> str:
+    """Say how well a measure tells this network from a shuffled one."""
+    found = [value for value in numbers(frame["auc"]) if value is not None] if len(frame) else []
+    if not found:
+        return ""
+    least, most = (f"{value:.2f}" for value in (min(found), max(found)))
+    span = least if least == most else f"{least} to {most}"
+    return f" It rates this network above the same with shuffled weights with a probability of {span}."
+
+
 def _by_layer(title: str, words: str, rows: list[dict[str, Any]], known: Mapping[tuple[str, str], bool]) -> Exhibit:
     layers = list(dict.fromkeys(row["layer"] for row in rows))
-    cells: dict[tuple[str, str, str], dict[str, Any]] = {}
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        name = (row["method"], row["reading"], "" if tells(known, row) else "tells nothing")
+        name = (row["method"], row["reading"] + ("" if tells(known, row) else " (tells nothing)"))
         cells.setdefault(name, {})[row["layer"]] = [*_round([row["value"], row["se"]])]
     table = [[*name, *(of.get(layer) for layer in layers)] for name, of in cells.items()]
-    head = ["method", "reading", "", *layers]
+    head = ["method", "reading", *layers]
     return _exhibit(title, "evaluation/comparison.parquet", "table", words, head=head, rows=table)
 
 
@@ -311,9 +322,9 @@ def _sanity(frame: pl.DataFrame, method: str) -> list[Exhibit]:
             for row in mine.iter_rows(named=True)
             if (row["metric"], row["reading"]) == (metric, reading)
         }
-        title, words = MEASURES[metric]
-        rows.append([title, reading, "yes" if known else "no", *_round([own.get(layer) for layer in layers]), words])
-    head = ["measure", "reading", "tells them apart", *layers, "what it says"]
+        told = "yes" if known else "no"
+        rows.append([MEASURES[metric][0], reading, told, *_round([own.get(layer) for layer in layers])])
+    head = ["measure", "reading", "tells them apart", *layers]
     return [_exhibit("Trained against shuffled weights", "evaluation/sanity.parquet", "table", head=head, rows=rows)]
 
 
