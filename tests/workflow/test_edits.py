@@ -297,7 +297,7 @@ def test_a_trained_model_that_is_lost_is_trained_again_and_nothing_that_is_curre
     model = shadow.folder / "results/drawn/model.safetensors"
     model.unlink()
     (found,) = shadow.planned(shadow.config)
-    assert show(found) == show({"train", "network"} | LAST)
+    assert show(found) == show({"train", "network"})
     other = shadow.write("seed", images={"source": "menagerie"}, drawn={"train": True, "seed": 1})
     (found,) = shadow.planned(other)
     assert {"train", "draw", "network", *sampled(), "coefficients bisecting layer1.0 0"} <= found
