@@ -95,11 +95,14 @@ def _separation(change: np.ndarray, able: int) -> np.ndarray:
     bases, many, concepts = change.shape
     found = np.empty((able, concepts))
     for k in range(concepts):
-        ranked = np.sort(change[:, :, k], axis=0)  # [B, F]
+        pooled, ranked = np.sort(change[:, :, k], axis=None), np.sort(change[:, :, k], axis=0)
         for f in range(able):
+            # Of all factors' changes, and less those of its own: what is left is of the others, as many of each.
             own = change[:, f, k]
-            below = [
-                np.searchsorted(ranked[:, g], own, side) for g in range(many) if g != f for side in ("left", "right")
-            ]
-            found[f, k] = np.mean(below) / bases
+            below = sum(_below(pooled, own, side) - _below(ranked[:, f], own, side) for side in ("left", "right"))
+            found[f, k] = np.mean(below) / (2 * bases * (many - 1))
     return found
+
+
+def _below(ranked: np.ndarray, values: np.ndarray, side: Any) -> np.ndarray:
+    return np.searchsorted(ranked, values, side)
