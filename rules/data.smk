@@ -157,11 +157,11 @@ rule uniform:
     input:
         needs("uniform"),
     output:
-        made("uniform", layer=PLAN.layers),
+        made("uniform"),
     log:
-        results("logs/uniform.log"),
+        results("logs/uniform/{layer}.log"),
     benchmark:
-        results("benchmarks/uniform.tsv")
+        results("benchmarks/uniform/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -170,9 +170,9 @@ rule uniform:
         settings=settings("uniform"),
         lineage=lineage("uniform"),
     message:
-        "Draw PFVs at positions drawn uniformly"
+        "Draw PFVs of {wildcards.layer} at positions drawn uniformly"
     shell:
-        "python $GIGRAPH_SCRIPTS/uniform.py --manifests {input.manifests} --root $GIGRAPH_ROOT"
+        "python $GIGRAPH_SCRIPTS/uniform.py --manifests {input.manifests} --uniform {output}"
         " --settings {params.settings:q} --lineage {params.lineage}"
         ' --compute "$GIGRAPH_COMPUTE" --log {log}'
 

@@ -157,6 +157,22 @@ class Subject:
         """Return contributions to a logit, and PFVs, of all layers: `gigraph.model.contribution.contributions`."""
         return contributions(self.network, list(self.layers.values()), x, method, labels, target)
 
+    def places(self, layer: str) -> tuple[int, int, int]:
+        """Return the grid of a layer's places in the image, and how many other positions come before: `Layer.grid`.
+
+        Raises
+        ------
+        UserError
+            If its positions are no places in the image.
+        """
+        own = self.layers[layer]
+        if own.layout == "tokens" and own.patches is None:
+            raise UserError(
+                f"layer {layer}: its tokens are no places in the image, so that no part of a drawn world can be looked "
+                "for in it; take other layers, or other images"
+            )
+        return own.grid
+
     def segment(self, source: str, target: str) -> Callable[[Tensor], Tensor]:
         """Return F_ab as a function of PFVs [N, P, C] to PFVs [N, P_b, C_b], or to logits [N, classes]."""
         return self.network.pfv_segment(self.layers[source], None if target == CLASSES else self.layers[target])

@@ -7,13 +7,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from torch import nn
 
-from gigraph.evaluation import compared, sanity
+from gigraph.evaluation import compared, probes, sanity
 from gigraph.evaluation.comparison import CODERS, OWN, coder_name
 from gigraph.method.encoder import Encoder
+from gigraph.method.heldout import held_out
 from gigraph.method.origin import choose, place
 from gigraph.method.stability import best_map
 from gigraph.model.models import load_model
@@ -21,6 +23,7 @@ from gigraph.model.shuffled import shuffle
 from gigraph.planning.stages.evaluation import BASES
 from gigraph.records.encoders import read_encoder, write_encoder
 from gigraph.worlds import registry
+from gigraph.worlds.alignment import coverage
 from gigraph.worlds.pairs import NUISANCES, changed, factors, pairs, selectivity
 from gigraph.worlds.truth import intersection_over_union
 
@@ -176,9 +179,10 @@ def test_how_well_a_measure_tells_two_networks_apart():
     assert sanity.auc([2, np.nan, None], [1, 2]) == 0.75 and np.isnan(sanity.auc([], [1]))
     rows = [row(), row(network="shuffled", values=[0.0, 0.5, 2.5]), row(seed=1, network="shuffled", values=[9.0])]
     (found,) = sanity.separation(rows)
-    assert found["auc"] == pytest.approx((3 - 1) / 3 * 0 + 7 / 9) and found["tells"]
+    assert found["auc"] == pytest.approx(7 / 9) and found["tells"]
     (found,) = sanity.separation([{**one, "metric": "rel_l2"} for one in rows])
     assert found["auc"] == pytest.approx(2 / 9) and not found["tells"]
+    assert not sanity.separation([row(), row(network="shuffled", values=[np.nan])])
     assert not sanity.separation(rows[:1]) and not sanity.separation([{**one, "metric": "nonzeros"} for one in rows])
 
 
@@ -190,26 +194,32 @@ def test_seeds_are_averaged_value_by_value():
     assert found["value"] == 3 and len(found["values"]) == 3
 
 
-def test_leads_are_paired_and_of_the_same_place():
+def test_leads_are_paired_but_for_concepts_and_of_the_same_place():
+    own, other = [1.0, 2.0, 5.0], [0.5, 1.5, 2.0]
     rows = compared.over_seeds([
-        row(values=[1.0, 2.0, 5.0]), row(method="random", values=[0.5, 1.5, 2.0]), row(reading="filter"),
-        row(method="random", layer="m"), row(metric="selectivity"),
-        row(method="random", metric="selectivity", values=[1.0]),
+        row(values=own), row(method="random", values=other), row(reading="filter"), row(method="random", layer="m"),
+        row(values=own, metric="iou"), row(method="random", values=other, metric="iou"),
+        row(metric="rel_l2"), row(method="random", values=[1.0, 2.0], metric="rel_l2"),
     ])  # fmt: skip
-    (lead,) = compared.leads(rows)
-    differences = np.array([0.5, 0.5, 3.0])
-    assert lead["value"] == pytest.approx(differences.mean()) and lead["method"] == "a"
-    assert lead["se"] == pytest.approx(differences.std(ddof=1) / 3**0.5)
+    purity, iou = compared.leads(rows)
+    differences = np.subtract(own, other)
+    errors = [np.std(values, ddof=1) / 3**0.5 for values in (own, other, differences)]
+    assert purity["metric"] == "purity" and purity["se"] == pytest.approx(np.hypot(*errors[:2]))
+    assert purity["value"] == iou["value"] == pytest.approx(differences.mean())
+    assert iou["metric"] == "iou" and iou["se"] == pytest.approx(errors[2]) and iou["method"] == "a"
 
 
 def test_the_verdict_of_most_layers_stands_and_for_readings_that_were_not_looked_at():
     rows = [{"method": "a", "metric": "iou", "reading": "lasso", "tells": told} for told in (True, False, True)]
     rows += [{"method": "a", "metric": "rel_l2", "reading": "lasso", "tells": False}]
-    known = compared.telling(rows, "a")
-    verdict = lambda metric, reading: compared.tells(known, {"metric": metric, "reading": reading})  # noqa: E731
+    known = compared.telling(rows)
+
+    def verdict(metric, reading, method="a"):
+        return compared.tells(known, {"method": method, "metric": metric, "reading": reading})
+
     assert verdict("iou", "lasso") and verdict("iou", "pursuit") and verdict("purity", "cosine")
     assert not verdict("rel_l2", "lasso") and not verdict("rel_l2", "pursuit")
-    assert compared.telling(rows, "b") == {}
+    assert verdict("rel_l2", "lasso", "b")  # of its own concepts nothing is known
 
 
 def test_every_measure_is_explained():
@@ -300,6 +310,35 @@ def test_every_extractor_reading_and_coder_is_measured_on_both_networks(run):
 
 
 def test_few_pfvs_allow_few_concepts(run):
-    """No more than leave each its members: 55 images give 220 PFVs, 55 concepts of four."""
+    """No more than leave each its members: 55 images give 220 PFVs, 55 concepts of four. Channels are all there are."""
     _, found = run
-    assert {*found["bisecting"]["concepts"]} == {40, 55} and {*found["channels"]["concepts"]} == {55}
+    assert {*found["bisecting"]["concepts"]} == {40, 55} and {*found["channels"]["concepts"]} == {256}
+    assert "stability_of_maps" not in {*found["channels"]["metric"]}
+
+
+def test_probes_depend_on_no_order_of_the_images_and_the_first_few_are_of_every_class():
+    """However the images are sharded, the same PFVs have the same names."""
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(10**6)[:2000]
+    labels = np.repeat(np.arange(10), 200)
+    settings = {"seed": 0, "holdout": 0.1}
+
+    def chosen(order):
+        columns = {"image_id": ids[order], "label": labels[order], "path": [str(i) for i in ids[order]]}
+        return probes._chosen(pa.table(columns), settings)
+
+    one, other = chosen(np.arange(2000)), chosen(rng.permutation(2000))
+    np.testing.assert_array_equal(one[0], other[0])
+    assert one[1] == other[1] and len(one[0]) == probes.FOUND and not held_out(one[0], 0, 0.1).any()
+    assert np.bincount(one[2][:555], minlength=10).min() > 30
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_tokens_before_the_patches_are_no_place(first):
+    owners = np.zeros((2, 6, 6), np.uint8)
+    owners[:, :3, :3] = 1
+    covered = coverage(owners, [1], (2, 2, first))
+    assert covered.shape == (2, first + 4, 1) and not covered[:, :first].any()
+    np.testing.assert_allclose(covered[0, first:, 0], [1, 0, 0, 0])
+    pfvs = np.arange(first + 4, dtype=np.float32)[None, :, None]
+    np.testing.assert_array_equal(probes.averaged(pfvs, (2, 2, first))[0, :, 0], np.arange(first, first + 4))

@@ -11,7 +11,7 @@ from gigraph.extractors.extraction import images_of, nearest
 from gigraph.extractors.plugged import extract as plug
 from gigraph.extractors.registry import ENCODES, MODULES
 from gigraph.extractors.sae import Penalised
-from gigraph.extractors.topk import DEAD, TopK
+from gigraph.extractors.topk import TopK
 from gigraph.method.coding import ENCODER, Coder
 from gigraph.method.lasso import lasso
 from gigraph.method.stability import best_match
@@ -144,7 +144,7 @@ def test_so_many_features_are_active_as_are_wanted():
 @pytest.mark.parametrize("pooled", [False, True])
 def test_the_largest_features_stay(pooled):
     features = torch.rand(6, 9)
-    kept = TopK(2, False, pooled).largest(features, 2)
+    kept = TopK(2, False, 9, pooled).largest(features, 2)
     assert ((kept == features) | (kept == 0)).all() and int((kept > 0).sum()) == 12
     if pooled:
         assert kept[kept > 0].min() >= features[kept == 0].max()
@@ -158,11 +158,11 @@ def test_dead_features_learn_what_the_others_leave():
     """Of a feature that is never among the largest, only the second loss has a gradient."""
     torch.manual_seed(0)
     x = torch.randn(200, 6)
-    model = train(x, 5, TopK(1, False), steps=1, batch_size=10, learning_rate=0.0, seed=0)
+    model = train(x, 5, TopK(1, False, 9), steps=1, batch_size=10, learning_rate=0.0, seed=0)
     model.encoder.requires_grad_()
     model.encoder_bias[3] = -0.01
-    recipe = TopK(1, False)
-    for idle, learns in ((0, False), (DEAD + 1, True)):
+    recipe = TopK(1, False, 9)
+    for idle, learns in ((0, False), (10, True)):
         recipe._idle = torch.zeros(5)
         recipe._idle[3] = idle
         with torch.no_grad():
@@ -176,7 +176,7 @@ def test_dead_features_learn_what_the_others_leave():
 def test_folding_scale_and_norms_leaves_reconstructions_alone(activation, level):
     x, _ = mixtures()
     scale = np.float32(np.sqrt(x.shape[1]) / np.linalg.norm(x, axis=1).mean())
-    recipe = Penalised(0.2, True) if activation == "relu" else TopK(2, True)
+    recipe = Penalised(0.2, True) if activation == "relu" else TopK(2, True, 9)
     rows = torch.from_numpy(x * scale)
     model = train(rows, 6, recipe, steps=50, batch_size=64, learning_rate=1e-2, seed=1)
     features = model.features(rows)

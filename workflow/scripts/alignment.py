@@ -38,7 +38,7 @@ def main(args: Namespace) -> None:
     half = SCENES // 2
     for name, layer in subject.layers.items():
         pfvs = found[name] - tables.beta(results("centre", layer=name))
-        present = positives(coverage(owners, codes, (layer.height, layer.width)))
+        present = positives(coverage(owners, codes, subject.places(name)))
         for vectors, (directions, ids) in _directions(results, settings, name, layer.channels).items():
             projected = pfvs.reshape(-1, layer.channels) @ unit(directions).T.astype(np.float32)
             response = projected.reshape(*pfvs.shape[:2], -1)

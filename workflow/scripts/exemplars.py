@@ -53,7 +53,8 @@ def main(args: Namespace) -> None:
     encoder = read_encoder(args.concepts)
     detectors = None if encoder is None else encoder.weights
     own = reading(settings["reading"], vectors, spread, detectors)
-    of_families = _of_families(settings["reading"], families, directions, own, spread)
+    detected = detectors is not None and settings["reading"] == "filter"
+    of_families = _of_families(settings["reading"], families, directions, own, spread, detected)
     pictured = [by_response("concepts", directions, concepts, of_families, sample, settings["nearest"])]
     members = [one for family in concepts for one in families.members(family).tolist() if one != family]
     few = min(FACE, settings["nearest"])
@@ -77,7 +78,7 @@ def main(args: Namespace) -> None:
         faces(page).save(sheets.parent / face_sheet(file), quality=80, method=4)
     paths = {image: row["path"] for image, row in selection.items()}
     coded = _coded(args, families, subject.layers[name].positions)
-    maps = _Responses(args, subject, of_families, paths) if settings["maps"] == "reading" else None
+    maps = _Responses(args, subject, of_families, concepts, paths) if settings["maps"] == "reading" else None
     located = localisation(kept, relevance, coded, paths, settings["localised"], maps)
     tables.write(args.exemplars, "exemplars", shown, args.lineage)
     tables.write(args.localisation, "localisation", located, args.lineage)
@@ -86,12 +87,17 @@ def main(args: Namespace) -> None:
     )
 
 
-def _of_families(kind: str, families: Families, directions: np.ndarray, own: Reading, spread: Spread | None) -> Reading:
-    """Return the reading of families: of one of a single concept that concept's, else of their direction."""
+def _of_families(
+    kind: str, families: Families, directions: np.ndarray, own: Reading, spread: Spread | None, detected: bool
+) -> Reading:
+    """Return the reading of families: of their direction, or where the extractor has `detected` the mean of theirs."""
     merged = reading(kind, directions, spread)
-    several = families.size[families.leader] > 1
-    weights = np.where(several[:, None], merged.weights, own.weights)
-    return Reading(weights, np.where(several, merged.bias, own.bias), own.over_length)
+    weights, bias = merged.weights.copy(), merged.bias.copy()
+    for leader in families.ids.tolist():
+        members = families.members(leader)
+        if detected or len(members) == 1:
+            weights[leader], bias[leader] = own.weights[members].mean(0), own.bias[members].mean()
+    return Reading(weights, bias, own.over_length)
 
 
 def _relevant(args, subject, sample, families, directions, concepts, relevance, selection) -> tuple[Sample, Pictured]:
@@ -159,10 +165,14 @@ def _pfvs_at(args, subject, spots, selection) -> np.ndarray:
 
 
 class _Responses:
-    """Maps of responses by a reading, an image run forward when it is first asked for."""
+    """Maps of responses of some concepts by a reading, an image run forward when it is first asked for."""
 
-    def __init__(self, args: Namespace, subject: Subject, read: Reading, paths: dict[int, str]):
-        self.args, self.subject, self.read, self.paths = args, subject, read, paths
+    def __init__(
+        self, args: Namespace, subject: Subject, read: Reading, concepts: list[int], paths: dict[int, str]
+    ):  # fmt: skip
+        self.args, self.subject, self.paths = args, subject, paths
+        self.read = Reading(read.weights[concepts], read.bias[concepts], read.over_length)
+        self.column = {concept: column for column, concept in enumerate(concepts)}
         self.beta, self.known = tables.beta(args.centre), {}
 
     def __call__(self, image: int, concept: int) -> np.ndarray:
@@ -172,7 +182,7 @@ class _Responses:
             with torch.inference_mode():
                 pfvs = self.subject.pfvs(x, settings["layer"], [image])[0].cpu().numpy()
             self.known[image] = self.read(pfvs - self.beta)
-        return self.known[image][:, concept]
+        return self.known[image][:, self.column[concept]]
 
 
 def _sample(args: Namespace) -> Sample:

@@ -4,24 +4,43 @@ from argparse import Namespace
 
 import numpy as np
 
+from gigraph.errors import UserError
 from gigraph.evaluation.probes import gather
 from gigraph.model.centre import batchnorm_shift
 from gigraph.records import tables
 from gigraph.records.paths import NETWORKS, Results
+from gigraph.reporting import log
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
+
+EMPTY = {
+    "probes": {"role": [], "image_id": [], "position": []},
+    "maps": {"image": [], "label": [], "shown": []},
+    "pairs": {"base": [], "factor": []},
+}
 
 
 def main(args: Namespace) -> None:
     settings, results = args.settings, Results(args.root)
     manifest, heldout = tables.read(args.manifests), tables.read(args.heldout)
-    for network in NETWORKS:
-        subject = Subject({**settings, "model": settings["networks"][network]}, args.compute, settings["layers"])
-        rows: dict[tuple[str, str], list] = {}
+    for network, model in settings["networks"].items():
+        subject = Subject({**settings, "model": model}, args.compute, settings["layers"])
         shifts = {name: batchnorm_shift(subject.traced, layer) for name, layer in subject.layers.items()}
-        for layer, kind, columns, vectors in gather(subject, shifts, manifest, heldout, settings):
-            rows.setdefault((layer, kind), []).append((columns, vectors))
-        for (layer, kind), parts in rows.items():
+        found = {(name, kind): [(columns, "pfv")] for name in subject.layers for kind, columns in EMPTY.items()}
+        try:
+            rows: dict[tuple[str, str], list] = {}
+            for layer, kind, columns, vectors in gather(subject, shifts, manifest, heldout, settings):
+                rows.setdefault((layer, kind), []).append((columns, vectors))
+            found = rows
+        except UserError as error:
+            if network == NETWORKS[0]:
+                raise
+            log.info("note: with its weights shuffled: %s; no measure is held against that network", error)
+            found = {
+                (name, kind): [({**columns, "pfv": np.empty((0, subject.layers[name].channels), np.float32)}, "pfv")]
+                for (name, kind), ((columns, _),) in found.items()
+            }
+        for (layer, kind), parts in found.items():
             path = results(kind, network=network, layer=layer)
             tables.write(path, kind, _joined([columns for columns, _ in parts]), args.lineage, vectors=parts[0][1])
 

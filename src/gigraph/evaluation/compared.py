@@ -1,7 +1,8 @@
 """What the comparison of extractors says, in tables: means over seeds, leads over random PFVs, what each measure is.
 
 A row is a mean over parts, concepts or images, with its standard error. A lead is the mean of the differences, each
-part or image of one extractor against the same of another: what makes a part easy for both does not count.
+part or image of one extractor against the same of another: what makes a part easy for both does not count. Concepts
+have no fellows in another extractor's: their lead is the difference of the means.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ MEASURES = {
     ),
     "stability_of_maps": (
         "Stability under other seeds, by maps",
-        "Correlation of each concept's map with the best of those that another seed finds.",
+        "Correlation of each concept's map with the best of those that another seed finds; the responses of the "
+        "extractor's own detectors, where it has some, else projections.",
     ),
     "insertion_minus_deletion": (
         "C-Insertion minus C-Deletion",
@@ -51,11 +53,13 @@ MEASURES = {
         "What the network says of what the concepts make of the layer.",
     ),
     "rel_l2": ("Relative l2 error of whole maps", "What the concepts miss of the layer's vectors; less is better."),
-    "nonzeros": ("Non-zero coefficients", "Concepts that a position takes; all coders are set to as many."),
+    "nonzeros": ("Non-zero coefficients", "Concepts that a position takes; coders are set to as many where they can."),
 }
 """Metric -> its title, and in a sentence what it says."""
 FEW = (40, 80)
 """Numbers of concepts besides the run's own: the best of very many is partly luck."""
+OF_CONCEPTS = frozenset({"purity", "selectivity", "stability_of_maps"})
+"""Means over concepts, which cannot be paired."""
 FLOOR = "random"
 """The extractor whose concepts are no more than PFVs drawn at random."""
 
@@ -96,32 +100,36 @@ def trained(rows: Iterable[Row]) -> list[Row]:
 
 
 def leads(rows: Sequence[Row], floor: str = FLOOR) -> list[Row]:
-    """Return the lead of every extractor over `floor`, paired by what the means are over; none of other lengths."""
+    """Return the lead of every extractor over `floor`, paired by what the means are over, but for `OF_CONCEPTS`."""
     key = ("layer", "network", "concepts", "reading", "metric")
     base = {tuple(row[name] for name in key): row for row in rows if row["method"] == floor}
     found = []
     for row in rows:
         other = base.get(tuple(row[name] for name in key))
-        if other is None or row["method"] == floor or len(other["values"]) != len(row["values"]):
+        if other is None or row["method"] == floor:
             continue
-        lead = mean(row["values"] - other["values"])
-        found.append({**row, "value": lead.value, "se": lead.se, "n": lead.n})
+        if row["metric"] in OF_CONCEPTS:
+            value, se = row["value"] - other["value"], float(np.hypot(row["se"], other["se"]))
+            found.append({**row, "value": value, "se": se})
+        elif len(other["values"]) == len(row["values"]):
+            lead = mean(row["values"] - other["values"])
+            found.append({**row, "value": lead.value, "se": lead.se, "n": lead.n})
     return found
 
 
-def tells(found: Mapping[tuple[str, str], bool], row: Mapping[str, Any]) -> bool:
+def tells(found: Mapping[tuple[str, str, str], bool], row: Mapping[str, Any]) -> bool:
     """Return whether a row's measure tells the networks apart, by what `telling` found; true of one that it did not."""
-    return found.get((row["metric"], row["reading"]), found.get((row["metric"], ""), True))
+    method, metric = row["method"], row["metric"]
+    return found.get((method, metric, row["reading"]), found.get((method, metric, ""), True))
 
 
-def telling(sanity: Iterable[Mapping[str, Any]], method: str) -> dict[tuple[str, str], bool]:
-    """Return of each (metric, reading) whether it tells the trained network from the shuffled one in most layers.
+def telling(sanity: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], bool]:
+    """Return of each (method, metric, reading) whether it tells trained from shuffled weights in most layers.
 
     The metric by itself, with no reading, stands for readings that were not looked at on the shuffled network.
     """
-    votes: dict[tuple[str, str], list[bool]] = {}
+    votes: dict[tuple[str, str, str], list[bool]] = {}
     for row in sanity:
-        if row["method"] == method:
-            for reading in (row["reading"], ""):
-                votes.setdefault((row["metric"], reading), []).append(bool(row["tells"]))
+        for reading in (row["reading"], ""):
+            votes.setdefault((row["method"], row["metric"], reading), []).append(bool(row["tells"]))
     return {key: 2 * sum(many) > len(many) for key, many in votes.items()}

@@ -25,7 +25,7 @@ from gigraph.method.bisecting import capped_concepts
 from gigraph.method.coding import ENCODER, Coder, settle, sparse
 from gigraph.method.fidelity import area, class_reading, counts, over_active
 from gigraph.method.lasso import Codes
-from gigraph.method.reading import Kind, Spread, reading, spread_of
+from gigraph.method.reading import Kind, Reading, Spread, reading, spread_of
 from gigraph.method.stability import best_map
 from gigraph.records.paths import NETWORKS
 from gigraph.reporting import log
@@ -43,6 +43,8 @@ SEEDS = 3
 MAPS = 60_000
 """Positions of maps that are looked at, about."""
 CODERS = tuple((method, sign) for method in ("lasso", "refitted", "pursuit") for sign in ("any", "nonnegative"))
+DETECTORS = "detectors"
+"""What the column ``reading`` calls the responses of an extractor's own detectors, or where it has none projections."""
 OWN = "own"
 """What the column ``reading`` calls the coefficients by an extractor's own encoder."""
 CALIBRATED = 2000
@@ -77,8 +79,10 @@ class Look:
     shown: tuple[np.ndarray, np.ndarray] | None
 
     @classmethod
-    def at(cls, network: str, subject: Subject, probe: Probe) -> Look:
-        """Return a look at a probe."""
+    def at(cls, network: str, subject: Subject, probe: Probe) -> Look | None:
+        """Return a look at a probe; None where all PFVs are the same."""
+        if not (np.ptp(probe.uniform, axis=0).any() and np.ptp(probe.found, axis=0).any()):
+            return None
         maps, half = probe.maps - probe.beta, len(probe.maps) // 2
         shown = None if probe.shown is None else (probe.shown[:half], probe.shown[half:])
         spread = spread_of(probe.uniform - probe.beta)
@@ -103,25 +107,28 @@ def compare(looks: Sequence[Look], settings: Mapping[str, Any]) -> Measures:
     measures = Measures(method=settings["method"], layer=settings["layer"])
     for look in looks:
         trained = look.network == NETWORKS[0]
+        found = _extract(look, 1, 0, settings) if settings["method"] == "channels" else None
         own, _ = capped_concepts(settings["expansion"], look.x.shape[1], len(look.x), settings["min_members"])
-        several = trained and settings["method"] != "channels"
+        own = own if found is None else len(found.vectors)
         fit = len(look.x) // settings["min_members"]
-        sizes = dict.fromkeys([own, *(few for few in FEW if several and few <= fit)])
+        sizes = dict.fromkeys([own, *(few for few in FEW if trained and found is None and few <= fit)])
         maps: list[np.ndarray] = []
         for size in sizes:
             for seed in range(SEEDS if trained else 2):
-                found = _extract(look, size, seed, settings)
+                concepts = found or _extract(look, size, seed, settings)
                 at = {"network": look.network, "concepts": size, "seed": seed}
-                _responses(measures, look, found, at)
+                _responses(measures, look, concepts, at)
                 if size != own:
                     continue
-                maps.append(reading("projection", found.vectors)(look.halves[1]).reshape(-1, len(found.vectors)))
+                _selective(measures, look, concepts, at)
+                maps.append(_best(look, concepts)(look.halves[1]).reshape(-1, len(concepts.vectors)))
                 if seed == 0:
-                    _once(measures, look, found, at, settings)
-        if len(maps) > 1:
+                    for name, calibration in _coders(look, concepts, settings):
+                        _coded(measures, look, concepts, at, name, calibration, settings)
+        if found is None:  # channels are the same whatever the seed
             again = np.nanmean([best_map(maps[0], other) for other in maps[1:]], axis=0)
             at = {"network": look.network, "concepts": own, "seed": 0}
-            _add(measures, "stability_of_maps", again, at, reading="projection")
+            _add(measures, "stability_of_maps", again, at, reading=DETECTORS)
         log.info("%s, %s: compared", settings["layer"], look.network)
     return measures
 
@@ -152,26 +159,28 @@ def _responses(measures: Measures, look: Look, found: Extraction, at: Mapping[st
         _add(measures, "average_precision", best.score, at, reading=kind)
 
 
-def _reading(look: Look, found: Extraction, kind: Kind) -> Any:
+def _reading(look: Look, found: Extraction, kind: Kind) -> Reading:
     own = found.encoder
     return reading(kind, found.vectors, look.spread, None if own is None else own.weights)
 
 
-def _once(
-    measures: Measures, look: Look, found: Extraction, at: Mapping[str, Any], settings: Mapping[str, Any]
-) -> None:
-    """Measure what is not worth repeating for every seed and size."""
-    if look.shown is not None:
-        _add(measures, "purity", purity(look.halves[1], look.shown[1], found.vectors), at, reading="cosine")
-        pairs = look.probe.pairs
-        assert pairs is not None
-        for kind in SELECTIVE:
-            response = _reading(look, found, kind)(pairs - look.probe.beta).max(2)  # [bases, 1 + factors, K]
-            selective = selectivity(np.abs(response[:, 1:] - response[:, :1]), look.probe.able)
-            _add(measures, "selectivity", selective.score, at, reading=kind)
-            _add(measures, "selectivity_of_factors", selective.best, at, reading=kind)
-    for name, calibration in _coders(look, found, settings):
-        _coded(measures, look, found, at, name, calibration, settings)
+def _best(look: Look, found: Extraction) -> Reading:
+    """Return the reading by the extractor's own detectors, or where it has none by projection."""
+    return _reading(look, found, "projection" if found.encoder is None else "filter")
+
+
+def _selective(measures: Measures, look: Look, found: Extraction, at: Mapping[str, Any]) -> None:
+    """Measure how pure concepts' patches are, and how selectively they respond to changes of one factor."""
+    if look.shown is None:
+        return
+    _add(measures, "purity", purity(look.halves[1], look.shown[1], found.vectors), at, reading="cosine")
+    pairs = look.probe.pairs
+    assert pairs is not None
+    for kind in SELECTIVE:
+        response = _reading(look, found, kind)(pairs - look.probe.beta).max(2)  # [bases, 1 + factors, K]
+        selective = selectivity(np.abs(response[:, 1:] - response[:, :1]), look.probe.able)
+        _add(measures, "selectivity", selective.score, at, reading=kind)
+        _add(measures, "selectivity_of_factors", selective.best, at, reading=kind)
 
 
 def _coders(look: Look, found: Extraction, settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

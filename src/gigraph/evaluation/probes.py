@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from gigraph.subject import Subject, check_finite
 from gigraph.worlds import registry
 from gigraph.worlds.alignment import coverage, positives
 from gigraph.worlds.pairs import NUISANCES, pairs
-
-if TYPE_CHECKING:
-    from gigraph.model.network import Layer
 
 FOUND = 1000
 """Images that concepts are found on, at most."""
@@ -51,7 +48,7 @@ class Probe:
     uniform : float32 array [M, C]
         PFVs at positions drawn uniformly.
     maps : float32 array [images, P, C]
-        Of images that no concept is found on.
+        Of images that no concept is found on; with `evaluation.holdout: 0` of any.
     labels : int array [images]
         Their classes.
     shown : bool array [images, P, parts] or None
@@ -95,6 +92,7 @@ def gather(
     """
     layers = subject.layers
     pfvs: dict[str, dict[str, list[np.ndarray]]] = {name: {"found": [], "uniform": []} for name in layers}
+    where: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in layers}
     ids, paths, labels = _chosen(manifest, settings)
     method = subject.contribution(settings["contribution"]["method"])
     sweep = subject.images(settings["source"], ids.tolist(), paths)
@@ -107,6 +105,7 @@ def gather(
             count = settings["pfvs_per_image"][name]
             drawn, _ = draw_positions(contribution, count, layer=name, **given)
             pfvs[name]["found"].append(_at(values[name], drawn))
+            where[name].append((np.repeat(ids[part], drawn.shape[1]), drawn.ravel()))
             few = np.flatnonzero(np.arange(len(ids))[part] < settings["images"])
             alike = np.ones_like(contribution)
             spread, _ = draw_positions(alike, settings["positions"], layer=f"uniform {name}", **given)
@@ -115,7 +114,10 @@ def gather(
         columns = {kind: np.concatenate(many) for kind, many in found.items()}
         beta = choose(columns["found"], shifts[name], settings["center"][name])[1]
         for kind, rows in (("centre", beta[None]), *columns.items()):
-            yield name, "probes", {"role": [kind] * len(rows), "pfv": rows}, "pfv"
+            known = [np.concatenate(many) for many in zip(*where[name], strict=True)] if kind == "found" else None
+            image, position = known or [np.full(len(rows), -1)] * 2
+            own = {"image_id": image.astype(np.int64), "position": position.astype(np.int32)}
+            yield name, "probes", {"role": [kind] * len(rows), **own, "pfv": rows}, "pfv"
     if settings["world"] is None:
         yield from _of_images(subject, heldout, settings["source"])
     else:
@@ -126,7 +128,7 @@ def _chosen(manifest: Any, settings: Mapping[str, Any]) -> tuple[np.ndarray, lis
     ids, labels = tables.numpy(manifest, "image_id"), tables.numpy(manifest, "label")
     rows = np.flatnonzero(~held_out(ids, settings["seed"], settings["holdout"]))
     key = mix(settings["seed"], text_key("probes"), ids[rows])
-    rows = np.sort(rows[np.argsort(key, kind="stable")[:FOUND]])
+    rows = rows[np.argsort(key, kind="stable")[:FOUND]]  # in this order: the first few are no class's, nor a shard's
     every = manifest["path"].to_pylist()
     return ids[rows], [every[i] for i in rows], labels[rows]
 
@@ -143,7 +145,9 @@ def _of_images(subject: Subject, heldout: Any, folder: str) -> Iterator[tuple[st
         with torch.inference_mode():
             values = subject.network.activations(x, list(subject.layers.values()))
         for name, layer in subject.layers.items():
-            found[name].append(layer.to_pfvs(values[name]).cpu().numpy())
+            own = layer.to_pfvs(values[name])
+            check_finite(own, name, [])
+            found[name].append(own.cpu().numpy())
     for name, many in found.items():
         yield name, "maps", _rows(np.concatenate(many), labels, None), "pfv"
         none = np.empty((0, many[0].shape[2]), np.float32)
@@ -157,16 +161,16 @@ def _of_scenes(subject: Subject, settings: Mapping[str, Any]) -> Iterator[tuple[
     owners = subject.seen_of(np.stack([owner for _, owner in painted]))
     sweep = subject.sweep_arrays(np.stack([image for image, _ in painted]))
     codes = [world.owners.index(part) for part in world.parts]
-    for name, layer in subject.layers.items():
-        shown = positives(coverage(owners, codes, (layer.height, layer.width)))
+    for name in subject.layers:
+        shown = positives(coverage(owners, codes, subject.places(name)))
         yield name, "maps", _rows(sweep[name], world.numbers(drawn), shown), "pfv"
     every = list(pairs(world, settings["drawn_seed"], settings["bases"]))
     pooled: dict[str, list[np.ndarray]] = {name: [] for name in subject.layers}
     for first in progress(range(0, len(every), AT_ONCE), -(-len(every) // AT_ONCE), "pairs of scenes"):
         some = [world.paint(scene, size)[0] for _, _, scene in every[first : first + AT_ONCE]]
         sweep = subject.sweep_arrays(np.stack(some))
-        for name, layer in subject.layers.items():
-            pooled[name].append(averaged(sweep[name], layer))
+        for name in subject.layers:
+            pooled[name].append(averaged(sweep[name], subject.places(name)))
     for name, many in pooled.items():
         cells = np.concatenate(many)  # [scenes, cells, C]
         columns = {
@@ -177,10 +181,11 @@ def _of_scenes(subject: Subject, settings: Mapping[str, Any]) -> Iterator[tuple[
         yield name, "pairs", columns, "pfv"
 
 
-def averaged(pfvs: np.ndarray, layer: Layer) -> np.ndarray:
-    """Return maps [N, P, C] averaged over at most `CELLS` cells a side, float32 [N, cells, C]."""
-    grid = torch.from_numpy(pfvs).unflatten(1, (layer.height, layer.width)).permute(0, 3, 1, 2)
-    small = F.adaptive_avg_pool2d(grid, (min(CELLS, layer.height), min(CELLS, layer.width)))
+def averaged(pfvs: np.ndarray, places: tuple[int, int, int]) -> np.ndarray:
+    """Return maps [N, P, C] averaged over at most `CELLS` cells a side, float32 [N, cells, C]; `places` is a `grid`."""
+    height, width, first = places
+    grid = torch.from_numpy(pfvs[:, first:]).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    small = F.adaptive_avg_pool2d(grid, (min(CELLS, height), min(CELLS, width)))
     return small.flatten(2).permute(0, 2, 1).contiguous().numpy()
 
 
@@ -195,8 +200,8 @@ def _rows(maps: np.ndarray, labels: np.ndarray, shown: np.ndarray | None) -> dic
     }
 
 
-def read_probe(file: Callable[[str], Path], most: int) -> Probe:
-    """Return a layer's probe from its tables, with at most so many positions of maps.
+def read_probe(file: Callable[[str], Path], most: int) -> Probe | None:
+    """Return a layer's probe from its tables, with at most so many positions of maps; None where they are empty.
 
     Parameters
     ----------
@@ -206,6 +211,8 @@ def read_probe(file: Callable[[str], Path], most: int) -> Probe:
         Positions of maps; the images come in order, so that the first are taken.
     """
     table = tables.read(file("probes"))
+    if not len(table):
+        return None
     role, pfvs = np.array(table["role"].to_pylist()), tables.numpy(table, "pfv")
     seen = tables.read(file("maps"))
     image = tables.numpy(seen, "image")
@@ -218,11 +225,12 @@ def read_probe(file: Callable[[str], Path], most: int) -> Probe:
     if parts.null_count < len(parts):
         shown = parts.flatten().to_numpy(zero_copy_only=False).reshape(len(parts), -1)[:rows]
         shown = shown.reshape(images, positions, -1)
-    found = pfvs[role == "found"]
+    found = role == "found"
+    ids = mix(*(tables.numpy(table, name)[found].astype(np.int64) for name in ("image_id", "position")))
     return Probe(
         beta=pfvs[role == "centre"][0],
-        found=found,
-        found_ids=mix(text_key("probe"), np.arange(len(found))),
+        found=pfvs[found],
+        found_ids=ids,
         uniform=pfvs[role == "uniform"],
         maps=maps,
         labels=tables.numpy(seen, "label")[:rows:positions],

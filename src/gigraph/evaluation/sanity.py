@@ -57,6 +57,8 @@ def separation(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         trained, shuffled = (of[name] for name in NETWORKS)
         value = auc(trained["values"], shuffled["values"])
+        if np.isnan(value):
+            continue
         value = 1 - value if metric in LOWER else value
         found.append(
             {"method": method, "layer": layer, "metric": metric, "reading": reading, "auc": value,

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from gigraph.evaluation.compared import FEW, MEASURES, leads, over_seeds, own_size, telling, tells, trained
+from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, telling, tells, trained
 from gigraph.evaluation.orders import arranged, title
 from gigraph.reserved import CLASSES
 
@@ -180,17 +180,19 @@ def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods
         return
     yield "## Extractors on equal terms"
     yield (
-        "Concepts found anew, means over three seeds (the coders' over one), ± the standard error over parts, concepts "
-        "or images; a row is an extractor and its reading, or the coder of its coefficients. *Tells nothing*: the "
-        "measure rates concepts of the same network with its weights shuffled as high."
+        "Concepts found anew on the PFVs of at most 1,000 images, as many as the run's rule gives of these; "
+        "autoencoders are trained for an eighth of the run's steps. Means over three seeds (the coders' over one), ± the "
+        "standard error over parts, concepts or images; a row is an extractor and its reading, or its coefficients' "
+        "coder. *Tells nothing*: the measure rates its concepts of the same network with shuffled weights as high."
     )
     rows = trained(over_seeds(topics["comparison"].iter_rows(named=True)))
-    known = telling(topics["sanity"].iter_rows(named=True), methods[0])
+    known = telling(topics["sanity"].iter_rows(named=True))
     for metric, (name, words) in MEASURES.items():
         mine = own_size([row for row in rows if row["metric"] in (metric, "rel_l2")])
         mine = [row for row in mine if row["metric"] == metric]
         few = {size: [row for row in rows if row["metric"] == metric and row["concepts"] == size] for size in FEW}
-        sets = [(f"{name}. {words}", mine), (f"{name}: lead over random PFVs, paired", leads(mine))]
+        paired = ", paired" * (metric not in OF_CONCEPTS)
+        sets = [(f"{name}. {words}", mine), (f"{name}: lead over random PFVs{paired}", leads(mine))]
         for said, some in [*sets, *((f"{name}, of {size} concepts", some) for size, some in few.items())]:
             table = [{**row, "row": _named(row, known)} for row in some]
             names = list(dict.fromkeys(row["row"] for row in table))
@@ -207,7 +209,7 @@ def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods
     yield _table(words, named, None, "row", named["row"].unique(maintain_order=True).to_list(), layers)
 
 
-def _named(row: Mapping[str, Any], known: Mapping[tuple[str, str], bool]) -> str:
+def _named(row: Mapping[str, Any], known: Mapping[tuple[str, str, str], bool]) -> str:
     return f"{row['method']}, {row['reading']}" + " (*tells nothing*)" * (not tells(known, row))
 
 

@@ -60,10 +60,10 @@ def compare(subject: Subject, root: str | Path, effects: str | Path, settings: M
     redrawn = _effects(effects)
     if settings["first"]:
         _model_facts(measures, world, logits, labels)
-    for name, layer in subject.layers.items():
+    for name in subject.layers:
         vocabulary = Vocabulary(root, settings["method"], name, subject, settings["tolerances"][name])
         pfvs = sweep[name]
-        covered = coverage(owners, [world.owners.index(part) for part in world.all_parts], (layer.height, layer.width))
+        covered = coverage(owners, [world.owners.index(part) for part in world.all_parts], subject.places(name))
         families = read_families(Results(root)("families", method=settings["method"], layer=name))
         shares, baits = parts_of(measures, world, vocabulary, families, pfvs, covered)
         profile = profiles(subject, vocabulary, pfvs, labels, settings["attribution"], len(world.classes))

@@ -46,7 +46,7 @@ def concept_chunks(
         values = numbers(album.exemplars["value"])
         for row, value in zip(album.exemplars.iter_rows(named=True), values, strict=True):
             tile = album.tile(row["sheet"], row["row"], row["column"])
-            if row["rank"] < inputs.nearest:
+            if row["by"] == "relevance" or row["rank"] < inputs.nearest:
                 path = row["path"] + _no_place(row["x"], shapes[layer])
                 exemplars[row["by"], row["concept"]].append([tile, value, row["label"], path])
         named = pictured | {

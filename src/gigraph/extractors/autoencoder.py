@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigraph.extractors.extraction import Extraction, flat
+from gigraph.extractors.extraction import Active, Extraction
 from gigraph.method.encoder import Activation, Encoder
 
 DECAY = 0.2
@@ -138,10 +138,11 @@ def folded(model: Autoencoder, scale: float, activation: Activation = "relu", le
 def as_concepts(x: np.ndarray, model: Autoencoder, encoder: Encoder) -> Extraction:
     """Return the decoder's columns as the concepts of PFVs x [N, C]; members are the PFVs in which one is active."""
     vectors = (model.decoder / model.decoder.norm(dim=0).clamp_min(1e-30)).T.cpu().numpy()
-    size = np.zeros(len(vectors), np.int32)
+    active = Active(*vectors.shape)
     for rows in range(0, len(x), 4096):
-        size += (encoder.dense(x[rows : rows + 4096]) > 0).sum(0, dtype=np.int32)
-    dead = int((size == 0).sum())
+        active.add(x[rows : rows + 4096], encoder.dense(x[rows : rows + 4096]) > 0)
+    size, dead = active.size, int((active.size == 0).sum())
     note = f"{size.sum() / max(1, len(x)):.1f} active features per PFV; {dead} of {len(size)} features are dead: "
-    found = flat(x, vectors, encoder, (note + "active in no PFV",))
-    return Extraction(found.vectors, size, found.cohesion, encoder=encoder, notes=found.notes)
+    return Extraction(
+        vectors.astype(np.float32), size, active.cohesion, encoder=encoder, notes=(note + "active in no PFV",)
+    )

@@ -14,14 +14,15 @@ import torch
 
 from gigraph.extractors.autoencoder import as_concepts, folded, scaled, train
 from gigraph.extractors.extraction import Extraction
-from gigraph.extractors.topk import TopK
+from gigraph.extractors.topk import DEAD, TopK
 
 
 def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Extraction:
     """Train an autoencoder with k features (see `gigraph.extractors.extract`)."""
     rows, scale = scaled(x)
     given = {name: settings[name] for name in ("steps", "batch_size", "learning_rate")}
-    recipe = TopK(min(k, max(1, round(settings["nonzeros"]))), settings["decoder_bias"], pooled=True)
+    active, patience = min(k, max(1, round(settings["nonzeros"]))), DEAD * settings["steps"]
+    recipe = TopK(active, settings["decoder_bias"], patience, pooled=True)
     model = train(rows, k, recipe, seed=seed, **given)
     features = torch.cat([model.features(part) for part in rows.split(4096)]).flatten()
     wanted = min(recipe.active * len(x), features.numel())

@@ -50,6 +50,23 @@ def flat(x: np.ndarray, vectors: np.ndarray, encoder: Encoder | None = None, not
     return Extraction(vectors.astype(np.float32), sizes, cohesion(x, labels, k), labels, None, encoder, notes)
 
 
+class Active:
+    """How many PFVs each of k concepts is active in, and how alike these are, gathered part by part."""
+
+    def __init__(self, k: int, channels: int):
+        self.size, self._sums = np.zeros(k, np.int32), np.zeros((k, channels))
+
+    def add(self, x: np.ndarray, active: np.ndarray) -> None:
+        """Add PFVs [N, C] and which concepts are active in each, bool [N, k]."""
+        self.size += active.sum(0, dtype=np.int32)
+        self._sums += active.T.astype(np.float32) @ unit(x)
+
+    @property
+    def cohesion(self) -> np.ndarray:
+        """Mean cosine of the PFVs to their spherical centroid, float32 [k]; 0 where there are none."""
+        return (np.linalg.norm(self._sums, axis=1) / np.maximum(self.size, 1)).astype(np.float32)
+
+
 def images_of(labels: np.ndarray, images: np.ndarray, k: int) -> np.ndarray:
     """Return how many images the PFVs of each concept are of, int64 [k], from the concept and image of each PFV."""
     pairs = np.unique(np.stack([labels, images], 1)[labels >= 0], axis=0)

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from gigraph.extractors.extraction import Extraction, flat
+from gigraph.errors import UserError
+from gigraph.extractors.extraction import Active, Extraction
 from gigraph.method.bisecting import bisect
 from gigraph.method.encoder import Encoder
 from gigraph.method.lasso import Codes
@@ -50,14 +51,16 @@ def extract(
     z = ((x - spread.mean) @ whitening).astype(np.float32)
     tree = bisect(z, k, seed=seed, row_ids=row_ids, max_iter=settings["max_iter"])
     found = int(tree.labels.max()) + 1
+    if not found:
+        raise UserError("filters: there are too few PFVs to find detectors on; raise sampling.pfvs_per_image")
     largest = np.argsort(-np.bincount(tree.labels[tree.labels >= 0], minlength=found), kind="stable")
     start = unit(concept_vectors(z, tree.labels, found))[largest]
     white = ((uniform - spread.mean) @ whitening).astype(np.float32)
     detectors = distinct(refined(start, white))
     read = reading("filter", detectors, spread, detectors @ whitening.astype(np.float32))
     responses = read(x)
-    wanted = min(settings["nonzeros"] * len(x), responses.size)
-    threshold = float(np.partition(responses.ravel(), responses.size - int(wanted))[responses.size - int(wanted)])
+    wanted = max(1, min(int(settings["nonzeros"] * len(x)), responses.size))
+    threshold = float(np.partition(responses.ravel(), responses.size - wanted)[responses.size - wanted])
     fires = np.maximum(responses - threshold, 0)
     vectors, u = explained(x, fires)
     used = vectors.any(1)
@@ -70,9 +73,9 @@ def extract(
         np.zeros(x.shape[1], np.float32),
         "support",
     )
-    described = flat(x, vectors[used])
-    size = (u[:, used] > 0).sum(0).astype(np.int32)
-    return Extraction(described.vectors, size, described.cohesion, encoder=encoder, notes=("; ".join(notes),))
+    active = Active(int(used.sum()), x.shape[1])
+    active.add(x, u[:, used] > 0)
+    return Extraction(vectors[used], active.size, active.cohesion, encoder=encoder, notes=("; ".join(notes),))
 
 
 def refined(w: np.ndarray, z: np.ndarray) -> np.ndarray:

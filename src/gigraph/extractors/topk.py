@@ -17,8 +17,8 @@ from torch import Tensor
 from gigraph.extractors.autoencoder import Autoencoder, as_concepts, folded, scaled, train
 from gigraph.extractors.extraction import Extraction
 
-DEAD = 200
-"""Steps after which a feature without a PFV counts as dead."""
+DEAD = 0.05
+"""Share of the steps after which a feature without a PFV counts as dead."""
 REVIVAL = 1 / 32
 """Weight of the loss of dead features (AuxK)."""
 
@@ -33,12 +33,15 @@ class TopK:
         Features per PFV.
     biased : bool
         Whether the decoder has a bias.
+    patience : float
+        Steps after which a feature that is among the largest of no PFV counts as dead.
     pooled : bool
         Whether `active` is a mean over the batch, rather than the number of each PFV (BatchTopK).
     """
 
     active: int
     biased: bool
+    patience: float
     pooled: bool = False
     _idle: Tensor = field(default_factory=lambda: torch.zeros(0))
 
@@ -58,7 +61,7 @@ class TopK:
         loss = left.square().sum(1).mean()
         self._idle = torch.zeros_like(model.encoder_bias) if len(self._idle) == 0 else self._idle
         self._idle = torch.where((kept > 0).any(0), torch.zeros_like(self._idle), self._idle + 1).detach()
-        dead = self._idle > DEAD
+        dead = self._idle > self.patience
         if not bool(dead.any()):
             return loss
         again = _largest_of_rows(features * dead, max(1, x.shape[1] // 2)) @ model.decoder.T
@@ -78,6 +81,6 @@ def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: 
     """Train an autoencoder with k features (see `gigraph.extractors.extract`)."""
     rows, scale = scaled(x)
     given = {name: settings[name] for name in ("steps", "batch_size", "learning_rate")}
-    recipe = TopK(min(k, max(1, round(settings["nonzeros"]))), settings["decoder_bias"])
+    recipe = TopK(min(k, max(1, round(settings["nonzeros"]))), settings["decoder_bias"], DEAD * settings["steps"])
     model = train(rows, k, recipe, seed=seed, **given)
     return as_concepts(x, model, folded(model, scale, "topk", recipe.active))

@@ -376,7 +376,7 @@ class Exemplars(Section):
     relevant: NonNegativeInt = 5
     """PFVs shown beside them, those in which the concept is most relevant to the image's class; 0: none."""
     maps: Literal["coefficients", "reading"] = "coefficients"
-    """What locates a concept in an image: its coefficients, or its responses."""
+    """What locates a concept in the images on its card: its coefficients, or its responses."""
     tile: PositiveInt = 96
     """Side of a tile in pixels."""
     localised: PositiveInt = 4
@@ -428,7 +428,7 @@ class Evaluation(Section):
     """Extractors that are compared."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the images that no concept is found on, chosen by their ids; the evaluation looks at these."""
-    images: PositiveInt = 60
+    images: Annotated[int, Field(ge=2)] = 60
     """Held-out images that decompositions and class curves are measured on, balanced over the classes."""
     interlayer_images: PositiveInt = 20
     """Of these, the images of the curves between layers."""

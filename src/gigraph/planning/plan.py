@@ -386,7 +386,8 @@ class Plan:
             "topic": [*TOPICS, *["truth"] * self.drawn],
             "figure": [*FIGURES],
             "picture": [*PICTURES, *["truth"] * self.drawn],
-            "network": [*NETWORKS],
+            # Of a run that is shuffled itself there is no trained network to compare with.
+            "network": [*NETWORKS[: 1 if self.config.model.shuffled is not None else None]],
         }
         return known[field]
 

@@ -257,7 +257,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("images", pa.int32()),
         ]
     ),
-    # by: what ranks the PFVs, the concept's response there, or its relevance there to the image's class, and its value;
+    # by: what ranks the PFVs, the concept's response there, or its relevance there to the image's class (of the images
+    # that it is most relevant to, by the path's first few steps), and its value;
     # box: in original pixels, the patch that the tile shows; sheet and row say where the tile lies
     "exemplars": pa.schema(
         [
@@ -353,12 +354,12 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # what extractors are compared on; role: centre, found (what concepts are found on), uniform; shown: which parts of
     # a drawn world the position shows; factor: what is changed of the base, empty where nothing is; all with pfv
-    "probes": pa.schema([("role", pa.string())]),
+    "probes": pa.schema([("role", pa.string()), ("image_id", pa.int64()), ("position", pa.int32())]),
     "maps": pa.schema([("image", pa.int32()), ("label", pa.int32()), ("shown", pa.list_(pa.bool_()))]),
     "pairs": pa.schema([("base", pa.int32()), ("factor", pa.string())]),
-    # network: trained or shuffled; concepts: how many were asked for, K = C among them; seed: a number of the redraw;
-    # reading: cosine, projection, filter, or coefficients by a coder; values: what the mean is of, in an order that
-    # does not depend on the method
+    # network: trained or shuffled; concepts: how many were asked for; seed: which redraw; reading: cosine, projection,
+    # filter, or the coder of the coefficients; values: what the mean is of, of parts, factors and images in an order
+    # that does not depend on the method
     "comparison": pa.schema(
         [
             ("method", pa.string()),

@@ -109,7 +109,7 @@ def average_precision(responses: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return table
 
 
-def coverage(owners: np.ndarray, codes: Sequence[int], grid: int | tuple[int, int]) -> np.ndarray:
+def coverage(owners: np.ndarray, codes: Sequence[int], grid: int | tuple[int, ...]) -> np.ndarray:
     """Return the share of each grid cell that each part covers, float64 [N, P, M].
 
     Parameters
@@ -118,19 +118,20 @@ def coverage(owners: np.ndarray, codes: Sequence[int], grid: int | tuple[int, in
         Who owns each pixel (see `gigraph.worlds.dataset.read_masks`).
     codes : sequence of M ints
         The parts' codes.
-    grid : int or (rows, columns)
-        Size of the layer's map; P = rows x columns, row by row.
+    grid : int, (rows, columns) or (rows, columns, first)
+        Size of the layer's map; P = first + rows x columns, row by row. The first positions, such as that of a class
+        token, are no place and show nothing.
     """
-    rows, columns = (grid, grid) if isinstance(grid, int) else grid
+    rows, columns, first = (grid, grid, 0) if isinstance(grid, int) else (*grid, 0)[:3]
     height, width = owners.shape[1:]
     if not (0 < rows <= height and 0 < columns <= width):
         raise ValueError(f"a grid of {rows} x {columns} does not fit pictures of {height} x {width}")
     top, left = np.arange(rows) * height // rows, np.arange(columns) * width // columns
     area = np.diff(top, append=height)[:, None] * np.diff(left, append=width)
-    found = np.empty((len(owners), rows * columns, len(codes)))
+    found = np.zeros((len(owners), first + rows * columns, len(codes)))
     for m, code in enumerate(codes):
         counts = np.add.reduceat((owners == code).astype(np.int32), top, axis=1)
-        found[:, :, m] = (np.add.reduceat(counts, left, axis=2) / area).reshape(len(owners), -1)
+        found[:, first:, m] = (np.add.reduceat(counts, left, axis=2) / area).reshape(len(owners), -1)
     return found
 
 

@@ -176,23 +176,24 @@ class Sample(Stage):
 
 
 class Uniform(Stage):
-    """Draws PFVs of every layer at positions drawn uniformly; only where an extractor or a reading looks at them."""
+    """Draws a layer's PFVs at positions drawn uniformly; only where an extractor or a reading looks at them."""
 
+    of = ("layer",)
     writes = ("uniform",)
     gpu = torch = model = True
 
-    def settings(self, plan: Plan) -> dict[str, Any]:
+    def settings(self, plan: Plan, layer: str) -> dict[str, Any]:
         c = plan.config
         return {
             "seed": c.seed,
             "holdout": c.evaluation.holdout,
-            "layers": plan.layers,
+            "layer": layer,
             "source": str(plan.image_folder),
             "images": SPREAD_IMAGES,
             "positions": SPREAD,
         }
 
-    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+    def reads(self, plan: Plan, layer: str) -> dict[str, Read | list[Read]]:
         return {"checked": loosely("layers", waits=True), "manifests": read("manifest")}
 
     def need(self, sizes: Sizes) -> tuple[float, float]:

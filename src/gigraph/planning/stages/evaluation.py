@@ -265,7 +265,8 @@ class Comparison(Stage):
 def networks(plan: Plan) -> dict[str, Any]:
     """Return the settings ``model`` of the networks that extractors are compared on."""
     trained, shuffled = NETWORKS
-    return {trained: plan.model_settings, shuffled: {**plan.model_settings, "shuffled": plan.config.seed}}
+    known = {trained: plan.model_settings, shuffled: {**plan.model_settings, "shuffled": plan.config.seed}}
+    return {name: known[name] for name in plan.values("network")}
 
 
 class Effects(Stage):
