@@ -262,3 +262,12 @@ def test_a_coder_asked_for_another_value_is_as_a_new_one(data, method):
     np.testing.assert_array_equal(new.indices, shared.indices)
     np.testing.assert_array_equal(new.values, shared.values)
     assert coder(x).nonzeros().mean() < new.nonzeros().mean()
+
+
+def test_an_encoder_that_only_detects_leaves_the_coefficients_to_the_method(data):
+    x, v = data
+    own = Encoder(v / 20, np.zeros(len(v), np.float32), np.ones(v.shape[1], np.float32)).detecting()
+    assert not own.codes and not own.offset.any() and own.weights is not None
+    ours, plain = Coder(v, PURSUIT, TOLERANCE, own)(x), Coder(v, PURSUIT, TOLERANCE)(x)
+    np.testing.assert_array_equal(ours.indices, plain.indices)
+    np.testing.assert_array_equal(ours.values, plain.values)

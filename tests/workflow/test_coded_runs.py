@@ -123,3 +123,20 @@ def test_a_run_by_filters_reads_its_pictures_and_maps_by_them(tmp_path):
     assert set(relevant["image_id"]) <= set(pl.read_parquet(results("selection"))["image_id"]) and len(attributed)
     located = pl.read_parquet(results("localisation", **of))
     assert located["map"].explode().min() < 0  # responses, which coefficients are not
+
+
+@pytest.mark.slow
+def test_filters_detect_and_a_pursuit_codes(tmp_path):
+    draw(tmp_path)
+    layers = [{"name": "layer4.0", "concepts": {"expansion": 0.0625}}]
+    coded = {"method": "pursuit", "encoder": False, "value": 3, "calibration": 200}
+    configfile = configure(tmp_path, methods=["filters"], layers=layers, coefficients=coded)
+    run = snakemake(tmp_path, "--configfile", str(configfile))
+    assert run.returncode == 0, run.stderr[-4000:]
+    results, of = Results(tmp_path / "results"), {"method": "filters", "layer": "layer4.0"}
+    encoder = read_encoder(results("concepts", **of))
+    assert not encoder.codes and encoder.weights.any()
+    fixed = pl.read_parquet(results("calibration", **of)).row(0, named=True)
+    assert (fixed["method"], fixed["value"]) == ("pursuit", 3)
+    codes = pl.concat(pl.read_parquet(results("coefficients", shard=shard, **of)) for shard in range(2))
+    assert codes["concepts"].list.len().max() == 3 and codes["values"].explode().drop_nulls().min() < 0

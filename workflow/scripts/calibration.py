@@ -23,7 +23,7 @@ def main(args: Namespace) -> None:
     encoder = read_encoder(args.concepts)
     asked, found = None, None
     fixed = {key: settings[key] for key in ("method", "sign", "penalty", "value")}
-    if encoder is not None:
+    if encoder is not None and encoder.codes:
         fixed = {"method": ENCODER, "sign": "nonnegative", "penalty": ENCODER, "value": 0}
     elif settings["penalty"] in ("nonzeros", "decision"):
         tried = settings["penalty"] == "decision"

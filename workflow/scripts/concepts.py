@@ -63,7 +63,8 @@ def main(args: Namespace) -> None:
     tables.write(args.concepts, "concepts", {**columns, "vector": found.vectors}, args.lineage, vectors="vector")
     nullable = {name: _nullable(splits[name]) for name in ("parent", "concept")}
     tables.write(args.tree, "tree", {**splits, **nullable}, args.lineage)
-    write_encoder(args.encoder, found.encoder, x.shape[1], args.lineage)
+    encoder = found.encoder if settings.get("encoder", True) or found.encoder is None else found.encoder.detecting()
+    write_encoder(args.encoder, encoder, x.shape[1], args.lineage)
     log.info("%d concepts of %d PFVs", len(found.vectors), len(x))
 
 

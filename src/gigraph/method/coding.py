@@ -90,7 +90,7 @@ class Coder:
     tolerance : float
         Largest relative duality gap of the lasso; a refit's support is that of such a solution.
     encoder : Encoder, optional
-        Takes the method's place; its codes have no certificate, NaN, but where it solves a least squares.
+        Takes the method's place, if it codes; its codes have no certificate, NaN, but where it solves a least squares.
     memory : int
         Bytes that the work may hold at once.
 
@@ -108,6 +108,7 @@ class Coder:
         encoder: Encoder | None = None,
         memory: int = MEMORY,
     ) -> None:
+        encoder = encoder if encoder is not None and encoder.codes else None
         self.vectors, self.tolerance, self.encoder, self.calibration = vectors, tolerance, encoder, calibration
         self.method = calibration["method"] if encoder is None else ENCODER
         if self.method not in ("lasso", "refitted", "pursuit", ENCODER):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 
-Activation = Literal["relu", "topk", "threshold", "support"]
+Activation = Literal["relu", "topk", "threshold", "support", "none"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Encoder:
     offset : float32 array [C]
         The decoder's bias: what no concept explains, and what is there before the first one is inserted. With beta it
         is this extractor's centre (Eq. 9).
-    activation : {"relu", "topk", "threshold", "support"}
+    activation : {"relu", "topk", "threshold", "support", "none"}
         ``relu``: u = a; ``topk``: the `level` largest of a; ``threshold``: what of a exceeds `level`; ``support``:
-        where a is not zero, u is the non-negative least squares of z on the concept vectors.
+        where a is not zero, u is the non-negative least squares of z on the concept vectors; ``none``: it only detects,
+        and u is another method's.
     level : float
         See `activation`.
 
@@ -44,6 +45,15 @@ class Encoder:
     def __post_init__(self) -> None:
         if self.activation not in get_args(Activation):
             raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, not {self.activation!r}")
+
+    @property
+    def codes(self) -> bool:
+        """Whether it gives the coefficients."""
+        return self.activation != "none"
+
+    def detecting(self) -> Encoder:
+        """Return what only detects, and leaves the coefficients to another method, from beta."""
+        return replace(self, activation="none", offset=np.zeros_like(self.offset))
 
     @property
     def solves(self) -> bool:

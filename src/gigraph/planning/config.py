@@ -253,6 +253,8 @@ class Coefficients(Section):
     method: Literal["lasso", "refitted", "pursuit"] = "lasso"
     """`lasso` (the paper's); `refitted`: least squares on its support (relaxed lasso); `pursuit`: orthogonal matching
     pursuit."""
+    encoder: bool = True
+    """Whether an extractor's own encoder, where it has one, gives the coefficients; false: `method` does."""
     sign: Literal["any", "nonnegative"] = "any"
     """Of the coefficients: either (the paper's), or `nonnegative`."""
     penalty: Literal["nonzeros", "decision", "relative", "absolute"] = "nonzeros"
@@ -578,8 +580,9 @@ class Config(Section):
 
     @property
     def tried(self) -> str:
-        """The method for which numbers of non-zeros are tried: the first that has no encoder of its own."""
-        return next((name for name in (*self.methods, *self.evaluated) if name not in ENCODES), self.methods[0])
+        """The method for which numbers of non-zeros are tried: the first that no encoder of its own codes."""
+        encoded = ENCODES if self.coefficients.encoder else ()
+        return next((name for name in (*self.methods, *self.evaluated) if name not in encoded), self.methods[0])
 
     @property
     def names(self) -> list[str]:

@@ -65,6 +65,7 @@ class Concepts(Stage):
             "holdout": c.evaluation.holdout,
             **own.concepts.model_dump(exclude={"center"}),
             **plan.extractor_settings(method, own),
+            **({"encoder": own.coefficients.encoder} if method in ENCODES else {}),
         }
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
@@ -185,7 +186,8 @@ class Calibration(Stage):
         return {"seed": c.seed, "holdout": c.evaluation.holdout, "layer": layer, **own}
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
-        tried = plan.config.layer(layer).coefficients.penalty == "decision" and method not in ENCODES
+        own = plan.config.layer(layer).coefficients
+        tried = own.penalty == "decision" and not (method in ENCODES and own.encoder)
         return {
             # All extractors are compared at the number of non-zeros that the first one needs.
             "trials": read("trials", method=plan.config.tried, layer=layer) if tried else [],
