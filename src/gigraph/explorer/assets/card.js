@@ -119,7 +119,7 @@ const over = (scopes, here) => scopes.length
       [on, [letter && h("span.letter", letter), name || className(label)]]),
     ["all", "all classes"],
   ], here ? here.on : "all", on => go({params: {on}}, true))
-  : note("Means over all images; open a class for its own.");
+  : note("Means over all images.");
 
 // What a family is made of, and what each member does for the class at hand.
 const members = (layer, {family, of}, near) => of >= 0
@@ -147,10 +147,10 @@ const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "R
         ? link(linkTo("class", [slug(label)], {sel: idOf(layer, concept)}), className(label)) : className(label)),
       h("td", meter(Math.abs(mean) / largest(list.map(r => r[1])))),
       h("td.value", value(mean, weight, share))))))
-  : note("Attributed to no class."));
+  : note("No class."));
 
 const lists = (layer, near, here) => {
-  if (!near) return note("Only kept concepts list neighbours.");
+  if (!near) return note("No neighbours are kept.");
   const sums = Object.values(near.into), total = sum(sums, e => e[1]);
   const most = largest([...near.in, ...near.out].flat().map(e => e[8]));
   const part = k => percent(sum(sums, e => Math.abs(e[k])) / total);
