@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gigraph.method.reading import SHRINKAGE, reading, spread_of
+from gigraph.method.families import average_families
+from gigraph.method.reading import SHRINKAGE, of_families, reading, spread_of
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,18 @@ def test_what_cannot_be_read_is_refused(data):
     for same in (np.ones((5, 3)), np.ones((1, 3))):
         with pytest.raises(ValueError, match="no spread"):
             spread_of(same)
+
+
+@pytest.mark.parametrize("detected", [True, False])
+def test_a_family_is_read_by_its_direction_or_by_the_mean_of_its_detectors(data, detected):
+    x, v = data
+    v = np.concatenate([v, v[:1] + 0.05 * v[1:2]])  # the last belongs to the first
+    families = average_families(v, 0.9)
+    leader = int(families.leader[0])
+    assert families.leader[4] == leader and families.ids.tolist() == sorted({leader, 1, 2, 3})
+    own = reading("projection", v)
+    merged = None if detected else reading("projection", families.directions(v))
+    found = of_families(own, families, merged)(x)
+    expected = own(x)[:, [0, 4]].mean(1) if detected else merged(x)[:, leader]
+    np.testing.assert_allclose(found[:, leader], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found[:, 1:4], own(x)[:, 1:4])

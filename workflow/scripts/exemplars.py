@@ -23,7 +23,7 @@ from gigraph.exemplars import (
 )
 from gigraph.images.tiles import FACE, face_sheet, faces, sheet
 from gigraph.method.families import Families
-from gigraph.method.reading import Reading, Spread, reading, spread_of
+from gigraph.method.reading import Reading, of_families, reading, spread_of
 from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions
@@ -54,8 +54,8 @@ def main(args: Namespace) -> None:
     detectors = None if encoder is None else encoder.weights
     own = reading(settings["reading"], vectors, spread, detectors)
     detected = detectors is not None and settings["reading"] == "filter"
-    of_families = _of_families(settings["reading"], families, directions, own, spread, detected)
-    pictured = [by_response("concepts", directions, concepts, of_families, sample, settings["nearest"])]
+    read = of_families(own, families, None if detected else reading(settings["reading"], directions, spread))
+    pictured = [by_response("concepts", directions, concepts, read, sample, settings["nearest"])]
     members = [one for family in concepts for one in families.members(family).tolist() if one != family]
     few = min(FACE, settings["nearest"])
     pictured.append(by_response("members", vectors, members, own, sample, few))
@@ -78,26 +78,13 @@ def main(args: Namespace) -> None:
         faces(page).save(sheets.parent / face_sheet(file), quality=80, method=4)
     paths = {image: row["path"] for image, row in selection.items()}
     coded = _coded(args, families, subject.layers[name].positions)
-    maps = _Responses(args, subject, of_families, concepts, paths) if settings["maps"] == "reading" else None
+    maps = _Responses(args, subject, read, concepts, paths) if settings["maps"] == "reading" else None
     located = localisation(kept, relevance, coded, paths, settings["localised"], maps)
     tables.write(args.exemplars, "exemplars", shown, args.lineage)
     tables.write(args.localisation, "localisation", located, args.lineage)
     log.info(
         "%d concepts, %d exemplars, %d localisations", len(concepts), len(shown["concept"]), len(located["concept"])
     )
-
-
-def _of_families(
-    kind: str, families: Families, directions: np.ndarray, own: Reading, spread: Spread | None, detected: bool
-) -> Reading:
-    """Return the reading of families: of their direction, or where the extractor has `detected` the mean of theirs."""
-    merged = reading(kind, directions, spread)
-    weights, bias = merged.weights.copy(), merged.bias.copy()
-    for leader in families.ids.tolist():
-        members = families.members(leader)
-        if detected or len(members) == 1:
-            weights[leader], bias[leader] = own.weights[members].mean(0), own.bias[members].mean()
-    return Reading(weights, bias, own.over_length)
 
 
 def _relevant(args, subject, sample, families, directions, concepts, relevance, selection) -> tuple[Sample, Pictured]:

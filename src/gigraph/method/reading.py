@@ -14,11 +14,14 @@ positions drawn uniformly.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from gigraph.method.vectors import unit
+
+if TYPE_CHECKING:
+    from gigraph.method.families import Families
 
 Kind = Literal["cosine", "projection", "filter"]
 SHRINKAGE = 0.05
@@ -119,3 +122,24 @@ def reading(
     deviation = np.sqrt(np.maximum(np.einsum("kc,cd,kd->k", weights, spread.covariance, weights), 0))
     weights = np.divide(weights, deviation[:, None], out=np.zeros_like(weights), where=deviation[:, None] > 0)
     return Reading(weights.astype(np.float32), (-weights @ spread.mean).astype(np.float32))
+
+
+def of_families(own: Reading, families: Families, merged: Reading | None) -> Reading:
+    """Return how families are read, in the rows of their leaders.
+
+    Parameters
+    ----------
+    own : Reading
+        Of each of K concepts.
+    families : Families
+        Which of these belong together.
+    merged : Reading or None
+        Of the families' directions; None where concepts have detectors of their own: their mean stands for a family.
+    """
+    base = own if merged is None else merged
+    weights, bias = base.weights.copy(), base.bias.copy()
+    for leader in families.ids.tolist():
+        members = families.members(leader)
+        if merged is None or len(members) == 1:
+            weights[leader], bias[leader] = own.weights[members].mean(0), own.bias[members].mean()
+    return Reading(weights, bias, own.over_length)
