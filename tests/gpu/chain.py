@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[2]
@@ -26,11 +27,11 @@ CONFIG: dict[str, Any] = {
     "drawn": {"count": 120},
     "layers": [
         {"name": "layer3.1", "concepts": {"expansion": 1}},
-        {"name": "layer4.0", "coefficients": {"method": "pursuit", "penalty": "decision", "value": 0.9}},
+        {"name": "layer4.0", "coefficients": {"method": "pursuit", "penalty": "decision", "value": 0.9, "sign": "nonnegative"}},
     ],
     "attribution": {"images_per_class": 2},
     "evaluation": {
-        **{"methods": ["bisecting", "sae"], "images": 10, "interlayer_images": 4, "seeds": 1, "edges": 20},
+        **{"methods": ["bisecting", "sae", "filters", "batchtopk"], "images": 10, "interlayer_images": 4, "seeds": 1, "edges": 20},
         **{"scenes": 40, "points": 6, "subsets": 8},
     },
     "autoencoder": {"steps": 60},
@@ -118,7 +119,8 @@ def run_again(jobs: list[dict], folder: Path, device: str, workers: int) -> Iter
 def differences(one: Path, other: Path) -> str:
     """Say which columns of two tables differ, and by how much of the largest value."""
     a, b = pq.read_table(one).to_pydict(), pq.read_table(other).to_pydict()
-    key = next((name for name, of in SPARSE.items() if name in b and of in b), None)
+    lists = {field.name for field in pq.read_schema(other) if pa.types.is_list(field.type)}
+    key = next((name for name, of in SPARSE.items() if {name, of} <= lists), None)
     if key is not None:
         for table in (a, b):
             table[SPARSE[key]] = [

@@ -241,31 +241,37 @@ def compare_trees(r: Rehearsal, name: str, x: np.ndarray, k: int, backend: str, 
 
 @section
 def codes(r: Rehearsal) -> None:
-    """The lasso with its certificate, as low an objective, and what a sample takes."""
+    """The lasso of either sign with its certificate, as low an objective, and what a sample takes."""
     cases = [(64, 128, 20_000), (256, 2048, 8000), (512, 4096, 8000), (2048, 16_384, 8192)]
     for channels, k, n in [(24, 100, 40)] if r.cpu else cases:
         x = rows_of("plain", max(2 * n, 3 * k), channels)
         tree = bisect(x, k, backend="numba" if r.cpu else "cupy")
         v = concept_vectors(x, tree.labels, tree.k)
         x = np.ascontiguousarray(x[np.linspace(0, len(x) - 1, n).astype(int)])
-        began = time.perf_counter()
-        found = calibrate(x[:400], v, max(4.0, 0.005 * k), backend="torch", device=r.device)
-        seconds = time.perf_counter() - began
-        r.row(f"C={channels} K={k} calibrate", f"{found.nonzeros:.1f} non-zeros in {seconds:.2f} s")
-        few = min(n, 400 if channels == 2048 else 2000)
-        began = time.perf_counter()
-        exact = lasso(x[:few], v, found.lam, backend="numba")
-        beside = (time.perf_counter() - began) / few
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a missed tolerance
-            ours = lasso(x[:few], v, found.lam, backend="torch", device=r.device)
-        a, b = (objective(x[:few], v, one.dense(len(v)), found.lam) for one in (ours, exact))
-        apart = float(np.abs(a / b - 1).max())
-        good = bool(ours.gap.max() <= 1e-4) and apart <= 2e-4
-        solver = Solver(v, backend="torch", device=r.device)
-        _, seconds = r.timed(lambda s=solver, x=x, lam=found.lam: s.solve(x, lam))
-        what = f"{type(solver._kernel).__name__}: {seconds / n * 1e6:.2f} us a sample; numba {beside * 1e6:.0f} us"
-        r.row(f"C={channels} K={k}", f"{what}; gap {ours.gap.max():.1e}; objectives {apart:.1e} apart", good=good)
+        for sign in ("any", "nonnegative"):
+            compare_codes(r, f"C={channels} K={k} {sign}", x, v, sign)
+
+
+def compare_codes(r: Rehearsal, name: str, x: np.ndarray, v: np.ndarray, sign: str) -> None:
+    """Add rows about a lasso of one sign on both devices."""
+    began = time.perf_counter()
+    found = calibrate(x[:400], v, max(4.0, 0.005 * len(v)), sign=sign, backend="torch", device=r.device)
+    seconds = time.perf_counter() - began
+    r.row(f"{name} calibrate", f"{found.nonzeros:.1f} non-zeros in {seconds:.2f} s")
+    few = min(len(x), 400 if x.shape[1] == 2048 else 2000)
+    began = time.perf_counter()
+    exact = lasso(x[:few], v, found.lam, sign=sign, backend="numba")
+    beside = (time.perf_counter() - began) / few
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a missed tolerance
+        ours = lasso(x[:few], v, found.lam, sign=sign, backend="torch", device=r.device)
+    a, b = (objective(x[:few], v, one.dense(len(v)), found.lam) for one in (ours, exact))
+    apart = float(np.abs(a / b - 1).max())
+    good = bool(ours.gap.max() <= 1e-4) and apart <= 2e-4 and (sign == "any" or ours.values.min(initial=0) >= 0)
+    solver = Solver(v, sign=sign, backend="torch", device=r.device)
+    _, seconds = r.timed(lambda: solver.solve(x, found.lam))
+    what = f"{type(solver._kernel).__name__}: {seconds / len(x) * 1e6:.2f} us a sample; numba {beside * 1e6:.0f} us"
+    r.row(name, f"{what}; gap {ours.gap.max():.1e}; objectives {apart:.1e} apart", good=good)
 
 
 def objective(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float) -> np.ndarray:
