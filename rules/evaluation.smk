@@ -203,9 +203,7 @@ rule probes:
     input:
         needs("probes"),
     output:
-        every("probes"),
-        every("maps"),
-        every("pairs"),
+        [update(path) for name in STAGES["probes"].writes for path in every(name)],
     log:
         results("logs/probes.log"),
     benchmark:

@@ -80,6 +80,13 @@ def test_an_image_is_run_once_for_all_its_tiles():
     assert few.seconds == pytest.approx(tiles * (0.02 + 0.3 + 0.006) + start)
 
 
+def test_uniform_positions_cost_only_where_something_looks_at_them(tmp_path):
+    drawn = costs(replace(RUN, spread=True), RATE)["uniform"]
+    assert drawn.jobs == len(RUN.layers) and drawn.seconds > 0 and "uniform" not in costs(RUN, RATE)
+    made = [{}, {"methods": ["filters"]}, {"exemplars": {"reading": "filter"}}]
+    assert [Plan(load({"layers": ["a"], **raw}), tmp_path).spread for raw in made] == [False, True, True]
+
+
 def test_the_pursuits_kernels_are_compiled_only_where_a_layer_needs_them(tmp_path):
     """As in the settings of the job that compiles, so in what it is said to cost."""
     raw = {"layers": ["a", "b"]}

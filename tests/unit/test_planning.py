@@ -79,6 +79,23 @@ def test_layers_reach_a_sweep_in_the_networks_order_whatever_their_names(tmp_pat
     }
 
 
+def test_a_layers_comparison_rests_on_no_other_layer(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a/1.png")
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+
+    def lineages(*layers):
+        plan = Plan(load({"images": {"source": str(tmp_path)}, "layers": [*layers]}), scripts)
+        stages = {"probes": {}, "comparison": {"method": "bisecting"}, "sample": {"shard": 0}}
+        return [plan.lineage(stage, layer="x", **of) for stage, of in stages.items()]
+
+    other = {"name": "y", "sampling": {"pfvs_per_image": 3}, "concepts": {"center": "mean"}}
+    assert lineages("x", "y") == lineages("x", other) == lineages("x", "y", "z")
+    for changed in (other, {"name": "y", "concepts": {"center": "mean"}}):
+        apart = zip(lineages("x", "y"), lineages({**changed, "name": "x"}, "y"), strict=True)
+        assert [one != two for one, two in apart] == [True, True, "sampling" in changed]
+
+
 @pytest.mark.parametrize(
     ("mean", "std", "key"),
     [([123.7, 116.3, 103.5], [58, 57, 57], "mean"), ([0, 0, 0], [255, 255, 255], "std"), (None, [58, 57, 57], "std")],

@@ -26,6 +26,7 @@ import ast, hashlib, json, os, sys, time
 from pathlib import Path
 from gigraph.records import tables
 from gigraph.images.listing import members
+from gigraph.planning.stages import STAGES
 from gigraph.records.files import replacing
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -41,7 +42,7 @@ names = [ast.literal_eval(argument) for argument in call.args[1:]]
 def outputs(args):
     planned = json.loads(Path(os.environ["GIGRAPH_PLAN"]).read_text())
     own = {{args.lineage}}
-    if Path(sys.argv[0]).stem == "sample":
+    if STAGES[Path(sys.argv[0]).stem].sweeps:
         own |= {{layer["lineage"] for layer in args.settings["layers"].values()}}
     return {{path: lineage for path, lineage in planned.items() if lineage in own}}
 
@@ -64,7 +65,7 @@ def main(args):
     time.sleep(float(os.environ.get("SHADOW_SECONDS", 0)))
     for path, lineage in sorted(mine.items()):
         if path.endswith(".parquet"):
-            if tables.lineage_of(path) != lineage or stage != "sample":
+            if tables.lineage_of(path) != lineage or not STAGES[stage].sweeps:
                 settings = args.settings
                 if stage == "sample":
                     settings = settings["layers"].get(Path(path).parent.name, {{}})

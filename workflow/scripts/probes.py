@@ -24,7 +24,11 @@ def main(args: Namespace) -> None:
     settings, results = args.settings, Results(args.root)
     manifest, heldout = tables.read(args.manifests), tables.read(args.heldout)
     for network, model in settings["networks"].items():
-        subject = Subject({**settings, "model": model}, args.compute, settings["layers"])
+        due = [name for name, own in settings["layers"].items() if not _current(results, network, name, own["lineage"])]
+        log.info("%s: layers to gather: %s", network, ", ".join(due) or "none")
+        if not due:
+            continue
+        subject = Subject({**settings, "model": model}, args.compute, due)
         shifts = {name: batchnorm_shift(subject.traced, layer) for name, layer in subject.layers.items()}
         found = {(name, kind): [(columns, "pfv")] for name in subject.layers for kind, columns in EMPTY.items()}
         try:
@@ -42,7 +46,12 @@ def main(args: Namespace) -> None:
             }
         for (layer, kind), parts in found.items():
             path = results(kind, network=network, layer=layer)
-            tables.write(path, kind, _joined([columns for columns, _ in parts]), args.lineage, vectors=parts[0][1])
+            lineage = settings["layers"][layer]["lineage"]
+            tables.write(path, kind, _joined([columns for columns, _ in parts]), lineage, vectors=parts[0][1])
+
+
+def _current(results, network, layer, lineage) -> bool:
+    return all(tables.lineage_of(results(kind, network=network, layer=layer)) == lineage for kind in EMPTY)
 
 
 def _joined(parts):

@@ -152,7 +152,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         concept_targets=a.class_targets + a.top_targets, class_targets=min(classes, 1 + a.top_classes),
         kept=a.class_targets, top_sources=a.top_sources, nearest=config.exemplars.nearest,
         localised=config.exemplars.localised, batch=subject.images_at_once,
-        memory=config.compute.memory_mb * 10**6, kernels=plan.kernels,
+        memory=config.compute.memory_mb * 10**6, kernels=plan.kernels, spread=plan.spread,
     )  # fmt: skip
     return run, rate
 

@@ -82,7 +82,7 @@ def gather(
     Parameters
     ----------
     subject : Subject
-        With all layers.
+        With the layers that are wanted.
     shifts : mapping of str to float32 array [C] or None
         The net shift of the batch norms that make each layer [Eq. 8].
     manifest, heldout : Table
@@ -102,7 +102,7 @@ def gather(
             check_finite(values[name], name, ids[part].tolist())
             contribution = maps[name].cpu().numpy()
             given = {"seed": settings["seed"], "image_ids": ids[part]}
-            count = settings["pfvs_per_image"][name]
+            count = settings["layers"][name]["pfvs_per_image"]
             drawn, _ = draw_positions(contribution, count, layer=name, **given)
             pfvs[name]["found"].append(_at(values[name], drawn))
             where[name].append((np.repeat(ids[part], drawn.shape[1]), drawn.ravel()))
@@ -112,7 +112,7 @@ def gather(
             pfvs[name]["uniform"].append(_at(values[name][torch.from_numpy(few)], spread[few]))
     for name, found in pfvs.items():
         columns = {kind: np.concatenate(many) for kind, many in found.items()}
-        beta = choose(columns["found"], shifts[name], settings["center"][name])[1]
+        beta = choose(columns["found"], shifts[name], settings["layers"][name]["center"])[1]
         for kind, rows in (("centre", beta[None]), *columns.items()):
             known = [np.concatenate(many) for many in zip(*where[name], strict=True)] if kind == "found" else None
             image, position = known or [np.full(len(rows), -1)] * 2

@@ -19,6 +19,7 @@ from gigraph.method.vectors import unit
 
 BATCH = 64
 PASSES = 6
+"""Over the PFVs, unless the settings say otherwise."""
 SOME = 500
 
 
@@ -35,8 +36,9 @@ def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: 
     k = len(start)
     some = rows[random.permutation(len(rows))[:SOME]]
     alpha = calibrate(some, start, settings["nonzeros"], accuracy=0.1).lam
+    passes = settings.get("passes", PASSES)
     learner = MiniBatchDictionaryLearning(
-        k, alpha=alpha, fit_algorithm="lars", batch_size=min(BATCH, len(rows)), max_iter=PASSES, dict_init=start,
+        k, alpha=alpha, fit_algorithm="lars", batch_size=min(BATCH, len(rows)), max_iter=passes, dict_init=start,
         random_state=random, tol=0, max_no_improvement=None, shuffle=True,
     )  # fmt: skip
     atoms = learner.fit(rows).components_.astype(np.float32)

@@ -31,6 +31,8 @@ ENCODES = frozenset({"filters", "sae", "topk", "batchtopk"})
 """Extractors with an encoder of their own, so that no setting of `coefficients` fixes the coefficients."""
 SPREADS = frozenset({"filters"})
 """Extractors that look at PFVs at positions drawn uniformly, too."""
+DENSE = frozenset({"filters", "batchtopk"})
+"""Extractors that hold what every PFV has of every concept at once, dense: it sets what fires."""
 PLUGGED = "overcomplete-"
 """How the name of a dictionary of the package overcomplete begins."""
 PACKAGE = "overcomplete"

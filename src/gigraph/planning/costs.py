@@ -120,6 +120,8 @@ class Run:
         Images per batch, and bytes of the memory budget.
     kernels : tuple of str
         What is compiled, of `COMPILING`.
+    spread : bool
+        Whether PFVs are drawn uniformly, too.
     """
 
     images: int
@@ -142,6 +144,7 @@ class Run:
     batch: int
     memory: int
     kernels: tuple[str, ...] = ("clustering", "lasso")
+    spread: bool = False
 
     def rows(self, layer: LayerSize) -> int:
         """Return the PFVs drawn in a layer."""
@@ -201,6 +204,8 @@ class Sizes:
         Of a shard: images, and those that are attributed at most.
     channels, positions, rows, concepts : int
         Of a layer; `rows` are its PFVs.
+    dense : bool
+        Whether the job's extractor holds what every PFV has of every concept.
     """
 
     images: int
@@ -209,6 +214,7 @@ class Sizes:
     positions: int
     rows: int
     concepts: int
+    dense: bool = False
 
     @property
     def pfvs_mb(self) -> float:
@@ -219,6 +225,11 @@ class Sizes:
     def dictionary_mb(self) -> float:
         """Megabytes of its concept vectors."""
         return 4e-6 * self.concepts * self.channels
+
+    @property
+    def responses_mb(self) -> float:
+        """Megabytes of what an extractor holds of every PFV and concept, with copies in double precision."""
+        return 8 * 4e-6 * self.rows * self.concepts if self.dense else 0.0
 
     @property
     def coded_mb(self) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
-from gigraph.extractors.registry import NONZEROS, PLUGGED, WANTS
+from gigraph.extractors.registry import NONZEROS, PLUGGED, SPREADS, WANTS
 from gigraph.extractors.registry import PACKAGE as PACKAGE_PLUGGED
 from gigraph.hashing import digest, file_digest
 from gigraph.images.imagenet import IMAGENET, named_by_wordnet
@@ -342,6 +342,11 @@ class Plan:
         lasso, pursuit = methods != {"pursuit"}, methods != {"lasso"}
         return ("clustering", *["lasso"] * lasso, *["pursuit"] * pursuit)
 
+    @property
+    def spread(self) -> bool:
+        """Whether a graph or its pictures look at PFVs at positions drawn uniformly."""
+        return self.config.exemplars.reading == "filter" or bool(SPREADS & {*self.config.methods})
+
     def tolerances(self, layers: Sequence[str]) -> dict[str, float]:
         """Return the largest duality gap of each layer's coefficients."""
         return {name: self.config.layer(name).coefficients.tolerance for name in layers}
@@ -354,14 +359,11 @@ class Plan:
         return {**(self.network if declared.model else {}), **declared.settings(self, **of)}
 
     def settings_json(self, stage: str, **of: Any) -> str:
-        """Return a job's settings as JSON; for a sampling sweep those of all layers, with each table's lineage."""
+        """Return a job's settings as JSON; for a sweep those of all layers, with each table's lineage."""
         settings = self.settings(stage, **of)
-        if stage == "sample":
+        if STAGES[stage].sweeps:
             settings["layers"] = {
-                name: {
-                    "pfvs_per_image": self.config.layer(name).sampling.pfvs_per_image,
-                    "lineage": self.lineage(stage, layer=name, **of),
-                }
+                name: {**STAGES[stage].of_layer(self, name), "lineage": self.lineage(stage, layer=name, **of)}
                 for name in self.layers
             }
         return json.dumps(settings)  # in this order: layers are listed from input to output

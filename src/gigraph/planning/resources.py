@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gigraph.extractors.registry import DENSE
 from gigraph.planning.costs import Cost, Run, Sizes, Throughput
 from gigraph.planning.stages import STAGES
 
@@ -37,7 +38,10 @@ def claim(plan: Plan, stage: str, attempt: int, **of: Any) -> dict[str, int]:
         The job's wildcards.
     """
     layer = of.get("source") or of.get("layer")
-    sizes = max((_sizes(plan, name) for name in ([layer] if layer else plan.layers)), key=lambda one: one.concepts)
+    sizes = max(
+        (_sizes(plan, name, of.get("method")) for name in ([layer] if layer else plan.layers)),
+        key=lambda one: one.concepts,
+    )
     mb, minutes = need(stage, sizes, plan.config.compute.memory_mb)
     return {"mem_mb": round(mb) << (attempt - 1), "runtime": round(minutes) << (attempt - 1)}
 
@@ -60,7 +64,7 @@ def costs(run: Run, rate: Throughput) -> dict[str, Cost]:
     return found
 
 
-def _sizes(plan: Plan, layer: str) -> Sizes:
+def _sizes(plan: Plan, layer: str, method: str | None) -> Sizes:
     config = plan.config
     shards = len(plan.shards)
     channels, positions = _shape(plan, layer)
@@ -73,6 +77,7 @@ def _sizes(plan: Plan, layer: str) -> Sizes:
         positions=positions,
         rows=rows,
         concepts=min(round(own.concepts.expansion * channels), max(1, rows // own.concepts.min_members)),
+        dense=method in DENSE,
     )
 
 

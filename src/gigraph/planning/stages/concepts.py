@@ -80,7 +80,7 @@ class Concepts(Stage):
 
     def need(self, sizes: Sizes) -> tuple[float, float]:
         minutes = sizes.rows * sizes.channels * max(1, sizes.concepts).bit_length() / 2e8
-        return 4 * sizes.pfvs_mb + 3 * sizes.dictionary_mb, minutes
+        return 4 * sizes.pfvs_mb + 3 * sizes.dictionary_mb + sizes.responses_mb, minutes
 
     def cost(self, run: Run, rate: Throughput) -> Cost:
         clustered = sum(

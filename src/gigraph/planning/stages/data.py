@@ -145,18 +145,22 @@ class Sample(Stage):
 
     of = ("shard",)
     parts = ("layer",)
+    sweeps = True
     writes = ("pfvs", "predictions")
     gpu = torch = model = True
 
     def settings(self, plan: Plan, shard: int, layer: str | None = None) -> dict[str, Any]:
         c = plan.config
-        own = {"layer": layer, **c.layer(layer).sampling.model_dump()} if layer is not None else {}
+        own = {"layer": layer, **self.of_layer(plan, layer)} if layer is not None else {}
         return {
             "seed": c.seed,
             "contribution": c.contribution.model_dump(),
             **own,
             "source": str(plan.image_folder),
         }
+
+    def of_layer(self, plan: Plan, layer: str) -> dict[str, Any]:
+        return plan.config.layer(layer).sampling.model_dump()
 
     def reads(self, plan: Plan, shard: int, layer: str | None = None) -> dict[str, Read | list[Read]]:
         # The model's check comes first: it says in one line what a sweep of hours would stumble over.
@@ -198,6 +202,14 @@ class Uniform(Stage):
 
     def need(self, sizes: Sizes) -> tuple[float, float]:
         return 8e-6 * SPREAD_IMAGES * SPREAD * sizes.channels, SPREAD_IMAGES / 60
+
+    def cost(self, run: Run, rate: Throughput) -> Cost | None:
+        if not run.spread:
+            return None
+        images = min(run.images, SPREAD_IMAGES)
+        drawn = [4 * images * SPREAD * layer.channels for layer in run.layers]
+        seconds = len(drawn) * images * (rate.decode + rate.forward)
+        return Cost(len(drawn), seconds, run.batch * rate.activations + 2 * max(drawn), sum(drawn))
 
 
 class Images(Stage):

@@ -23,10 +23,16 @@ FIGURES = ("reconstruction", "completeness", "ablation")
 """A method's figures in the report."""
 PROBED = 400
 """Scenes of a drawn world that extractors are compared on, at most."""
+LAYERS = 5
+"""Of what a sweep holds of so many layers, a job asks a cluster for the memory."""
+COMPARED = 60_000
+"""Positions of maps that a comparison looks at, about."""
 BASES = 200
 """Scenes of which each factor is changed: some ten factors give 2,000 pairs."""
 SHORTER = 8
 """The autoencoders of the comparison, which are many, are trained for one in so many steps."""
+PASSES = 2
+"""Its dictionaries, nine a layer, pass so often over the PFVs, a third of the run's passes."""
 PICTURES = ("reconstruction", "extraction", "interlayer", "edges", "stability", "sensitivity")
 """The evaluation's figures; on the drawn world there is ``truth``, too."""
 
@@ -205,11 +211,14 @@ class EdgeChecks(Stage):
 class Probes(Stage):
     """Gathers what extractors are compared on, of the trained network and of the same with its weights shuffled."""
 
+    parts = ("layer",)
+    sweeps = True
     writes = ("probes", "maps", "pairs")
     gpu = torch = model = True
 
-    def settings(self, plan: Plan) -> dict[str, Any]:
+    def settings(self, plan: Plan, layer: str | None = None) -> dict[str, Any]:
         c = plan.config
+        own = {"layer": layer, **self.of_layer(plan, layer)} if layer is not None else {}
         drawn: dict[str, Any] = {"world": plan.world}
         if plan.drawn:
             scenes = min(PROBED, c.evaluation.scenes)
@@ -217,10 +226,8 @@ class Probes(Stage):
         return {
             "seed": c.seed,
             "holdout": c.evaluation.holdout,
-            "layers": plan.layers,
+            **own,
             "contribution": c.contribution.model_dump(),
-            "pfvs_per_image": {name: c.layer(name).sampling.pfvs_per_image for name in plan.layers},
-            "center": {name: c.layer(name).concepts.center for name in plan.layers},
             "source": str(plan.image_folder),
             "networks": networks(plan),
             "images": SPREAD_IMAGES,
@@ -228,11 +235,19 @@ class Probes(Stage):
             **drawn,
         }
 
-    def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
+    def of_layer(self, plan: Plan, layer: str) -> dict[str, Any]:
+        own = plan.config.layer(layer)
+        return {"pfvs_per_image": own.sampling.pfvs_per_image, "center": own.concepts.center}
+
+    def reads(self, plan: Plan, layer: str | None = None) -> dict[str, Read | list[Read]]:
         checked = loosely("layers", waits=True)
         return {"checked": checked, "manifests": read("manifest"), "heldout": read("heldout")}
 
-    def code(self, plan: Plan) -> list[Path]:
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        # Maps of all layers, as found and joined; a layer has about as many numbers as any other.
+        return 4e-6 * 4 * LAYERS * PROBED * sizes.positions * sizes.channels, 30
+
+    def code(self, plan: Plan, layer: str | None = None) -> list[Path]:
         return plan.world_code
 
 
@@ -250,6 +265,8 @@ class Comparison(Stage):
         found = Concepts().settings(plan, method, layer)
         if "steps" in found:
             found["steps"] = max(1, found["steps"] // SHORTER)
+        if method == "dictionary":
+            found["passes"] = PASSES
         attribution = of_pairs(plan, *INTEGRAL, "class_output")
         return {
             **found, "coder": coded, "tolerance": own.tolerance, "attribution": attribution, "networks": networks(plan),
@@ -257,6 +274,11 @@ class Comparison(Stage):
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
         return {name: read(name, layer=layer) for name in Probes.writes}
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        mb, minutes = Concepts().need(sizes)
+        # Maps and their coefficients, of both networks; concepts are found nine times.
+        return mb + 8e-6 * COMPARED * (sizes.channels + 3 * sizes.concepts), 30 + 9 * minutes
 
     def code(self, plan: Plan, method: str, layer: str) -> list[Path]:
         return [*Concepts().code(plan, method, layer), *attributor(plan)]

@@ -76,6 +76,9 @@ class Stage:
     parts : tuple of str
         Further fields that its lineages tell apart: where one job writes the tables of all layers, each layer's rests
         on that layer's settings only.
+    sweeps : bool
+        Whether one job writes the tables of all layers, each under a lineage of its own, and keeps those that are
+        current: its settings then say of each layer what `of_layer` does, and its table's lineage.
     writes : tuple of str
         Keys of `gigraph.records.paths.FILES`. Fields that are no wildcards of the job stand for all that there are.
     gpu : bool
@@ -89,6 +92,7 @@ class Stage:
 
     of: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[tuple[str, ...]] = ()
+    sweeps: ClassVar[bool] = False
     writes: ClassVar[tuple[str, ...]] = ()
     gpu: ClassVar[bool] = False
     torch: ClassVar[bool] = False
@@ -102,6 +106,10 @@ class Stage:
 
     def settings(self, plan: Plan, *_: Any, **of: Any) -> dict[str, Any]:
         """Return the settings that the result depends on, and nothing else."""
+        return {}
+
+    def of_layer(self, plan: Plan, layer: str) -> dict[str, Any]:
+        """Return what of a layer's own settings its table depends on, in a sweep."""
         return {}
 
     def reads(self, plan: Plan, *_: Any, **of: Any) -> dict[str, Read | list[Read]]:
