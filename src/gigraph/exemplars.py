@@ -178,6 +178,51 @@ def relevance_maps(
         yield image.concepts, (image.u * (mean @ path.vectors[image.concepts].T)).double().cpu().numpy()
 
 
+def matters_in(
+    relevance: Mapping[tuple[int, int], Sequence[tuple[float, int]]], concepts: Iterable[int], count: int
+) -> dict[int, set[int]]:
+    """Return image -> the concepts whose relevance to its class is among their `count` largest and above 0.
+
+    Parameters
+    ----------
+    relevance : mapping
+        (Class, concept) -> (relevance, image) of the class's images, as `relevance_to_own_class` returns it.
+    concepts : iterable of int
+        Those that are pictured.
+    count : int
+    """
+    found: dict[int, set[int]] = {}
+    shown = {*concepts}
+    for (_, concept), values in relevance.items():
+        for value, image in sorted(values, reverse=True)[: count if concept in shown else 0]:
+            if value > 0:
+                found.setdefault(image, set()).add(concept)
+    return found
+
+
+def most_relevant(
+    maps: Iterable[tuple[int, np.ndarray, np.ndarray]], wanted: Mapping[int, set[int]], count: int
+) -> dict[int, list[tuple[float, int, int]]]:
+    """Return family -> (relevance, image, position) of the PFVs in which it matters most, one of an image, best first.
+
+    Parameters
+    ----------
+    maps : iterable
+        Image, the family of each of its concepts [Q], and `relevance_maps`' relevance of these [P, Q].
+    wanted : mapping
+        Image -> families that may be pictured by it.
+    count : int
+        PFVs of a family at most.
+    """
+    best: dict[int, list[tuple[float, int, int]]] = {}
+    for image, family, relevance in maps:
+        for one in sorted(wanted[image]):
+            summed = relevance[:, family == one].sum(1)
+            at = int(summed.argmax())
+            best.setdefault(one, []).append((float(summed[at]), image, at))
+    return {one: sorted(found, key=lambda spot: (-spot[0], spot[1]))[:count] for one, found in best.items()}
+
+
 def exemplars(
     subject: Subject, layer: str, sample: Sample, pictured: Sequence[Pictured], *, side: int, method: str
 ) -> tuple[Columns, dict[str, list[list[Image]]]]:

@@ -27,11 +27,20 @@ CONFIG: dict[str, Any] = {
     "drawn": {"count": 120},
     "layers": [
         {"name": "layer3.1", "concepts": {"expansion": 1}},
-        {"name": "layer4.0", "coefficients": {"method": "pursuit", "penalty": "decision", "value": 0.9, "sign": "nonnegative"}},
+        {
+            "name": "layer4.0",
+            "coefficients": {"method": "pursuit", "penalty": "decision", "value": 0.9, "sign": "nonnegative"},
+        },
     ],
     "attribution": {"images_per_class": 2},
     "evaluation": {
-        **{"methods": ["bisecting", "sae", "filters", "batchtopk"], "images": 10, "interlayer_images": 4, "seeds": 1, "edges": 20},
+        **{
+            "methods": ["bisecting", "sae", "filters", "batchtopk"],
+            "images": 10,
+            "interlayer_images": 4,
+            "seeds": 1,
+            "edges": 20,
+        },
         **{"scenes": 40, "points": 6, "subsets": 8},
     },
     "autoencoder": {"steps": 60},

@@ -18,6 +18,8 @@ from gigraph.exemplars import (
     by_response,
     exemplars,
     localisation,
+    matters_in,
+    most_relevant,
     nearest,
     relevance_to_own_class,
     tiles,
@@ -213,3 +215,20 @@ def test_maps_of_responses_take_the_place_of_coefficients():
     np.testing.assert_array_equal(plain["map"][0], [0.5, 2.0])
     np.testing.assert_array_equal(other["map"][0], [7, 4])
     assert plain["coefficient"] == other["coefficient"] == [2.0]
+
+
+def test_a_family_is_pictured_where_its_members_together_matter_most_once_an_image():
+    relevance = {
+        (0, 3): [(0.5, 10), (-1.0, 11), (0.9, 12)],
+        (1, 3): [(0.1, 13)],
+        (0, 4): [(2.0, 10)],
+        (0, 5): [(9.0, 11)],
+    }
+    wanted = matters_in(relevance, [3, 4], 1)
+    assert wanted == {12: {3}, 13: {3}, 10: {4}}
+    assert matters_in(relevance, [3], 3) == {12: {3}, 10: {3}, 13: {3}}
+    ones = np.array([[1.0, 0.0, 5.0], [0.6, 0.6, 0.0]])  # two positions; members of family 3, and one of family 4
+    maps = [(12, np.array([3, 3, 4]), ones), (13, np.array([3, 3, 4]), 2 * ones), (10, np.array([4, 3, 3]), ones)]
+    found = most_relevant(maps, wanted, 1)
+    assert found == {3: [(2.4, 13, 1)], 4: [(1.0, 10, 0)]}
+    assert most_relevant(maps[:2], wanted, 5)[3] == [(2.4, 13, 1), (1.2, 12, 1)]

@@ -18,6 +18,8 @@ from gigraph.exemplars import (
     by_response,
     exemplars,
     localisation,
+    matters_in,
+    most_relevant,
     relevance_maps,
     relevance_to_own_class,
 )
@@ -91,13 +93,7 @@ def _relevant(args, subject, sample, families, directions, concepts, relevance, 
     """Return a sample with the PFVs in which families matter most for their images' classes, and which these are."""
     settings, name = args.settings, args.settings["layer"]
     count, layer = settings["relevant"], subject.layers[name]
-    wanted: dict[int, set[int]] = {}
-    shown = {*concepts}
-    for (_, concept), found in relevance.items():
-        if concept in shown:
-            for value, image in sorted(found, reverse=True)[:count]:
-                if value > 0:
-                    wanted.setdefault(image, set()).add(concept)
+    wanted = matters_in(relevance, concepts, count)
     pair = Pair.open(subject, args.root, args.method, name, CLASSES, settings["attribution"])
     coefficients = tables.read(args.coefficients)
     ids = tables.numpy(coefficients, "image_id")[:: layer.positions].tolist()
@@ -107,15 +103,12 @@ def _relevant(args, subject, sample, families, directions, concepts, relevance, 
     labels = [selection[ids[place]]["label"] for place in places]
     integral = settings["attribution"]
     steps = integral["steps"] if integral["method"] == "gig" else 0
-    best: dict[int, list[tuple[float, int, int]]] = {}
     maps = relevance_maps(pair, images, labels, steps)
-    for place, (active, where) in zip(progress(places, len(places), "maps of relevance"), maps, strict=True):
-        leaders = families.leader[active.cpu().numpy()]
-        for concept in sorted(wanted[ids[place]]):
-            summed = where[:, leaders == concept].sum(1)
-            at = int(summed.argmax())
-            best.setdefault(concept, []).append((float(summed[at]), ids[place], at))
-    chosen = {concept: sorted(found, key=lambda one: (-one[0], one[1]))[:count] for concept, found in best.items()}
+    of_images = (
+        (ids[place], families.leader[active.cpu().numpy()], where)
+        for place, (active, where) in zip(progress(places, len(places), "maps of relevance"), maps, strict=True)
+    )
+    chosen = most_relevant(of_images, wanted, count)
     spots = sorted({(image, at) for found in chosen.values() for _, image, at in found})
     row_of = {spot: len(sample.image_id) + i for i, spot in enumerate(spots)}
     rows = {c: np.array([row_of[image, at] for _, image, at in chosen.get(c, [])], np.int64) for c in concepts}
