@@ -1,4 +1,4 @@
-"""How far the graph can be trusted: reconstruction, completeness, ablation, and the drawn world's ground truth."""
+"""How far the graph can be trusted: reconstruction, integrals, ablation, and the drawn world's ground truth."""
 
 FIGURE_TEXTS = {
     "reconstruction": (
@@ -6,7 +6,7 @@ FIGURE_TEXTS = {
         "Reconstruction",
         "Error and sparsity per layer",
     ),
-    "completeness": ("completeness", "Attribution", "Completeness error"),
+    "quadrature": ("quadrature", "Attribution", "Error of the integrals"),
     "ablation": ("ablation", "Attribution", "Edges beside exact ablation"),
 }
 PICTURE_TEXTS = {

@@ -25,7 +25,7 @@ from benchmarks.data import mixtures
 from gigraph.device import torch_device
 from gigraph.method.bisecting import bisect
 from gigraph.method.compiler import compiles_cuda
-from gigraph.method.gig import Batch, Decomposition, ablate, attribute, class_score, concept_score, mean_slopes
+from gigraph.method.gig import Batch, Decomposition, ablate, attribute, class_score, concept_score, forward_slopes
 from gigraph.method.lasso import Codes, Solver, calibrate, lasso
 from gigraph.method.pursuit import Pursuit
 from gigraph.method.quadrature import midpoint
@@ -348,7 +348,7 @@ def attributions(r: Rehearsal) -> None:
                 go(1)[0].values,
                 *(
                     work(segment, score, basis, start, images[0], *rest)
-                    for work, rest in ((ablate, ([0, 3, 7], to[0], 16)), (mean_slopes, (to[0], midpoint(4)[0], 16)))
+                    for work, rest in ((ablate, ([0, 3, 7], to[0], 16)), (forward_slopes, (to[0], midpoint(4)[0], 16)))
                 ),
             )
             if where != "cpu":

@@ -73,7 +73,7 @@ def test_every_method_gives_the_effects_of_a_linear_score(world, method):
             exact = image.u.sum(0) * (path.vectors[image.concepts] @ weight @ towards.T).T
             torch.testing.assert_close(one.values, exact)
             torch.testing.assert_close(one.completeness_error, torch.zeros(K_B), atol=1e-9, rtol=0)
-            assert (one.steps == 1).all()
+            assert (one.steps <= 3).all()
 
 
 @pytest.mark.parametrize("method", MODULES)

@@ -11,7 +11,7 @@ from torch import nn
 from gigraph.device import torch_device
 from gigraph.method.bisecting import bisect
 from gigraph.method.compiler import compiles_cuda
-from gigraph.method.gig import Batch, Decomposition, ablate, attribute, concept_score, mean_slopes
+from gigraph.method.gig import Batch, Decomposition, ablate, attribute, concept_score, forward_slopes
 from gigraph.method.lasso import calibrate, cuda, lambda_max, lasso
 from gigraph.method.pursuit import Pursuit
 from gigraph.method.quadrature import midpoint
@@ -158,7 +158,7 @@ def test_attributions_are_near(networks, path):
             (one,) = attribute(segment, score, basis, origin, [image], targets[None], steps=8, max_steps=8)
             found[device] = one.values
         elif path == "slopes":
-            found[device] = mean_slopes(segment, score, basis, origin, image, targets, midpoint(8)[0], 16)
+            found[device] = forward_slopes(segment, score, basis, origin, image, targets, midpoint(8)[0], 16)
         else:
             found[device] = ablate(segment, score, basis, origin, image, [0, 3, 7], targets)
     near(found["cuda"], found["cpu"])

@@ -143,7 +143,7 @@ def test_the_graph_is_graphml(done):
 
 def test_the_explorer_and_the_figures_are_there(done):
     assert (done / "results/explorer/index.html").stat().st_size > 0
-    for figure in ("reconstruction", "completeness", "ablation"):
+    for figure in ("reconstruction", "quadrature", "ablation"):
         assert "<svg" in (done / f"results/bisecting/figures/{figure}.svg").read_text()
 
 

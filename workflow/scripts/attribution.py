@@ -72,11 +72,14 @@ def main(args: Namespace) -> None:
 
 
 def _report(columns: dict[str, list], source: str, target: str, tolerance: float) -> None:
-    """Log how near the sums came to S(X~) - S(baseline)."""
-    error = np.abs(columns["completeness_error"]) / np.maximum(columns["total_absolute"], 1e-30)
+    """Log the estimated error of the integrals, and how near the sums came to S(X~) - S(baseline)."""
+    scale = np.maximum(columns["total_absolute"], 1e-30)
+    error, apart = (np.abs(columns[name]) / scale for name in ("quadrature_error", "completeness_error"))
     log.info(
-        "%d images x targets: completeness error over the sum of sizes median %.1e, largest %.1e; steps at most %d",
-        len(error), np.median(error), error.max(), max(columns["steps"]),
+        "%d images x targets: error over the sum of sizes median %.1e, largest %.1e; of their sums %.1e, %.1e; "
+        "steps %.0f, at most %d",
+        len(error), np.median(error), error.max(), np.median(apart), apart.max(),
+        np.mean(columns["steps"]), max(columns["steps"]),
     )  # fmt: skip
     missed = int((error > tolerance).sum())
     if missed:

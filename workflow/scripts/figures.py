@@ -1,4 +1,4 @@
-"""Draw the figures of the report: reconstruction, completeness, and edges beside exact ablation."""
+"""Draw the figures of the report: reconstruction, integrals, and edges beside exact ablation."""
 
 from argparse import Namespace
 from functools import partial
@@ -18,7 +18,7 @@ def main(args: Namespace) -> None:
     files = partial(Results(args.root), method=args.method)
     figures = {
         "reconstruction": _reconstruction(tables.read(files("reconstruction")).to_pylist()),
-        "completeness": _completeness(files, args.settings),
+        "quadrature": _quadrature(files, args.settings),
         "ablation": _ablation(tables.read(files("edges")), args.settings),
     }
     for name, figure in figures.items():
@@ -40,16 +40,17 @@ def _reconstruction(rows):
     return figure
 
 
-def _completeness(files, settings):
+def _quadrature(files, settings):
     figure, axis = plt.subplots(figsize=(8, 0.5 * len(settings["pairs"]) + 1.4))
     names, errors = [], []
     for source, target in settings["pairs"]:
         shards = range(settings["shards"])
         paths = [files("attributions", source=source, target=target, shard=shard) for shard in shards]
-        table = tables.read(paths, ["completeness_error", "total_absolute"])
+        table = tables.read(paths, ["quadrature_error", "completeness_error", "total_absolute"])
         scale = np.maximum(tables.numpy(table, "total_absolute"), 1e-30)
         names.append(f"{source} → {target}")
-        errors.append(np.maximum(np.abs(tables.numpy(table, "completeness_error")) / scale, 1e-9))
+        known = "completeness_error" if table["quadrature_error"].null_count else "quadrature_error"
+        errors.append(np.maximum(np.abs(tables.numpy(table, known)) / scale, 1e-9))
     parts = axis.boxplot(
         errors, orientation="horizontal", whis=(1, 99), showfliers=False, patch_artist=True, tick_labels=names
     )
@@ -60,7 +61,7 @@ def _completeness(files, settings):
     axis.set_xscale("log")
     axis.invert_yaxis()
     own = title(settings["attribution"]["method"])
-    axis.set_xlabel(f"|completeness error| / Σ|{own}|, per image and target (box: quartiles, whiskers: 1 to 99 %)")
+    axis.set_xlabel(f"estimated error / Σ|{own}|, per image and target (box: quartiles, whiskers: 1 to 99 %)")
     return figure
 
 

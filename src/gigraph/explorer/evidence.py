@@ -86,7 +86,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
             "Are edges causal?",
             f"Each dot is a shown edge of one class: across, its mean {name}; up, the drop of the target when the "
             "source is deleted. On the dotted line both agree; orange dots disagree in sign.",
-            [*_ablation(graph, name), *_edges(of["edges"], inputs.method, name), *_completeness(inputs, name)],
+            [*_ablation(graph, name), *_edges(of["edges"], inputs.method, name), *_quadrature(inputs, name)],
         ),
         (
             "Are concepts found again?",
@@ -358,23 +358,37 @@ def _ablation(graph: Graph, name: str) -> list[Exhibit]:
     ]
 
 
-def _completeness(inputs: Inputs, name: str) -> Iterator[Exhibit]:
-    """Sum up how far attributions miss S(X~) - S(baseline)."""
+def _quadrature(inputs: Inputs, name: str) -> Iterator[Exhibit]:
+    """Sum up the errors of the path integrals, and how far attributions miss S(X~) - S(baseline)."""
     rows = []
     for (source, target), paths in inputs.attributions.items():
-        columns = ["completeness_error", "total_absolute", "steps"]
+        columns = ["quadrature_error", "completeness_error", "total_absolute", "steps"]
         shards = [tables.read(path, columns) for path in paths]
-        error, total, steps = (
-            np.concatenate([tables.numpy(shard, name) for shard in shards]).astype(float) for name in columns
+        error, missed, total, steps = (
+            np.concatenate([shard[name].to_numpy() for shard in shards]).astype(float) for name in columns
         )
         if not len(error):
             continue
-        ratio = np.abs(error) / np.maximum(total, 1e-30)
-        rows.append(
-            [f"{source} → {target}", len(ratio)]
-            + [float(f"{v:.4g}") for v in (np.median(ratio), np.quantile(ratio, 0.9), ratio.max(), steps.mean())]
-        )
+        row: list[Any] = [f"{source} → {target}", len(error)]
+        for ratio in (error / np.maximum(total, 1e-30), np.abs(missed) / np.maximum(total, 1e-30)):
+            known = ratio[np.isfinite(ratio)]
+            found = (np.median(known), np.quantile(known, 0.9), known.max()) if len(known) else (None,) * 3
+            row += [None if v is None else float(f"{v:.4g}") for v in found]
+        rows.append([*row, float(f"{steps.mean():.4g}")])
     if rows:
-        head = ["pair", "images × targets", "median", "90%", "largest", "steps, mean"]
-        note = f"|sum of {name} − (S(X̃) − S(baseline))| over the sum of |{name}|; zero for an exact path integral."
-        yield _exhibit("Completeness", "METHOD/attributions", "table", note, head=head, rows=rows)
+        head = [
+            "pair",
+            "images × targets",
+            "error: median",
+            "90%",
+            "largest",
+            "sum's: median",
+            "90%",
+            "largest",
+            "steps",
+        ]
+        note = (
+            f"The integral's estimated error, summed over the sources, over the sum of |{name}|; and |sum of {name} − "
+            "(S(X̃) − S(baseline))| over the same, in which errors of either sign cancel."
+        )
+        yield _exhibit("Errors of the integrals", "METHOD/attributions", "table", note, head=head, rows=rows)

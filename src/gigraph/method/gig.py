@@ -28,7 +28,7 @@ cheaper: one Jacobian-vector product per active concept serves every target.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from gigraph.errors import UserError
-from gigraph.method.quadrature import gauss_legendre, midpoint, tripled
+from gigraph.method.quadrature import Gauss, Tripling, gauss_legendre, midpoint
 from gigraph.method.tasks import centred, probabilities
 
 Result = TypeVar("Result")
@@ -167,6 +167,14 @@ class Decomposition:
         weighted = torch.einsum("pq,tpc->tqc", self.u, integrated)
         return torch.einsum("tqc,qc->tq", weighted, vectors[self.concepts])
 
+    def slopes(self, gradients: Tensor, vectors: Tensor) -> Tensor:
+        """Return d S / d alpha through each active concept [B, Q], of gradients at points of the path [B, P, C]."""
+        own = vectors[self.concepts]
+        positions, channels = self.u.shape[0], own.shape[1]
+        if channels < positions:
+            return torch.einsum("bqc,qc->bq", self.u.T @ gradients.to(own.dtype), own)
+        return torch.einsum("bpq,pq->bq", gradients.to(own.dtype) @ own.T, self.u)
+
     def gather_positions(self, integrated: Tensor, vectors: Tensor) -> Tensor:
         """Return GIG of each active concept at each position [T, P, Q] [Eq. 4]."""
         return self.u * torch.einsum("tpc,qc->tpq", integrated, vectors[self.concepts])
@@ -186,6 +194,8 @@ class Attribution:
         S_t(X~) and S_t(baseline).
     steps : Tensor of int64 [T]
         Points of the path that were needed.
+    quadrature_error : Tensor [T], optional
+        The estimated error of the integral, summed over the sources that are read; None of a method without one.
     """
 
     concepts: Tensor
@@ -193,6 +203,7 @@ class Attribution:
     at_concepts: Tensor
     at_baseline: Tensor
     steps: Tensor
+    quadrature_error: Tensor | None = None
 
     def merged(self, family: Tensor | None) -> Attribution:
         """Return the attributions of families, each the sum of its members': GIG is linear in the sources [Eq. 5].
@@ -312,7 +323,7 @@ def _averaged(weight: Tensor, gradients: Tensor) -> Tensor:
     return torch.tensordot(weight, gradients, 1)
 
 
-def mean_slopes(
+def forward_slopes(
     segment: Segment,
     score: Score,
     vectors: Tensor,
@@ -321,11 +332,10 @@ def mean_slopes(
     targets: Tensor,
     nodes: np.ndarray,
     batch: int,
-    weights: np.ndarray | None = None,
 ) -> Tensor:
-    """Average the slopes of the scores along each concept's share of X~: GIG(q, t) [T, Q] of Eq. 5, in forward mode.
+    """Return the scores' slopes along each concept's share of X~ at points of the path, in forward mode.
 
-    One Jacobian-vector product per active concept yields every target.
+    One Jacobian-vector product per active concept yields every target. Averaged over the path, they are GIG [Eq. 5].
 
     Parameters
     ----------
@@ -333,23 +343,27 @@ def mean_slopes(
         One image.
     targets : Tensor of int64 [T]
         Its targets.
-    segment, score, vectors, start, nodes, batch, weights : as in `mean_gradients` and `attribute`
+    nodes : ndarray [S]
+        The path points, alphas in [0, 1].
+    segment, score, vectors, start, batch : as in `mean_gradients` and `attribute`
+
+    Returns
+    -------
+    Tensor [S, T, Q]
     """
-    weights = np.full(len(nodes), 1 / len(nodes)) if weights is None else weights
     offset = image.offset(vectors)
-    found = offset.new_zeros(len(targets), len(image.concepts))
-    pairs = [(q, s) for q in range(len(image.concepts)) for s in range(len(nodes))]
+    found = offset.new_zeros(len(nodes) * len(image.concepts), len(targets))
+    pairs = [(s, q) for s in range(len(nodes)) for q in range(len(image.concepts))]
     for first in range(0, len(pairs), max(1, batch)):
-        q, s = (torch.tensor(part, device=offset.device) for part in zip(*pairs[first : first + batch], strict=True))
+        s, q = (torch.tensor(part, device=offset.device) for part in zip(*pairs[first : first + batch], strict=True))
         alpha = torch.as_tensor(nodes, dtype=offset.dtype, device=offset.device)[s]
-        weight = torch.as_tensor(weights, dtype=offset.dtype, device=offset.device)[s]
         path = start + alpha[:, None, None] * offset
         along = image.u.T[q, :, None] * vectors[image.concepts[q], None, :]  # [B, P, C]
         to = targets.expand(len(q), -1)
         with torch.no_grad():
             slopes = torch.func.jvp(lambda x, to=to: score(segment(x), to), (path,), (along,))[1]  # [B, T]
-        found.index_add_(1, q, (weight[:, None] * slopes).T)
-    return found
+        found[first : first + len(q)] = slopes
+    return found.unflatten(0, (len(nodes), len(image.concepts))).transpose(1, 2)
 
 
 def attribute(
@@ -370,8 +384,10 @@ def attribute(
 ) -> list[Attribution]:
     """Attribute each image's targets to its concepts [Eqs. 3-7].
 
-    Steps triple, for the (image, target) pairs that need it, until the completeness error is at most `tolerance`
-    times the sum of |GIG|, or `max_steps` is reached. With the midpoint rule every point of the path is used once.
+    The integral of each (image, target) begins with `steps` points and is refined where its integrand changes
+    (`gigraph.method.quadrature`), until its estimated error, summed over the sources, is at most `tolerance` times the
+    sum of |GIG|, or `max_steps` is reached. The error is never taken for less than the completeness error, which is its
+    sum with signs. Every point of the path is used once.
 
     Parameters
     ----------
@@ -394,7 +410,7 @@ def attribute(
     precision : {"float32", "bfloat16"}
         Of the gradients' passes; the scores that completeness is measured against are always of full precision.
     family : Tensor of int64 [K], optional
-        Of each concept, where the sums over families are what is going to be read: |GIG| above is then theirs.
+        Of each concept, where the sums over families are what is going to be read: error and |GIG| are then theirs.
 
     Returns
     -------
@@ -404,52 +420,64 @@ def attribute(
     room = batch if isinstance(batch, Batch) else Batch(batch)
     paths = _Paths(segment, score, vectors, start, images, targets, room, precision)
     at_concepts, at_baseline = paths.ends()
-    values = [vectors.new_zeros(targets.shape[1], len(image.concepts)) for image in images]
-    used = torch.zeros_like(targets)
-    open_pairs = torch.ones_like(targets, dtype=torch.bool)
-    for rule in _refinements(steps, max_steps, smooth):
-        for row, columns, mean in paths.means(open_pairs, rule):
-            values[row][columns] += rule.share * (mean - values[row][columns])
-            used[row, columns] = rule.steps
-        error = torch.stack([v.sum(1) for v in values]) - (at_concepts - at_baseline)
-        read = [
-            v if family is None else _summed(v, image.concepts, family)[1]
-            for v, image in zip(values, images, strict=True)
-        ]
-        scale = torch.stack([v.abs().sum(1) for v in read])
-        open_pairs = (error.abs() > tolerance * scale) & (paths.active > 0)[:, None]
-        if not open_pairs.any():
-            break
+    sums = [_indicator(image.concepts, family) for image in images]
+    first = min(steps, SMOOTH_STEPS) if smooth else steps
+    nodes = (gauss_legendre if smooth else midpoint)(first)[0]
+    every = list(range(targets.shape[1]))
+    active = [row for row, image in enumerate(images) if len(image.concepts)]
+    begun = paths.slopes([_Point(row, alpha, np.array(every)) for row in active for alpha in nodes.tolist()])
+    rules: dict[tuple[int, int], Gauss | Tripling] = {}
+    for place, row in enumerate(active):
+        values = np.stack(begun[place * first : (place + 1) * first])  # [S, T, Q]
+        rules |= {(row, t): (Gauss if smooth else Tripling)(first, values[:, t]) for t in every}
+    errors = dict.fromkeys(rules, 0.0)
+    # The sum of the sources' errors is known, and none of their sizes together can be below it.
+    change = (at_concepts - at_baseline).double().cpu().numpy()
+    going = list(rules)
+    while going:
+        further: dict[tuple[int, int], np.ndarray] = {}
+        for pair in going:
+            rule, read = rules[pair], sums[pair[0]]
+            value = rule.value() if read is None else rule.value() @ read
+            missed = abs(float(value.sum() - change[pair]))
+            errors[pair] = max(float(rule.error(read).sum()), missed)
+            if errors[pair] > tolerance * np.abs(value).sum():
+                wanted = rule.wanted(max_steps, read, missed)
+                if len(wanted):
+                    further[pair] = wanted
+        for pair, values in paths.further(further).items():
+            rules[pair].refine(further[pair], values)
+        going = list(further)
     return [
-        Attribution(image.concepts, values[i], at_concepts[i], at_baseline[i], used[i])
-        for i, image in enumerate(images)
+        Attribution(
+            image.concepts,
+            vectors.new_tensor(np.stack([rules[row, t].value() for t in every]))
+            if len(image.concepts)
+            else vectors.new_zeros(len(every), 0),
+            at_concepts[row],
+            at_baseline[row],
+            targets.new_tensor([len(rules[row, t].nodes) if (row, t) in rules else 0 for t in every]),
+            vectors.new_tensor([errors.get((row, t), 0.0) for t in every]),
+        )
+        for row, image in enumerate(images)
     ]
 
 
+def _indicator(concepts: Tensor, family: Tensor | None) -> np.ndarray | None:
+    """Return which family each concept is of, 0 or 1 [Q, F]; None without families."""
+    if family is None:
+        return None
+    found, place = torch.unique(family[concepts], return_inverse=True)
+    return (place[:, None] == torch.arange(len(found), device=place.device)).double().cpu().numpy()
+
+
 @dataclass(frozen=True)
-class _Rule:
-    """What an integral of `steps` steps adds to the one before: nodes, their weights [S], and the new mean's share."""
+class _Point:
+    """A point of an image's path, and which of its targets are looked at there."""
 
-    steps: int
-    nodes: np.ndarray
-    weights: np.ndarray
-    share: float
-
-
-def _refinements(steps: int, max_steps: int, smooth: bool) -> Iterator[_Rule]:
-    """Yield the first rule, then those of three times as many steps each, up to `max_steps`."""
-    if smooth:
-        steps = min(steps, SMOOTH_STEPS)
-        yield _Rule(steps, *gauss_legendre(steps), 1.0)
-    else:
-        yield _Rule(steps, *midpoint(steps), 1.0)
-    while 3 * steps <= max_steps:
-        if smooth:
-            yield _Rule(3 * steps, *gauss_legendre(3 * steps), 1.0)
-        else:
-            nodes = tripled(steps)
-            yield _Rule(3 * steps, nodes, np.full(len(nodes), 1 / len(nodes)), 2 / 3)
-        steps *= 3
+    row: int
+    alpha: float
+    columns: np.ndarray
 
 
 class _Paths:
@@ -474,50 +502,92 @@ class _Paths:
         """F_ab in the precision of the gradients' passes."""
         self.images, self.targets, self.room = images, targets, room
         self.offset = torch.stack([image.offset(vectors) for image in images])  # [N, P, C]
-        self.active = torch.tensor([len(image.concepts) for image in images], device=targets.device)
-        """Active concepts of each image, int64 [N]."""
 
     def ends(self) -> tuple[Tensor, Tensor]:
         """Return S_t(X~) and S_t(baseline) [N, T] each."""
         return self.room.run(scores_at_ends, self.segment, self.score, self.start, self.offset, self.targets)
 
-    def means(self, open_pairs: Tensor, rule: _Rule) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield each image that has open pairs, its open targets [t], and their GIG over the rule's nodes [t, Q].
+    def further(self, wanted: dict[tuple[int, int], np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
+        """Return the slopes [n, Q] at the wanted nodes of each (image, target); targets share their image's points."""
+        shared: dict[tuple[int, float], list[int]] = {}
+        for (row, column), nodes in wanted.items():
+            for alpha in nodes.tolist():
+                shared.setdefault((row, alpha), []).append(column)
+        points = [_Point(*spot, np.array(columns)) for spot, columns in shared.items()]
+        known = {
+            (point.row, point.alpha, column): values[i]
+            for point, values in zip(points, self.slopes(points), strict=True)
+            for i, column in enumerate(point.columns.tolist())
+        }
+        return {
+            (row, column): np.stack([known[row, alpha, column] for alpha in nodes.tolist()])
+            for (row, column), nodes in wanted.items()
+        }
 
-        An image goes forwards, one Jacobian-vector product per concept, where that costs less than its targets'
+    def slopes(self, points: Sequence[_Point]) -> list[np.ndarray]:
+        """Return of each point the slopes of its targets' scores along each of its image's concepts, [t, Q] each.
+
+        A point is passed forwards, one Jacobian-vector product per concept, where that costs less than its targets'
         backward passes.
         """
-        wanted = open_pairs.sum(1)
-        forward = (wanted > 0) & (FORWARD_COST * self.active < wanted)
-        for row in forward.nonzero()[:, 0].tolist():
-            own = open_pairs[row].nonzero()[:, 0]
-            yield row, own, self.room.run(self._slopes, row, own, rule)
-        rows = ((wanted > 0) & ~forward).nonzero()[:, 0]
-        # Rows with the most open targets first; in each row the open ones first, and closed ones fill the batch up.
-        rows = rows[wanted[rows].argsort(descending=True, stable=True)]
-        columns = open_pairs[rows].int().argsort(dim=1, descending=True, stable=True)
+        found: list[np.ndarray] = [np.empty(0)] * len(points)
+        ahead: dict[tuple[int, bytes], list[int]] = {}
+        back: list[int] = []
+        for place, point in enumerate(points):
+            if FORWARD_COST * len(self.images[point.row].concepts) < len(point.columns):
+                ahead.setdefault((point.row, point.columns.tobytes()), []).append(place)
+            else:
+                back.append(place)
+        for (row, _), places in ahead.items():
+            nodes = np.array([points[place].alpha for place in places])
+            to = self.targets[row, torch.from_numpy(points[places[0]].columns).to(self.targets.device)]
+            slopes = self.room.run(self._forwards, self.images[row], to, nodes)
+            for place, one in zip(places, slopes.cpu().numpy(), strict=True):
+                found[place] = one
+        # Those with the most targets first, so that a batch's points have about as many.
+        back.sort(key=lambda place: (-len(points[place].columns), points[place].row))
         done = 0
-        while done < len(rows):
-            most = int(wanted[rows[done]])
-            for mean in self.room.run(self._gradients, rows[done:], columns[done:, :most], rule):
-                row, column = int(rows[done]), columns[done]
-                own = column[open_pairs[row, column]]
-                yield row, own, self.images[row].gather(mean[: len(own)], self.vectors)
-                done += 1
+        while done < len(back):
+            some = self.room.run(self._backwards, [points[place] for place in back[done:]])
+            for place, one in zip(back[done:], some, strict=False):
+                found[place] = one
+            done += len(some)
+        return found
 
-    def _slopes(self, points: int, row: int, columns: Tensor, rule: _Rule) -> Tensor:
-        """Return GIG of some targets of one image [t, Q]."""
-        image, to = self.images[row], self.targets[row, columns]
-        return mean_slopes(
-            self.reduced, self.score, self.vectors, self.start, image, to, rule.nodes, points, rule.weights
-        )
+    def _forwards(self, at_once: int, image: Decomposition, to: Tensor, nodes: np.ndarray) -> Tensor:
+        """Return the slopes of some targets at some points of one image [S, t, Q]."""
+        return forward_slopes(self.reduced, self.score, self.vectors, self.start, image, to, nodes, at_once)
 
-    def _gradients(self, points: int, rows: Tensor, columns: Tensor, rule: _Rule) -> Tensor:
-        """Return D of the first few of the rows, and of their columns [n, t]: [n, t, P, C]."""
-        few = max(1, points // len(rule.nodes))
-        to = self.targets[rows[:few]].gather(1, columns[:few])
-        offset = self.offset[rows[:few]]
-        return mean_gradients(self.reduced, self.score, self.start, offset, to, rule.nodes, points, rule.weights)
+    def _backwards(self, at_once: int, points: Sequence[_Point]) -> list[np.ndarray]:
+        """Return the slopes at the first few points [t, Q] each: one pass forwards, and one back for each target."""
+        some = points[: max(1, at_once)]
+        rows = torch.tensor([point.row for point in some], device=self.offset.device)
+        alpha = self.offset.new_tensor([point.alpha for point in some])
+        most = len(some[0].columns)
+        padded = np.stack([np.resize(point.columns, most) for point in some])
+        to = self.targets[rows[:, None], torch.from_numpy(padded).to(rows.device)]  # [B, t]
+        path = (self.start + alpha[:, None, None] * self.offset[rows]).requires_grad_()
+        with torch.enable_grad():
+            scores = self.score(self.reduced(path), to)
+        kind = torch.empty(0, dtype=self.vectors.dtype).numpy().dtype
+        found = [np.empty((len(point.columns), len(self.images[point.row].concepts)), kind) for point in some]
+        spans = _runs([point.row for point in some])
+        for index in range(most):
+            live = sum(len(point.columns) > index for point in some)
+            (gradient,) = torch.autograd.grad(scores[:live, index].sum(), path, retain_graph=index + 1 < most)
+            for first, last in spans:
+                own = gradient[first : min(last, live)]
+                if len(own):
+                    slopes = self.images[some[first].row].slopes(own, self.vectors).cpu().numpy()
+                    for place, one in enumerate(slopes, first):
+                        found[place][index] = one
+        return found
+
+
+def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
+    """Return [first, last) of each run of equal values."""
+    starts = [i for i, value in enumerate(values) if i == 0 or value != values[i - 1]]
+    return list(zip(starts, [*starts[1:], len(values)], strict=True))
 
 
 def ablate(

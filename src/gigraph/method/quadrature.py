@@ -1,26 +1,32 @@
-"""Nodes and weights on [0, 1] for the path integrals of Eqs. 4, 5 and 7."""
+"""Rules on [0, 1] for the path integrals of Eqs. 4, 5 and 7, each with an estimate of its true error.
+
+Notation: J nodes alpha_j of the path, Q components (one a source concept), f_j [Q] the integrand there.
+
+Along the path a ReLU network is piecewise linear, so that its gradient jumps: no rule is better than O(1/J) there, and
+the midpoint rule has the smallest constant of the simple ones. Where a jump lies between two nodes is unknown: if
+anywhere alike over their distance s, a jump of size d gives an error of variance s^2 d^2 / 12. So the error is known
+from the values that the integral is made of, and intervals are refined only where it arises.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+WORTH = 0.5
+"""An interval is tripled with the worst one if its share of the error is at least so much of the worst one's."""
+NARROWEST = 1e-6
+"""Width up to which no interval is tripled: a float32 path has no finer points."""
+HIDDEN = 2.0
+"""Times the estimate from which what is missed must lie elsewhere."""
+FEWEST = 3
+"""Nodes of which an error can be told."""
+SPREAD = 1.5
+"""How much larger the squares of a lone jump become when its neighbours' trend is taken away: (1 + 1/4 + 1/4)."""
+
 
 def midpoint(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the midpoint rule: nodes (s + 1/2) / S and weights 1 / S, float64 [S] each.
-
-    Along the path a ReLU network is piecewise linear, so that its gradient jumps: no rule is better than O(1/S)
-    there, and this one has the smallest constant of the simple ones.
-    """
+    """Return the midpoint rule: nodes (s + 1/2) / S and weights 1 / S, float64 [S] each."""
     return (np.arange(steps) + 0.5) / steps, np.full(steps, 1 / steps)
-
-
-def tripled(steps: int) -> np.ndarray:
-    """Return the 2 S nodes that the midpoint rule of 3 S steps adds to that of S steps, float64.
-
-    The midpoints of a third of an interval each are its own midpoint and two more: so no gradient is wasted when
-    an integral is refined, as the rule of 3 S steps is a third of the old value and the mean over the new nodes.
-    """
-    return midpoint(3 * steps)[0].reshape(steps, 3)[:, [0, 2]].ravel()
 
 
 def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,3 +37,143 @@ def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
     """
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     return (nodes + 1) / 2, weights / 2
+
+
+class Tripling:
+    """The midpoint rule whose intervals are tripled where the integrand changes; for integrands with jumps.
+
+    The midpoints of the thirds of an interval are its own midpoint and two more, so that every value is used again.
+
+    Parameters
+    ----------
+    steps : int
+        Equal intervals to begin with.
+    values : float array [steps, Q]
+        The integrand at their midpoints.
+    """
+
+    def __init__(self, steps: int, values: np.ndarray):
+        self.nodes, self.widths = midpoint(steps)
+        self.values = np.asarray(values, np.float64)
+
+    def value(self) -> np.ndarray:
+        """Return the integral, float64 [Q]."""
+        return self.widths @ self.values
+
+    def error(self, sums: np.ndarray | None = None) -> np.ndarray:
+        """Return sqrt(sum over gaps s^2 d^2 / 12), float64 [Q]: the size of the error if jumps lie anywhere in a gap.
+
+        Of fewer than three nodes nothing is known, and the whole value counts as error.
+
+        Parameters
+        ----------
+        sums : array [Q, F], optional
+            0 or 1: which components each of F sums is of; the errors are then those of the sums.
+        """
+        values = self.values if sums is None else self.values @ sums
+        if len(values) < FEWEST:
+            return np.abs(self.widths @ values)
+        return np.sqrt(self._squares(values).sum(0))
+
+    def _squares(self, values: np.ndarray) -> np.ndarray:
+        """Return s^2 d^2 / 12 of each gap between neighbouring nodes [J - 1, Q].
+
+        d is what a gap's difference exceeds the neighbouring gaps' trend by, since the midpoint rule misses nothing of
+        a linear integrand. A lone jump is then seen three times, as 1, -1/2 and -1/2: hence `SPREAD`.
+        """
+        gap = np.diff(self.nodes)[:, None]
+        steep = np.diff(values, axis=0) / gap
+        if len(steep) < 3:
+            return gap**4 * steep**2 / 12
+        trend = np.empty_like(steep)
+        trend[1:-1] = (steep[:-2] * gap[:-2] + steep[2:] * gap[2:]) / (gap[:-2] + gap[2:])
+        trend[0], trend[-1] = steep[1], steep[-2]
+        return gap**4 * (steep - trend) ** 2 / (12 * SPREAD)
+
+    def wanted(self, most: int, sums: np.ndarray | None = None, missed: float = 0.0) -> np.ndarray:
+        """Return the new midpoints of the intervals to triple [n]: the worst and those nearly as bad.
+
+        An interval answers for half the error of the gap on either side. Where more is missed than the estimate
+        knows of, jumps hide between nodes that agree: then the widest intervals are tripled.
+
+        Parameters
+        ----------
+        most : int
+            Nodes in all, at most.
+        sums : array [Q, F], optional
+            As for `error`.
+        missed : float
+            What the sum of all components is known to err by.
+        """
+        due = self._due(most, sums, missed)
+        return (self.nodes[due, None] + self.widths[due, None] * np.array([-1, 1]) / 3).ravel()
+
+    def _due(self, most: int, sums: np.ndarray | None, missed: float) -> np.ndarray:
+        room = max(0, most - len(self.nodes)) // 2
+        if len(self.nodes) < FEWEST:
+            return np.arange(len(self.nodes) if room >= len(self.nodes) else 0)
+        squares = self._squares(self.values if sums is None else self.values @ sums)
+        own = np.zeros((len(self.nodes), squares.shape[1]))
+        own[:-1] += squares / 2
+        own[1:] += squares / 2
+        share = np.sqrt(own).sum(1) * (self.widths > NARROWEST)
+        if missed > HIDDEN * np.sqrt(squares.sum(0)).sum() or not share.any():
+            share = self.widths * (missed > 0)
+        worst = np.argsort(-share, kind="stable")[:room]
+        return np.sort(worst[share[worst] >= max(WORTH * share.max(initial=0), 1e-300)])
+
+    def refine(self, nodes: np.ndarray, values: np.ndarray) -> None:
+        """Take in the integrand [n, Q] at the `wanted` nodes [n]."""
+        due = np.searchsorted(self.nodes, nodes[::2])  # each pair lies around the midpoint that it was made from
+        self.widths[due] /= 3
+        every = np.concatenate([self.nodes, nodes])
+        order = np.argsort(every, kind="stable")
+        self.nodes = every[order]
+        self.widths = np.concatenate([self.widths, np.repeat(self.widths[due], 2)])[order]
+        self.values = np.concatenate([self.values, np.asarray(values, np.float64)])[order]
+
+
+class Gauss:
+    """Gauss-Legendre's rule, with three times as many nodes at each refinement; for smooth integrands.
+
+    Parameters
+    ----------
+    steps : int
+    values : float array [steps, Q]
+        The integrand at the nodes of `gauss_legendre`.
+    """
+
+    def __init__(self, steps: int, values: np.ndarray):
+        self.nodes, self.weights = gauss_legendre(steps)
+        self.values = np.asarray(values, np.float64)
+
+    def value(self) -> np.ndarray:
+        """Return the integral, float64 [Q]."""
+        return self.weights @ self.values
+
+    def error(self, sums: np.ndarray | None = None) -> np.ndarray:
+        """Return the estimated size of the error [Q] or [F], by the decay of the Legendre coefficients.
+
+        The rule errs first by the coefficient of degree 2 J, which it takes for the mean. If the last two known ones,
+        of size a, are r times the two before them, those of degree 2 J are about a r^(J / 2).
+        """
+        values = self.values if sums is None else self.values @ sums
+        steps = len(self.nodes)
+        basis = np.polynomial.legendre.legvander(2 * self.nodes - 1, steps - 1) * np.sqrt(2 * np.arange(steps) + 1)
+        found = np.abs((basis * self.weights[:, None]).T @ values)  # [J, Q], orthonormal on [0, 1]
+        last = np.hypot(found[-1], found[-2]) if steps > 1 else found[-1]
+        if steps < 4:
+            return last
+        before = np.hypot(found[-3], found[-4])
+        ratio = np.divide(last, before, out=np.ones_like(last), where=before > 0)
+        return last * np.minimum(1, ratio) ** (steps / 2)
+
+    def wanted(self, most: int, sums: np.ndarray | None = None, missed: float = 0.0) -> np.ndarray:
+        """Return the nodes of the rule of three times as many; all are new ones."""
+        steps = 3 * len(self.nodes)
+        return gauss_legendre(steps)[0] if steps <= most else np.empty(0)
+
+    def refine(self, nodes: np.ndarray, values: np.ndarray) -> None:
+        """Take in the integrand [n, Q] at the `wanted` nodes [n]; the old values are left."""
+        self.nodes, self.weights = gauss_legendre(len(nodes))
+        self.values = np.asarray(values, np.float64)

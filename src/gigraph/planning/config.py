@@ -338,11 +338,11 @@ class Attribution(Section):
     baseline: Literal["beta", "zero"] = "beta"
     """Where the path starts: the origin of the concept space, or zero (the literal Eq. 3)."""
     steps: PositiveInt = 8
-    """Midpoint steps to start with."""
+    """Points of the path to start with."""
     max_steps: PositiveInt = 72
-    """Steps triple up to here where the completeness error exceeds the tolerance."""
-    tolerance: PositiveFloat = 0.01
-    """Completeness error over sum |GIG| at which refinement stops."""
+    """The path is refined where its gradients change, up to so many points, until the error is within the tolerance."""
+    tolerance: PositiveFloat = 0.02
+    """Estimated error, summed over the sources, over sum |GIG|."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the gradients; the deviation of bfloat16 is measured on a sample and stored with the attributions."""
 

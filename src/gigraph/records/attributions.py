@@ -77,10 +77,11 @@ def rows(
     order = np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]
     numbers = zip(
         targets.tolist(), at_x.tolist(), one.at_concepts.tolist(), one.at_baseline.tolist(),
-        one.completeness_error.tolist(), one.total_absolute.tolist(), one.steps.tolist(), strict=True,
+        one.completeness_error.tolist(), one.total_absolute.tolist(), one.steps.tolist(),
+        [None] * len(targets) if one.quadrature_error is None else one.quadrature_error.tolist(), strict=True,
     )  # fmt: skip
     found = []
-    for t, (target, x, at_concepts, at_baseline, error, total, steps) in enumerate(numbers):
+    for t, (target, x, at_concepts, at_baseline, error, total, steps, quadrature) in enumerate(numbers):
         kept = values[t, order[t]]
         there = np.isin(place, order[t])
         found.append(
@@ -89,7 +90,8 @@ def rows(
                 "sources": concepts[order[t]].tolist(), "values": kept.tolist(),
                 "remainder": float(values[t].sum() - kept.sum()), "error": x - at_concepts,
                 "at_x": x, "at_concepts": at_concepts, "at_baseline": at_baseline,
-                "completeness_error": error, "total_absolute": total, "steps": steps, "deviation": None,
+                "completeness_error": error, "quadrature_error": quadrature, "total_absolute": total,
+                "steps": steps, "deviation": None,
                 "members": own[there].tolist(), "member_values": alone[t, there].tolist(),
             }
         )  # fmt: skip

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gigraph.planning.plan import Plan
 
 
-FIGURES = ("reconstruction", "completeness", "ablation")
+FIGURES = ("reconstruction", "quadrature", "ablation")
 """A method's figures in the report."""
 PROBED = 400
 """Scenes of a drawn world that extractors are compared on, at most."""
