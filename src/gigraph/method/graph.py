@@ -180,7 +180,8 @@ def aggregate(
     support = np.add.reduceat((value != 0).astype(np.int64), first)
     rows = np.add.reduceat(np.ones(len(value), np.int64), first)
     scope, source, target = scope[first], source[first], target[first]
-    n = np.array([images[int(s)] for s in scope], np.int64)
+    scopes, group = np.unique(scope, return_inverse=True)
+    n = np.array([images[int(s)] for s in scopes], np.int64)[group]
     mean = total / n
     group = np.repeat(np.arange(len(first)), rows)
     # Squared deviations of the rows, and of the images without a row, which count as zero.
@@ -204,14 +205,12 @@ def weights(scope: np.ndarray, mean: np.ndarray, source: np.ndarray) -> np.ndarr
 
     The error node and the remainder (source < 0) get the same scale, clipped to 1, but do not set it.
     """
-    result = np.zeros(len(mean))
-    for one in np.unique(scope):
-        here = scope == one
-        concepts = here & (source >= 0)
-        largest = np.abs(mean[concepts]).max(initial=0)
-        if largest > 0:
-            result[here] = np.minimum(np.abs(mean[here]) / largest, 1)
-    return result
+    scopes, group = np.unique(scope, return_inverse=True)
+    size, concepts = np.abs(mean), source >= 0
+    largest = np.zeros(len(scopes), size.dtype)
+    np.maximum.at(largest, group[concepts], size[concepts])
+    scale = largest[group]
+    return np.minimum(np.divide(size, scale, out=np.zeros(len(mean)), where=scale > 0), 1)
 
 
 @dataclass(frozen=True)
