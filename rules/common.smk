@@ -223,6 +223,10 @@ onstart:
         stop(
             f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"
         )
+    if workflow.local_exec:
+        # Of its limit on submissions a second, which is meant for clusters, Snakemake keeps a timer for every job that it
+        # has started, and looks for jobs anew whenever one ends: after 200 jobs that takes a fifth of a core.
+        workflow.scheduler.job_rate_limiter = None
     OVERALL.start(
         {
             job.jobid: job.rule.name
