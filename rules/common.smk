@@ -13,7 +13,7 @@ from gigraph.planning.plan import Plan
 from gigraph.planning.stages import STAGES, Read
 from gigraph.records.paths import FILES
 from gigraph.reserved import CLASSES
-from gigraph.running import current, locks, record
+from gigraph.running import current, forks, leases, locks, record
 from gigraph.running.cluster import cancel_orphans
 from gigraph.running.progress import Overall
 
@@ -53,9 +53,17 @@ exports = " ".join(
 # Whatever Snakemake was called by: the jobs' python is its own, unless it deploys another one for them.
 if not workflow.deployment_settings.deployment_method:
     exports += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-shell.prefix(
-    f"set -euo pipefail; export {exports}; ".replace("{", "{{").replace("}", "}}")
-)
+
+
+def prefix(*more):
+    """Have every job's shell begin with these commands, too."""
+    commands = ["set -euo pipefail", f"export {exports}", *more]
+    shell.prefix(
+        "".join(f"{one}; " for one in commands).replace("{", "{{").replace("}", "}}")
+    )
+
+
+prefix()
 
 
 def results(path):
@@ -227,6 +235,9 @@ onstart:
         # Of its limit on submissions a second, which is meant for clusters, Snakemake keeps a timer for every job that it
         # has started, and looks for jobs anew whenever one ends: after 200 jobs that takes a fifth of a core.
         workflow.scheduler.job_rate_limiter = None
+        if not workflow.deployment_settings.deployment_method:
+            devices = PLAN.config.compute.device != "cpu" and leases.devices()
+            prefix(*forks.start(bool(devices)))
     OVERALL.start(
         {
             job.jobid: job.rule.name

@@ -147,7 +147,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     # One row per image and target. at_x, at_concepts and at_baseline are S(X), S(X~) and S(baseline); the error
-    # node holds at_x - at_concepts; completeness_error is the sum over concepts - (S(X~) - S(baseline)), in which errors
+    # node holds at_x - at_concepts; completeness_error is the sum over concepts - (S(X~) - S(baseline)), where errors
     # of either sign cancel; quadrature_error is the estimated error of each source's integral, summed over the sources;
     # null for a method without an integral. Sources are families, and total_absolute is the sum of their sizes; members
     # are those of the sources that have several.

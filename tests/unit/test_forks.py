@@ -1,0 +1,101 @@
+"""Jobs forked from one process: as processes of their own would run, and never longer than their callers."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gigraph.running import forks
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux")
+SAY = """
+import json, os, sys
+print(json.dumps([sys.argv, os.getcwd(), os.environ.get("SAID"), "torch" in sys.modules, __name__, os.getppid()]))
+print("told", file=sys.stderr)
+sys.exit(int(sys.argv[1]))
+"""
+STAY = """
+import os, sys, time
+open(sys.argv[1], "w").write(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def python():
+    """The shell's line that has `python` forked, its server ready."""
+    (line,) = forks.start(devices=False)
+    path = Path(re.search(r"\S*/forks\b", line.partition("forked.py")[2]).group())
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return line
+
+
+def shell(line, command, folder, **environment):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    path = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    return subprocess.Popen(
+        ["bash", "-c", f"export {path}; {line}; {command}"], cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def say(line, folder, *arguments, **environment):
+    import json
+
+    (folder / "say.py").write_text(SAY)
+    job = shell(line, shlex.join(["python", "say.py", *arguments]), folder, **environment)
+    out, err = job.communicate(timeout=120)
+    return job.returncode, json.loads(out), err
+
+
+def test_a_job_has_the_arguments_folder_environment_files_and_status_of_its_caller(python, tmp_path):
+    code, (argv, folder, said, torch, name, parent), err = say(python, tmp_path, "3", "a b", "ü", SAID="x\ny")
+    assert (code, argv, folder) == (3, ["say.py", "3", "a b", "ü"], str(tmp_path))
+    assert (said, torch, name, err) == ("x\ny", True, "__main__", "told\n")
+    assert "forks" in Path(f"/proc/{parent}/cmdline").read_text()
+    assert say(python, tmp_path, "0")[0] == 0
+
+
+def test_what_the_server_cannot_do_is_done_by_a_process_of_its_own(python, tmp_path):
+    code, (_, _, _, torch, _, _), err = say(python, tmp_path, "4", OMP_NUM_THREADS="2")
+    assert (code, torch, err) == (4, False, "told\n")
+    code, (_, _, _, torch, _, _), err = say(python.replace("/forks", "/gone"), tmp_path, "5")
+    assert (code, torch, err) == (5, False, "told\n")
+
+
+def test_a_defect_is_a_traceback_and_a_death_is_a_status(python, tmp_path):
+    (tmp_path / "bad.py").write_text("def f():\n    raise ValueError('so')\nf()")
+    job = shell(python, "python bad.py", tmp_path)
+    assert "ValueError: so" in job.communicate(timeout=60)[1] and job.returncode == 1
+    (tmp_path / "die.py").write_text("import os; os.kill(os.getpid(), 9)")
+    job = shell(python, "python die.py", tmp_path)
+    job.communicate(timeout=60)
+    assert job.returncode == 128 + signal.SIGKILL
+
+
+def test_jobs_run_beside_each_other_and_a_job_ends_with_its_caller(python, tmp_path):
+    (tmp_path / "stay.py").write_text(STAY)
+    job = shell(python, "python stay.py pid", tmp_path)
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    pid = int((tmp_path / "pid").read_text())
+    assert say(python, tmp_path, "0")[0] == 0  # beside it
+    job.kill()  # the shell: its python looks after it
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline + 30
+        time.sleep(0.05)
+
+
+def test_a_gpu_forbids_it():
+    assert forks.start(devices=True) == []
