@@ -37,6 +37,7 @@ rule all:
             every(name, method=METHODS)
             for name in (
                 "graphml",
+                "circuits",
                 "reconstruction",
                 "figure",
                 *["alignment"] * PLAN.drawn,

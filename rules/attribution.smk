@@ -76,6 +76,32 @@ rule ablation:
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
+rule circuits:
+    input:
+        needs("circuits"),
+    output:
+        circuits=made("circuits"),
+        curves=made("circuit_curves"),
+        members=made("circuit_members"),
+    log:
+        results("logs/{method}/circuits/{shard}.log"),
+    benchmark:
+        results("benchmarks/{method}/circuits/{shard}.tsv")
+    conda:
+        "../envs/gigraph.yaml"
+    resources:
+        **claims("circuits"),
+    params:
+        settings=settings("circuits"),
+        lineage=lineage("circuits"),
+    message:
+        "Run the network on circuits, shard {wildcards.shard} of the classes ({wildcards.method})"
+    shell:
+        "python $GIGRAPH_SCRIPTS/circuits.py --root $GIGRAPH_ROOT --method {wildcards.method} --shard {wildcards.shard}"
+        " --selection {input.selection} --classes {input.classes} --circuits {output.circuits} --curves {output.curves} --members {output.members}"
+        ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
+
+
 rule graph:
     input:
         needs("graph"),

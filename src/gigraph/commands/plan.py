@@ -153,6 +153,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         kept=a.class_targets, top_sources=a.top_sources, nearest=config.exemplars.nearest,
         localised=config.exemplars.localised, batch=subject.images_at_once,
         memory=config.compute.memory_mb * 10**6, kernels=plan.kernels, spread=plan.spread,
+        circuits=config.circuit.runs(classes, a.most_images(classes, images)),
     )  # fmt: skip
     return run, rate
 

@@ -367,6 +367,36 @@ class Graph(Section):
     """Shared concepts shown per layer when two classes are compared."""
 
 
+class Circuit(Section):
+    """How few nodes of the graph compute a class by themselves, and how faithfully."""
+
+    classes: NonNegativeInt | None = None
+    """At most so many classes, those with the most attributed images; null: all; 0: none."""
+    images: PositiveInt = 3
+    """Attributed images of each class that its circuits run on, and as many of others that it may be taken for."""
+    of: Literal["nodes", "concepts"] = "nodes"
+    """What circuits are made of: the graph's `nodes`, which are families, or single `concepts`."""
+    deleted: Literal["mean", "zero"] = "mean"
+    """The coefficient of a deleted concept: its `mean` over the attributed images, or `zero`."""
+    errors: Literal["dropped", "kept"] = "dropped"
+    """Whether what the concepts leave out of an image is dropped, or kept as it is in that image."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Of the class's probability by the network itself, what the smallest circuit keeps."""
+    points: Annotated[int, Field(ge=3)] = 10
+    """Most sizes at which curves are read."""
+    passes: NonNegativeInt = 48
+    """Most circuits that the greedy search for the smallest one measures; more find smaller ones."""
+    random: PositiveInt = 1
+    """Random orders beside the graph's own and that of gradient x input."""
+
+    def runs(self, classes: int, attributed: int) -> int:
+        """Return about how many images run through circuits, each once for every circuit, of so many classes."""
+        chosen = classes if self.classes is None else min(self.classes, classes)
+        # Curves, and what bisections take; the circuits found run on other images, too.
+        circuits = (2 + self.random) * (self.points + 6) + self.passes
+        return min(chosen * self.images, attributed) * circuits
+
+
 class Exemplars(Section):
     """The pictures of a concept."""
 
@@ -520,6 +550,7 @@ class Config(Section):
     coefficients: Coefficients = Coefficients()
     attribution: Attribution = Attribution()
     graph: Graph = Graph()
+    circuit: Circuit = Circuit()
     exemplars: Exemplars = Exemplars()
     explorer: Explorer = Explorer()
     autoencoder: Autoencoder = Autoencoder()

@@ -118,6 +118,8 @@ class Run:
         As configured; `kept` are the concepts kept per class.
     batch, memory : int
         Images per batch, and bytes of the memory budget.
+    circuits : int
+        Images that run through circuits, each once for every circuit.
     kernels : tuple of str
         What is compiled, of `COMPILING`.
     spread : bool
@@ -145,6 +147,7 @@ class Run:
     memory: int
     kernels: tuple[str, ...] = ("clustering", "lasso")
     spread: bool = False
+    circuits: int = 0
 
     def rows(self, layer: LayerSize) -> int:
         """Return the PFVs drawn in a layer."""

@@ -64,6 +64,10 @@ FILES: dict[str, File] = {
     "members": File("{method}/graph/members.parquet", "members"),
     "kept_of_all": File("{method}/graph/kept.parquet", "kept"),
     "graphml": File("{method}/graph/graph.graphml"),
+    # circuits: a shard of the classes each
+    "circuits": File("{method}/circuits/{shard}.parquet", "circuits"),
+    "circuit_curves": File("{method}/circuits/{shard}.curves.parquet", "circuit_curves"),
+    "circuit_members": File("{method}/circuits/{shard}.members.parquet", "circuit_members"),
     # how far it can be trusted
     "reconstruction": File("{method}/evaluation/reconstruction.parquet", "reconstruction"),
     "alignment": File("{method}/evaluation/alignment.parquet", "alignment"),

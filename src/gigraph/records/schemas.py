@@ -260,6 +260,55 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("images", pa.int32()),
         ]
     ),
+    # The smallest circuit of a class that keeps the wanted share, by an order: an attribution method, "random" (means of
+    # several), or "pruned" by the greedy search; of "network" all, of "layer" all of one layer, the others unreplaced.
+    # size: of nodes, concepts: that these stand for; null where no circuit keeps as much. score: the class's mean
+    # probability (of a regression its value), margin: its logit minus the runner-up's, elsewhere: the score over images
+    # of other classes; rest_: the same of all other nodes; cpr, cmd: areas of the order's curve, margin_: by the margin;
+    # tried: circuits of the greedy search, minimal: whether no single node can go
+    "circuits": pa.schema(
+        [
+            ("scope", pa.int32()),
+            ("order", pa.string()),
+            ("layer", pa.string()),
+            ("images", pa.int32()),
+            ("others", pa.int32()),
+            ("deleted", pa.string()),
+            ("errors", pa.string()),
+            ("nodes", pa.int32()),
+            *(
+                (name, pa.float32())
+                for name in (
+                    "size", "concepts", "score", "score_se", "margin", "margin_se", "elsewhere", "rest_score",
+                    "rest_margin", "rest_elsewhere", "cpr", "cmd", "margin_cpr", "margin_cmd",
+                )
+            ),
+            ("tried", pa.int32()),
+            ("minimal", pa.bool_()),
+        ]
+    ),
+    # circuits by their size, along each order; faithfulness: by the score, see `gigraph.method.circuit`
+    "circuit_curves": pa.schema(
+        [
+            ("scope", pa.int32()),
+            ("order", pa.string()),
+            *(
+                (name, pa.float32())
+                for name in ("size", "concepts", "score", "score_se", "margin", "margin_se", "faithfulness")
+            ),
+        ]
+    ),
+    # every node of a class in the order of its relevance, from 0, and whether it is in the smallest circuit
+    "circuit_members": pa.schema(
+        [
+            ("scope", pa.int32()),
+            ("layer", pa.string()),
+            ("concept", pa.int32()),
+            ("rank", pa.int32()),
+            ("relevance", pa.float32()),
+            ("smallest", pa.bool_()),
+        ]
+    ),
     # by: what ranks the PFVs, the concept's response there, or its relevance there to the image's class (of the images
     # that it is most relevant to, by the path's first few steps), and its value;
     # box: in original pixels, the patch that the tile shows; sheet and row say where the tile lies

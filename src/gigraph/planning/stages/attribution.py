@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 INTEGRAL = ("method", "baseline", "steps", "max_steps", "tolerance", "precision")
 """Keys of the section `attribution` that every attribution rests on; those towards classes on ``class_output``, too."""
+
+
+BESIDE = "gradient_x_input"
+"""The attribution method that the graph's own is compared with, as an order of circuits."""
 
 
 def of_pairs(plan: Plan, *keys: str) -> dict[str, Any]:
@@ -153,6 +158,54 @@ class Ablation(Stage):
             len(run.pairs) * run.methods,
             run.methods * sum(run.attributed * (1 + run.kept) * rate.segment[pair] for pair in run.pairs),
             run.memory / 4 + max(16 * run.codes(layer) * layer.nonzeros for layer in run.layers),
+            0,
+        )
+
+
+class Circuits(Stage):
+    """Runs the network on circuits of a share of the classes, and looks for the smallest."""
+
+    of = ("method", "shard")
+    writes = ("circuits", "circuit_curves", "circuit_members")
+    gpu = torch = kernels = model = True
+
+    def settings(self, plan: Plan, method: str, shard: int) -> dict[str, Any]:
+        return {
+            "layers": plan.layers,
+            "shards": len(plan.shards),
+            "seed": plan.config.seed,
+            "images": str(plan.image_folder),
+            "tolerances": plan.tolerances(plan.layers),
+            "attribution": of_pairs(plan, "method", "baseline", "class_output"),
+            "circuit": plan.config.circuit.model_dump(),
+        }
+
+    def reads(self, plan: Plan, method: str, shard: int) -> dict[str, Read | list[Read]]:
+        of = {"method": method}
+        return {
+            "selection": read("selection"),
+            "classes": read("classes"),
+            "vocabulary": [one for layer in plan.layers for one in merged(method, layer)],
+            "calibration": [read("calibration", layer=layer, **of) for layer in plan.layers],
+            "coefficients": [read("coefficients", layer=layer, **of) for layer in plan.layers],
+            "attributions": [read("attributions", source=layer, target=CLASSES, **of) for layer in plan.layers],
+        }
+
+    def code(self, plan: Plan, method: str, shard: int) -> list[Path]:
+        return [source_of(BESIDE)]
+
+    def need(self, sizes: Sizes) -> tuple[float, float]:
+        mb, minutes = pair_need(sizes)
+        return mb, 4 * minutes
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        steps = itertools.pairwise([*(layer.name for layer in run.layers), CLASSES])
+        once = sum(rate.segment[pair] for pair in steps)
+        once += sum(layer.positions * rate.code(layer) for layer in run.layers[1:])
+        return Cost(
+            run.shards * run.methods,
+            run.methods * run.circuits * once,
+            run.memory + max(16 * run.codes(layer) * layer.nonzeros for layer in run.layers),
             0,
         )
 

@@ -1,0 +1,212 @@
+"""Run the network on circuits of a share of the classes, and look for the smallest of each."""
+
+import time
+from argparse import Namespace
+from functools import partial
+
+import numpy as np
+import torch
+
+from gigraph.circuits import Circuits, Nodes, Said, Search
+from gigraph.device import as_device
+from gigraph.hashing import mix
+from gigraph.method.circuit import joint_order
+from gigraph.method.families import Families
+from gigraph.method.gig import Decomposition
+from gigraph.pair import Pair
+from gigraph.records import tables
+from gigraph.records.paths import Results
+from gigraph.records.schemas import SCHEMAS
+from gigraph.replacement import Replacement
+from gigraph.reporting import log, progress
+from gigraph.reserved import CLASSES
+from gigraph.running.runtime import run
+from gigraph.subject import Subject
+from gigraph.vocabulary import Vocabulary
+
+BESIDE = "gradient_x_input"
+SAID = ("size", "concepts", "score", "score_se", "margin", "margin_se")
+
+
+def main(args: Namespace) -> None:
+    settings, layers = args.settings, args.settings["layers"]
+    c, tolerances = settings["circuit"], settings["tolerances"]
+    subject = Subject(settings, args.compute, layers)
+    vocabularies = [
+        Vocabulary(args.root, args.method, layer, subject, tolerances[layer], merge=True) for layer in layers
+    ]
+    selection = tables.read(args.selection).to_pylist()
+    mine = _classes([row["label"] for row in selection], c["classes"])[int(args.shard) :: settings["shards"]]
+    files, shards = partial(Results(args.root).shards, method=args.method), range(settings["shards"])
+    attributed = [tables.read(files("attributions", shards, source=layer, target=CLASSES)) for layer in layers]
+    own = {label: [row for row in selection if row["label"] == label] for label in mine}
+    others = {label: _others(attributed[-1], selection, label, c["images"]) for label in mine}
+    wanted = {row["image_id"] for some in (own, others) for rows in some.values() for row in rows}
+    coded = [_Coded(files("coefficients", shards, layer=one.layer), subject, one, wanted) for one in vocabularies]
+    fill = [one.mean for one in coded] if c["deleted"] == "mean" else None
+    replacement = Replacement(
+        subject, vocabularies, fill, errors=c["errors"] == "kept", baseline=settings["attribution"]["baseline"]
+    )
+    families = [one.families for one in vocabularies]
+    nodes = Nodes.of([Families.alone(one.k) for one in vocabularies] if c["of"] == "concepts" else families)
+    search = Search(c["share"], c["points"], c["passes"], c["random"])
+    pairs = [Pair(subject, one, None, settings["attribution"]) for one in vocabularies]
+    names = tables.read(args.classes)["class"].to_pylist()
+
+    def see(rows):
+        ids = [row["image_id"] for row in rows]
+        sweep = subject.images(settings["images"], ids, [row["path"] for row in rows])
+        return replacement.see(torch.cat([x for _, x in sweep]), ids, [one.of(ids) for one in coded])
+
+    def beside(label):
+        """Return gradient x input's mean over the class's images, of each layer's concepts."""
+        found = []
+        for pair, one in zip(pairs, coded, strict=True):
+            images = [one.decomposition(row["image_id"]) for row in own[label]]
+            to = as_device(np.full((len(images), 1), label), subject.device)
+            scores = np.zeros(pair.source.k)
+            for image in pair.attribute(images, to, BESIDE):
+                scores[image.concepts.cpu().numpy()] += image.values[0].cpu().numpy() / len(images)
+            found.append(scores)
+        return found
+
+    rows = {name: [] for name in ("circuits", "circuit_curves", "circuit_members")}
+    for label in progress(mine, len(mine), "classes"):
+        began = time.perf_counter()
+        relevance = nodes.gathered([
+            _relevance(table, label, one, c["of"] == "concepts") for table, one in zip(attributed, families, strict=True)
+        ])  # fmt: skip
+        orders = {settings["attribution"]["method"]: joint_order(relevance)}
+        if BESIDE not in orders:
+            orders[BESIDE] = joint_order(nodes.gathered(beside(label)))
+        seen = see(own[label][: c["images"]])
+        elsewhere = see(others[label]) if others[label] else None
+        generator = np.random.Generator(np.random.Philox(int(mix(settings["seed"], label))))
+        found = Circuits(replacement, seen, label, nodes, elsewhere).find(orders, search, generator)
+        shared = {
+            "scope": label, "images": len(seen), "others": len(others[label]), "nodes": len(nodes),
+            "deleted": c["deleted"], "errors": c["errors"],
+        }  # fmt: skip
+        rows["circuits"] += [{**shared, **row} for row in _rows(found, layers)]
+        for order, curve in found.curves.items():
+            for said, f in zip(curve.points, curve.faithfulness, strict=True):
+                point = {key: getattr(said, key) for key in SAID}
+                rows["circuit_curves"].append({"scope": label, "order": order, **point, "faithfulness": f})
+        rows["circuit_members"] += _members(found, nodes, layers, label, np.concatenate(relevance))
+        _report(names[label], found, len(nodes), time.perf_counter() - began)
+    for path, (kind, some) in zip((args.circuits, args.curves, args.members), rows.items(), strict=True):
+        tables.write(path, kind, {name: _column(kind, name, some) for name in SCHEMAS[kind].names}, args.lineage)
+
+
+class _Coded:
+    """The coefficients of a layer in some images, and each concept's mean over all positions of all images."""
+
+    def __init__(self, paths, subject, vocabulary, wanted):
+        positions, sums, rows = subject.layers[vocabulary.layer].positions, np.zeros(vocabulary.k), 0
+        self.device, self.parts = subject.device, {}
+        for path in paths:
+            table = tables.read(path, ["image_id", "concepts", "values"])
+            (indptr, concepts), values = tables.csr(table, "concepts"), tables.csr(table, "values")[1]
+            sums += np.bincount(concepts, weights=values, minlength=vocabulary.k)
+            rows += len(indptr) - 1
+            for i, image in enumerate(tables.numpy(table, "image_id")[::positions].tolist()):
+                if image in wanted:
+                    pointer = indptr[i * positions : (i + 1) * positions + 1]
+                    inside = slice(pointer[0], pointer[-1])
+                    self.parts[image] = pointer - pointer[0], concepts[inside].copy(), values[inside].copy()
+        self.mean = (sums / max(1, rows)).astype(np.float32)
+
+    def of(self, ids):
+        """Return (indptr, concepts, values) of images one after another."""
+        pointers, concepts, values = zip(*(self.parts[i] for i in ids), strict=True)
+        counts = np.concatenate([np.diff(one) for one in pointers])
+        return np.append(0, np.cumsum(counts)), np.concatenate(concepts), np.concatenate(values)
+
+    def decomposition(self, image):
+        return Decomposition.from_csr(*(as_device(part, self.device) for part in self.parts[image]))
+
+
+def _classes(labels, most):
+    """Return the classes in question: those with the most attributed images."""
+    found, counts = np.unique([label for label in labels if label >= 0], return_counts=True)
+    return np.sort(found[np.lexsort((found, -counts))][:most]).astype(int).tolist()
+
+
+def _others(table, selection, label, count):
+    """Return images of other classes, those first that the class's images are most readily taken for, one of each."""
+    mine = (tables.numpy(table, "label") == label) & (tables.numpy(table, "target") != label)
+    targets, at_x = tables.numpy(table, "target")[mine], tables.numpy(table, "at_x")[mine].astype(np.float64)
+    likely = {target: at_x[targets == target].sum() for target in np.unique(targets).tolist()}
+    by_class: dict[int, list] = {}
+    for row in selection:
+        if row["label"] != label and row["label"] >= 0:
+            by_class.setdefault(row["label"], []).append(row)
+    ranked = sorted(by_class, key=lambda other: (other not in likely, -likely.get(other, 0), other))
+    depth = max(map(len, by_class.values()), default=0)
+    return [by_class[other][i] for i in range(depth) for other in ranked if i < len(by_class[other])][:count]
+
+
+def _relevance(table, label, families, alone):
+    """Return a class's mean relevance by concept [K]: a family's stands in its leader's row, unless each is alone."""
+    rows = np.flatnonzero((tables.numpy(table, "label") == label) & (tables.numpy(table, "target") == label))
+    table = table.take(rows)
+    sources, values = (tables.csr(table, name)[1] for name in ("sources", "values"))
+    if alone:
+        single = families.size[sources] == 1
+        parts = (tables.csr(table, name)[1] for name in ("members", "member_values"))
+        sources, values = (np.concatenate(both) for both in zip((sources[single], values[single]), parts, strict=True))
+    return np.bincount(sources, weights=values, minlength=len(families.leader)) / max(1, len(rows))
+
+
+def _rows(found, layers):
+    """Yield the rows of the table ``circuits``."""
+    yield {"order": "network", **_said(found.real)}
+    for layer, said in zip(layers, found.layers, strict=True):
+        yield {"order": "layer", "layer": layer, **_said(said)}
+    for order, curve in found.curves.items():
+        names = ("cpr", "cmd", "margin_cpr", "margin_cmd")
+        areas = dict(zip(names, (*curve.areas, *curve.margin_areas), strict=True))
+        yield {"order": order, **_said(curve.smallest), **_rest(curve.rest), **areas}
+    tried = {"tried": found.pruned.tried, "minimal": found.pruned.minimal} if found.pruned else {}
+    yield {"order": "pruned", **_said(found.smallest), **_rest(found.rest), **tried}
+
+
+def _said(said: Said | None):
+    return {} if said is None else said._asdict()
+
+
+def _rest(said: Said | None):
+    return {} if said is None else {f"rest_{key}": getattr(said, key) for key in ("score", "margin", "elsewhere")}
+
+
+def _members(found, nodes, layers, label, relevance):
+    rank = np.argsort(found.order)
+    return [
+        {
+            "scope": label, "layer": layers[nodes.layer[i]], "concept": int(nodes.node[i]), "rank": int(rank[i]),
+            "relevance": relevance[i], "smallest": bool(found.pruned is not None and found.pruned.kept[i]),
+        }
+        for i in found.order
+    ]  # fmt: skip
+
+
+def _column(kind, name, rows):
+    """Return a column; numbers that are missing or NaN are null."""
+    values = [row.get(name, "" if name == "layer" else None) for row in rows]
+    is_number = str(SCHEMAS[kind].field(name).type) == "float"
+    return tables.nullable([np.nan if value is None else value for value in values]) if is_number else values
+
+
+def _report(name, found, n, seconds):
+    if found.smallest is None:
+        log.info("%s: no circuit keeps as much of %.3f; %.1f s", name, found.real.score, seconds)
+        return
+    log.info(
+        "%s: %d of %d nodes (%d concepts) say %.3f of %.3f, %.3f elsewhere; all others %.3f; %d circuits, %.1f s",
+        name, found.smallest.size, n, found.smallest.concepts, found.smallest.score, found.real.score,
+        found.smallest.elsewhere, found.rest.score, found.measured, seconds,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main, "root", "method", "selection", "classes", "circuits", "curves", "members", "shard")
