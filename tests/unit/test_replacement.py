@@ -20,10 +20,10 @@ EVERY = {"method": "pursuit", "sign": "any", "penalty": "nonzeros"}
 
 
 class Linear:
-    """A subject of two linear layers, y = W x and z = O y, of one position each."""
+    """A subject of linear layers of one position each, x -> A x -> B A x -> ..."""
 
-    def __init__(self, w, o, memory=10**6):
-        self.matrices = {"a": torch.tensor(w, dtype=torch.float32), "b": torch.tensor(o, dtype=torch.float32)}
+    def __init__(self, *matrices, memory=10**6):
+        self.matrices = {str(i): torch.tensor(m, dtype=torch.float32) for i, m in enumerate(matrices)}
         self.device, self.memory = torch.device("cpu"), memory
         self.layers = {
             name: SimpleNamespace(name=name, positions=1, channels=m.shape[1], to_pfvs=lambda value: value)
@@ -32,21 +32,25 @@ class Linear:
         self.network = SimpleNamespace(task="classes", activations=self._activations)
 
     def _activations(self, x, layers):
-        y = x @ self.matrices["a"].T
-        return {"a": x, "b": y, CLASSES: (y @ self.matrices["b"].T)[:, 0]}
+        return {name: x if name == "0" else self.segment("0", name)(x) for name in [*self.matrices, CLASSES]}
 
     def segment(self, source, target):
-        if (source, target) == ("a", CLASSES):
-            return lambda x: (x @ self.matrices["a"].T @ self.matrices["b"].T)[:, 0]
-        return lambda x: x @ self.matrices[source].T if target == "b" else (x @ self.matrices["b"].T)[:, 0]
+        end = len(self.matrices) if target == CLASSES else int(target)
+
+        def run(x):
+            for i in range(int(source), end):
+                x = x @ self.matrices[str(i)].T
+            return x[:, 0] if target == CLASSES else x
+
+        return run
 
     def path_points(self, layer):
         return 2
 
 
-def linear(w, o, beta=0.0, memory=10**6, **options):
+def linear(*matrices, beta=0.0, **options):
     """Return a replacement whose concepts are the channels, all of which code a PFV, exactly."""
-    subject = Linear(w, o, memory)
+    subject = Linear(*matrices)
     own = [
         Vocabulary.of(name, subject, 1e-4, vectors=np.eye(m.shape[1], dtype=np.float32), encoder=None,
                       beta=np.full(m.shape[1], beta, np.float32), calibration={**EVERY, "value": m.shape[1]})
@@ -72,6 +76,20 @@ def test_with_orthonormal_concepts_a_circuit_is_a_product_of_masked_matrices():
     for row, logits in zip(rows, found, strict=True):
         right = np.array([O @ (row[4:] * (W @ (row[:4] * x[0]))) for x in X])
         assert np.allclose(logits, right, atol=1e-5)
+
+
+def test_circuits_that_differ_early_are_told_apart_later():
+    three = [*np.random.default_rng(5).normal(size=(3, 3, 3))]
+    replacement = linear(*three)
+    seen = replacement.see(torch.tensor(X[:, :, :3]))
+    rows = np.random.default_rng(6).random((30, 9)) < 0.5
+    rows[:15, 3:] = rows[15:, 3:]  # the same but for the first layer
+    for some in (rows, rows[::-1]):
+        for row, logits in zip(some, replacement.logits(seen, masks(some, 3, 3, 3)).numpy(), strict=True):
+            values = X[:, 0, :3].astype(np.float64)
+            for i, matrix in enumerate(three):
+                values = (values * row[3 * i : 3 * i + 3]) @ matrix.T
+            assert np.allclose(logits, values, atol=1e-4)
 
 
 def test_deleted_concepts_have_the_coefficients_they_are_filled_with():
