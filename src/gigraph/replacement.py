@@ -29,6 +29,7 @@ from gigraph.reserved import CLASSES
 from gigraph.subject import Subject, check_finite
 from gigraph.vocabulary import Vocabulary
 
+
 @dataclass(frozen=True)
 class Sparse:
     """Coefficients of N images' positions on the device, compressed by row.
@@ -103,9 +104,7 @@ class Replacement:
         self._ends = [subject.segment(name, CLASSES) for name in names]
         self._rooms = [Batch(subject.path_points(name)) for name in names]
 
-    def see(
-        self, x: Tensor, ids: Sequence[int] = (), codes: Sequence[tuple[np.ndarray, ...]] | None = None
-    ) -> Seen:
+    def see(self, x: Tensor, ids: Sequence[int] = (), codes: Sequence[tuple[np.ndarray, ...]] | None = None) -> Seen:
         """Run the network on images, and code its PFVs at each layer.
 
         Parameters
@@ -186,13 +185,13 @@ class Replacement:
         codes = [seen.codes[0]] * count
         for i in range(last):
             codes = self._next(seen, i, masks, codes)
-        return torch.stack([self._run(self._segments[last], last, seen, codes[s], masks[last][s]) for s in range(count)])
+        return torch.stack(
+            [self._run(self._segments[last], last, seen, codes[s], masks[last][s]) for s in range(count)]
+        )
 
     def _next(self, seen: Seen, i: int, masks: list[np.ndarray], codes: list[Sparse]) -> list[Sparse]:
         """Return each circuit's codes at layer i + 1, from those at layer i; circuits that agree so far share them."""
-        names = [
-            (i, b"".join(np.packbits(mask[s]).tobytes() for mask in masks[: i + 1])) for s in range(len(codes))
-        ]
+        names = [(i, b"".join(np.packbits(mask[s]).tobytes() for mask in masks[: i + 1])) for s in range(len(codes))]
         new = {name: s for s, name in enumerate(names) if name not in seen.known}
         if new:
             there = [self._run(self._segments[i], i, seen, codes[s], masks[i][s]) for s in new.values()]

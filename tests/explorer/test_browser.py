@@ -432,10 +432,10 @@ def test_empty_states(reader: Reader):
     reader.open("#/compare/cheetah/cheetah")
     assert "same class" in reader.text(".state")
     reader.open("#/class/cheetah?sel=layer4.0:47")
-    reader.page.get_by_text("No pictures of this concept").wait_for()
+    reader.page.get_by_text("No pictures.").wait_for()
     assert "no picture" in reader.text(".row[data-layer='3'] .face.none")
     reader.open("#/class/cheetah?sel=layer4.0:46")
-    reader.page.get_by_text("Nothing is stored about this concept").wait_for()
+    reader.page.get_by_text("Nothing is stored of it").wait_for()
 
 
 def copy_of(site: Path, folder: Path) -> Path:
@@ -491,7 +491,7 @@ def test_one_layer_without_localisation(browser, tmp_path: Path):
     reader = Reader(browser, tmp_path / "site").open("#/class/cheetah?sel=layer1.0:0")
     assert reader.page.locator(".row").count() == 2
     assert "5 of 16 concepts" in reader.text("#coverage")
-    reader.page.get_by_text("Not located on these images").wait_for()
+    reader.page.get_by_text("Not located here").wait_for()
     reader.open("#/compare/cheetah/leopard")
     assert reader.page.locator(".stage").is_visible()
     reader.context.close()

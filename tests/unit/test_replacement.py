@@ -262,4 +262,6 @@ def test_codes_that_are_known_need_not_be_found_again(small, monkeypatch):
     monkeypatch.setattr(Vocabulary, "code", None)
     seen = replacement.see(x, codes=[(one.indptr, one.indices, one.values) for one in found])
     monkeypatch.undo()
-    assert torch.equal(replacement.logits(seen, masks(chosen, 12, 12)), replacement.logits(right, masks(chosen, 12, 12)))
+    assert torch.equal(
+        replacement.logits(seen, masks(chosen, 12, 12)), replacement.logits(right, masks(chosen, 12, 12))
+    )

@@ -17,6 +17,7 @@ from gigraph.errors import UserError
 from gigraph.explorer.atlas import atlas_chunk
 from gigraph.explorer.card import concept_chunks
 from gigraph.explorer.chunks import read_chunk, write_chunk
+from gigraph.explorer.circuits import circuits_by_class
 from gigraph.explorer.decisions import kept_by_class
 from gigraph.explorer.evidence import evidence
 from gigraph.explorer.graph import Graph
@@ -87,7 +88,7 @@ def _write(inputs: Inputs, site: Path) -> None:
     kept, edges = (t.partition_by("scope", as_dict=True) for t in (graph.kept, graph.edges))
     labels = [label for label in sorted(graph.classes["label"].to_list()) if (label,) in kept]
     none = graph.edges.head(0)
-    keeps = kept_by_class(inputs.decisions, graph.layers)
+    keeps, circuits = kept_by_class(inputs.decisions, graph.layers), circuits_by_class(graph, inputs)
     for at in range(0, len(labels), BLOCK):
         some = labels[at : at + BLOCK]
         mine = pl.concat([kept[label,] for label in some])
@@ -98,7 +99,8 @@ def _write(inputs: Inputs, site: Path) -> None:
         for label in some:
             own = located.get(label, {}), members.get(label, {})
             near = near_chunk(graph, kept[label,], edges.get((label,), none), *own)
-            write_chunk(data, f"class/{label}", {**graphs[label], "keeps": keeps.get(label, [])})
+            alone = {"circuit": circuits[label]} if label in circuits else {}
+            write_chunk(data, f"class/{label}", {**graphs[label], "keeps": keeps.get(label, []), **alone})
             write_chunk(data, f"near/{label}", near)
     listed: dict[int, list[Any]] = defaultdict(list)
     for row, chunk in image_chunks(graph, images, inputs.attributions, inputs.coefficients, shapes, face):

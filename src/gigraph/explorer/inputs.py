@@ -67,6 +67,9 @@ class Inputs:
         Layer to its split tree; a missing one leaves the layer without hierarchy.
     evaluation : mapping of str to Path
         Topic to its table of the gathered evaluation (`gigraph.evaluation.summary`); all are shown.
+    circuits : mapping of str to sequence of Path
+        Kind of table (``circuits``, ``circuit_curves``, ``circuit_members``) to its shards; without them no class says
+        what it carries alone.
     stability : Path, optional
         Table of how well each concept was found again.
     picture : callable, optional
@@ -111,6 +114,7 @@ class Inputs:
     trees: Mapping[str, Path] = field(default_factory=dict)
     evaluation: Mapping[str, Path] = field(default_factory=dict)
     decisions: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    circuits: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     stability: Path | None = None
     picture: Callable[[str], Any] | None = None
     images_per_class: int = 20
@@ -174,6 +178,10 @@ def inputs_of(
         trees={layer: results("tree", method=method, layer=layer) for layer in layers},
         evaluation=evaluation,
         decisions={layer: results.shards("decisions", shards, method=method, layer=layer) for layer in layers},
+        circuits={
+            kind: results.shards(kind, shards, method=method)
+            for kind in ("circuits", "circuit_curves", "circuit_members")
+        },
         stability=results("stability_of_all") if evaluation else None,
         picture=_opener(settings),
         images_per_class=settings["images_per_class"],

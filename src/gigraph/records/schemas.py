@@ -279,8 +279,20 @@ SCHEMAS: dict[str, pa.Schema] = {
             *(
                 (name, pa.float32())
                 for name in (
-                    "size", "concepts", "score", "score_se", "margin", "margin_se", "elsewhere", "rest_score",
-                    "rest_margin", "rest_elsewhere", "cpr", "cmd", "margin_cpr", "margin_cmd",
+                    "size",
+                    "concepts",
+                    "score",
+                    "score_se",
+                    "margin",
+                    "margin_se",
+                    "elsewhere",
+                    "rest_score",
+                    "rest_margin",
+                    "rest_elsewhere",
+                    "cpr",
+                    "cmd",
+                    "margin_cpr",
+                    "margin_cmd",
                 )
             ),
             ("tried", pa.int32()),

@@ -76,7 +76,7 @@ const head = (layer, concept, key) => h("header",
 const content = (layer, concept, key, data, scopes) => {
   if (!data) return [
     head(layer, concept, key),
-    empty("Nothing is stored about this concept."),
+    empty("Nothing is stored of it."),
   ];
   const here = state.params.on === "all" ? null
     : scopes.find(s => s.on === state.params.on) || scopes.find(s => s.near);
@@ -90,13 +90,13 @@ const content = (layer, concept, key, data, scopes) => {
 const chip = (text, kind, title) => h("span.chip" + kind, {title}, text);
 const flags = (layer, key, {size, images, cohesion, low, twin, stable, family}) => h("p.flags",
   family && chip(`${family[2].length} concepts, cosine ${num(family[0])}`, "",
-    `Mean cosine of two members; the smallest is ${num(family[1])}`),
+    `Mean cosine of two members; least ${num(family[1])}`),
   size === 1 ? chip("singleton", ".warn")
     : chip(plural(size, "PFV") + (images ? ` of ${plural(images, "image")}` : ""), images === 1 ? ".warn" : ""),
   cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "",
-    "Mean cosine of the members to the concept" + (low ? "; in the lowest tenth of its layer" : "")),
+    "Mean cosine to the concept" + (low ? "; lowest tenth of the layer" : "")),
   stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn",
-    `Cosine of its best match with other seeds; by chance ${num(stable[1])}`),
+    `Best match with other seeds; by chance ${num(stable[1])}`),
   twin && twin[1] >= 0.95 && h("a.chip.warn", {href: select(layer, twin[0]), title: `cosine ${num(twin[1])}`},
     `near-duplicate of #${twin[0]}`),
   (meta.aligned[key] || []).map(([part, ap, prevalence]) =>
@@ -110,7 +110,7 @@ const pictures = (layer, {exemplars, relevant}) => {
       by => go({params: {by}}, true)),
     exemplars[0] ? h("ol.tiles", (most ? relevant : exemplars).map(([at, one, label, path]) => h("li", {title: path},
       tile(layer, at, className(label).textContent), number(num(one)), h("span.note", className(label)))))
-      : note("No pictures of this concept."));
+      : note("No pictures."));
 };
 
 const over = (scopes, here) => scopes.length
@@ -123,7 +123,7 @@ const over = (scopes, here) => scopes.length
 
 // What a family is made of, and what each member does for the class at hand.
 const members = (layer, {family, of}, near) => of >= 0
-  ? note("In the graph it is within ", conceptLink(layer, of), ", with others that point the same way.")
+  ? note("In the graph it is within ", conceptLink(layer, of), ".")
   : family && h("section", h("h3", "Members"), table(
     [["Concept"], ["Cosine", "to the family’s direction"], ["PFVs"], [meta.gig, NORMS[norm()][1]]],
     family[2].map(([id, cosine, size, tiles]) => {
@@ -137,8 +137,8 @@ const located = ({near, name, label}) => h("section", h("h3", "Where it is in ",
     ? h("ol.tiles.large", near.located.map(([at, path, coefficient, gig, map]) =>
       h("li", {title: `${path}; largest coefficient ${num(coefficient)}`},
         photo(at, `located in ${path}`, map), number(`${meta.gig} ${num(gig)}`))))
-    : note(near ? "Not located on these images."
-      : "Not kept for this class; what follows is over all images."));
+    : note(near ? "Not located here."
+      : "Not kept for this class; below: over all images."));
 
 const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "Relevance to classes"), list.length
   ? h("table.relevance", h("tbody", list.map(([label, mean, se, support, weight, share]) =>
@@ -150,7 +150,7 @@ const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "R
   : note("No class."));
 
 const lists = (layer, near, here) => {
-  if (!near) return note("No neighbours are kept.");
+  if (!near) return note("No neighbours.");
   const sums = Object.values(near.into), total = sum(sums, e => e[1]);
   const most = largest([...near.in, ...near.out].flat().map(e => e[8]));
   const part = k => percent(sum(sums, e => Math.abs(e[k])) / total);
@@ -166,8 +166,8 @@ const lists = (layer, near, here) => {
 };
 const list = (title, entries, most) => h("div.list", h("h4", title), entries.length ? table([
   ["Concept"], [meta.gig, NORMS[norm()][1]],
-  ["Ablation", "drop of the target without this source"],
-  ["n", "images with a non-zero attribution"],
+  ["Ablation", "drop without this source"],
+  ["n", "images where it is not 0"],
 ], entries.map(([layer, concept, mean, se, support, ablation, ablationSe, weight, share]) =>
   h("tr" + (mean < 0 ? ".neg" : ""),
     h("th", {scope: "row"}, conceptLink(layer, concept), meter(sizeOf(weight, share, most))),

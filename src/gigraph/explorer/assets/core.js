@@ -113,8 +113,8 @@ const strongest = (list, of) => list.reduce((a, b) => (a && of(a) >= of(b) ? a :
 // The three normalisations: [mean, weight, share] -> the number shown and, for drawing, a size in [0, 1].
 const NORMS = {
   raw: ["raw", "mean over the images"],
-  share: ["share", "mean over the sum of all sizes into the same target"],
-  paper: ["[0, 1]", "size over the largest of the layer pair, as in the paper"],
+  share: ["share", "mean over all sizes into the target"],
+  paper: ["[0, 1]", "size over the pair’s largest, as in the paper"],
 };
 // What sizes are called by the graph's attribution method, as |GIG|.
 const sized = () => `|${meta.gig}|`;

@@ -50,7 +50,7 @@ const coverage = ({nodes, cover}) => {
   const parts = cover.filter(c => c.total).map(c => c.drawn / c.total);
   return h("p.coverage", {
     id: "coverage",
-    title: `${sized()} of the drawn edges over all into the row above; mean over layers`,
+    title: `Drawn ${sized()} over all into the row above; mean over layers`,
   },
   h("b", `${[...nodes.values()].filter(n => n.of).length} of ${plural(sum(layers, l => l.families), ...meta.unit)}`),
   ", ", h("b", `${percent(parts.length ? sum(parts) / parts.length : null)} of ${sized()}`),
@@ -302,6 +302,12 @@ const mark = () => {
     if (/^\d/.test(key)) fill(node, {pressed: key === selected});
   }
   if (!view) return;
+  if (ring) {
+    const {stops} = ring, field = $("ring"), at = larger(0, stops.findIndex(s => s[0] === state.params.circuit));
+    field.value = at;
+    show(field.nextSibling, stops[at][1]);
+    view.nodes.forEach((node, key) => node.classList.toggle("out", stops[at][2].includes(key)));
+  }
   view.selected = selected;
   view.held = [...pins, selected].filter(key => view.nodes.has(key));
   light(view, "");

@@ -62,6 +62,6 @@ const chapter = ({title, note, parts, empty: why}) => {
 views.evidence = {
   title: "Evidence", needs: () => ["evidence"],
   draw: (_, [chapters]) => h("div.overview.evidence", h("h1", "How far to trust this run"),
-    note("Every number is a row of the table beside its title."),
+    note("Numbers are rows of the tables named."),
     chapters.map(chapter)),
 };

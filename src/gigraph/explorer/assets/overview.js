@@ -9,9 +9,9 @@ const classLink = label => link(linkTo("class", [slug(label)]), className(label)
 const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)]), text, {title});
 
 const stack = () => table([
-  ["Layer", "height × width + other tokens × channels"], ["Concepts", "kept, of all"],
+  ["Layer", "height × width × channels"], ["Concepts", "kept, of all"],
   ["Keeps", "score · predictions"],
-  ["Error", "relative l2 of the reconstruction"], ["Non-zeros", "concepts per position"],
+  ["Error", "relative l2"], ["Non-zeros", "concepts per position"],
   ["Twins", "within cosine 0.9 of another; mean cosine"],
 ], layers.map(l => line([link(linkTo("atlas", [l.name]), l.name), note(`${l.height} × ${l.width} × ${l.channels}`)],
   [h("b", tally(l.kept)), " of " + plural(l.families, ...meta.unit), l.families < l.concepts && note(`of ${tally(l.concepts)}`)],
@@ -70,17 +70,16 @@ views.overview = {
     ].filter(Boolean);
     return h("div.overview",
       h("section.lede", h("h1", bdi(m.title)),
-        h("p", "What each layer sees, and what builds what. Begin with a class: its graph runs from "
-          + "textures up to the decision."),
+        h("p", "Begin with a class: its graph runs from textures up to the decision."),
         assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ...numbers]), {className: "numbers"})),
       verdict(m.truth),
       h("div.columns",
-        section("Classes", "Share recognised; the class that shares most concepts.", classList()),
+        section("Classes", "Share recognised; which shares most.", classList()),
         h("div",
           section("Layers",
             ["From the decision down; concepts by ", h("i", m.method), "."], stack()),
           m.pairs.length > 0 && section(
-            "Classes that share most", "Relevance that both draw from the same concepts.",
+            "Classes that share most", "Relevance drawn from the same concepts.",
             h("ul.classes.pairs", m.pairs.slice(0, 8).map(([a, b, share]) => h("li",
               pairLink(a, b, [className(a), h("span.vs", "and"), className(b)]),
               meter(share), number(percent(share)))))))),

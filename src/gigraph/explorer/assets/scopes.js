@@ -15,7 +15,7 @@ const stepper = (key, name, value, low, most) => {
 };
 const slider = () => {
   const output = h("output", min() + "%");
-  return h("label", {title: "Hides edges below this share of their pair’s largest"}, "Hide below",
+  return h("label", {title: "Of the pair’s largest"}, "Hide below",
     h("input", {
       type: "range", max: 100, step: 5, value: min(), key: "min",
       oninput: event => show(output, event.target.value + "%"),
@@ -63,6 +63,13 @@ const keepsOf = keeps => keeps.length > 0 && table(
   [["Keeps"], [meta.kept], ["predictions"], [meta.said], ["at X"], ["at baseline"]],
   keeps.map((kept, i) => line(layers[i].name, ...kept.map(k => percent(k)))).reverse());
 
+// A class run alone: stops [size, words, nodes that are not in], as the chunk has them.
+let ring;
+const circuit = c => (ring = c) && h("label", "Circuit", h("input", {
+  type: "range", max: c.stops.length - 1, id: "ring",
+  oninput: event => go({params: {circuit: c.stops[event.target.value][0]}}, true),
+}), h("output", {style: {width: "9em"}}));
+
 // ---- one class ----
 views.class = {
   title: "Class", takes: ["class"], fallback: first,
@@ -73,7 +80,7 @@ views.class = {
   draw: ([label], [data]) => {
     const c = classOf(label);
     const head = heading(bdi(c.name),
-      [accuracy(c), c.attributed > 0 && `; attributions are means over ${plural(c.attributed, "image")}`],
+      [accuracy(c), c.attributed > 0 && `; means over ${plural(c.attributed, "image")}`],
       pick(label, "Class", to => go({args: [slug(to)], params: fresh})),
       data && [
         pick(null, "Compare with", to => { location.hash = linkTo("compare", [label, to].map(slug)); },
@@ -85,8 +92,9 @@ views.class = {
       head, empty("No concept of this class was kept."),
     ];
     prefetch([label]);
-    return [frame(head, perLayer(data), modelOf([{label, data}], rowsOf(data), min()),
-      `The concepts that raise this class’s ${meta.output} most, over its images.`), keepsOf(data.keeps)];
+    return [frame(head, [perLayer(data), circuit(data.circuit)], modelOf([{label, data}], rowsOf(data), min()),
+      `What raises its ${meta.output} most, over its images.`),
+    data.circuit && [note(data.circuit.said), lines(data.circuit)], keepsOf(data.keeps)];
   },
 };
 
@@ -127,7 +135,7 @@ views.compare = {
     });
     return frame(head, [stepper("top", "Per class", own, 1, most), stepper("shared", "Shared", common, 0, most)],
       modelOf([{label: a, letter: "A", data: data[0]}, {label: b, letter: "B", data: data[1]}], rows, min()),
-      "Shared concepts are ranked by the smaller relevance.");
+      "Shared: by the smaller relevance.");
   },
 };
 

@@ -47,9 +47,9 @@ const find = () => {
 };
 
 const KEYS = [
-  ["← →", "previous, next concept of a layer"], ["↑ ↓", "along the strongest edge"],
+  ["← →", "previous, next of a layer"], ["↑ ↓", "along the strongest edge"],
   ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
-  ["P", "pin the concept’s paths"], ["M", "members of the family"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
+  ["P", "pin its paths"], ["M", "its members"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
 ];
 const help = () => {
   const box = $("keys");

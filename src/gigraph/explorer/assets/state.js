@@ -91,7 +91,7 @@ const route = async () => {
   if (format(state) !== location.hash) history.replaceState(null, "", format(state));
   if (fresh || notes.length) show($("notice"));
   notes.forEach(notice);
-  const {sel, pin, on, ...rest} = state.params, key = format({...state, params: rest});
+  const {sel, pin, on, circuit, ...rest} = state.params, key = format({...state, params: rest});
   if (key !== drawn) {
     drawn = key;
     show($("views"), entries(views).filter(([, v]) => !v.hidden || !v.hidden()).map(([id, v]) => h("a", {
@@ -110,7 +110,7 @@ const drawView = async fresh => {
   main.setAttribute("aria-busy", "true");
   // Chunks take milliseconds from disk: only say so where they do not.
   const patience = setTimeout(() => mine === turn && show(main, empty("Loading…")), 150);
-  graph = null;
+  graph = ring = null;
   try {
     const data = await Promise.all(view.needs ? view.needs(...state.found).map(load) : []);
     const page = await view.draw(state.found, data);
@@ -137,7 +137,7 @@ const failed = error => {
   if (!file) console.error(error);
   return h("div.state.bad", {role: "alert"}, h("h1", file ? "A file is missing" : "This cannot be shown"),
     h("p", file
-      ? ["The file ", h("code", file), " is missing or damaged. Copy the whole folder, or build the explorer again."]
+      ? ["The file ", h("code", file), " is missing or damaged. Copy the whole folder, or build again."]
       : message),
     h("button", {onclick: redraw}, "Try again"));
 };

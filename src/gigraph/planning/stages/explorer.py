@@ -95,10 +95,11 @@ class Explorer(Stage):
         graph = ("nodes", "edges", "members", "kept_of_all")
         own = (*graph, "reconstruction", "decisions", "concepts", "tree", "coefficients")
         pictures = ("exemplars", "localisation", "sheets")
+        circuits = ("circuits", "circuit_curves", "circuit_members")
         pairs = self.settings(plan)["pairs"]
         return {
             **{name: read(name) for name in once},
-            **{name: read(name, method=method) for name in (*own, "families", *pictures)},
+            **{name: read(name, method=method) for name in (*own, "families", *pictures, *circuits)},
             "alignment": read("alignment", method=method) if plan.drawn else [],
             "attributions": [read("attributions", method=method, source=a, target=b) for a, b in pairs],
         }
