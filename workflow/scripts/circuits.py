@@ -73,9 +73,8 @@ def main(args: Namespace) -> None:
     rows = {name: [] for name in ("circuits", "circuit_curves", "circuit_members")}
     for label in progress(mine, len(mine), "classes"):
         began = time.perf_counter()
-        relevance = nodes.gathered([
-            _relevance(table, label, one, c["of"] == "concepts") for table, one in zip(attributed, families, strict=True)
-        ])  # fmt: skip
+        alone, both = c["of"] == "concepts", zip(attributed, families, strict=True)
+        relevance = nodes.gathered([_relevance(table, label, one, alone) for table, one in both])
         orders = {settings["attribution"]["method"]: joint_order(relevance)}
         if BESIDE not in orders:
             orders[BESIDE] = joint_order(nodes.gathered(beside(label)))

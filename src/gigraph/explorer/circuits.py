@@ -30,24 +30,21 @@ def circuits_by_class(graph: Graph, inputs: Inputs) -> dict[int, Any]:
     Returns
     -------
     dict
-        For each class ``said``, what it carries in words; ``series`` and ``panels``, its curves as the evaluation's
-        (`gigraph.explorer.evidence`); and ``stops`` of the slider: [size in the address, words, the kept nodes that are
-        not in it].
+        For each class ``said`` and ``how``, what it carries, in words; ``series`` and ``panels``, its curves as those
+        of the evaluation (`gigraph.explorer.evidence`); and ``stops`` of the slider: [size in the address, words, the
+        kept nodes that are not in it].
     """
     if not all(inputs.circuits.get(kind) for kind in KINDS):
         return {}
     found, curves, members = (pl.concat([frame(path, kind) for path in inputs.circuits[kind]]) for kind in KINDS)
-    parts = [one.partition_by("scope", as_dict=True) for one in (found, curves, members)]
-    kept = graph.kept.partition_by("scope", as_dict=True)
-    return {
-        scope: _chunk(graph, *(part[scope,] for part in parts), _keys(graph, kept.get((scope,), graph.kept.head(0))))
-        for scope in sorted(found["scope"].unique().to_list())
-    }
-
-
-def _keys(graph: Graph, kept: pl.DataFrame) -> list[Key]:
-    index = {layer: i for i, layer in enumerate(graph.layers)}
-    return [(index[layer], concept) for layer, concept in kept.select("layer", "concept").iter_rows()]
+    own, lines, nodes = (one.partition_by("scope", as_dict=True) for one in (found, curves, members))
+    index, kept = {layer: i for i, layer in enumerate(graph.layers)}, graph.kept.partition_by("scope", as_dict=True)
+    chunks = {}
+    for (scope,) in sorted(own):
+        shown = kept.get((scope,), graph.kept.head(0)).select("layer", "concept")
+        keys = [(index[layer], concept) for layer, concept in shown.iter_rows()]
+        chunks[int(scope)] = _chunk(graph, own[scope,], lines[scope,], nodes[scope,], keys)
+    return chunks
 
 
 def _chunk(
@@ -56,14 +53,14 @@ def _chunk(
     rows = {row["order"]: row for row in found.iter_rows(named=True) if row["order"] != "layer"}
     real, pruned = rows.pop("network"), rows.pop("pruned")
     own = next(iter(rows))
-    score = "value" if graph.classes["task"][0] == "regression" else "probability"
+    read = "value" if graph.classes["task"][0] == "regression" else "probability"
     unit = "families" if real["nodes"] < real["concepts"] else "concepts"
     points = {order: curves.filter(pl.col("order") == order) for order in rows}
     entered = _entered(graph, members)
     stops = [["", "off", []]]
     if pruned["size"] is not None:
         out = [f"{i}:{c}" for i, c in keys if not entered[i, c][1]]
-        stops.append([SMALLEST, f"{pruned['size']:.0f} (smallest): {pruned['score']:.2f}", out])
+        stops.append([SMALLEST, f"smallest, {pruned['size']:.0f}: {pruned['score']:.2f}", out])
     for size, score in points[own].select("size", "score").iter_rows():
         out = [f"{i}:{c}" for i, c in keys if entered[i, c][0] >= size]
         stops.append([f"{size:.0f}", f"{size:.0f}: {score:.2f}", out])
@@ -72,16 +69,18 @@ def _chunk(
         for i, some in enumerate(points.values())
     ]
     return {
-        "said": _said(real, pruned, rows, points[own]["score"].to_list(), unit, score),
+        "said": _said(real, pruned, unit, read),
+        "how": _how(real, rows, points[own]["score"].to_list(), unit),
         "series": [title(order) for order in rows],
-        "panels": [[f"{score.capitalize()} by number of {unit}", lines]],
+        "panels": [[f"{read.capitalize()} by number of {unit}", lines]],
         "stops": stops,
     }
 
 
 def _entered(graph: Graph, members: pl.DataFrame) -> dict[Key, tuple[int, bool]]:
     """Return the size before which each node enters, and whether it is in the smallest circuit: any member of it."""
-    index, found = {layer: i for i, layer in enumerate(graph.layers)}, {}
+    index = {layer: i for i, layer in enumerate(graph.layers)}
+    found: dict[Key, tuple[int, bool]] = {}
     for layer, concept, rank, smallest in members.select("layer", "concept", "rank", "smallest").iter_rows():
         family = graph.families.get(layer)
         key = index[layer], concept if family is None else int(family.leader[concept])
@@ -93,26 +92,27 @@ def _entered(graph: Graph, members: pl.DataFrame) -> dict[Key, tuple[int, bool]]
 Row = dict[str, Any]
 
 
-def _said(real: Row, pruned: Row, rows: Mapping[str, Row], own: list[float], unit: str, score: str) -> str:
-    """Return in words what a class carries when it runs alone."""
-    first = (
-        f"Run on {unit} alone, one layer after the other, the network has a {score} of {own[-1]:.2f} with all "
-        f"{real['nodes']}, {own[0]:.2f} with none, {real['score']:.2f} as it is ({_plural(real['images'], 'image')})."
-    )
-    fill = "their mean over the data" if real["deleted"] == "mean" else "zero"
-    errors = "dropped" if real["errors"] == "dropped" else "kept"
-    method = f"Deleted ones are at {fill}; what the concepts leave out is {errors}."
+def _said(real: Row, pruned: Row, unit: str, read: str) -> str:
+    """Return in words how much of a class some of its nodes carry when they run alone."""
     if pruned["size"] is None:
-        return f"{first} No circuit of them keeps as much as was asked for. {method}"
+        return f"No circuit of the {real['nodes']} {unit} alone keeps as much of the {read} as was asked for."
     more = f" ({pruned['concepts']:.0f} concepts)" if pruned["concepts"] != pruned["size"] else ""
-    others = [f"{row['size']:.0f} by {title(order)}" for order, row in rows.items() if row["size"] is not None]
-    elsewhere = "" if pruned["elsewhere"] is None else (
-        f", and {pruned['elsewhere']:.2f} on images of other classes ({real['elsewhere']:.2f})"
-    )  # fmt: skip
+    elsewhere = f" {pruned['elsewhere']:.2f} for images of other classes," if pruned["elsewhere"] is not None else ""
     return (
-        f"These {pruned['size']:.0f} of {real['nodes']} {unit}{more} alone give {pruned['score']:.2f} of "
-        f"{real['score']:.2f}{elsewhere}; all others without them {pruned['rest_score']:.2f}. The first that do so: "
-        f"{', '.join(others)}. {first} {method}"
+        f"Run alone, {pruned['size']:.0f} of {real['nodes']} {unit}{more} give a {read} of {pruned['score']:.2f} of "
+        f"{real['score']:.2f},{elsewhere} and all the others without them {pruned['rest_score']:.2f}."
+    )
+
+
+def _how(real: Row, rows: Mapping[str, Row], curve: list[float], unit: str) -> str:
+    """Return in words how that was measured, and what else it is to be compared with."""
+    sizes = [f"{row['size']:.0f} by {title(order)}" for order, row in rows.items() if row["size"] is not None]
+    first = f"The first along an order that do so: {', '.join(sizes)}. " if sizes else ""
+    fill = "the mean over the data" if real["deleted"] == "mean" else "zero"
+    return (
+        f"{first}One layer after the other is replaced by its {unit}: with all it is {curve[-1]:.2f}, with none "
+        f"{curve[0]:.2f}, and {real['score']:.2f} as the network is, over {_plural(real['images'], 'image')}. What is "
+        f"deleted is at {fill}; what the concepts leave out of an image is {real['errors']}."
     )
 
 

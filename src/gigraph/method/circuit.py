@@ -8,7 +8,7 @@ Notation
 ``f(C)``       faithfulness, (m(C) - m(0)) / (m(N) - m(0))
 ``C_k``        the first k nodes of an order
 
-The areas are those of MIB (Mueller et al., "MIB: A Mechanistic Interpretability Benchmark", arXiv 2504.13151, Sec. 3.1),
+The areas are those of MIB (Mueller et al., "MIB: A Mechanistic Interpretability Benchmark", arXiv 2504.13151),
 with nodes where it has edges::
 
     CPR = integral f(C_k) d(k / n)          the integrated circuit performance ratio, the more the better

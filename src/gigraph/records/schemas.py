@@ -260,11 +260,11 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("images", pa.int32()),
         ]
     ),
-    # The smallest circuit of a class that keeps the wanted share, by an order: an attribution method, "random" (means of
+    # The smallest circuit of a class that keeps the wanted share, by an order: an attribution method, "random" (of
     # several), or "pruned" by the greedy search; of "network" all, of "layer" all of one layer, the others unreplaced.
     # size: of nodes, concepts: that these stand for; null where no circuit keeps as much. score: the class's mean
     # probability (of a regression its value), margin: its logit minus the runner-up's, elsewhere: the score over images
-    # of other classes; rest_: the same of all other nodes; cpr, cmd: areas of the order's curve, margin_: by the margin;
+    # of other classes; rest_: the same of all other nodes; cpr, cmd: areas of the order's curve, margin_: by margin;
     # tried: circuits of the greedy search, minimal: whether no single node can go
     "circuits": pa.schema(
         [

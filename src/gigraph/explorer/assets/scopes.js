@@ -68,7 +68,7 @@ let ring;
 const circuit = c => (ring = c) && h("label", "Circuit", h("input", {
   type: "range", max: c.stops.length - 1, id: "ring",
   oninput: event => go({params: {circuit: c.stops[event.target.value][0]}}, true),
-}), h("output", {style: {width: "9em"}}));
+}), h("output", {style: {width: "10em"}}));
 
 // ---- one class ----
 views.class = {
@@ -89,12 +89,13 @@ views.class = {
         meta.pictured && button("image", [label], "Its images"),
       ]);
     if (!data) return [
-      head, empty("No concept of this class was kept."),
+      head, empty("No concept was kept."),
     ];
     prefetch([label]);
-    return [frame(head, [perLayer(data), circuit(data.circuit)], modelOf([{label, data}], rowsOf(data), min()),
+    const alone = data.circuit;
+    return [frame([head, alone && note(alone.said)], [perLayer(data), circuit(alone)], modelOf([{label, data}], rowsOf(data), min()),
       `What raises its ${meta.output} most, over its images.`),
-    data.circuit && [note(data.circuit.said), lines(data.circuit)], keepsOf(data.keeps)];
+    alone && [note(alone.how), lines(alone)], keepsOf(data.keeps)];
   },
 };
 
@@ -172,7 +173,7 @@ views.image = {
     if (explained.length) pictured.unshift(classOf(-1));
     const picker = pick(label, "Images of", to => go({args: [slug(to)], params: fresh}), null, pictured);
     shown = null;
-    if (!entry) return [heading(bdi(c.name), "", picker), empty("No image of it was attributed.")];
+    if (!entry) return [heading(bdi(c.name), "", picker), empty("No image was attributed.")];
     if (id && entry[0] !== id) notice(`There is no image “${id}”; this is the first.`);
     const [name, at, path, predicted, probability] = entry, data = await load("image/" + name), {picture, maps} = data;
     shown = {label: predicted, data, at, path};
