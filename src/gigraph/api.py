@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from gigraph.errors import UserError, nearest
+from gigraph.method.circuit import graph_scores
 from gigraph.records import tables
 from gigraph.records.paths import FILES, Results
-from gigraph.reserved import CLASSES, DATASET
+from gigraph.reserved import CLASSES, DATASET, ERROR_NODE, REMAINDER
 
 if TYPE_CHECKING:
     import networkx
@@ -192,6 +194,80 @@ class Run:
         order = pl.col("layer").replace_strict({name: i for i, name in enumerate(self.layers)})
         found = found.filter(pl.col("classes") == len(set(labels))).drop("classes")
         return found.sort(order, "least_relevance", "concept", descending=[False, True, False])
+
+    # ---- circuits -----------------------------------------------------------------------------------------------
+
+    def circuits(self) -> pl.DataFrame:
+        """Return how much of each class its circuits carry when they run alone, one row for each class and order.
+
+        The column ``order`` says what the row is of: ``network``, as it is; ``layer``, with that layer alone replaced
+        by all its concepts; an attribution method or ``random``, the smallest circuit along that order that keeps the
+        wanted share; ``pruned``, the smallest that was found. Others: `gigraph.records.schemas`.
+
+        Raises
+        ------
+        UserError
+            If the run has no circuits.
+        """
+        found = self._shards("circuits").join(self.classes.select(pl.col("label").alias("scope"), "class"), on="scope")
+        return found.select("class", pl.exclude("class"))
+
+    def circuit(self, of: str | int, size: int | None = None) -> pl.DataFrame:
+        """Return the nodes of a class's circuit: layer, concept, rank and relevance; the most relevant first.
+
+        Parameters
+        ----------
+        of : str or int
+            A class, by name or label.
+        size : int, optional
+            That of the first so many nodes by relevance; default the smallest circuit that was found.
+
+        Raises
+        ------
+        UserError
+            If there is no such class, or it has no circuit.
+        """
+        label = self.label(of)
+        mine = self._shards("circuit_members").filter(pl.col("scope") == label)
+        if mine.is_empty():
+            raise UserError(f"class {self._names[label]!r} has no circuit: see attribution.classes, circuit.classes")
+        chosen = mine.filter(pl.col("smallest") if size is None else pl.col("rank") < size)
+        return chosen.sort("rank").select("layer", "concept", "rank", "relevance")
+
+    def circuit_curve(self, of: str | int) -> pl.DataFrame:
+        """Return what a class's circuits say by their size, along each order, and how faithful that is.
+
+        Raises
+        ------
+        UserError
+            If there is no such class, or the run has no circuits.
+        """
+        label = self.label(of)
+        return self._shards("circuit_curves").filter(pl.col("scope") == label).drop("scope")
+
+    def graph_scores(self, of: str | int) -> dict[str, float]:
+        """Return the ``replacement`` and ``completeness`` score of a class's graph, and the part ``followed``.
+
+        They are read off the graph's edges, nothing is run: `gigraph.method.circuit.graph_scores`.
+        """
+        label, chain = self.label(of), [*self.layers, CLASSES]
+        edges, pairs = self._frame("edges").filter(pl.col("scope") == label), []
+        for source, target in reversed(list(itertools.pairwise(chain))):
+            own = edges.filter((pl.col("source_layer") == source) & (pl.col("target_layer") == target))
+            into: dict[int, tuple[dict[int, float], float, float]] = {}
+            for (to,), rows in own.partition_by("target", as_dict=True).items():
+                values = dict(rows.select("source", "mean").iter_rows())
+                error, rest = values.pop(ERROR_NODE, 0.0), values.pop(REMAINDER, 0.0)
+                into[int(to)] = values, error, rest  # type: ignore[call-overload]
+            pairs.append(into)
+        return dict(zip(("replacement", "completeness", "followed"), graph_scores(pairs, label), strict=True))
+
+    def _shards(self, name: str) -> pl.DataFrame:
+        folder = self._file(name, shard=0).parent
+        there = [self._file(name, shard=path.stem) for path in folder.glob("*.parquet") if path.stem.isdigit()]
+        if not there:
+            raise UserError(f"{self.folder} has no circuits of {self.method}; run snakemake again, it will make them")
+        return pl.concat([self._read(path) for path in sorted(there)])
 
     def to_networkx(self, of: str | int) -> networkx.DiGraph:
         """Return a class's shown graph. Nodes are (layer, concept) and ("classes", label).

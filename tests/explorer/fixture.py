@@ -106,6 +106,7 @@ def write_results(
     t("selection", "selection", {"image_id": ids, "path": paths, "label": truth, "shard": np.zeros(len(ids))})
     kept = _kept(rng, layers, labels)
     t("kept", "kept", {key: [row[key] for row in kept] for key in SCHEMAS["kept"].names})
+    circuits = write_circuits(t, folder, layers, kept)
     edges = _edges(rng, layers, labels, kept)
     t("edges", "edges", {key: [row[key] for row in edges] for key in SCHEMAS["edges"].names})
     _members(t, edges)
@@ -155,6 +156,7 @@ def write_results(
         families={layer: folder / f"concepts/{layer}.families.parquet" for layer in layers},
         members=folder / "members.parquet",
         trees={layer: folder / f"trees/{layer}.parquet" for layer in layers},
+        circuits=circuits,
         evaluation={path.stem: path for path in sorted((folder / "evaluation").glob("*.parquet"))},
         stability=folder / "stability.parquet",
         picture=lambda path: painter(*(int(part) for part in path.removesuffix(".png").split("/"))),
@@ -217,6 +219,44 @@ def _coefficients(t, folder, rng, layers, ids) -> dict:
             "stationarity": np.full(n, np.nan),
         })  # fmt: skip
     return {layer: [folder / f"coefficients/{layer}.parquet"] for layer in layers}
+
+
+CIRCUIT = {0: 9, 1: None}
+"""Classes that have circuits, and the size of the smallest one found."""
+CURVE = {0: 0.1, 4: 0.3, 20: 0.75, 122: 0.9}
+"""The score of circuits by their size, along the graph's own order."""
+
+
+def write_circuits(t, folder, layers, kept) -> dict:
+    """Circuits of two classes: their kept nodes enter first, layer by layer; in one of them nothing keeps enough."""
+    rows, points, members = [], [], []
+    for scope, size in CIRCUIT.items():
+        nodes = [(layer, int(q)) for layer, count in layers.items()
+                 for q in np.unique(families_of(layer, count).leader)]  # fmt: skip
+        first = [(row["layer"], row["concept"]) for row in kept if row["scope"] == scope]
+        first.sort(key=lambda one: [row["rank"] for row in kept
+                                    if (row["scope"], row["layer"], row["concept"]) == (scope, *one)])  # fmt: skip
+        order = [*first, *(one for one in nodes if one not in first)]
+        whole = {"scope": scope, "images": 3, "others": 3, "deleted": "mean", "errors": "dropped", "nodes": len(nodes)}
+        said = {"concepts": 128.0, "score": 0.95, "score_se": 0.01, "margin": 3.0, "margin_se": 0.1, "elsewhere": 0.02}
+        rows.append({**whole, "order": "network", "size": len(nodes), **said})
+        for name in ("gig", "gradient_x_input", "random", "pruned"):
+            own = {"size": size, **said, "score": 0.77, "elsewhere": 0.13, "rest_score": 0.08} if size else {}
+            rows.append({**whole, "order": name, **own})
+        points += [
+            {**said, "scope": scope, "order": name, "size": at, "score": score}
+            for name in ("gig", "gradient_x_input", "random") for at, score in CURVE.items()
+        ]  # fmt: skip
+        members += [
+            {"scope": scope, "layer": layer, "concept": concept, "rank": rank, "relevance": 1 / (1 + rank),
+             "smallest": size is not None and rank < size}
+            for rank, (layer, concept) in enumerate(order)
+        ]  # fmt: skip
+    found = {}
+    for kind, many in (("circuits", rows), ("circuit_curves", points), ("circuit_members", members)):
+        t(kind, kind, {key: [row.get(key) for row in many] for key in SCHEMAS[kind].names})
+        found[kind] = [folder / f"{kind}.parquet"]
+    return found
 
 
 def write_evaluation(t, plain, rng, names) -> None:

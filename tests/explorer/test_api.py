@@ -30,6 +30,9 @@ def results(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "bisecting" / "graph").mkdir(exist_ok=True)
         shutil.copy(source / f"{name}.parquet", root / "bisecting" / "graph")
     shutil.copy(source / "reconstruction.parquet", root / "bisecting" / "evaluation")
+    (root / "bisecting" / "circuits").mkdir()
+    for name, end in (("circuits", ""), ("circuit_curves", ".curves"), ("circuit_members", ".members")):
+        shutil.copy(source / f"{name}.parquet", root / "bisecting" / "circuits" / f"0{end}.parquet")
     for name in ("concepts", "exemplars"):
         shutil.copytree(source / name, root / "bisecting" / name)
     return root
@@ -95,3 +98,29 @@ def test_mistakes_get_one_line(results: Path, tmp_path: Path):
 def test_importing_gigraph_stays_light():
     code = "import sys, gigraph; sys.exit(bool({'polars', 'torch', 'pyarrow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_circuits_are_read(results: Path):
+    run = gigraph.open(results)
+    found = run.circuits()
+    assert set(found["class"]) == {"cheetah", "leopard"} and len(found) == 10
+    smallest = run.circuit("cheetah")
+    assert smallest["rank"].to_list() == list(range(9)) and smallest.columns[:2] == ["layer", "concept"]
+    assert run.circuit("leopard").is_empty() and len(run.circuit("leopard", size=7)) == 7
+    with pytest.raises(UserError, match=r"has no circuit: see attribution\.classes, circuit\.classes"):
+        run.circuit(2)
+    shutil.rmtree(results / "bisecting" / "circuits")
+    with pytest.raises(UserError, match=r"has no circuits of bisecting; run snakemake again"):
+        run.circuits()
+
+
+def test_scores_of_a_graph_are_those_of_its_edges(results: Path):
+    run = gigraph.open(results)
+    scores = run.graph_scores("cheetah")
+    assert all(0 <= scores[name] <= 1 for name in scores)
+    edges = [row for row in tables.read(results / "bisecting/graph/edges.parquet").to_pylist() if row["scope"] == 0]
+    into = [row for row in edges if row["target_layer"] == "classes" and row["target"] == 0
+            and row["source_layer"] == "layer4.0"]  # fmt: skip
+    error = sum(abs(row["mean"]) for row in into if row["source"] == -1)
+    # The influence that ends in the error node of the last layer never comes down.
+    assert scores["replacement"] * scores["followed"] <= 1 - error / sum(abs(row["mean"]) for row in into) + 1e-6

@@ -17,7 +17,7 @@ import yaml
 from explorer.fixture import HOSTILE, LAYERS, NAMES, RIGHT_TO_LEFT, write_results
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.build import write_app
-from gigraph.explorer.chunks import LAYOUT
+from gigraph.explorer.chunks import LAYOUT, read_chunk
 from gigraph.records import tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -665,3 +665,33 @@ def test_a_thousand_classes(browser, inputs: Inputs, tmp_path: Path):
     assert reader.page.locator(".classes:not(.pairs) li").count() == 1
     reader.context.close()
     assert reader.errors == []
+
+
+def test_a_circuit_of_any_size_is_marked(reader: Reader, site: Path):
+    """By the slider, by its keys, and by the address; and nothing is where a run has no circuits."""
+    found = read_chunk(site / "data", "class/0")["circuit"]
+    reader.open("#/class/cheetah?min=0&circuit=smallest")
+    page, slider = reader.page, reader.page.locator("#ring")
+    dimmed = ".row .node.out"
+
+    def marked() -> set[str]:
+        return set(page.locator(dimmed).evaluate_all("nodes => nodes.map(node => node.dataset.key)"))
+
+    drawn = set(page.locator(".row .node[data-key]").evaluate_all("nodes => nodes.map(node => node.dataset.key)"))
+    assert found["said"] in page.locator("#main").inner_text() and slider.input_value() == "1"
+    assert (
+        marked() == drawn & set(found["stops"][1][2])
+        and page.locator("#ring + output").inner_text() == "smallest, 9: 0.77"
+    )
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    reader.settle()
+    assert reader.hash().endswith("circuit=0") and len(marked()) == len(drawn & set(found["stops"][2][2])) > 0
+    assert page.evaluate("document.activeElement.id") == "ring"  # the graph is not drawn again
+    page.keyboard.press("Home")
+    reader.settle()
+    assert "circuit" not in reader.hash() and not marked()
+    reader.open("#/class/cheetah?circuit=17")  # of another run
+    assert slider.input_value() == "0" and not marked()
+    reader.open("#/class/" + slug(NAMES[2]))
+    assert slider.count() == 0

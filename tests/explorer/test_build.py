@@ -373,3 +373,36 @@ def test_the_comparison_says_what_each_measure_is_and_whether_it_can_be_trusted(
     told = {row[0]: row[2] for row in table["rows"]}
     assert told == {precision["title"]: "yes", "Relative l2 error of whole maps": "no"}
     assert len(table["rows"]) == 2 and table["rows"][0][3] == pytest.approx(0.9)
+
+
+def test_a_class_says_what_it_carries_alone(inputs: Inputs, site: Path, tmp_path: Path):
+    found = chunk(site, "class/0")["circuit"]
+    assert found["said"].startswith("Run alone, 9 of 122 families (128 concepts) give a probability of 0.77 of 0.95, ")
+    assert "0.13 for images of other classes, and all the others without them 0.08" in found["said"]
+    assert found["series"] == ["GIG", "gradient × input", "random"]
+    assert "9 by GIG" in found["how"] and "the mean over the data" in found["how"] and "dropped" in found["how"]
+    ((title, curves),) = found["panels"]
+    assert title == "Probability by number of families" and [size for size, *_ in curves[0][1]] == [0, 4, 20, 122]
+    members = [row for row in tables.read(inputs.circuits["circuit_members"][0]).to_pylist() if row["scope"] == 0]
+    rank = {f"{list(LAYERS).index(row['layer'])}:{row['concept']}": row["rank"] for row in members}
+    nodes = [f"{i}:{node[0]}" for i, layer in enumerate(chunk(site, "class/0")["layers"]) for node in layer]
+    sizes = {"": 1000, "smallest": 9, "0": 0, "4": 4, "20": 20, "122": 122}
+    assert [stop[0] for stop in found["stops"]] == list(sizes)
+    for (_, words, out), size in zip(found["stops"], sizes.values(), strict=True):
+        assert sorted(out) == sorted(key for key in nodes if rank[key] >= size), words
+    none = chunk(site, "class/1")["circuit"]
+    assert none["said"].startswith("No circuit of the 122 families alone keeps as much") and len(none["stops"]) == 5
+    assert "circuit" not in chunk(site, "class/2")
+    build(dataclasses.replace(inputs, circuits={}), tmp_path / "older")
+    assert "circuit" not in chunk(tmp_path / "older", "class/0")
+
+
+def test_a_circuit_of_single_concepts_marks_the_families_that_they_are_of(inputs: Inputs, tmp_path: Path):
+    rows = tables.read(inputs.circuits["circuit_members"][0]).to_pylist()
+    first = next(row for row in rows if (row["scope"], row["layer"], row["concept"]) == (0, "layer3.1", 0))
+    rows.append({**first, "concept": 30, "rank": 0, "smallest": True})  # a member of family 0
+    path = tmp_path / "members.parquet"
+    tables.write(path, "circuit_members", {key: [row[key] for row in rows] for key in rows[0]}, "abc")
+    build(dataclasses.replace(inputs, circuits={**inputs.circuits, "circuit_members": [path]}), tmp_path / "site")
+    four = next(stop for stop in chunk(tmp_path / "site", "class/0")["circuit"]["stops"] if stop[0] == "4")
+    assert "2:0" not in four[2]
