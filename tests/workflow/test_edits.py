@@ -21,6 +21,7 @@ from workflow.toy import ROOT
 LAYERS = ["layer1.0", "layer2.1", "layer3.1"]
 SHARDS = ["0", "1"]
 LAST = {"graph bisecting", "figures bisecting", "explorer"}
+CIRCUITS = {f"circuits bisecting {shard}" for shard in SHARDS}
 
 
 def coded(layer):
@@ -32,7 +33,7 @@ def coded(layer):
 
 def described(layer):
     """A layer's attribution to the classes and what rests on it alone."""
-    return pair(layer, "classes") | {f"kept bisecting {layer}", f"exemplars bisecting {layer}"}
+    return pair(layer, "classes") | {f"kept bisecting {layer}", f"exemplars bisecting {layer}"} | CIRCUITS
 
 
 def pair(source, target):
@@ -102,7 +103,7 @@ SETTINGS = {
     ),
     "a layer removed": (
         {"layers": ["layer1.0", "layer3.1"]},
-        {"network", "reconstruction bisecting"} | pair("layer1.0", "layer3.1") | LAST,
+        {"network", "reconstruction bisecting"} | pair("layer1.0", "layer3.1") | CIRCUITS | LAST,
     ),
     "a pair added": (
         {"attribution": {"pairs": [["layer1.0", "layer3.1"]]}},
@@ -124,6 +125,7 @@ SETTINGS = {
     ),
     "device": ({"compute": {"device": "cpu"}}, set()),
     "a number written otherwise": ({"seed": 0.0}, set()),
+    "what is deleted": ({"circuit": {"deleted": "zero"}}, CIRCUITS | {"explorer"}),
     "the title": ({"explorer": {"title": "Another"}}, {"explorer"}),
 }  # fmt: skip
 
@@ -154,7 +156,7 @@ def test_settings(shadow):
 WILDCARDS = {
     "sample": ["shard"], "manifest": ["shard"], "centre": ["layer"], "reconstruction": ["method"], "graph": ["method"],
     "figures": ["method"], "coefficients": ["method", "layer", "shard"], "ablation": ["method", "source", "target"],
-    "attribution": ["method", "source", "target", "shard"],
+    "attribution": ["method", "source", "target", "shard"], "circuits": ["method", "shard"],
 } | {stage: ["method", "layer"] for stage in ("concepts", "families", "calibration", "kept", "exemplars")}  # fmt: skip
 
 
@@ -242,10 +244,11 @@ def test_code(shadow):
     ranked = {f"{job} classes" if job.startswith("ablation") else job for job in ranked}
     between = pair("layer1.0", "layer2.1") | pair("layer2.1", "layer3.1")
     for module, expected in (
-        ("method/graph", ranked | between),
+        ("method/graph", ranked | between | CIRCUITS),
         ("method/targets", attributed()),
         ("attributors/gig", attributed()),
-        ("attributors/gradient_x_input", set()),
+        ("attributors/gradient_x_input", CIRCUITS | {"explorer"}),
+        ("replacement", CIRCUITS | {"explorer"}),
         ("worlds/model", {"network"} | sampled() | whole_sample()),
         ("worlds/menagerie/draw", set()),
         ("worlds/registry", set()),
