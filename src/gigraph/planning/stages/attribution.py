@@ -186,7 +186,8 @@ class Circuits(Stage):
             "selection": read("selection"),
             "classes": read("classes"),
             "vocabulary": [one for layer in plan.layers for one in merged(method, layer)],
-            "calibration": [read("calibration", layer=layer, **of) for layer in plan.layers],
+            # Images are coded again in all layers but the first, where their coefficients lie there.
+            "calibration": [read("calibration", layer=layer, **of) for layer in plan.layers[1:]],
             "coefficients": [read("coefficients", layer=layer, **of) for layer in plan.layers],
             "attributions": [read("attributions", source=layer, target=CLASSES, **of) for layer in plan.layers],
         }
