@@ -46,6 +46,40 @@ def test_every_coefficient_carries_its_gap(done):
         assert len(table) == 20 * 36 and table["gap"].max() <= 1e-4
 
 
+def test_circuits_of_every_class_are_measured_and_add_up(done):
+    """What the network says of a class's images, and circuits of the same nodes, are the same in all tables."""
+    kinds = ("", ".curves", ".members")
+    found, curves, members = (
+        pl.concat([read(done, f"bisecting/circuits/{shard}{kind}.parquet") for shard in (0, 1)]) for kind in kinds
+    )
+    selection = read(done, "selection.parquet")
+    decisions = pl.concat([read(done, f"bisecting/decisions/layer4.0/{shard}.parquet") for shard in (0, 1)])
+    attributed = pl.concat([
+        read(done, f"bisecting/attributions/layer4.0--classes/{shard}.parquet") for shard in (0, 1)
+    ]).filter(pl.col("label") == pl.col("target"))  # fmt: skip
+    assert set(found["scope"]) == set(members["scope"]) == set(selection["label"]) and len(decisions) == len(selection)
+    for scope in set(selection["label"]):
+        rows = {(row["order"], row["layer"]): row for row in found.filter(scope=scope).iter_rows(named=True)}
+        assert set(rows) == {(order, "") for order in ("network", "gig", "gradient_x_input", "random", "pruned")} | {
+            ("layer", layer) for layer in ("layer3.1", "layer4.0")
+        }
+        network = rows["network", ""]
+        at_x = attributed.filter(label=scope)["at_x"]  # two images of a class, all of which circuits look at
+        assert network["images"] == len(at_x) == 2 and network["score"] == pytest.approx(at_x.mean(), abs=1e-4)
+        at_concepts = attributed.filter(label=scope)["at_concepts"]
+        assert rows["layer", "layer4.0"]["score"] == pytest.approx(at_concepts.mean(), abs=1e-3)
+        own, points = members.filter(scope=scope), curves.filter(scope=scope)
+        assert own["rank"].to_list() == list(range(network["nodes"]))
+        for column in ("score", "margin"):
+            ends = points.filter((pl.col("size") == 0) | (pl.col("size") == network["nodes"]))
+            assert ends.group_by("size").agg(pl.col(column).n_unique())[column].to_list() == [1, 1]
+        for order in ("gig", "gradient_x_input", "pruned"):
+            size = rows[order, ""]["size"]
+            assert size is None or rows[order, ""]["score"] >= 0.8 * network["score"] - 1e-6
+        size = rows["pruned", ""]["size"]
+        assert own["smallest"].sum() == (size or 0) and (size is None or size <= rows["gig", ""]["size"])
+
+
 def test_attributions_are_complete_or_say_that_they_took_all_steps(done):
     for pair in ("layer3.1--layer4.0", "layer3.1--classes", "layer4.0--classes"):
         table = pl.concat([read(done, f"bisecting/attributions/{pair}/{shard}.parquet") for shard in (0, 1)])
