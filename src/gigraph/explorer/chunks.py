@@ -5,7 +5,7 @@ relevances are the tables' float32 numbers, not rounded; shares of a target are 
 
 =================  =====================================================================================
 ``meta``           the run, its layers, classes and notes, and what the overview shows (`overview`)
-``class/C``        the kept concepts of class label C and the edges between them (`scopes`)
+``class/C``        the kept concepts of class label C and the edges between them (`scopes`), its circuits (`circuits`)
 ``near/C``         neighbours and localisation of those concepts on the images of the class (`scopes`)
 ``concepts/L/G``   the cards of a group of concepts of layer L, with neighbours over the whole dataset (`card`)
 ``atlas/L``        every concept of layer L, and its split tree (`atlas`)
