@@ -202,7 +202,7 @@ def test_one_layers_setting_reruns_that_layer_and_its_pairs(done):
     found = planned(done, "lambda", layers=layers)
     # Of layer4.0: its calibration, its coefficients, its pair with the classes, and the pair that ends in it.
     assert found == {
-        "calibration": 1, "coefficients": 2, "attribution": 4, "kept": 1, "ablation": 2, "exemplars": 1,
+        "calibration": 1, "coefficients": 2, "attribution": 4, "kept": 1, "ablation": 2, "exemplars": 1, "circuits": 2,
         "reconstruction": 1, "graph": 1, "figures": 1, "explorer": 1,
     }  # fmt: skip
 
