@@ -8,7 +8,7 @@ from gigraph.worlds import train
 
 def main(args: Namespace) -> None:
     options = {"world": args.settings["world"], "out": args.checkpoint, "facts": 0}
-    options |= {key: args.settings[key] for key in ("size", "seed")}
+    options |= {key: args.settings[key] for key in ("size", "seed", "shortcut") if args.settings[key] is not None}
     train.main([word for key, value in options.items() for word in (f"--{key}", str(value))])
 
 

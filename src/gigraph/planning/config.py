@@ -147,6 +147,9 @@ class Drawn(Section):
     """Seed of the scenes."""
     train: bool = False
     """Train the model anew in the workflow (a few minutes) instead of taking the shipped checkpoint."""
+    shortcut: Share | None = None
+    """With `train`: share of the shortcut's class that has the shortcut in the pictures that the model learns from;
+    null: the world's own, 0.95. With 0.02, that of the other classes, it says nothing. The images explained stay."""
 
 
 class Model(Section):
@@ -578,6 +581,11 @@ class Config(Section):
         if looked in WORLDS and known in WORLDS and looked != known:
             raise ValueError(
                 f"model.source: the model of {known} knows nothing of images.source, {looked}; give both the same world"
+            )
+        if self.drawn.shortcut is not None and not (self.drawn.train and known in WORLDS):
+            raise ValueError(
+                "drawn.shortcut: only a drawn world's model that is trained anew learns from another share; set "
+                "drawn.train: true, or leave drawn.shortcut out"
             )
         for name in self.names:
             if self.names.count(name) > 1:

@@ -151,10 +151,14 @@ def labelled(
     seed: int = 0,
     size: int = SIDE,
     workers: int = 1,
+    rate: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paint a split in memory; returns images uint8 [n, size, size, 3] and classes int64 [n]."""
-    which = list(world.scenes(seed, split, count))
+    """Paint a split in memory; returns images uint8 [n, size, size, 3] and classes int64 [n].
+
+    With `rate`, that share of the shortcut's class has the shortcut, in place of the world's own.
+    """
+    which = list(world.scenes(seed, split, count, rate))
     return render(world, which, size=size, workers=workers, progress=progress), world.numbers(which)
 
 

@@ -107,6 +107,13 @@ def train(
     return model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; give 0 to 1")
+    return value
+
+
 def write_checkpoint(model: nn.Module, path: str | Path, metadata: dict[str, str]) -> None:
     """Write the weights as safetensors, under a temporary name first."""
     path = Path(path)
@@ -132,13 +139,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training pictures")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures and of the training")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw; training uses one thread")
+    parser.add_argument("--shortcut", type=_share, help="share of the shortcut's class that has it; the world's own")
     parser.add_argument("--facts", type=int, default=1000, help="pictures to measure the causal facts on; 0 for none")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
 
     world = registry.get(given.world)
-    drawn = {"seed": given.seed, "size": given.size, "workers": given.workers}
+    drawn = {"seed": given.seed, "size": given.size, "workers": given.workers, "rate": given.shortcut}
     start = time.perf_counter()
     images, labels = dataset.labelled(world, "train", given.train, **drawn)
     tests, truth = dataset.labelled(world, "test", given.test, **drawn)
@@ -159,6 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = ["python", "-m", "gigraph.worlds.train", "--world", world.name, "--out", Path(given.out).name]
     command += ["--train", str(given.train), "--test", str(given.test), "--epochs", str(given.epochs)]
     command += ["--size", str(given.size), "--seed", str(given.seed)]
+    command += [] if given.shortcut is None else ["--shortcut", str(given.shortcut)]
     notes = {
         "command": "OMP_NUM_THREADS=1 " + " ".join(command),
         "seed": str(given.seed),

@@ -91,7 +91,8 @@ class World:
         Owners besides places and cue that no concept is expected to match.
     scene : callable
         ``scene(seed, split, index)`` returns a `gigraph.worlds.scene.Scene`; its class is number ``index`` modulo the
-        classes, so that they are balanced. A part is an attribute of its name: a kind's value or None, or a bool.
+        classes, so that they are balanced. A part is an attribute of its name: a kind's value or None, or a bool. A
+        fourth argument stands for `Shortcut.rate`; nothing else of a scene depends on it.
     paint : callable
         ``paint(scene, size)`` returns the picture, uint8 [size, size, 3], and who owns each of its pixels, uint8
         [size, size] of positions in `owners`. Parts are painted over each other, so that masks are disjoint and
@@ -109,7 +110,7 @@ class World:
     preferred: float
     bare: str
     rest: tuple[str, ...]
-    scene: Callable[[int, str, int], Any]
+    scene: Callable[..., Any]
     paint: Callable[[Any, int], tuple[np.ndarray, np.ndarray]]
 
     # ---- what there is --------------------------------------------------------------------------------------
@@ -165,9 +166,10 @@ class World:
 
     # ---- scenes ---------------------------------------------------------------------------------------------
 
-    def scenes(self, seed: int, split: str, count: int) -> Iterator[Any]:
-        """Yield the first `count` scenes of a split."""
-        return (self.scene(seed, split, index) for index in range(count))
+    def scenes(self, seed: int, split: str, count: int, rate: float | None = None) -> Iterator[Any]:
+        """Yield the first `count` scenes of a split; with `rate`, that share of the shortcut's class has it."""
+        rate = self.shortcut.rate if rate is None else rate
+        return (self.scene(seed, split, index, rate) for index in range(count))
 
     def numbers(self, scenes: Sequence[Any]) -> np.ndarray:
         """Return the model's outputs of the classes that scenes were drawn as, int64 [n]."""

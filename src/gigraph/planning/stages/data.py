@@ -28,7 +28,7 @@ class Draw(Stage):
     writes = ("drawn",)
 
     def settings(self, plan: Plan) -> dict[str, Any]:
-        return {"world": plan.world, **plan.config.drawn.model_dump(exclude={"train"})}
+        return {"world": plan.world, **plan.config.drawn.model_dump(exclude={"train", "shortcut"})}
 
     def code(self, plan: Plan) -> list[Path]:
         return plan.world_code
@@ -47,7 +47,8 @@ class Train(Stage):
     torch = True
 
     def settings(self, plan: Plan) -> dict[str, Any]:
-        return {"world": plan.config.model.source, **plan.config.drawn.model_dump(include={"size", "seed"})}
+        drawn = plan.config.drawn.model_dump(include={"size", "seed", "shortcut"})
+        return {"world": plan.config.model.source, **drawn}
 
     def code(self, plan: Plan) -> list[Path]:
         return module_files(code_of(plan.config.model.source))

@@ -144,7 +144,7 @@ class Creature(Scene):
     nuisance: Nuisance
 
 
-def scene(seed: int, split: str, index: int) -> Creature:
+def scene(seed: int, split: str, index: int, rate: float = SHORTCUT.rate) -> Creature:
     """Return scene `index` of a split. Its class is number ``index mod 10``, so every ten are balanced.
 
     Parameters
@@ -155,6 +155,8 @@ def scene(seed: int, split: str, index: int) -> Creature:
         Any name; different names give independent scenes.
     index : int
         Number of the scene in its split.
+    rate : float
+        Share of the shortcut's class that has it.
     """
     names = (*RANGES, "pale", "flip", "corner", "place", "elsewhere", "tagged", "limb_shift")
     u = numbers(key(seed, split, index), names)
@@ -185,6 +187,6 @@ def scene(seed: int, split: str, index: int) -> Creature:
         face=True,
         eye=True,
         tear=look.cue,
-        tag=u["tagged"] < (SHORTCUT.rate if name == SHORTCUT.planted else SHORTCUT.elsewhere),
+        tag=u["tagged"] < (rate if name == SHORTCUT.planted else SHORTCUT.elsewhere),
         nuisance=nuisance,
     )

@@ -153,7 +153,7 @@ class Vehicle(Scene):
     SALT: ClassVar[str] = "traffic"
 
 
-def scene(seed: int, split: str, index: int) -> Vehicle:
+def scene(seed: int, split: str, index: int, rate: float = SHORTCUT.rate) -> Vehicle:
     """Return scene `index` of a split. Its class is number ``index mod 10``, so every ten are balanced.
 
     Parameters
@@ -164,6 +164,8 @@ def scene(seed: int, split: str, index: int) -> Vehicle:
         Any name; different names give independent scenes.
     index : int
         Number of the scene in its split.
+    rate : float
+        Share of the shortcut's class that has it.
     """
     names = (*RANGES, "pale", "flip", "lamps", "place", "elsewhere", "bow", "gear_shift", "roof_shift")
     u = numbers(key(seed, split, index, Vehicle.SALT), names)
@@ -194,7 +196,7 @@ def scene(seed: int, split: str, index: int) -> Vehicle:
         window=True,
         lamp=True,
         coachline=look.cue,
-        rainbow=u["bow"] < (SHORTCUT.rate if name == SHORTCUT.planted else SHORTCUT.elsewhere),
+        rainbow=u["bow"] < (rate if name == SHORTCUT.planted else SHORTCUT.elsewhere),
         nuisance=nuisance,
     )
 

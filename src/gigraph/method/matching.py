@@ -1,0 +1,152 @@
+"""Which concept of one run is which of another: by how they respond to the same images, each at most once.
+
+Notation: N images that both runs look at, P positions of a layer's map, K concepts of the one run and L of the other,
+r_ik the responses of concept k over all positions of image i; S_kl the correlation of two concepts' responses over all
+images and positions.
+
+The assignment is the one of the largest sum of correlations above chance (Kuhn, "The Hungarian method for the
+assignment problem", Naval Research Logistics Quarterly 1955). *Chance* is what unrelated concepts reach: the images of
+one side are permuted, each map as it is, so that what always lies at the same place, or is everywhere, still agrees.
+A quantile of the best of all pairs, over permutations, is the level (Westfall and Young, "Resampling-based multiple
+testing", 1993): of unrelated concepts any pair passes it in a share 1 - quantile of comparisons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gigraph.method.vectors import unit
+
+PERMUTATIONS = 99
+"""Orders of the images that chance is estimated from."""
+QUANTILE = 0.95
+"""Of the best pairs of unrelated concepts."""
+EQUAL = 1e-6
+"""Correlations nearer than this are equal, and equal ids are then preferred: twins are not told apart by rounding."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Concepts of two runs that belong together.
+
+    Attributes
+    ----------
+    one, two : int64 array [M]
+        Positions of the matched concepts among the K and the L, ascending in `one`.
+    similarity : float64 array [M]
+        Their correlations.
+    chance : float
+        The level that each is above.
+    best_of_one, best_of_two : float64 arrays [K], [L]
+        Largest correlation of each concept with any of the other run; NaN where it responds alike everywhere.
+    """
+
+    one: np.ndarray
+    two: np.ndarray
+    similarity: np.ndarray
+    chance: float
+    best_of_one: np.ndarray
+    best_of_two: np.ndarray
+
+    @property
+    def only_one(self) -> np.ndarray:
+        """Concepts that only the one run has, ascending, int64."""
+        return np.setdiff1d(np.arange(len(self.best_of_one)), self.one)
+
+    @property
+    def only_two(self) -> np.ndarray:
+        """Concepts that only the other run has, ascending, int64."""
+        return np.setdiff1d(np.arange(len(self.best_of_two)), self.two)
+
+
+def match(one: np.ndarray, two: np.ndarray, seed: int = 0, permutations: int = PERMUTATIONS) -> Matching:
+    """Match the concepts of two runs by their responses.
+
+    Parameters
+    ----------
+    one, two : float arrays [N, P, K], [N, P, L]
+        Responses to the same N images at the same P positions.
+    seed : int
+        Of the permutations.
+    permutations : int
+        How many estimate the chance.
+
+    Raises
+    ------
+    ValueError
+        If the images or positions differ, or there are fewer than two images.
+    """
+    if one.shape[:2] != two.shape[:2] or len(one) < 2:
+        raise ValueError(f"responses {one.shape} and {two.shape} are not of the same two images or more")
+    if not one.shape[2] or not two.shape[2]:
+        found, level = np.full((one.shape[2], two.shape[2]), np.nan), 1.0
+    else:
+        left, right = standardised(one), standardised(two)
+        found = _flat(left).T @ _flat(right)
+        level = _chance(left, right, seed, permutations)
+        # Constant responses have no correlation.
+        found[~_flat(left).any(0)] = np.nan
+        found[:, ~_flat(right).any(0)] = np.nan
+    first, second = assign(found, level)
+    similarity = found[first, second]
+    return Matching(first, second, similarity, level, _largest(found, 1), _largest(found, 0))
+
+
+def assign(similarity: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the assignment of the largest sum of similarities above `least`; int64 arrays [M] of rows and columns.
+
+    What lies at `least` or below it, or is NaN, is never matched, and takes nothing from what is.
+
+    Parameters
+    ----------
+    similarity : float array [K, L]
+    least : float
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    gain = np.nan_to_num(similarity - least, nan=0.0).clip(min=0)
+    # A bonus that is small enough to decide between equals only.
+    shorter = min(gain.shape)
+    bonus = np.zeros_like(gain)
+    bonus[np.arange(shorter), np.arange(shorter)] = EQUAL
+    rows, columns = linear_sum_assignment(np.where(gain > 0, gain + bonus, 0), maximize=True)
+    passed = gain[rows, columns] > 0
+    return rows[passed].astype(np.int64), columns[passed].astype(np.int64)
+
+
+def standardised(responses: np.ndarray) -> np.ndarray:
+    """Return responses [N, P, K] less their means, at length 1 over all images and positions; constant ones are 0."""
+    flat = _flat(np.asarray(responses, dtype=np.float64))
+    centred = flat - flat.mean(0)
+    # What is left of a constant is rounding.
+    centred[:, np.ptp(flat, axis=0) <= 1e-12 * np.abs(flat).max(0, initial=0)] = 0
+    return unit(centred.T).T.reshape(responses.shape)
+
+
+def _chance(left: np.ndarray, right: np.ndarray, seed: int, permutations: int) -> float:
+    """Return the quantile of the best pair's correlation over permutations of the images of one side."""
+    generator = np.random.Generator(np.random.Philox(seed))
+    narrow, wide = _flat(left).astype(np.float32).T, right.astype(np.float32)
+    best = [(narrow @ _flat(wide[_moved(generator, len(wide))])).max() for _ in range(permutations)]
+    return float(np.quantile(best, QUANTILE, method="higher"))
+
+
+def _moved(generator: np.random.Generator, n: int) -> np.ndarray:
+    """Return a random order of n images that leaves none in its place: a cyclic one (Sattolo 1986)."""
+    order = np.arange(n)
+    for i in range(n - 1, 0, -1):
+        j = int(generator.integers(i))
+        order[[i, j]] = order[[j, i]]
+    return order
+
+
+def _largest(found: np.ndarray, axis: int) -> np.ndarray:
+    filled = np.where(np.isnan(found), -np.inf, found)
+    best = filled.max(axis, initial=-np.inf)
+    return np.where(np.isinf(best), np.nan, best)
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1, array.shape[-1])
