@@ -19,12 +19,15 @@ import numpy as np
 
 from gigraph.method.vectors import unit
 
-PERMUTATIONS = 99
-"""Orders of the images that chance is estimated from."""
+PERMUTATIONS, FEWEST = 99, 19
+"""Orders of the images that chance is estimated from, and where there are too many products for these: with 19 the
+quantile is the largest."""
+PRODUCTS = 1e11
+"""Multiplications that all orders together may take, some seconds, if that leaves the fewest."""
 QUANTILE = 0.95
 """Of the best pairs of unrelated concepts."""
 EQUAL = 1e-6
-"""Correlations nearer than this are equal, and equal ids are then preferred: twins are not told apart by rounding."""
+"""Correlations nearer than this are equal, and equal positions are then preferred: rounding does not part twins."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Matching:
         return np.setdiff1d(np.arange(len(self.best_of_two)), self.two)
 
 
-def match(one: np.ndarray, two: np.ndarray, seed: int = 0, permutations: int = PERMUTATIONS) -> Matching:
+def match(one: np.ndarray, two: np.ndarray, seed: int = 0) -> Matching:
     """Match the concepts of two runs by their responses.
 
     Parameters
@@ -70,8 +73,6 @@ def match(one: np.ndarray, two: np.ndarray, seed: int = 0, permutations: int = P
         Responses to the same N images at the same P positions.
     seed : int
         Of the permutations.
-    permutations : int
-        How many estimate the chance.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def match(one: np.ndarray, two: np.ndarray, seed: int = 0, permutations: int = P
     else:
         left, right = standardised(one), standardised(two)
         found = _flat(left).T @ _flat(right)
-        level = _chance(left, right, seed, permutations)
+        level = _chance(left, right, seed)
         # Constant responses have no correlation.
         found[~_flat(left).any(0)] = np.nan
         found[:, ~_flat(right).any(0)] = np.nan
@@ -125,10 +126,11 @@ def standardised(responses: np.ndarray) -> np.ndarray:
     return unit(centred.T).T.reshape(responses.shape)
 
 
-def _chance(left: np.ndarray, right: np.ndarray, seed: int, permutations: int) -> float:
+def _chance(left: np.ndarray, right: np.ndarray, seed: int) -> float:
     """Return the quantile of the best pair's correlation over permutations of the images of one side."""
     generator = np.random.Generator(np.random.Philox(seed))
     narrow, wide = _flat(left).astype(np.float32).T, right.astype(np.float32)
+    permutations = int(np.clip(PRODUCTS / (narrow.size * wide.shape[-1]), FEWEST, PERMUTATIONS))
     best = [(narrow @ _flat(wide[_moved(generator, len(wide))])).max() for _ in range(permutations)]
     return float(np.quantile(best, QUANTILE, method="higher"))
 

@@ -1,0 +1,398 @@
+"""The difference of two finished runs: which concepts they share, and what is decided otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from gigraph.differences.effects import EDGE, RELEVANCE, Compared, ranked
+from gigraph.differences.finished import Finished
+from gigraph.differences.images import LOOKED_AT, Common, common_images
+from gigraph.differences.responses import Seen, Vocabularies, look, matched
+from gigraph.errors import UserError, nearest
+from gigraph.explorer.difference import Shown, Side, write_page
+from gigraph.method.contrast import disagreement, false_discovery, paired
+from gigraph.method.matching import Matching
+from gigraph.records.files import replacing
+from gigraph.reporting import log
+from gigraph.reserved import CLASSES
+from gigraph.version import __version__
+
+FDR = 0.05
+"""False discovery rate of what is ranked."""
+FEWEST = 10
+"""Images without which no concepts are matched."""
+CONCEPT = {
+    "layer": pl.String, "level": pl.String, "a": pl.Int64, "b": pl.Int64, "similarity": pl.Float64,
+    "chance": pl.Float64, "cosine": pl.Float64, "members_a": pl.Int64, "members_b": pl.Int64,
+}  # fmt: skip
+ONLY = {
+    "layer": pl.String, "level": pl.String, "concept": pl.Int64, "members": pl.Int64, "best": pl.Float64,
+    "chance": pl.Float64,
+}  # fmt: skip
+CLASS = {
+    "class": pl.String, "images": pl.Int64, "accuracy_a": pl.Float64, "accuracy_b": pl.Float64,
+    "accuracy_p": pl.Float64, "accuracy_q": pl.Float64, "same_prediction": pl.Float64, "looked_at": pl.Int64,
+    "score_a": pl.Float64, "score_b": pl.Float64, "difference": pl.Float64, "se": pl.Float64, "p": pl.Float64,
+    "q": pl.Float64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What two runs say differently, as polars frames.
+
+    Attributes
+    ----------
+    a, b : str
+        The results folders.
+    method_a, method_b : str
+        Whose concepts.
+    concepts : DataFrame
+        Matched concepts: layer, level (``family``: a node of the graphs that stands for several near-parallel concepts;
+        ``concept``: a single one), their ids, the correlation of their responses, the chance level that it is above,
+        the cosine of their vectors where both models have the same features (else null), and members.
+    only_a, only_b : DataFrame
+        Concepts without a partner above chance, with the largest correlation that they reach.
+    relevances, edges : DataFrame
+        What differs of what concepts do for classes, and for each other; `gigraph.differences.effects`. Ranked where
+        the difference is kept at the false discovery rate; ids are null where a run has no such concept.
+    classes : DataFrame
+        Accuracy over all common images (null without labels), and the mean score of the class's images (its
+        probability; of a regression how far the value lies on that side) over those that both models ran on.
+    notes : list of str
+        What was left out, and why.
+    facts : dict
+        Images, layers, classes, false discovery rate.
+    runs : two Finished
+        The runs, opened.
+    """
+
+    a: str
+    b: str
+    method_a: str
+    method_b: str
+    concepts: pl.DataFrame
+    only_a: pl.DataFrame
+    only_b: pl.DataFrame
+    relevances: pl.DataFrame
+    edges: pl.DataFrame
+    classes: pl.DataFrame
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    runs: tuple[Finished, ...] = field(default=(), repr=False)
+
+    TABLES: ClassVar = ("concepts", "only_a", "only_b", "relevances", "edges", "classes")
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs: every concept has its partner, every effect and every prediction is the same."""
+        missing = len(self.only_a) + len(self.only_b) + len(self.relevances) + len(self.edges)
+        scores = self.classes.filter((pl.col("difference") != 0) | (pl.col("same_prediction") < 1))
+        return not missing and not len(scores)
+
+    @property
+    def differs(self) -> pl.DataFrame:
+        """The relevances that are kept at the false discovery rate, by rank."""
+        return self.relevances.filter(pl.col("rank").is_not_null())
+
+    def __repr__(self) -> str:
+        return f"gigraph.diff({self.a!r}, {self.b!r}): {self.said()}"
+
+    def said(self) -> str:
+        """Return the result in one line."""
+        if self.equal:
+            return "nothing differs"
+        edges = self.edges["rank"].is_not_null().sum()
+        return (
+            f"{len(self.differs)} relevances and {edges} edges differ; {self.nodes(self.only_a)} concepts only in A, "
+            f"{self.nodes(self.only_b)} only in B, {self.nodes(self.concepts)} in both"
+        )
+
+    def nodes(self, frame: pl.DataFrame) -> int:
+        """Return how many rows of a frame of concepts are nodes of the graphs."""
+        return len(frame) - len(self.singles(frame))
+
+    def singles(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows of a frame that are single concepts of layers whose nodes are families."""
+        whole = self.facts["families"]
+        return frame.filter((pl.col("level") == "concept") & pl.col("layer").is_in(whole))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the facts and numbers of `summary.json`."""
+        return {
+            "gigraph": __version__, "a": self.a, "b": self.b, "methods": [self.method_a, self.method_b],
+            "equal": self.equal, "said": self.said(), **self.facts, "notes": self.notes,
+            "relevances": len(self.differs), "edges": int(self.edges["rank"].is_not_null().sum()),
+            "concepts": {
+                name: self.nodes(frame)
+                for name, frame in (("both", self.concepts), ("a", self.only_a), ("b", self.only_b))
+            },
+        }  # fmt: skip
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a Parquet table of each frame, ``summary.json`` and the page; return where the page is.
+
+        Raises
+        ------
+        UserError
+            If the folder holds something else, or cannot be written to.
+        """
+        folder = Path(folder)
+        try:
+            strangers = [] if not folder.exists() else sorted({path.name for path in folder.iterdir()} - OWN)
+            if strangers:
+                raise UserError(
+                    f"--out: {folder} holds {strangers[0]}, which is no part of a difference; choose another folder"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in self.TABLES:
+                with replacing(folder / f"{name}.parquet") as temporary:
+                    getattr(self, name).write_parquet(temporary)
+            with replacing(folder / "summary.json") as temporary:
+                temporary.write_text(json.dumps(self.summary(), indent=1) + "\n", encoding="utf-8")
+            frames = {name: getattr(self, name) for name in self.TABLES}
+            shown = Shown(said=self.said(), equal=self.equal, facts=self.facts, notes=self.notes, **frames)
+            return write_page(folder, (_side(self.runs[0]), _side(self.runs[1])), shown)
+        except OSError as error:
+            raise UserError(f"--out: cannot write to {folder}: {error.strerror}; choose another folder") from None
+
+
+OWN = {"summary.json", "index.html", "app", "pictures", *(f"{name}.parquet" for name in Difference.TABLES)}
+"""What a written difference consists of."""
+
+
+def difference(
+    a: str | Path, b: str | Path, method: str | Sequence[str] | None = None, fdr: float = FDR, images: int = LOOKED_AT
+) -> Difference:
+    """Compare two finished runs.
+
+    Parameters
+    ----------
+    a, b : path
+        Their results folders.
+    method : str or two, optional
+        The concept extractor of both, or of either; the first of each run if not given.
+    fdr : float
+        False discovery rate, in (0, 1), of relevances and of edges.
+    images : int
+        Images that both models run on, to match concepts and compare probabilities, at most; at least 10.
+
+    Raises
+    ------
+    UserError
+        If a run is not finished, or the two have nothing in common that could be compared.
+    """
+    if not 0 < fdr < 1:
+        raise UserError(f"--fdr: {fdr} is no false discovery rate; give a number between 0 and 1, such as {FDR}")
+    if images < FEWEST:
+        raise UserError(f"--images: concepts cannot be matched on {images} images; give {FEWEST} or more")
+    given = [method, method] if method is None or isinstance(method, str) else list(method)
+    if len(given) == 1:
+        given *= 2
+    if len(given) != 2:
+        raise UserError(f"--method: {len(given)} are given; give one for both runs, or two")
+    runs = Finished(a, given[0]), Finished(b, given[1])
+    notes: list[str] = []
+    layers, classes = _in_common(runs, notes)
+    common = common_images(*runs)
+    if not common.shared:
+        notes.append(
+            f"the runs share no image: concepts are matched on images of {runs[0].folder}, seen by both models"
+        )
+    looked = common.spread(images)
+    if len(looked) < FEWEST:
+        raise UserError(
+            f"{runs[0].folder} and {runs[1].folder} have {len(looked)} images in common, {FEWEST} are needed to match "
+            "concepts; give runs of the same images, or of more"
+        )
+    log.info(
+        "%d images in common%s, %d looked at", len(common.images), "" if common.shared else " by class", len(looked)
+    )
+    folder = runs[0].image_folder
+    seen = look(runs[0], layers, folder, looked, "a"), look(runs[1], layers, folder, looked, "b")
+    vocabularies = {}
+    for layer in layers:
+        vocabularies[layer] = found = matched(runs, seen, layer)
+        counts = [len(ids) for ids in found.ids]
+        log.info(
+            "%s: %d of %d and %d concepts match, above %.2f", layer, len(found.nodes.one), *counts, found.nodes.chance
+        )
+    relevances, edges, tested = _effects(runs, Compared(runs, common, vocabularies, classes), layers, fdr, notes)
+    return Difference(
+        str(a), str(b), runs[0].method, runs[1].method,
+        *_concepts(runs, vocabularies),
+        relevances, edges,
+        _classes(runs, classes, common, looked, seen),
+        notes,
+        {
+            "fdr": fdr, "layers": layers, "classes": classes, "images": len(common.images), "shared": common.shared,
+            "looked_at": len(looked), "task": runs[0].task, "output": runs[0].output,
+            "families": [name for name in layers if any(run.families(name).merged for run in runs)],
+            "chance": {layer: found.nodes.chance for layer, found in vocabularies.items()},
+            "compared": tested,
+        },
+        runs,
+    )  # fmt: skip
+
+
+def _side(run: Finished) -> Side:
+    """Return what the page needs of a run."""
+    site = run.results("explorer")
+    shows = site.is_file() and run.method == run.plan.config.methods[0]
+    folders = {layer: run.results("exemplars", method=run.method, layer=layer).parent for layer in run.layers}
+    classes = run.run.classes.sort("label")["class"].to_list()
+    return Side(run.folder, run.method, folders, run.plan.config.explorer.labels, classes, site if shows else None)
+
+
+def _in_common(runs: tuple[Finished, Finished], notes: list[str]) -> tuple[list[str], list[str]]:
+    """Return the layers and classes that both runs have, and note what only one has.
+
+    Raises
+    ------
+    UserError
+        If there are none, or the models' outputs mean different things.
+    """
+    one, two = runs
+    if one.task != two.task:
+        raise UserError(
+            f"the outputs of {one.folder} are {one.task}, those of {two.folder} {two.task} (model.task): what they "
+            "decide cannot be compared; give two runs of one task"
+        )
+    layers = [name for name in one.layers if name in two.layers]
+    if not layers:
+        raise UserError(
+            f"{one.folder} and {two.folder} have no layer of the same name ({', '.join(one.layers)}; "
+            f"{', '.join(two.layers)}){nearest(one.layers[-1], two.layers)}; run one of them with layers of the other"
+        )
+    classes = [name for name in one.names if name in two.names]
+    for what, common, lists in (
+        ("layers", layers, (one.layers, two.layers)), ("classes", classes, ([*one.names], [*two.names])),
+    ):  # fmt: skip
+        for run, names in zip(runs, lists, strict=True):
+            if left := [name for name in names if name not in common]:
+                few = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+                notes.append(f"{what} that only {run.folder} has are left out: {few}")
+    if not classes:
+        notes.append("no class has the same name in both: what concepts do for classes and each other is left out")
+    return layers, classes
+
+
+def _effects(
+    runs: tuple[Finished, Finished], compared: Compared, layers: list[str], fdr: float, notes: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
+    """Return relevances and edges, ranked, and how many of either were tested."""
+    one, two = runs
+    relevances, edges = pl.DataFrame(schema=RELEVANCE), pl.DataFrame(schema=EDGE)
+    if one.attribution != two.attribution:
+        notes.append(
+            f"relevances and edges are left out: {one.folder} attributes by {one.attribution}, {two.folder} by "
+            f"{two.attribution} (attribution.method)"
+        )
+    else:
+        if left := [name for name in compared.classes if name not in compared.sides]:
+            notes.append(f"{len(left)} classes have no attributed image in one of the runs, the first is {left[0]}")
+        if compared.sides and not any(side.same for side in compared.sides.values()):
+            notes.append("the runs attribute different images: means are compared, not images")
+        if one.output == two.output:
+            relevances = compared.relevances()
+        else:
+            notes.append(
+                f"relevances are left out: {one.folder} attributes the {one.output}, {two.folder} the {two.output} "
+                "(attribution.class_output)"
+            )
+        pairs = [(a, b) for a, b in one.plan.pairs if b != CLASSES and a in layers and b in layers]
+        edges = pl.concat([edges, *(compared.edges(*pair) for pair in pairs)])
+    tested = {
+        name: int(frame["p"].is_not_null().sum()) for name, frame in (("relevances", relevances), ("edges", edges))
+    }
+    return ranked(relevances, fdr), ranked(edges, fdr), tested
+
+
+def _concepts(
+    runs: tuple[Finished, Finished], vocabularies: dict[str, Vocabularies]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    both, only = [pl.DataFrame(schema=CONCEPT)], [[pl.DataFrame(schema=ONLY)] for _ in runs]
+    for layer, found in vocabularies.items():
+        families = [run.families(layer) for run in runs]
+        merged = any(one.merged for one in families)
+        levels: list[tuple[str, Matching, list[np.ndarray]]] = [
+            ("family" if merged else "concept", found.nodes, list(found.ids))
+        ]
+        if found.single is not None:
+            levels.append(("concept", found.single, [np.arange(len(one.leader)) for one in families]))
+        for level, matching, ids in levels:
+            ends = [ids[0][matching.one], ids[1][matching.two]]
+            node = matching is found.nodes
+            members = [one.size[end] if node else np.ones(len(end)) for one, end in zip(families, ends, strict=True)]
+            cosine = found.cosines[matching.one, matching.two] if node and found.cosines is not None else None
+            both.append(_of(CONCEPT, {
+                "layer": layer, "level": level, "a": ends[0], "b": ends[1], "similarity": matching.similarity,
+                "chance": matching.chance, "cosine": cosine, "members_a": members[0], "members_b": members[1],
+            }, len(ends[0])))  # fmt: skip
+            sides = ((matching.only_one, matching.best_of_one), (matching.only_two, matching.best_of_two))
+            for where, own, group, (left, best) in zip(only, ids, families, sides, strict=True):
+                count = group.size[own[left]] if node else np.ones(len(left))
+                where.append(_of(ONLY, {
+                    "layer": layer, "level": level, "concept": own[left], "members": count, "best": best[left],
+                    "chance": matching.chance,
+                }, len(left)))  # fmt: skip
+    return pl.concat(both), pl.concat(only[0]), pl.concat(only[1])
+
+
+def _of(schema: dict[str, Any], columns: dict[str, Any], rows: int) -> pl.DataFrame:
+    """Return a frame of a schema, single values repeated."""
+    spread = {
+        name: columns[name] if isinstance(columns[name], np.ndarray) else [columns[name]] * rows for name in schema
+    }
+    frame = pl.DataFrame(spread).select([pl.col(name).cast(kind) for name, kind in schema.items()])
+    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def _classes(
+    runs: tuple[Finished, Finished], classes: list[str], common: Common, looked: pl.DataFrame, seen: tuple[Seen, Seen]
+) -> pl.DataFrame:
+    """Compare what the two models say of the images of each class."""
+    one, two = runs
+    told = common.images
+    if common.shared:
+        for end, run in (("a", one), ("b", two)):
+            said = run.images.select(pl.col("image_id").alias(end), pl.col("predicted").alias(f"said_{end}"))
+            told = told.join(said, on=end, how="left")
+    else:
+        told = looked.with_columns(said_a=pl.Series(seen[0].predicted), said_b=pl.Series(seen[1].predicted))
+    told = told.with_columns(
+        pl.col(f"said_{end}").replace_strict({label: name for name, label in run.names.items()}, default=None)
+        for end, run in (("a", one), ("b", two))
+    )
+    rows, known = [], not one.unlabelled
+    for name in classes:
+        mine = told.filter(pl.col("class") == name)
+        if not len(mine):
+            continue
+        right = [(mine[f"said_{end}"] == name).fill_null(False).to_numpy() for end in ("a", "b")]
+        where = (looked["class"] == name).to_numpy()
+        scores = [side.scores[where, run.names[name]][:, None] for side, run in zip(seen, runs, strict=True)]
+        contrast = paired(*scores) if where.any() else None
+        rows.append({
+            "class": name, "images": len(mine),
+            "accuracy_a": right[0].mean() if known else None, "accuracy_b": right[1].mean() if known else None,
+            "accuracy_p": disagreement(*right) if known else None,
+            "same_prediction": (mine["said_a"] == mine["said_b"]).fill_null(False).mean(),
+            "looked_at": int(where.sum()),
+            **({
+                "score_a": contrast.one[0], "score_b": contrast.two[0], "difference": contrast.difference[0],
+                "se": contrast.se[0], "p": contrast.p[0],
+            } if contrast else {}),
+        })  # fmt: skip
+    found = pl.DataFrame(rows, schema=CLASS).with_columns(pl.col(pl.Float64).fill_nan(None))
+    return found.with_columns(
+        pl.Series(q, false_discovery(found[p].fill_null(np.nan).to_numpy()), pl.Float64).fill_nan(None)
+        for p, q in (("accuracy_p", "accuracy_q"), ("p", "q"))
+    )

@@ -1,0 +1,237 @@
+"""What matched concepts do in either run: for the classes, and for each other; compared image by image.
+
+A concept that only one run has does nothing in the other: it is compared with zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from gigraph.differences.finished import Finished
+from gigraph.differences.images import Common
+from gigraph.differences.responses import Vocabularies
+from gigraph.method.contrast import Contrast, at_least, false_discovery, paired, welch
+from gigraph.reserved import CLASSES
+
+ENDS = ("a", "b")
+MEASURED = {
+    "mean_a": pl.Float64, "mean_b": pl.Float64, "difference": pl.Float64, "se": pl.Float64, "df": pl.Float64,
+    "p": pl.Float64, "images_a": pl.Int64, "images_b": pl.Int64, "paired": pl.Boolean,
+}  # fmt: skip
+"""Columns of every comparison: means of the two runs, b less a, its standard error, degrees of freedom, p-value."""
+RELEVANCE = {"class": pl.String, "layer": pl.String, "a": pl.Int64, "b": pl.Int64, **MEASURED}
+EDGE = {
+    "class": pl.String, "source_layer": pl.String, "source_a": pl.Int64, "source_b": pl.Int64,
+    "target_layer": pl.String, "target_a": pl.Int64, "target_b": pl.Int64, **MEASURED,
+}  # fmt: skip
+RANKED = {"rank": pl.Int64, "q": pl.Float64, "at_least": pl.Float64}
+"""Columns that ranking adds: null rank where the difference is not kept."""
+ENOUGH = 0.5
+"""Share of the smaller side's images that both runs must have for these to be compared one by one."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The attributed images of a class in both runs; rows of arrays stand for them.
+
+    Attributes
+    ----------
+    ids : two int64 arrays
+        Ids in either run; where `same`, those at equal places are one image.
+    same : bool
+        Whether both runs attributed the same images.
+    """
+
+    ids: tuple[np.ndarray, np.ndarray]
+    same: bool
+
+    @classmethod
+    def of(cls, one: np.ndarray, two: np.ndarray, partners: dict[int, int]) -> Sides:
+        """Take the images that both have if these are most of them, else all of either."""
+        there = set(two.tolist())
+        both = [(a, partners[a]) for a in one.tolist() if partners.get(a) in there]
+        if len(both) > 1 and len(both) >= ENOUGH * min(len(one), len(two)):
+            first, second = (np.array(side, np.int64) for side in zip(*both, strict=True))
+            return cls((first, second), True)
+        return cls((one, two), False)
+
+    def contrast(self, values: tuple[np.ndarray, np.ndarray]) -> Contrast:
+        """Compare effects [n, E] of the one with [m, E] of the other."""
+        return (paired if self.same else welch)(*values)
+
+
+class Compared:
+    """Two runs with matched concepts.
+
+    Parameters
+    ----------
+    runs : two Finished
+    common : Common
+        Their images.
+    matched : dict of str to Vocabularies
+        Of each layer that both have.
+    classes : list of str
+        The classes that both have.
+    """
+
+    def __init__(
+        self, runs: tuple[Finished, Finished], common: Common, matched: dict[str, Vocabularies], classes: list[str]
+    ):
+        self.runs, self.matched, self.classes = runs, matched, classes
+        partners = dict(common.partners().iter_rows()) if common.shared else {}
+        self.sides: dict[str, Sides] = {}
+        for name in classes:
+            one, two = (
+                run.attributed.filter(pl.col("label") == run.names[name])["image_id"].to_numpy() for run in runs
+            )
+            if len(one) and len(two):
+                self.sides[name] = Sides.of(one, two, partners)
+
+    def relevances(self) -> pl.DataFrame:
+        """Compare how relevant each concept is to each class, over the class's images [Eq. 7]."""
+        found = [
+            one
+            for layer in self.matched
+            for tables in [[run.attributions(layer, CLASSES) for run in self.runs]]
+            if tables[0] is not None and tables[1] is not None
+            for one in self._relevances(layer, (tables[0], tables[1]))
+        ]
+        return pl.concat([pl.DataFrame(schema=RELEVANCE), *found])
+
+    def _relevances(self, layer: str, tables: tuple[pl.DataFrame, pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        ends = self._ends(layer)
+        for name, sides in self.sides.items():
+            values = []
+            for run, table, ids in zip(self.runs, tables, sides.ids, strict=True):
+                own = table.filter((pl.col("target") == run.names[name]) & pl.col("image_id").is_in(ids.tolist()))
+                values.append((own, ids))
+            dense = self._dense(layer, values, share=False)
+            yield _frame(RELEVANCE, {"class": name, "layer": layer}, ends, sides, dense)
+
+    def edges(self, source: str, target: str) -> pl.DataFrame:
+        """Compare what each concept does for each matched one of a later layer, over each class's images.
+
+        Over the images in which that one was a target, and as a share of all that is attributed to it there
+        (``total_absolute``): scores of two networks have no unit in common.
+        """
+        tables = [run.attributions(source, target) for run in self.runs]
+        if tables[0] is None or tables[1] is None:
+            return pl.DataFrame(schema=EDGE)
+        found, there = [pl.DataFrame(schema=EDGE)], self.matched[target]
+        first, second, *_ = self._ends(source)
+        for name, sides in self.sides.items():
+            parts = [
+                table.filter(pl.col("image_id").is_in(ids.tolist())).partition_by("target", as_dict=True)
+                for table, ids in zip(tables, sides.ids, strict=True)
+            ]
+            for a, b in zip(there.nodes.one, there.nodes.two, strict=True):
+                ends = int(there.ids[0][a]), int(there.ids[1][b])
+                own = [part.get((end,)) for part, end in zip(parts, ends, strict=True)]
+                if own[0] is None or own[1] is None:
+                    continue
+                where = self._evaluated(sides, own[0], own[1])
+                if min(len(ids) for ids in where.ids) < 2:
+                    continue
+                dense = self._dense(source, list(zip(own, where.ids, strict=True)), share=True)
+                said = {
+                    "class": name, "source_layer": source, "target_layer": target, "target_a": ends[0],
+                    "target_b": ends[1],
+                }  # fmt: skip
+                found.append(_frame(EDGE, said, (first, second), where, dense, "source_"))
+        return pl.concat(found)
+
+    @staticmethod
+    def _evaluated(sides: Sides, one: pl.DataFrame, two: pl.DataFrame) -> Sides:
+        """Return the images of a class in which the target was evaluated, in both runs where they are the same."""
+        inside = [np.isin(ids, table["image_id"]) for ids, table in zip(sides.ids, (one, two), strict=True)]
+        if sides.same:
+            inside = [inside[0] & inside[1]] * 2
+        first, second = (ids[there] for ids, there in zip(sides.ids, inside, strict=True))
+        return Sides((first, second), sides.same)
+
+    def _ends(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two ids of each pair of nodes that is compared, -1 where a run has none: int64 arrays [E]."""
+        nodes, (first, second) = self.matched[layer].nodes, self.matched[layer].ids
+        none_a, none_b = (np.full(len(only), -1) for only in (nodes.only_two, nodes.only_one))
+        return (
+            np.concatenate([first[nodes.one], first[nodes.only_one], none_a]),
+            np.concatenate([second[nodes.two], none_b, second[nodes.only_two]]),
+        )
+
+    def _dense(
+        self, layer: str, rows: list[tuple[pl.DataFrame, np.ndarray]], share: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the compared nodes do in either run's images, float64 [n, E] and [m, E]; zeros without a row."""
+        found = []
+        for ends, (table, ids) in zip(self._ends(layer), rows, strict=True):
+            column = {int(end): i for i, end in enumerate(ends.tolist()) if end >= 0}
+            row = {int(one): i for i, one in enumerate(ids.tolist())}
+            dense = np.zeros((len(ids), len(ends)))
+            for image, sources, values, total in table.select(
+                "image_id", "sources", "values", "total_absolute"
+            ).iter_rows():
+                at = row.get(image)
+                if at is not None:
+                    scale = (1 / total if total else 0.0) if share else 1.0
+                    dense[at, [column[one] for one in sources]] = np.multiply(values, scale)
+            found.append(dense)
+        return found[0], found[1]
+
+
+def _frame(
+    schema: dict[str, type[pl.DataType]],
+    said: dict[str, object],
+    ends: tuple[np.ndarray, np.ndarray],
+    sides: Sides,
+    values: tuple[np.ndarray, np.ndarray],
+    prefix: str = "",
+) -> pl.DataFrame:
+    """Return the comparisons of effects of which any run has one."""
+    there = values[0].any(0) | values[1].any(0)
+    contrast = sides.contrast((values[0][:, there], values[1][:, there]))
+    frame = pl.DataFrame(
+        {
+            **{f"{prefix}{end}": ids[there] for end, ids in zip(ENDS, ends, strict=True)},
+            "mean_a": contrast.one, "mean_b": contrast.two, "difference": contrast.difference, "se": contrast.se,
+            "df": contrast.df, "p": contrast.p,
+        }
+    )  # fmt: skip
+    counts = {f"images_{end}": len(ids) for end, ids in zip(ENDS, sides.ids, strict=True)}
+    frame = frame.with_columns(
+        **{name: pl.lit(value) for name, value in {**said, **counts, "paired": sides.same}.items()},
+        **{f"{prefix}{end}": pl.col(f"{prefix}{end}").replace(-1, None) for end in ENDS},
+    )
+    frame = frame.with_columns(pl.col("se", "df", "p").fill_nan(None))
+    return frame.select([pl.col(name).cast(kind) for name, kind in schema.items()])
+
+
+def ranked(compared: pl.DataFrame, rate: float) -> pl.DataFrame:
+    """Rank what differs by what each difference at least is; differences that are zero in every image are left out.
+
+    Parameters
+    ----------
+    compared : DataFrame
+        All that was compared.
+    rate : float
+        False discovery rate over all of it.
+
+    Returns
+    -------
+    DataFrame
+        With `RANKED` in front, those kept first, by falling `at_least`, the others by p.
+    """
+    numbers = [compared[name].fill_null(np.nan).to_numpy() for name in ("difference", "se", "df", "p")]
+    difference, se, df, p = numbers
+    q = false_discovery(p)
+    least = at_least(difference, se, df, q, rate)
+    found = compared.with_columns(
+        pl.Series("q", q, pl.Float64).fill_nan(None), pl.Series("at_least", least, pl.Float64)
+    ).filter((pl.col("difference") != 0) | (pl.col("p") < 1))
+    found = found.sort(pl.col("at_least").abs(), -pl.col("p"), descending=True, nulls_last=True, maintain_order=True)
+    kept = pl.col("at_least") != 0
+    found = found.with_columns(pl.when(kept).then(kept.cum_sum()).cast(pl.Int64).alias("rank"))
+    return found.select(*RANKED, *compared.columns)
