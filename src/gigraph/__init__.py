@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gigraph.api import Run
+    from gigraph.differences.difference import Difference
 
-__all__ = ["__version__", "open"]
+__all__ = ["__version__", "diff", "open"]
 
 
 def open(
@@ -26,3 +27,12 @@ def open(
     from gigraph.api import Run
 
     return Run(folder, method, configfile)
+
+
+def diff(
+    a: str | Path, b: str | Path, method: str | Sequence[str] | None = None, fdr: float = 0.05, images: int = 200
+) -> Difference:
+    """Compare two finished runs (see `gigraph.differences.difference.difference`)."""
+    from gigraph.differences.difference import difference
+
+    return difference(a, b, method, fdr, images)

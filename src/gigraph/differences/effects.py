@@ -93,14 +93,12 @@ class Compared:
 
     def relevances(self) -> pl.DataFrame:
         """Compare how relevant each concept is to each class, over the class's images [Eq. 7]."""
-        found = [
-            one
-            for layer in self.matched
-            for tables in [[run.attributions(layer, CLASSES) for run in self.runs]]
-            if tables[0] is not None and tables[1] is not None
-            for one in self._relevances(layer, (tables[0], tables[1]))
-        ]
-        return pl.concat([pl.DataFrame(schema=RELEVANCE), *found])
+        found = [pl.DataFrame(schema=RELEVANCE)]
+        for layer in self.matched:
+            one, two = (run.attributions(layer, CLASSES) for run in self.runs)
+            if one is not None and two is not None:
+                found += self._relevances(layer, (one, two))
+        return pl.concat(found)
 
     def _relevances(self, layer: str, tables: tuple[pl.DataFrame, pl.DataFrame]) -> Iterator[pl.DataFrame]:
         ends = self._ends(layer)
@@ -118,11 +116,11 @@ class Compared:
         Over the images in which that one was a target, and as a share of all that is attributed to it there
         (``total_absolute``): scores of two networks have no unit in common.
         """
-        tables = [run.attributions(source, target) for run in self.runs]
-        if tables[0] is None or tables[1] is None:
+        one, two = (run.attributions(source, target) for run in self.runs)
+        if one is None or two is None:
             return pl.DataFrame(schema=EDGE)
+        tables = one, two
         found, there = [pl.DataFrame(schema=EDGE)], self.matched[target]
-        first, second, *_ = self._ends(source)
         for name, sides in self.sides.items():
             parts = [
                 table.filter(pl.col("image_id").is_in(ids.tolist())).partition_by("target", as_dict=True)
@@ -130,18 +128,19 @@ class Compared:
             ]
             for a, b in zip(there.nodes.one, there.nodes.two, strict=True):
                 ends = int(there.ids[0][a]), int(there.ids[1][b])
-                own = [part.get((end,)) for part, end in zip(parts, ends, strict=True)]
-                if own[0] is None or own[1] is None:
+                first, second = (part.get((end,)) for part, end in zip(parts, ends, strict=True))
+                if first is None or second is None:
                     continue
-                where = self._evaluated(sides, own[0], own[1])
+                where = self._evaluated(sides, first, second)
                 if min(len(ids) for ids in where.ids) < 2:
                     continue
-                dense = self._dense(source, list(zip(own, where.ids, strict=True)), share=True)
+                rows = list(zip((first, second), where.ids, strict=True))
+                dense = self._dense(source, rows, share=True)
                 said = {
                     "class": name, "source_layer": source, "target_layer": target, "target_a": ends[0],
                     "target_b": ends[1],
                 }  # fmt: skip
-                found.append(_frame(EDGE, said, (first, second), where, dense, "source_"))
+                found.append(_frame(EDGE, said, self._ends(source), where, dense, "source_"))
         return pl.concat(found)
 
     @staticmethod

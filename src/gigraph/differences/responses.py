@@ -160,20 +160,22 @@ def matched(runs: tuple[Finished, Finished], seen: tuple[Seen, Seen], layer: str
     seed : int
         Of the permutations that chance is estimated from.
     """
-    pfvs = [one.pfvs(layer) for one in seen]
-    grids = [one.subject.layers[layer].grid for one in seen]
-    read = [_responses(run, layer, x) for run, x in zip(runs, pfvs, strict=True)]
-    if grids[0] != grids[1]:
-        read = [tuple(None if one is None else one.max(1, keepdims=True) for one in side) for side in read]
-    (nodes_one, single_one), (nodes_two, single_two) = read
-    families = [run.families(layer) for run in runs]
-    merged = any(one.merged for one in families)
-    several = merged and single_one is not None and single_two is not None
-    same = pfvs[0].shape == pfvs[1].shape and np.array_equal(*pfvs)
+    pfvs = seen[0].pfvs(layer), seen[1].pfvs(layer)
+    families = runs[0].families(layer), runs[1].families(layer)
+    nodes, singles = zip(*(_responses(run, layer, x) for run, x in zip(runs, pfvs, strict=True)), strict=True)
+    same_grid = seen[0].subject.layers[layer].grid == seen[1].subject.layers[layer].grid
+
+    def together(one: np.ndarray, two: np.ndarray) -> Matching:
+        if not same_grid:
+            one, two = one.max(1, keepdims=True), two.max(1, keepdims=True)
+        return match(one, two, seed)
+
+    several = any(one.merged for one in families) and singles[0] is not None and singles[1] is not None
+    same = pfvs[0].shape == pfvs[1].shape and np.array_equal(pfvs[0], pfvs[1])
     return Vocabularies(
-        match(nodes_one, nodes_two, seed),
+        together(*nodes),
         (families[0].ids, families[1].ids),
-        match(single_one, single_two, seed) if several else None,
+        together(*singles) if several else None,
         _cosines(runs, layer) if same else None,
     )
 

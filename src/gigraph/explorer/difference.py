@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +27,8 @@ WIDTH, HEIGHT, EDGE = 190, 26, 8
 """Of the drawing of an effect, in pixels, and what is left free at its sides."""
 UNESCAPED = "!~*'():,"
 """What the explorer leaves as it is in its addresses, besides letters, digits and -_. ."""
+NUMBER = "#"
+"""Before the name of a column of numbers."""
 UNITS = {
     "probability": "of the class's probability", "logit": "of the class's logit",
     "centred_logit": "of the class's centred logit",
@@ -86,17 +89,41 @@ def write_page(folder: Path, sides: tuple[Side, Side], shown: Shown) -> Path:
     for name in ("difference.css", "difference.js"):
         shutil.copyfile(PAGES / name, folder / "app" / name)
     page = (PAGES / "difference.html").read_text(encoding="utf-8")
-    ends = tuple(_End(end, side, folder) for end, side in zip("ab", sides, strict=True))
-    body = _Body(ends, shown).text()
-    runs = "".join(
-        f'<a href="{_attribute(end.site)}"><span class="letter">{end.end.upper()}</span><bdi>{_text(end.name)}</bdi></a>'
-        if end.site
-        else f'<span class="link"><span class="letter">{end.end.upper()}</span><bdi>{_text(end.name)}</bdi></span>'
-        for end in ends
-    )
+    ends = [_End(end, side, folder) for end, side in zip("ab", sides, strict=True)]
+    parts = {"{runs}": "".join(end.title() for end in ends), "{main}": _Body(ends, shown).text()}
+    for mark, text in parts.items():
+        page = page.replace(mark, text)
     target = folder / "index.html"
-    target.write_text(page.replace("{runs}", runs).replace("{main}", body), encoding="utf-8")
+    target.write_text(page, encoding="utf-8")
     return target
+
+
+def tag(kind: str, *children: str, **attributes: object) -> str:
+    """Return an element; children are HTML, attributes are escaped here, and those that are None or False left out.
+
+    ``class_`` and ``data_end`` stand for ``class`` and ``data-end``.
+    """
+    said = "".join(
+        f" {name.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
+        for name, value in attributes.items()
+        if value is not None and value is not False
+    )
+    return f"<{kind}{said}>{''.join(children)}</{kind}>"
+
+
+def text(value: object) -> str:
+    """Return a text as HTML."""
+    return html.escape(str(value), quote=False)
+
+
+def bdi(value: object) -> str:
+    """Return a text of the user's, whose direction does not touch its neighbours."""
+    return tag("bdi", text(value))
+
+
+number = partial(tag, "td", class_="value")
+note = partial(tag, "p", class_="note")
+missing = partial(tag, "span", class_="missing")
 
 
 class _End:
@@ -104,33 +131,43 @@ class _End:
 
     def __init__(self, end: str, side: Side, folder: Path):
         self.end, self.side, self.folder = end, side, folder
-        self.name = f"{side.folder} ({side.method})"
+        self.letter = tag("span", end.upper(), class_="letter")
         self.site = None if side.site is None else _relative(side.site, folder)
         self._rows: dict[str, dict[int, tuple[str, int, int]]] = {}
         self._sheets: dict[tuple[str, str], str | None] = {}
 
+    def title(self) -> str:
+        """Return the run's name, which leads to its explorer."""
+        name = self.letter + bdi(f"{self.side.folder} ({self.side.method})")
+        return tag("a", name, href=self.site) if self.site else tag("span", name, class_="link")
+
     def link(self, name: str, layer: str, concept: int) -> str | None:
         """Return the address of a concept on a class's page in the run's explorer."""
-        if self.site is None:
+        if self.site is None or name not in self.side.classes:
             return None
-        label = self.side.classes.index(name)
         odd = not name or name.startswith("~") or self.side.classes.count(name) > 1
-        slug = f"~{label}" if odd else name
+        slug = f"~{self.side.classes.index(name)}" if odd else name
         return f"{self.site}#/class/{quote(slug, safe=UNESCAPED)}?sel={quote(layer, safe=UNESCAPED)}:{concept}"
+
+    def concept(self, name: str, layer: str, concept: int | None, key: bool = False) -> str:
+        """Return a concept's pictures and number, which lead to it on a class's page; by a key, too."""
+        if concept is None:
+            return missing("none")
+        called = self.side.labels.get(f"{layer}:{concept}")
+        number = tag("span", (bdi(called) + " " if called else "") + f"#{concept}", class_="id")
+        inside, address = self.faces(layer, concept) + number, self.link(name, layer, concept)
+        if address is None:
+            return tag("span", inside, class_="end")
+        return tag("a", inside, class_="end", href=address, data_end=self.end if key else None)
 
     def faces(self, layer: str, concept: int) -> str:
         """Return the pictures of a concept, the same as its face in the explorer."""
         sheet, row, count = self._layer(layer).get(concept, ("", 0, 0))
         file = self._copied(layer, sheet) if sheet else None
         if file is None:
-            return '<span class="missing">no picture</span>'
+            return missing("no picture")
         where = f"background-image:url({file});background-position:0 -{row * TILE}px;width:{count * TILE}px"
-        return f'<span class="strip-4" style="{where}"></span>'
-
-    def called(self, layer: str, concept: int) -> str:
-        """Return the user's name of a concept, or its number."""
-        name = self.side.labels.get(f"{layer}:{concept}")
-        return f"<bdi>{_text(name)}</bdi> #{concept}" if name else f"#{concept}"
+        return tag("span", class_="strip-4", style=where)
 
     def _layer(self, layer: str) -> dict[int, tuple[str, int, int]]:
         """Return the sheet and row of each concept's face, and its number of tiles."""
@@ -158,242 +195,206 @@ class _End:
 class _Body:
     """The page's content."""
 
-    def __init__(self, ends: tuple[_End, ...], shown: Shown):
-        self.ends, self.shown = ends, shown
-        rows = pl.concat([shown.relevances.select("class", "layer")])
-        self.classes = [name for name in shown.facts["classes"] if name in set(rows["class"])]
-        self.layers = [*shown.facts["layers"]]
+    def __init__(self, ends: Sequence[_End], shown: Shown):
+        self.ends, self.shown, self.facts = ends, shown, shown.facts
+        self.both, self.only_a, self.only_b = (
+            _nodes(frame, shown.facts) for frame in (shown.concepts, shown.only_a, shown.only_b)
+        )
+        seen = {*shown.relevances["class"], *shown.edges["class"]}
+        self.classes = [name for name in shown.facts["classes"] if name in seen]
 
     def text(self) -> str:
-        shown, facts = self.shown, self.shown.facts
-        if shown.equal:
-            said = "Nothing differs"
-        else:
-            said = "What differs"
+        """Return all of it."""
+        parts = [self._lede()]
+        if not self.shown.equal:
+            parts += [self._tools(), self._relevances(), self._edges(), self._only(), self._classes()]
+        return "\n".join([*parts, self._matched(), self._footer()])
+
+    def _lede(self) -> str:
+        facts, compared = self.facts, self.facts["compared"]
+        said = "Nothing differs" if self.shown.equal else "What differs"
         images = f"{facts['images']:,} images that both have" if facts["shared"] else "images of A, seen by both"
-        compared = facts["compared"]
-        lede = (
+        told = (
             f"Concepts are matched by how they respond to {facts['looked_at']:,} of the {images}; "
             f"{compared['relevances']:,} relevances and {compared['edges']:,} edges are compared."
         )
-        parts = [f'<section class="lede"><h1>{said}</h1><p>{lede}</p>{self._numbers()}{self._notes()}</section>']
-        if not shown.equal:
-            parts += [self._tools(), self._relevances(), self._edges(), self._only(), self._classes()]
-        parts.append(self._matched())
-        rate = f"{100 * facts['fdr']:g}%"
-        parts.append(
-            f'<footer><p class="note">Ranked are differences at a false discovery rate of {rate}, by what each at least '
+        counts = {
+            "relevances differ": _kept(self.shown.relevances), "edges differ": _kept(self.shown.edges),
+            "concepts in both": len(self.both), "only in A": len(self.only_a), "only in B": len(self.only_b),
+        }  # fmt: skip
+        numbers = "".join(tag("div", tag("dt", name), tag("dd", f"{count:,}")) for name, count in counts.items())
+        notes = "".join(note(bdi(one)) for one in self.shown.notes)
+        numbers = tag("dl", numbers, class_="numbers")
+        return tag("section", tag("h1", said), tag("p", told), numbers, notes, class_="lede")
+
+    def _footer(self) -> str:
+        return tag("footer", note(
+            f"Ranked are differences at a false discovery rate of {100 * self.facts['fdr']:g}%, by what each at least "
             "is: the end nearest zero of its confidence interval at that rate. Standard errors are over images; two "
-            "trainings of one network differ by more than that. All numbers are in the tables beside this page.</p></footer>"
-        )
-        return "\n".join(parts)
-
-    def _numbers(self) -> str:
-        shown = self.shown
-        nodes = [len(_nodes(frame, shown.facts)) for frame in (shown.concepts, shown.only_a, shown.only_b)]
-        pairs = [
-            ("relevances differ", _kept(shown.relevances)),
-            ("edges differ", _kept(shown.edges)),
-            ("concepts in both", nodes[0]), ("only in A", nodes[1]), ("only in B", nodes[2]),
-        ]  # fmt: skip
-        items = "".join(f"<div><dt>{name}</dt><dd>{value:,}</dd></div>" for name, value in pairs)
-        return f'<dl class="numbers">{items}</dl>'
-
-    def _notes(self) -> str:
-        return "".join(f'<p class="note"><bdi>{_text(note)}</bdi></p>' for note in self.shown.notes)
+            "trainings of one network differ by more than these. All numbers are in the tables beside this page."
+        ))  # fmt: skip
 
     def _tools(self) -> str:
         def choice(key: str, title: str, names: Iterable[str]) -> str:
-            options = "".join(f'<option value="{_attribute(name)}">{_text(name)}</option>' for name in names)
-            return f'<label>{title} <select id="{key}"><option value="">all</option>{options}</select></label>'
+            options = "".join(tag("option", text(name), value=name) for name in names)
+            return tag("label", title, tag("select", tag("option", "all", value=""), options, id=key))
 
-        return (
-            f'<div class="tools">{choice("class", "Class", self.classes)}{choice("layer", "Layer", self.layers)}</div>'
-        )
+        own = choice("class", "Class", self.classes), choice("layer", "Layer", self.facts["layers"])
+        return tag("div", *own, class_="tools")
 
     # ---- lists ----------------------------------------------------------------------------------------------
 
     def _relevances(self) -> str:
-        unit = UNITS.get(self.shown.facts["output"], "of the class's score")
-        head = ("", "class", "layer", "in A", "in B", f"relevance, {unit}", "difference", "q")
+        unit = UNITS.get(self.facts["output"], "of the class's score")
+        head = ["", "class", "layer", "in A", "in B", f"relevance, {unit}", "#difference", "#q"]
         kept = self.shown.relevances.filter(pl.col("rank").is_not_null())
-        scale = _scale(kept)
-        rows = []
+        rows, scale = [], _scale(kept)
         for row in kept.head(SHOWN).iter_rows(named=True):
             name, layer = row["class"], row["layer"]
-            cells = [
-                f'<td class="rank">{row["rank"]}</td><th scope="row"><bdi>{_text(name)}</bdi></th><td>{_text(layer)}</td>',
-                *(f"<td>{self._concept(end, name, layer, row[end.end], link=True)}</td>" for end in self.ends),
-                _effect(row, scale),
-            ]
-            rows.append(_row(f"r{row['rank']}", name, [layer], "".join(cells)))
+            ends = (tag("td", end.concept(name, layer, row[end.end], key=True)) for end in self.ends)
+            cells = tag("th", bdi(name), scope="row"), tag("td", text(layer)), *ends, _effect(row, scale)
+            rows.append(_row(row["rank"], "r", name, [layer], cells))
         return _list("What decides the classes", head, rows, len(kept))
 
     def _edges(self) -> str:
-        head = ("", "class", "source in A", "source in B", "target in A", "target in B", "share of the target", "difference", "q")  # fmt: skip
+        targets = [f"{what} in {end}" for what in ("source", "target") for end in ("A", "B")]
+        head = ["", "class", *targets, "share of the target", "#difference", "#q"]
         kept = self.shown.edges.filter(pl.col("rank").is_not_null())
-        scale = _scale(kept)
-        rows = []
+        rows, scale = [], _scale(kept)
         for row in kept.head(SHOWN).iter_rows(named=True):
             name, layers = row["class"], [row["source_layer"], row["target_layer"]]
-            cells = [f'<td class="rank">{row["rank"]}</td><th scope="row"><bdi>{_text(name)}</bdi></th>']
-            for what, layer in zip(("source", "target"), layers, strict=True):
-                for end in self.ends:
-                    drawn = self._concept(end, name, layer, row[f"{what}_{end.end}"], link=what == "source")
-                    cells.append(f'<td>{drawn}<br><span class="id">{_text(layer)}</span></td>')
-            rows.append(_row(f"e{row['rank']}", name, layers, "".join([*cells, _effect(row, scale)])))
+            ends = (
+                tag("td", end.concept(name, layer, row[f"{what}_{end.end}"], key=what == "source"),
+                    tag("div", text(layer), class_="id"))
+                for what, layer in zip(("source", "target"), layers, strict=True) for end in self.ends
+            )  # fmt: skip
+            cells = tag("th", bdi(name), scope="row"), *ends, _effect(row, scale)
+            rows.append(_row(row["rank"], "e", name, layers, cells))
         return _list("What builds the concepts", head, rows, len(kept))
-
-    def _concept(self, end: _End, name: str, layer: str, concept: int | None, link: bool = False) -> str:
-        if concept is None:
-            return '<span class="missing">none</span>'
-        inside = f'{end.faces(layer, concept)}<span class="id">{end.called(layer, concept)}</span>'
-        address = end.link(name, layer, concept)
-        if address is None:
-            return f'<span class="end">{inside}</span>'
-        key = f' data-end="{end.end}"' if link else ""
-        return f'<a class="end" href="{_attribute(address)}"{key}>{inside}</a>'
 
     def _only(self) -> str:
         columns = []
-        for end, frame in zip(self.ends, (self.shown.only_a, self.shown.only_b), strict=True):
-            rows = _nodes(frame, self.shown.facts)
-            items = [self._lone(end, row) for row in rows.head(SHOWN).iter_rows(named=True)]
-            body = f'<ul class="lone">{"".join(items)}</ul>' if items else '<p class="note">None.</p>'
-            columns.append(
-                f'<div><h2><span class="letter">{end.end.upper()}</span>Only in {end.end.upper()}: {len(rows)}</h2>{body}</div>'
-            )
-        return f'<section><div class="sides">{"".join(columns)}</div></section>'
+        for end, frame in zip(self.ends, (self.only_a, self.only_b), strict=True):
+            items = "".join(self._lone(end, row) for row in frame.head(SHOWN).iter_rows(named=True))
+            title = tag("h2", end.letter, f"Only in {end.end.upper()}: {len(frame)}")
+            columns.append(tag("div", title, tag("ul", items, class_="lone") if items else note("None.")))
+        return tag("section", tag("div", *columns, class_="sides"))
 
     def _lone(self, end: _End, row: Mapping[str, Any]) -> str:
-        mean, layer, concept = f"mean_{end.end}", row["layer"], row["concept"]
+        """Return a concept that one run has, with the class that it does most for."""
+        layer, concept, mean = row["layer"], row["concept"], f"mean_{end.end}"
         mine = self.shown.relevances.filter((pl.col("layer") == layer) & (pl.col(end.end) == concept))
-        said, name = "decides no class", self.classes[0] if self.classes else ""
-        if len(mine):
-            best = mine.sort(pl.col(mean).abs(), descending=True).row(0, named=True)
-            name = best["class"]
-            said = f"<bdi>{_text(name)}</bdi> {best[mean]:+.3f}"
-        near = "" if row["best"] is None else f"; nearest {row['best']:.2f}"
-        drawn = self._concept(end, name, layer, concept) if name else end.faces(layer, concept)
-        return f'<li data-row id="{end.end}-{_attribute(layer)}-{concept}" data-class="{_attribute(name)}" data-layer="{_attribute(layer)}" tabindex="-1">{drawn}<p>{said}</p><p class="note">{_text(layer)}{near}</p></li>'  # noqa: E501
+        best = mine.sort(pl.col(mean).abs(), descending=True).head(1).to_dicts()
+        name = best[0]["class"] if best else ""
+        said = f"{bdi(name)} {_number(best[0][mean])}" if best else "decides no class"
+        near = "" if row["best"] is None else f"; the nearest correlates by {row['best']:.2f}"
+        inside = end.concept(name, layer, concept), tag("p", said), note(text(layer) + near)
+        mark = {"data_class": name, "data_layer": layer, "id": f"{end.end}-{layer}-{concept}"}
+        return tag("li", *inside, data_row=True, tabindex=-1, **mark)
 
     def _matched(self) -> str:
-        found = _nodes(self.shown.concepts, self.shown.facts)
         parts = []
-        for layer in self.layers:
-            rows = found.filter(pl.col("layer") == layer).sort("similarity", descending=True)
+        for layer in self.facts["layers"]:
+            rows = self.both.filter(pl.col("layer") == layer).sort("similarity", descending=True)
             if not len(rows):
                 continue
             body = "".join(
-                f"<tr>{''.join(self._face_cell(end, row) for end in self.ends)}"
-                f'<td class="value">{row["similarity"]:.2f}</td><td class="value">{row["members_a"]}</td>'
-                f'<td class="value">{row["members_b"]}</td></tr>'
+                tag(
+                    "tr",
+                    *(tag("td", end.concept("", layer, row[end.end])) for end in self.ends),
+                    *(number(text(row[key])) for key in ("members_a", "members_b")),
+                    number(f"{row['similarity']:.2f}"),
+                )
                 for row in rows.head(SHOWN).iter_rows(named=True)
             )
-            chance = self.shown.facts["chance"][layer]
-            parts.append(
-                f"<details><summary>{_text(layer)}: {len(rows)} concepts in both, "
-                f"correlations {rows['similarity'].min():.2f} to {rows['similarity'].max():.2f}, chance {chance:.2f}</summary>"
-                '<div class="table"><table><thead><tr><th>in A</th><th>in B</th><th>correlation</th>'
-                f"<th>members in A</th><th>in B</th></tr></thead><tbody>{body}</tbody></table></div></details>"
-            )
-        body = "".join(parts) or '<p class="note">No concept responds alike in both.</p>'
-        return f"<section><h2>Concepts in both</h2>{body}</section>"
-
-    def _face_cell(self, end: _End, row: Mapping[str, Any]) -> str:
-        layer, concept = row["layer"], row[end.end]
-        return f'<td><span class="end">{end.faces(layer, concept)}<span class="id">{end.called(layer, concept)}</span></span></td>'  # noqa: E501
+            most, *_, least = [*rows["similarity"], rows["similarity"][-1]]
+            said = f"{text(layer)}: {len(rows)} in both, correlations {least:.2f} to {most:.2f}"
+            said += f", chance {self.facts['chance'][layer]:.2f}"
+            table = _table(["in A", "in B", "#members in A", "#in B", "#correlation"], body)
+            parts.append(tag("details", tag("summary", said), table))
+        found = "".join(parts) or note("No concept responds alike in both.")
+        return tag("section", tag("h2", "Concepts in both"), found)
 
     def _classes(self) -> str:
         rows = []
         for row in self.shown.classes.iter_rows(named=True):
-            accuracy = "".join(
-                f'<td class="value">{"" if row[key] is None else f"{100 * row[key]:.1f}%"}</td>'
-                for key in ("accuracy_a", "accuracy_b")
-            )
-            score = "".join(
-                f'<td class="value">{"" if row[key] is None else f"{row[key]:.3f}"}</td>'
-                for key in ("score_a", "score_b")
-            )
-            rows.append(
-                f'<tr><th scope="row"><bdi>{_text(row["class"])}</bdi></th><td class="value">{row["images"]:,}</td>{accuracy}'
-                f'<td class="value">{_q(row["accuracy_q"])}</td><td class="value">{100 * row["same_prediction"]:.1f}%</td>'
-                f'{score}{_signed(row)}<td class="value">{_q(row["q"])}</td></tr>'
-            )
-        what = "probability" if self.shown.facts["task"] != "regression" else "value"
-        head = "".join(
-            f"<th>{name}</th>"
-            for name in (
-                "class",
-                "images",
-                "right, A",
-                "right, B",
-                "q",
-                "said the same",
-                f"{what}, A",
-                f"{what}, B",
-                "difference",
-                "q",
-            )  # fmt: skip
-        )
-        return (
-            '<section><h2>What the models say</h2><div class="table"><table>'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
-        )
+            cells = [tag("th", bdi(row["class"]), scope="row"), number(f"{row['images']:,}")]
+            cells += [number(_share(row[key])) for key in ("accuracy_a", "accuracy_b")]
+            cells += [number(_q(row["accuracy_q"])), number(_share(row["same_prediction"]))]
+            cells += [number("" if row[key] is None else f"{row[key]:.3f}") for key in ("score_a", "score_b")]
+            rows.append(tag("tr", *cells, _signed(row), number(_q(row["q"]))))
+        what = "value" if self.facts["task"] == "regression" else "probability"
+        scores = f"#{what} in A", "#in B", "#difference", "#q"
+        head = ["class", "#images", "#right in A", "#in B", "#q", "#said the same", *scores]
+        return tag("section", tag("h2", "What the models say"), _table(head, "".join(rows)))
 
 
 def _list(title: str, head: Sequence[str], rows: Sequence[str], total: int) -> str:
-    columns = "".join(f"<th>{name}</th>" for name in head)
-    more = f'<p class="note">The first {len(rows):,} of {total:,}.</p>' if total > len(rows) else ""
-    return (
-        f'<section><h2>{title}</h2><p class="note nothing"{" hidden" if rows else ""}>No difference is large enough to be '
-        f'told from chance.</p><div class="table"><table class="changes"><thead><tr>{columns}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{more}</section>"
+    said = "No difference is large enough to be told from chance."
+    none = tag("p", said, class_="note nothing", hidden=bool(rows))
+    more = note(f"The first {len(rows):,} of {total:,}.") if total > len(rows) else ""
+    return tag("section", tag("h2", title), none, _table(head, "".join(rows), "changes"), more)
+
+
+def _table(head: Sequence[str], body: str, kind: str | None = None) -> str:
+    columns = "".join(
+        tag("th", text(name.removeprefix(NUMBER)), class_="value" if name.startswith(NUMBER) else None) for name in head
     )
+    inside = tag("thead", tag("tr", columns)), tag("tbody", body)
+    return tag("div", tag("table", *inside, class_=kind), class_="table")
 
 
-def _row(key: str, name: str, layers: Sequence[str], cells: str) -> str:
-    where = _attribute("\n".join(layers))
-    return f'<tr data-row id="{key}" data-class="{_attribute(name)}" data-layer="{where}" tabindex="-1">{cells}</tr>'
+def _row(rank: int, kind: str, name: str, layers: Sequence[str], cells: Iterable[str]) -> str:
+    mark = {"data_class": name, "data_layer": "\n".join(layers), "id": f"{kind}{rank}"}
+    return tag("tr", tag("td", str(rank), class_="rank"), *cells, data_row=True, tabindex=-1, **mark)
 
 
 def _scale(kept: pl.DataFrame) -> tuple[float, float]:
-    """Return the smallest and largest number that the drawings of a list must hold."""
-    if not len(kept):
-        return 0.0, 1.0
-    ends = [kept["mean_a"], kept["mean_b"], kept["mean_b"] - kept["se"], kept["mean_b"] + kept["se"]]
-    low, high = min(0.0, *(float(end.min()) for end in ends)), max(0.0, *(float(end.max()) for end in ends))  # type: ignore[arg-type]
-    return low, high if high > low else low + 1
+    """Return the smallest and largest number that the drawings of a list must hold; zero is among them."""
+    se = kept["se"].fill_null(0)
+    ends = pl.concat([kept["mean_a"], kept["mean_b"] - se, kept["mean_b"] + se]).to_list()
+    low, high = min(ends, default=0.0), max(ends, default=0.0)
+    return min(low, 0.0), max(high, 0.0) or 1.0
 
 
 def _effect(row: Mapping[str, Any], scale: tuple[float, float]) -> str:
-    """Return the drawing of a change from A (open) to B (full), whose whisker is the standard error; and its numbers."""
+    """Return the cells of a change: drawn from A (open) to B (full) with its standard error, in numbers, and its q."""
     low, high = scale
+    a, b, se, y = row["mean_a"], row["mean_b"], row["se"] or 0.0, HEIGHT // 2
+    way = "up" if b >= a else "down"
 
     def x(value: float) -> str:
         return f"{EDGE + (WIDTH - 2 * EDGE) * (value - low) / (high - low):.1f}"
 
-    a, b, se, y = row["mean_a"], row["mean_b"], row["se"] or 0.0, HEIGHT // 2
-    way = "up" if b >= a else "down"
-    drawing = (
-        f'<svg class="effect" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{a:.3f} in A, {b:.3f} in B">'
-        f'<line x1="{x(0)}" x2="{x(0)}" y1="0" y2="{HEIGHT}"/><line class="{way}" x1="{x(a)}" x2="{x(b)}" y1="{y}" y2="{y}"/>'
-        f'<path class="whisker" d="M{x(b - se)} {y}H{x(b + se)}"/><circle class="{way}" cx="{x(b)}" cy="{y}" r="4.5"/>'
-        f'<circle class="from" cx="{x(a)}" cy="{y}" r="4"/></svg>'
-    )
-    return f'<td>{drawing}</td>{_signed(row)}<td class="value">{_q(row["q"])}</td>'
+    drawing = tag(
+        "svg",
+        tag("line", x1=x(0), x2=x(0), y1=0, y2=HEIGHT),
+        tag("line", class_=way, x1=x(a), x2=x(b), y1=y, y2=y),
+        tag("path", class_="whisker", d=f"M{x(b - se)} {y}H{x(b + se)}"),
+        tag("circle", class_=way, cx=x(b), cy=y, r=4.5),
+        tag("circle", class_="from", cx=x(a), cy=y, r=4),
+        class_="effect", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=f"{a:.3f} in A, {b:.3f} in B",
+    )  # fmt: skip
+    return tag("td", drawing) + _signed(row) + number(_q(row["q"]))
 
 
 def _signed(row: Mapping[str, Any]) -> str:
-    if row["difference"] is None:
-        return "<td></td>"
-    sign = "plus" if row["difference"] >= 0 else "minus"
-    error = "" if row["se"] is None else f' <span class="note">± {row["se"]:.3f}</span>'
-    return f'<td class="value"><span class="{sign}">{row["difference"]:+.3f}</span>{error}</td>'
+    if not row["difference"]:
+        return number("" if row["difference"] is None else "0")
+    sign = tag("span", _number(row["difference"]), class_="plus" if row["difference"] >= 0 else "minus")
+    return number(sign, "" if row["se"] is None else tag("span", f" ± {row['se']:.3f}", class_="note"))
+
+
+def _number(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}%"
 
 
 def _q(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}" if value >= 1e-4 else "< 0.0001"
+    return "" if value is None else "&lt; 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
 def _nodes(frame: pl.DataFrame, facts: Mapping[str, Any]) -> pl.DataFrame:
@@ -407,11 +408,3 @@ def _kept(frame: pl.DataFrame) -> int:
 
 def _relative(path: Path, folder: Path) -> str:
     return quote(os.path.relpath(path.resolve(), folder.resolve()), safe="/" + UNESCAPED)
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value), quote=False)
-
-
-def _attribute(value: object) -> str:
-    return html.escape(str(value))
