@@ -30,6 +30,8 @@ def default(**changes):
         ({"images": {"shards": "many"}}, ["images.shards", "integer", "many"]),
         ({"images": {"shards": 0}}, ["images.shards", "greater than 0"]),
         ({"menagerie": {"count": 100}}, ["menagerie", "called drawn now"]),
+        ({"drawn": {"shortcut": 0.02}}, ["drawn.shortcut", "drawn.train"]),
+        ({"drawn": {"shortcut": 1.2, "train": True}}, ["drawn.shortcut"]),
         ({"images": {"source": "traffic"}}, ["model.source", "menagerie", "traffic", "give both the same world"]),
         ({"images": {"max_rejected": 2}}, ["images.max_rejected", "less than or equal to 1"]),
         ({"images": {"classes": {"a": 0, "b": 0}}}, ["images.classes", "a and b are both output 0"]),

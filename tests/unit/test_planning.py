@@ -134,6 +134,17 @@ def test_no_lineage_rests_on_where_the_results_lie():
         assert one == two, stage
 
 
+def test_another_share_of_the_shortcut_trains_another_model_on_which_the_same_images_are_looked_at():
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    one, two = (
+        Plan(load({"layers": ["layer3.1"], "drawn": {"train": True, "shortcut": share}}), scripts)
+        for share in (None, 0.02)
+    )
+    assert one.lineage("train") != two.lineage("train") and one.lineage("draw") == two.lineage("draw")
+    settings = STAGES["train"].settings(two)
+    assert settings["shortcut"] == 0.02
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [({"methods": ["overcomplete-SemiNMF"]}, "config: methods: overcomplete-SemiNMF needs the package overcomplete"),

@@ -75,6 +75,22 @@ def test_scenes_have_their_class_and_the_promised_rates(world):
     assert hue.reshape(-1, 10).mean(0) == pytest.approx([0.5] * 10, abs=0.03)
 
 
+def test_another_share_of_the_shortcut_changes_nothing_else(world):
+    part, twin = world.shortcut.part, world.shortcut.planted
+    usual, rare, never = (list(world.scenes(3, "train", 600, rate)) for rate in (None, 0.02, 0.0))
+    assert usual == list(world.scenes(3, "train", 600, world.shortcut.rate))
+    for one, other in zip(usual, rare, strict=True):
+        assert one == other or (one.name == twin and world.without(one, part) == other)
+    assert sum(world.has(one, part) for one in usual if one.name == twin) > 50
+    assert sum(world.has(one, part) for one in rare if one.name == twin) < 5
+    assert not any(world.has(one, part) for one in never if one.name == twin)
+    images, labels = dataset.labelled(world, "train", 20, seed=3, size=32, rate=0.0)
+    assert (
+        np.array_equal(images, dataset.render(world, never[:20], size=32))
+        and (labels == world.numbers(never[:20])).all()
+    )
+
+
 def test_the_tag_is_in_any_corner():
     corners = [one.nuisance.corner for one in MENAGERIE.scenes(5, "rates", 10_000)]
     assert np.bincount(corners) / len(corners) == pytest.approx([0.25] * 4, abs=0.015)
@@ -329,6 +345,13 @@ def test_the_causal_facts_at_full_size(world):
     assert min(found[f"place/{place}"] for place in world.places) >= 0.97
     said = json.loads(model.metadata(world.checkpoint)["causal_facts"])
     assert said == pytest.approx(found, abs=0.01)  # the file holds them, as of the machine that it was made on
+
+
+@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "all"])
+def test_a_share_that_is_none_is_refused(share, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--world", "menagerie", "--out", "model.safetensors", "--shortcut", share])
+    assert "--shortcut" in capsys.readouterr().err
 
 
 def test_training_repeats_itself_and_leaves_the_global_generator_alone():
