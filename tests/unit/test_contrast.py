@@ -83,6 +83,14 @@ def test_what_was_not_tested_does_not_count():
     assert not at_least(*np.full((4, 2), np.nan), 0.05).any()
 
 
+def test_what_an_effect_at_least_is_by_hand():
+    """Of four tests two are kept at .1: their intervals have the level 1 - .1 2 / 4."""
+    difference, se = np.array([1.0, -1.0, 0.2, np.nan, 0.5]), np.array([0.1, 0.2, 0.2, np.nan, 0.6])
+    q = np.array([0.01, 0.02, 0.4, np.nan, 0.5])
+    low, high = stats.t.interval(0.95, 9)
+    assert at_least(difference, se, np.full(5, 9.0), q, 0.1) == pytest.approx([1 + low * 0.1, -1 + high * 0.2, 0, 0, 0])
+
+
 def simulated(generator, effects=120, real=30, images=20, size=0.8):
     truth = np.zeros(effects)
     truth[:real] = size * np.where(np.arange(real) % 2, 1, -1)

@@ -78,8 +78,9 @@ def test_what_lies_always_at_the_same_place_is_no_match():
 
 
 def test_constant_responses_have_no_correlation():
-    one = responses(9)
+    one = responses(9).astype(np.float64)
     one[:, :, 2] = 0.1
+    assert one.reshape(-1, 6).mean(0)[2] != 0.1, "rounding"
     found = match(one, one)
     assert np.isnan(found.best_of_one[2]) and found.only_one.tolist() == found.only_two.tolist() == [2]
     assert not standardised(one)[:, :, 2].any()
@@ -90,6 +91,8 @@ def test_twins_keep_their_places():
     one[:, :, 4] = one[:, :, 1]
     found = match(one, one)
     assert found.one.tolist() == found.two.tolist() == [*range(6)]
+    above = np.array([[1, 1 + 1e-9], [1 + 1e-9, 1]])
+    assert [one.tolist() for one in assign(above, 0.3)] == [[0, 1], [0, 1]], "rounding does not part them"
 
 
 def test_a_run_without_concepts_has_nothing_in_common():

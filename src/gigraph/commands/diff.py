@@ -28,9 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Compare, write, and say the result in a few lines."""
-    from gigraph.differences.difference import difference
+    from gigraph.differences.difference import checked, difference
     from gigraph.errors import one_line
 
+    checked(args.out)
     found = difference(args.a, args.b, args.method, args.fdr, args.images)
     page = found.save(args.out)
     for note in found.notes:

@@ -144,13 +144,8 @@ class Difference:
         UserError
             If the folder holds something else, or cannot be written to.
         """
-        folder = Path(folder)
+        folder = checked(folder)
         try:
-            strangers = [] if not folder.exists() else sorted({path.name for path in folder.iterdir()} - OWN)
-            if strangers:
-                raise UserError(
-                    f"--out: {folder} holds {strangers[0]}, which is no part of a difference; choose another folder"
-                )
             folder.mkdir(parents=True, exist_ok=True)
             for name in self.TABLES:
                 with replacing(folder / f"{name}.parquet") as temporary:
@@ -166,6 +161,25 @@ class Difference:
 
 OWN = {"summary.json", "index.html", "app", "pictures", *(f"{name}.parquet" for name in Difference.TABLES)}
 """What a written difference consists of."""
+
+
+def checked(folder: str | Path) -> Path:
+    """Return a folder that a difference may be written to: it is empty, or holds an earlier one.
+
+    Raises
+    ------
+    UserError
+        If it holds anything else, or is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out: {folder} is a file; give a folder")
+    strangers = sorted({path.name for path in folder.iterdir()} - OWN) if folder.exists() else []
+    if strangers:
+        raise UserError(
+            f"--out: {folder} holds {strangers[0]}, which is no part of a difference; choose another folder"
+        )
+    return folder
 
 
 def difference(

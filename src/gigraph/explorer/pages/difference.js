@@ -39,7 +39,7 @@
   };
   const step = by => {
     const there = shown(), at = there.indexOf(chosen());
-    choose(there[Math.min(there.length - 1, Math.max(0, at < 0 ? 0 : at + by))]);
+    choose(there[Math.min(there.length - 1, Math.max(0, at + by))]);
   };
   const follow = end => {
     const link = (chosen() || shown()[0] || document.body).querySelector(`a[data-end=${end}]`);

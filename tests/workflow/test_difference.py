@@ -1,0 +1,264 @@
+"""Two finished runs compared: one toy run against copies of it that differ in what each test says."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import gigraph
+from gigraph import cli
+from gigraph.differences.difference import OWN, Difference, difference
+from gigraph.errors import UserError
+from gigraph.reserved import CLASSES
+from workflow.altered import altered
+
+LAYER = "layer4.0"
+PLANTED = 0.3
+
+
+@pytest.fixture(scope="module")
+def run(toy_run) -> Path:
+    return toy_run / "results"
+
+
+def beside(tmp_path: Path, run: Path, copied: bool = False) -> Path:
+    """Return where a copy of a run goes: its images lie beside it, as they did."""
+    home = tmp_path / "other"
+    home.mkdir()
+    images = run.parent / "images"
+    if images.is_dir():
+        shutil.copytree(images, home / "images") if copied else (home / "images").symlink_to(images)
+    return home / "results"
+
+
+def families(run: Path, layer: str = LAYER) -> pl.DataFrame:
+    return pl.read_parquet(run / "bisecting" / "concepts" / f"{layer}.families.parquet")
+
+
+def strongest(run: Path, layer: str = LAYER) -> tuple[str, int, int]:
+    """Return class, label and family of the largest relevance of a layer."""
+    kept = pl.read_parquet(run / "bisecting" / "graph" / "kept.parquet")
+    row = kept.filter((pl.col("layer") == layer) & (pl.col("scope") >= 0)).sort("relevance", descending=True)
+    scope, family = row.select("scope", "concept").row(0)
+    names = dict(pl.read_parquet(run / "classes.parquet").select("label", "class").iter_rows())
+    return names[scope], scope, family
+
+
+def test_a_run_and_itself_differ_in_nothing(run, tmp_path, capsys):
+    assert cli.main(["diff", str(run), str(run), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "nothing differs" in said
+    tables = {name: pl.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in Difference.TABLES}
+    assert not any(len(tables[name]) for name in ("only_a", "only_b", "relevances", "edges"))
+    both = tables["concepts"]
+    assert (both["a"] == both["b"]).all() and both["similarity"].min() == pytest.approx(1)
+    assert both.filter(pl.col("level") == "family")["cosine"].min() == pytest.approx(1, abs=1e-5)
+    assert (tables["classes"]["difference"] == 0).all() and (tables["classes"]["same_prediction"] == 1).all()
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["equal"] and summary["shared"] and summary["compared"]["relevances"] > 20
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= OWN
+    assert "Nothing differs" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_order_of_concepts_is_no_difference(run, tmp_path):
+    count = len(families(run))
+    order = np.random.default_rng(0).permutation(count).tolist()
+    other = altered(run, beside(tmp_path, run, copied=True), {LAYER: order})
+    found = gigraph.diff(run, other)
+    assert found.equal and not found.notes and len(found.concepts)
+    single = found.concepts.filter((pl.col("layer") == LAYER) & (pl.col("level") == "concept"))
+    if len(single):
+        assert [order[b] for b in single["b"]] == single["a"].to_list()
+    lower = found.concepts.filter(pl.col("layer") != LAYER)
+    assert (lower["a"] == lower["b"]).all()
+    assert "nothing differs" in repr(found)
+
+
+def test_a_family_that_is_gone_is_only_in_the_other(run, tmp_path):
+    name, _, family = strongest(run)
+    table = families(run)
+    left = table.filter(pl.col("family") != family)["concept"].to_list()
+    other = altered(run, beside(tmp_path, run), {LAYER: left})
+    found = difference(run, other)
+    gone = found.only_a.filter(pl.col("level") == found.only_a["level"][0])
+    assert gone.select("layer", "concept").rows() == [(LAYER, family)] and not len(found.only_b)
+    assert len(found.concepts.filter(pl.col("layer") == LAYER)) >= len(left) // 2, "other numbers of concepts"
+    first = found.relevances.filter((pl.col("a") == family) & (pl.col("class") == name)).row(0, named=True)
+    assert first["b"] is None and first["mean_b"] == 0 and first["difference"] == -first["mean_a"] < 0
+    others = found.relevances.filter(pl.col("a").is_null() | (pl.col("a") != family))
+    assert not len(others), "nothing else has changed"
+    turned = difference(other, run)
+    assert turned.only_b.select("layer", "concept").rows()[0] == (LAYER, family) and not len(turned.only_a)
+    assert turned.relevances["difference"].abs().sort().to_list() == pytest.approx(
+        found.relevances["difference"].abs().sort().to_list()
+    )
+
+
+def test_a_planted_difference_comes_first(run, tmp_path, capsys):
+    name, label, family = strongest(run)
+
+    def change(source, target, table):
+        if (source, target) != (LAYER, CLASSES):
+            return table
+        values = [
+            [v + PLANTED * (t == label and s == family) for s, v in zip(sources, values, strict=True)]
+            for t, sources, values in table.select("target", "sources", "values").iter_rows()
+        ]
+        return table.with_columns(values=pl.Series(values, dtype=pl.List(pl.Float32)))
+
+    other = altered(run, beside(tmp_path, run), change=change)
+    assert cli.main(["diff", str(run), str(other), "--out", str(tmp_path / "out")]) == 0
+    assert f"1. {name}: {LAYER} #{family} / #{family}" in capsys.readouterr().out
+    found = pl.read_parquet(tmp_path / "out" / "relevances.parquet")
+    first = found.row(0, named=True)
+    assert len(found) == 1 and first["rank"] == 1 and first["difference"] == pytest.approx(PLANTED, abs=1e-5)
+    assert 0 < first["at_least"] <= first["difference"] and first["paired"]
+    page = (tmp_path / "out" / "index.html").read_text()
+    there = os.path.relpath((run / "explorer" / "index.html").resolve(), (tmp_path / "out").resolve())
+    assert f'href="{there}#/class/{name}?sel={LAYER}:{family}"' in page
+    assert [*(tmp_path / "out" / "pictures").iterdir()]
+
+
+def rename(run: Path, **names: str) -> None:
+    """Give classes other names."""
+    for table in ("classes", "images"):
+        path = run / f"{table}.parquet"
+        old = pq.read_table(path)
+        column = pl.Series(old["class"].to_pylist()).replace(names).to_list()
+        at = old.schema.get_field_index("class")
+        pq.write_table(old.set_column(at, old.schema.field(at), pa.array(column)), path)
+
+
+def configured(run: Path, change) -> None:
+    path = run / "run.json"
+    told = json.loads(path.read_text())
+    change(told["config"])
+    path.write_text(json.dumps(told))
+
+
+def test_only_classes_that_both_have_are_compared(run, tmp_path):
+    other = altered(run, beside(tmp_path, run))
+    rename(other, bee="wasp", moth="butterfly")
+    found = difference(run, other)
+    said = " ".join(found.notes)
+    assert "bee" in said and "wasp" in said and "moth" in said and "butterfly" in said
+    assert "bee" not in found.facts["classes"] and "tiger" in found.facts["classes"]
+    assert not len(found.relevances) and found.nodes(found.concepts)
+
+
+def test_without_a_class_in_common_concepts_are_still_matched(run, tmp_path):
+    other = altered(run, beside(tmp_path, run))
+    names = pl.read_parquet(run / "classes.parquet")["class"].to_list()
+    rename(other, **{name: f"another {name}" for name in names})
+    found = difference(run, other)
+    assert any("no class" in note for note in found.notes) and not found.facts["classes"]
+    assert not len(found.classes) and len(found.concepts) and not len(found.only_a)
+    found.save(tmp_path / "out")
+
+
+def test_only_layers_that_both_have_are_compared(run, tmp_path):
+    other = altered(run, beside(tmp_path, run))
+    for path in [*other.glob(f"bisecting/concepts/{LAYER}.*")]:
+        path.unlink()
+    found = difference(run, other)
+    assert LAYER not in found.facts["layers"] and any(LAYER in note for note in found.notes)
+
+
+def test_other_images_are_seen_by_both(run, tmp_path):
+    """Their pixels are changed by one; both models then look at those of A."""
+    from PIL import Image
+
+    other = altered(run, beside(tmp_path, run, copied=True))
+    folder = other.parent / "images" if (other.parent / "images").is_dir() else other / "drawn" / "images"
+    for path in folder.rglob("*.png"):
+        pixels = np.array(Image.open(path))
+        pixels[0, 0, 0] ^= 1
+        Image.fromarray(pixels).save(path)
+    found = difference(run, other)
+    assert not found.facts["shared"] and any("share no image" in note for note in found.notes)
+    assert not len(found.only_a) and not len(found.relevances), "the means are equal"
+    assert found.classes["looked_at"].sum() == found.facts["looked_at"]
+
+
+def test_another_attribution_is_not_compared(run, tmp_path):
+    other = altered(run, beside(tmp_path, run))
+    configured(other, lambda config: config["attribution"].update(class_output="logit"))
+    found = difference(run, other)
+    assert any("class_output" in note for note in found.notes) and found.facts["compared"]["relevances"] == 0
+    configured(other, lambda config: config["attribution"].update(method="gradient_x_input"))
+    found = difference(run, other)
+    assert any("attribution.method" in note for note in found.notes) and found.facts["compared"]["edges"] == 0
+
+
+def other_task(run):
+    path = run / "classes.parquet"
+    table = pq.read_table(path)
+    at = table.schema.get_field_index("task")
+    pq.write_table(table.set_column(at, table.schema.field(at), pa.array(["labels"] * len(table))), path)
+
+
+def other_layers(run):
+    for path in [*(run / "bisecting" / "concepts").iterdir()]:
+        path.unlink()
+    (run / "bisecting" / "concepts").rmdir()
+
+
+def other_weights(run):
+    configured(run, lambda config: config["model"].update(shuffled=3))
+
+
+def without_images(run):
+    (run.parent / "images").unlink(missing_ok=True)
+    shutil.rmtree(run / "drawn", ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda run: (run / "run.json").unlink(), ["run.json", "run snakemake"]),
+        (lambda run: (run / "run.json").write_text("{}"), ["cannot read", "run.json"]),
+        (lambda run: shutil.rmtree(run / "bisecting" / "graph"), ["no finished graph"]),
+        (other_task, ["model.task", "labels"]),
+        (other_layers, ["no layer of the same name"]),
+        (other_weights, ["its model gives image", "have changed since"]),
+        (without_images, ["is gone", "restore it"]),
+    ],
+)
+def test_what_cannot_be_compared_is_said_in_a_line(run, tmp_path, capsys, spoil, words):
+    other = altered(run, beside(tmp_path, run))
+    spoil(other)
+    assert cli.main(["diff", str(run), str(other), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("gigraph: error: ") and said.count("\n") == 1 and all(word in said for word in words), said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--fdr", "1"], ["--fdr", "between 0 and 1"]),
+        (["--images", "3"], ["--images", "10 or more"]),
+        (["--method", "bisectin"], ["no method 'bisectin'", "bisecting"]),
+        (["--method", "bisecting", "bisecting", "bisecting"], ["--method", "two"]),
+    ],
+)
+def test_wrong_words_are_refused(run, tmp_path, capsys, given, words):
+    assert cli.main(["diff", str(run), str(run), "--out", str(tmp_path / "out"), *given]) == 1
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+
+
+def test_a_folder_of_something_else_is_left_alone(run, tmp_path, capsys):
+    (tmp_path / "thesis.tex").touch()
+    assert cli.main(["diff", str(run), str(run), "--out", str(tmp_path)]) == 1
+    assert "thesis.tex" in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert cli.main(["diff", str(run), str(run), "--out", str(tmp_path / "thesis.tex")]) == 1
+    assert "is a file" in capsys.readouterr().err
+    with pytest.raises(UserError, match="holds no finished graph"):
+        gigraph.diff(tmp_path, run)
