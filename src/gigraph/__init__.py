@@ -30,9 +30,14 @@ def open(
 
 
 def diff(
-    a: str | Path, b: str | Path, method: str | Sequence[str] | None = None, fdr: float = 0.05, images: int = 200
+    a: str | Path,
+    b: str | Path,
+    method: str | Sequence[str] | None = None,
+    fdr: float = 0.05,
+    images: int = 200,
+    noise: str | Path | Sequence[str | Path] = (),
 ) -> Difference:
     """Compare two finished runs (see `gigraph.differences.difference.difference`)."""
     from gigraph.differences.difference import difference
 
-    return difference(a, b, method, fdr, images)
+    return difference(a, b, method, fdr, images, noise)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gigraph.method.contrast import at_least, disagreement, false_discovery, paired, welch
+from gigraph.method.contrast import (
+    at_least,
+    between_trainings,
+    disagreement,
+    false_discovery,
+    paired,
+    welch,
+    widened,
+)
 
 
 def test_a_paired_difference_by_hand():
@@ -123,3 +131,35 @@ def test_nothing_is_found_where_nothing_is():
         _, one, two = simulated(generator, real=0)
         found += (false_discovery(paired(one, two).p) <= 0.05).any()
     assert found <= 20, "in 5% of the runs, with chance"
+
+
+def test_what_training_adds_by_hand():
+    difference, se = np.array([0.3, -0.4, np.nan, 5.0]), np.array([0.1, 0.1, 0.1, np.nan])
+    tau = between_trainings(difference, se)
+    assert tau == pytest.approx(np.sqrt((0.09 - 0.01 + 0.16 - 0.01) / 2)), "of the two that have an error"
+    assert between_trainings(np.array([0.1]), np.array([0.5])) == 0 and np.isnan(between_trainings(*np.empty((2, 0))))
+    wide, df, p = widened(np.array([1.0]), np.array([0.3]), np.array([9.0]), np.array([0.4]), np.array([50.0]))
+    assert wide[0] == pytest.approx(0.5) and df[0] == pytest.approx(0.25**2 / (0.3**4 / 9 + 0.4**4 / 50))
+    assert p[0] == pytest.approx(2 * stats.t.sf(2, df[0]))
+    same = widened(np.array([1.0]), np.array([0.3]), np.array([9.0]), np.array([0.0]), np.array([50.0]))
+    assert [one[0] for one in same] == pytest.approx([0.3, 9, 2 * stats.t.sf(1 / 0.3, 9)])
+
+
+def test_what_another_training_does_is_no_difference():
+    """Three networks differ by chance of training; without the noise nearly all is found, with it what was planted."""
+    generator, false, naive, power = np.random.default_rng(4), [], [], []
+    truth = np.zeros(150)
+    truth[:10] = 3.0
+    for _ in range(100):
+        one, again, two = (generator.normal(size=150) + generator.normal(size=(20, 150)) * 0.4 for _ in range(3))
+        found, noise = paired(one, two + truth), paired(one, again)
+        tau = np.full(150, between_trainings(noise.difference, noise.se))
+        assert 1 < tau[0] < 2, "sqrt(2)"
+        wide, df, p = widened(found.difference, found.se, found.df, tau, np.full(150, 150.0))
+        q = false_discovery(p)
+        kept = q <= 0.1
+        assert ((at_least(found.difference, wide, df, q, 0.1) != 0) == kept).all()
+        false.append((kept & (truth == 0)).sum() / max(kept.sum(), 1))
+        power.append(kept[:10].mean())
+        naive.append((false_discovery(found.p) <= 0.1)[10:].mean())
+    assert np.mean(naive) > 0.8 and np.mean(false) <= 0.1 + 0.03 and np.mean(power) > 0.1

@@ -3,8 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
-from gigraph.differences.effects import EDGE, RELEVANCE, Compared, Sides, ranked
+from gigraph.differences.effects import EDGE, RELEVANCE, Compared, Sides, noise_of, ranked
 from gigraph.differences.images import Common
 from gigraph.differences.responses import Vocabularies, places
 from gigraph.method.matching import Matching
@@ -145,6 +146,26 @@ def test_what_differs_is_ranked_by_what_it_at_least_is():
     assert found["q"].to_list() == pytest.approx([4e-9, 4e-19, 0.44]), "of four"
     # The interval's level is 1 - .05 2 / 4.
     assert found["at_least"][0] == pytest.approx(-(0.5 - 2.4334 * 0.05), abs=1e-4) and found["at_least"][2] == 0
+
+
+def test_noise_is_told_by_layer():
+    """In layer low another training changes nothing, in high as much as there is; nothing is known of middle."""
+    own = effects(layer=["low", "high", "high", "low"], difference=[0.0, 0.4, -0.4, 0.0], se=[0.0] * 4)
+    noise = noise_of(own)
+    assert dict(noise.select("layer", "noise").iter_rows()) == {"low": 0, "high": pytest.approx(0.4)}
+    compared = effects(
+        layer=["low", "high", "middle", "high"], a=[1, 2, 3, 4], difference=[0.2, 0.4, 0.4, 0.0],
+        se=[0.01, 0.01, 0.01, 0.0], df=[19.0] * 4, p=[1e-9, 1e-9, 1e-9, 1.0],
+    )  # fmt: skip
+    found = ranked(compared, 0.05, noise)
+    assert {row["a"]: row["rank"] for row in found.to_dicts()} == {3: 1, 1: 2, 2: None}, "what is equal stays equal"
+    assert {row["a"]: row["noise"] for row in found.to_dicts()} == {3: None, 1: 0, 2: pytest.approx(0.4)}
+    assert found.filter(a=1)["p"][0] == pytest.approx(2 * stats.t.sf(20, 19))
+    assert (
+        len(noise_of(pl.DataFrame(schema=EDGE)))
+        == 0
+        == len(ranked(pl.DataFrame(schema=EDGE), 0.05, noise_of(pl.DataFrame(schema=EDGE))))
+    )
 
 
 def test_nothing_is_left_of_equal_effects():

@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=int, default=IMAGES, help=f"images that both models run on, at most ({IMAGES})"
     )
 
+    told = "further trainings of A; what they change is no difference"
+    parser.add_argument("--noise", nargs="+", type=Path, default=[], metavar="RUN", help=told)
+
 
 def main(args: argparse.Namespace) -> None:
     """Compare, write, and say the result in a few lines."""
@@ -32,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     from gigraph.errors import one_line
 
     checked(args.out)
-    found = difference(args.a, args.b, args.method, args.fdr, args.images)
+    found = difference(args.a, args.b, args.method, args.fdr, args.images, args.noise)
     page = found.save(args.out)
     for note in found.notes:
         print(f"note: {one_line(note)}")

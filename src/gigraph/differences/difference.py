@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from gigraph.differences.effects import EDGE, RELEVANCE, Compared, ranked
+from gigraph.differences.effects import EDGE, RELEVANCE, Compared, noise_of, ranked
 from gigraph.differences.finished import Finished
 from gigraph.differences.images import LOOKED_AT, Common, common_images
 from gigraph.differences.responses import Seen, Vocabularies, look, matched
@@ -183,7 +183,12 @@ def checked(folder: str | Path) -> Path:
 
 
 def difference(
-    a: str | Path, b: str | Path, method: str | Sequence[str] | None = None, fdr: float = FDR, images: int = LOOKED_AT
+    a: str | Path,
+    b: str | Path,
+    method: str | Sequence[str] | None = None,
+    fdr: float = FDR,
+    images: int = LOOKED_AT,
+    noise: str | Path | Sequence[str | Path] = (),
 ) -> Difference:
     """Compare two finished runs.
 
@@ -197,6 +202,8 @@ def difference(
         False discovery rate, in (0, 1), of relevances and of edges.
     images : int
         Images that both models run on, to match concepts and compare probabilities, at most; at least 10.
+    noise : path or several
+        Results of further trainings of A: what these change is no difference (`gigraph.differences.effects.noise_of`).
 
     Raises
     ------
@@ -213,9 +220,53 @@ def difference(
     if len(given) != 2:
         raise UserError(f"--method: {len(given)} are given; give one for both runs, or two")
     runs = Finished(a, given[0]), Finished(b, given[1])
+    again = [Finished(run, given[0]) for run in ([noise] if isinstance(noise, str | Path) else noise)]
     notes: list[str] = []
+    found = _look(runs, images, notes)
+    others = [_look((runs[0], other), images, []) for other in again]
+    relevances, edges = (
+        ranked(compared, fdr, noise_of(pl.concat(same)) if same else None)
+        for compared, same in (
+            (found.relevances, [one.relevances for one in others]),
+            (found.edges, [one.edges for one in others]),
+        )
+    )
+    if again and relevances["noise"].null_count() + edges["noise"].null_count():
+        notes.append("the other trainings do not tell the noise of all layers; there errors are over images only")
+    facts = {
+        "fdr": fdr, "layers": found.layers, "classes": found.classes, "images": len(found.common.images),
+        "shared": found.common.shared, "looked_at": len(found.looked), "task": runs[0].task, "output": runs[0].output,
+        "families": [name for name in found.layers if any(run.families(name).merged for run in runs)],
+        "chance": {layer: one.nodes.chance for layer, one in found.matched.items()},
+        "compared": {
+            "relevances": len(found.relevances) - found.relevances["p"].null_count(),
+            "edges": len(found.edges) - found.edges["p"].null_count(),
+        },
+        "noise": [str(run.folder) for run in again],
+    }  # fmt: skip
+    return Difference(
+        str(a), str(b), runs[0].method, runs[1].method, *_concepts(runs, found.matched), relevances, edges,
+        _classes(runs, found), notes, facts, runs,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """Two runs looked at: what they have in common, what their models say, and all that was compared."""
+
+    layers: list[str]
+    classes: list[str]
+    common: Common
+    looked: pl.DataFrame
+    seen: tuple[Seen, Seen]
+    matched: dict[str, Vocabularies]
+    relevances: pl.DataFrame
+    edges: pl.DataFrame
+
+
+def _look(runs: tuple[Finished, Finished], images: int, notes: list[str]) -> _Looked:
     layers, classes = _in_common(runs, notes)
-    common = common_images(*runs)
+    common, folder = common_images(*runs), runs[0].image_folder
     if not common.shared:
         notes.append(
             f"the runs share no image: concepts are matched on images of {runs[0].folder}, seen by both models"
@@ -226,34 +277,14 @@ def difference(
             f"{runs[0].folder} and {runs[1].folder} have {len(looked)} images in common, {FEWEST} are needed to match "
             "concepts; give runs of the same images, or of more"
         )
-    log.info(
-        "%d images in common%s, %d looked at", len(common.images), "" if common.shared else " by class", len(looked)
-    )
-    folder = runs[0].image_folder
     seen = look(runs[0], layers, folder, looked, "a"), look(runs[1], layers, folder, looked, "b")
-    vocabularies = {}
+    found = {}
     for layer in layers:
-        vocabularies[layer] = found = matched(runs, seen, layer)
-        counts = [len(ids) for ids in found.ids]
-        log.info(
-            "%s: %d of %d and %d concepts match, above %.2f", layer, len(found.nodes.one), *counts, found.nodes.chance
-        )
-    relevances, edges, tested = _effects(runs, Compared(runs, common, vocabularies, classes), layers, fdr, notes)
-    return Difference(
-        str(a), str(b), runs[0].method, runs[1].method,
-        *_concepts(runs, vocabularies),
-        relevances, edges,
-        _classes(runs, classes, common, looked, seen),
-        notes,
-        {
-            "fdr": fdr, "layers": layers, "classes": classes, "images": len(common.images), "shared": common.shared,
-            "looked_at": len(looked), "task": runs[0].task, "output": runs[0].output,
-            "families": [name for name in layers if any(run.families(name).merged for run in runs)],
-            "chance": {layer: found.nodes.chance for layer, found in vocabularies.items()},
-            "compared": tested,
-        },
-        runs,
-    )  # fmt: skip
+        found[layer] = one = matched(runs, seen, layer)
+        counts = [len(ids) for ids in one.ids]
+        log.info("%s: %d of %d and %d concepts match, above %.2f", layer, len(one.nodes.one), *counts, one.nodes.chance)
+    effects = _effects(runs, Compared(runs, common, found, classes), layers, notes)
+    return _Looked(layers, classes, common, looked, seen, found, *effects)
 
 
 def _side(run: Finished) -> Side:
@@ -299,9 +330,9 @@ def _in_common(runs: tuple[Finished, Finished], notes: list[str]) -> tuple[list[
 
 
 def _effects(
-    runs: tuple[Finished, Finished], compared: Compared, layers: list[str], fdr: float, notes: list[str]
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
-    """Return relevances and edges, ranked, and how many of either were tested."""
+    runs: tuple[Finished, Finished], compared: Compared, layers: list[str], notes: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return all relevances and edges that can be compared, and note what cannot."""
     one, two = runs
     relevances, edges = pl.DataFrame(schema=RELEVANCE), pl.DataFrame(schema=EDGE)
     if one.attribution != two.attribution:
@@ -323,10 +354,7 @@ def _effects(
             )
         pairs = [(a, b) for a, b in one.plan.pairs if b != CLASSES and a in layers and b in layers]
         edges = pl.concat([edges, *(compared.edges(*pair) for pair in pairs)])
-    tested = {
-        name: int(frame["p"].is_not_null().sum()) for name, frame in (("relevances", relevances), ("edges", edges))
-    }
-    return ranked(relevances, fdr), ranked(edges, fdr), tested
+    return relevances, edges
 
 
 def _concepts(
@@ -369,11 +397,9 @@ def _of(schema: dict[str, Any], columns: dict[str, Any], rows: int) -> pl.DataFr
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _classes(
-    runs: tuple[Finished, Finished], classes: list[str], common: Common, looked: pl.DataFrame, seen: tuple[Seen, Seen]
-) -> pl.DataFrame:
+def _classes(runs: tuple[Finished, Finished], found: _Looked) -> pl.DataFrame:
     """Compare what the two models say of the images of each class."""
-    one, two = runs
+    (one, two), common, looked, seen = runs, found.common, found.looked, found.seen
     told = common.images
     if common.shared:
         for end, run in (("a", one), ("b", two)):
@@ -386,7 +412,7 @@ def _classes(
         for end, run in (("a", one), ("b", two))
     )
     rows, known = [], not one.unlabelled
-    for name in classes:
+    for name in found.classes:
         mine = told.filter(pl.col("class") == name)
         if not len(mine):
             continue
@@ -405,8 +431,8 @@ def _classes(
                 "se": contrast.se[0], "p": contrast.p[0],
             } if contrast else {}),
         })  # fmt: skip
-    found = pl.DataFrame(rows, schema=CLASS).with_columns(pl.col(pl.Float64).fill_nan(None))
-    return found.with_columns(
-        pl.Series(q, false_discovery(found[p].fill_null(np.nan).to_numpy()), pl.Float64).fill_nan(None)
+    frame = pl.DataFrame(rows, schema=CLASS).with_columns(pl.col(pl.Float64).fill_nan(None))
+    return frame.with_columns(
+        pl.Series(q, false_discovery(frame[p].fill_null(np.nan).to_numpy()), pl.Float64).fill_nan(None)
         for p, q in (("accuracy_p", "accuracy_q"), ("p", "q"))
     )

@@ -14,7 +14,15 @@ import polars as pl
 from gigraph.differences.finished import Finished
 from gigraph.differences.images import Common
 from gigraph.differences.responses import Vocabularies
-from gigraph.method.contrast import Contrast, at_least, false_discovery, paired, welch
+from gigraph.method.contrast import (
+    Contrast,
+    at_least,
+    between_trainings,
+    false_discovery,
+    paired,
+    welch,
+    widened,
+)
 from gigraph.reserved import CLASSES
 
 ENDS = ("a", "b")
@@ -28,8 +36,8 @@ EDGE = {
     "class": pl.String, "source_layer": pl.String, "source_a": pl.Int64, "source_b": pl.Int64,
     "target_layer": pl.String, "target_a": pl.Int64, "target_b": pl.Int64, **MEASURED,
 }  # fmt: skip
-RANKED = {"rank": pl.Int64, "q": pl.Float64, "at_least": pl.Float64}
-"""Columns that ranking adds: null rank where the difference is not kept."""
+RANKED = {"rank": pl.Int64, "q": pl.Float64, "at_least": pl.Float64, "noise": pl.Float64}
+"""Columns that ranking adds: rank is null where the difference is not kept, noise where no other training tells it."""
 ENOUGH = 0.5
 """Share of the smaller side's images that both runs must have for these to be compared one by one."""
 
@@ -208,7 +216,33 @@ def _frame(
     return frame.select([pl.col(name).cast(kind) for name, kind in schema.items()])
 
 
-def ranked(compared: pl.DataFrame, rate: float) -> pl.DataFrame:
+def noise_of(compared: pl.DataFrame) -> pl.DataFrame:
+    """Return what another training changes in the effects of each layer, or pair of layers.
+
+    Parameters
+    ----------
+    compared : DataFrame
+        Differences of two runs that differ in their training only.
+
+    Returns
+    -------
+    DataFrame
+        The layers, ``noise`` (`gigraph.method.contrast.between_trainings`), and ``count``, of how many differences.
+    """
+    where = _layers(compared)
+    rows = [
+        {
+            **dict(zip(where, key, strict=True)),
+            "noise": between_trainings(*(_numbers(part, name) for name in ("difference", "se"))),
+            "count": len(part) - part["se"].null_count(),
+        }
+        for key, part in compared.partition_by(where, as_dict=True).items()
+    ]
+    schema = {**dict.fromkeys(where, pl.String), "noise": pl.Float64, "count": pl.Float64}
+    return pl.DataFrame(rows, schema=schema).filter(pl.col("count") > 0)
+
+
+def ranked(compared: pl.DataFrame, rate: float, noise: pl.DataFrame | None = None) -> pl.DataFrame:
     """Rank what differs by what each difference at least is; differences that are zero in every image are left out.
 
     Parameters
@@ -217,20 +251,37 @@ def ranked(compared: pl.DataFrame, rate: float) -> pl.DataFrame:
         All that was compared.
     rate : float
         False discovery rate over all of it.
+    noise : DataFrame, optional
+        Of `noise_of`: then p, q and at_least are of what a difference is beyond another training's.
 
     Returns
     -------
     DataFrame
         With `RANKED` in front, those kept first, by falling `at_least`, the others by p.
     """
-    numbers = [compared[name].fill_null(np.nan).to_numpy() for name in ("difference", "se", "df", "p")]
-    difference, se, df, p = numbers
+    difference, se, df, p = (_numbers(compared, name) for name in ("difference", "se", "df", "p"))
+    tau = np.full(len(compared), np.nan)
+    if noise is not None and len(noise):
+        told = compared.join(noise, on=_layers(compared), how="left", maintain_order="left")
+        tau, count = (_numbers(told, name) for name in ("noise", "count"))
+        wide = widened(difference, se, df, tau, count)
+        # What is zero in every image differs in nothing, whatever the noise.
+        there = ~np.isnan(tau) & ~((difference == 0) & (se == 0))
+        se, df, p = (np.where(there, new, old) for new, old in zip(wide, (se, df, p), strict=True))
     q = false_discovery(p)
     least = at_least(difference, se, df, q, rate)
-    found = compared.with_columns(
-        pl.Series("q", q, pl.Float64).fill_nan(None), pl.Series("at_least", least, pl.Float64)
-    ).filter((pl.col("difference") != 0) | (pl.col("p") < 1))
+    columns = {"p": p, "q": q, "at_least": least, "noise": tau}
+    found = compared.with_columns(pl.Series(name, values).fill_nan(None) for name, values in columns.items())
+    found = found.filter((pl.col("difference") != 0) | (pl.col("p") < 1))
     found = found.sort(pl.col("at_least").abs(), -pl.col("p"), descending=True, nulls_last=True, maintain_order=True)
     kept = pl.col("at_least") != 0
     found = found.with_columns(pl.when(kept).then(kept.cum_sum()).cast(pl.Int64).alias("rank"))
     return found.select(*RANKED, *compared.columns)
+
+
+def _layers(frame: pl.DataFrame) -> list[str]:
+    return [name for name in ("layer", "source_layer", "target_layer") if name in frame.columns]
+
+
+def _numbers(frame: pl.DataFrame, column: str) -> np.ndarray:
+    return frame[column].cast(pl.Float64).fill_null(np.nan).to_numpy()

@@ -228,11 +228,19 @@ class _Body:
         return tag("section", tag("h1", said), tag("p", told), numbers, notes, class_="lede")
 
     def _footer(self) -> str:
-        return tag("footer", note(
-            f"Ranked are differences at a false discovery rate of {100 * self.facts['fdr']:g}%, by what each at least "
-            "is: the end nearest zero of its confidence interval at that rate. Standard errors are over images; two "
-            "trainings of one network differ by more than these. All numbers are in the tables beside this page."
-        ))  # fmt: skip
+        again = len(self.facts["noise"])
+        noise = (
+            f"What {again} further training{'s' * (again > 1)} of A changed is noise: the order and q are of what a "
+            "difference is beyond that."
+            if again
+            else "Standard errors are over images: two trainings of one network differ by more, which --noise accounts for."
+        )
+        told = (
+            f"Ranked are differences at a false discovery rate of {100 * self.facts['fdr']:g}%, by what each at least is: "
+            f"the end nearest zero of its confidence interval at that rate. {noise} All numbers are in the tables beside "
+            "this page."
+        )
+        return tag("footer", note(told))
 
     def _tools(self) -> str:
         def choice(key: str, title: str, names: Iterable[str]) -> str:

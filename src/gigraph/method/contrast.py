@@ -13,6 +13,11 @@ mean of y less that of x, s_e its standard error, nu_e its degrees of freedom.
   intervals of the kept effects no more than that rate miss (Benjamini and Yekutieli, "False discovery rate-adjusted
   multiple confidence intervals for selected parameters", J. Am. Stat. Assoc. 2005). An effect is kept exactly if it is
   not zero there, so that the order by it ranks all that is kept.
+- Standard errors over images do not know that a network trained again differs in all effects. Where a further training
+  of the one side is there, the differences e_j of M effects between these two, with errors s_j, tell the variance that
+  training adds by the method of moments, tau^2 = max(0, mean_j(e_j^2 - s_j^2)) (after Cochran, "The combination of
+  estimates from different experiments", Biometrics 1954); s^2 + tau^2 then stands for s^2, Satterthwaite's degrees of
+  freedom for nu.
 """
 
 from __future__ import annotations
@@ -102,6 +107,38 @@ def _contrast(one: np.ndarray, two: np.ndarray, change: np.ndarray, se: np.ndarr
         p = 2 * student.sf(np.abs(change) / se, df)
     p = np.where(se == 0, np.where(change == 0, 1.0, 0.0), p)
     return Contrast(one, two, change, se, df, p)
+
+
+def between_trainings(difference: np.ndarray, se: np.ndarray) -> float:
+    """Return tau, the standard deviation that another training adds to effects, from M differences that it made [M].
+
+    NaN where there are none; those without a standard error do not count.
+    """
+    known = ~np.isnan(difference) & ~np.isnan(se)
+    if not known.any():
+        return float("nan")
+    return float(np.sqrt(max(0.0, np.mean(difference[known] ** 2 - se[known] ** 2))))
+
+
+def widened(
+    difference: np.ndarray, se: np.ndarray, df: np.ndarray, noise: np.ndarray, count: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return standard error, degrees of freedom and p-value of differences [E] once training's own variance is added.
+
+    Parameters
+    ----------
+    difference, se, df : arrays [E]
+        Of `Contrast`.
+    noise : array [E]
+        tau of each.
+    count : array [E]
+        Of how many differences each tau is.
+    """
+    total = se**2 + noise**2
+    below = np.divide(se**4, df, out=np.full(len(df), np.nan), where=df > 0) + noise**4 / count
+    wide = np.divide(total**2, below, out=np.array(df, dtype=np.float64), where=below > 0)
+    found = _contrast(np.zeros(0), np.zeros(0), difference, np.sqrt(total), wide)
+    return found.se, found.df, found.p
 
 
 def disagreement(one: np.ndarray, two: np.ndarray) -> float:
