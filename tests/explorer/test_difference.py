@@ -21,7 +21,7 @@ browsed = [
 FACTS = {
     "fdr": 0.05, "layers": [*LAYERS], "classes": NAMES, "images": 40, "shared": True, "looked_at": 20,
     "task": "classes", "output": "probability", "families": ["layer3.1", "layer4.0"],
-    "chance": dict.fromkeys(LAYERS, 0.25), "compared": {"relevances": 90, "edges": 400}, "noise": [],
+    "compared": {"relevances": 90, "edges": 400}, "noise": [],
 }  # fmt: skip
 
 

@@ -37,7 +37,8 @@ class StandIn:
 
 
 def matching(one, two, k, l):  # noqa: E741
-    return Matching(np.array(one), np.array(two), np.ones(len(one)), 0.2, np.ones(k), np.ones(l))
+    every = np.ones(len(one)), np.ones(len(one)), np.ones(k), np.ones(l), np.ones(k), np.ones(l)
+    return Matching(np.array(one), np.array(two), *every)
 
 
 def vocabularies():

@@ -59,7 +59,8 @@ class Difference:
         ``concept``: a single one), their ids, the correlation of their responses, the chance level that it is above,
         the cosine of their vectors where both models have the same features (else null), and members.
     only_a, only_b : DataFrame
-        Concepts without a partner above chance, with the largest correlation that they reach.
+        Concepts without a partner above chance, with the largest correlation that they reach, be it that of a concept
+        with a nearer partner, and the chance level of each.
     relevances, edges : DataFrame
         What differs of what concepts do for classes, and for each other; `gigraph.differences.effects`. Ranked where
         the difference is kept at the false discovery rate; ids are null where a run has no such concept.
@@ -237,7 +238,6 @@ def difference(
         "fdr": fdr, "layers": found.layers, "classes": found.classes, "images": len(found.common.images),
         "shared": found.common.shared, "looked_at": len(found.looked), "task": runs[0].task, "output": runs[0].output,
         "families": [name for name in found.layers if any(run.families(name).merged for run in runs)],
-        "chance": {layer: one.nodes.chance for layer, one in found.matched.items()},
         "compared": {
             "relevances": len(found.relevances) - found.relevances["p"].null_count(),
             "edges": len(found.edges) - found.edges["p"].null_count(),
@@ -282,7 +282,7 @@ def _look(runs: tuple[Finished, Finished], images: int, notes: list[str]) -> _Lo
     for layer in layers:
         found[layer] = one = matched(runs, seen, layer)
         counts = [len(ids) for ids in one.ids]
-        log.info("%s: %d of %d and %d concepts match, above %.2f", layer, len(one.nodes.one), *counts, one.nodes.chance)
+        log.info("%s: %d of %d and %d concepts match", layer, len(one.nodes.one), *counts)
     effects = _effects(runs, Compared(runs, common, found, classes), layers, notes)
     return _Looked(layers, classes, common, looked, seen, found, *effects)
 
@@ -378,12 +378,15 @@ def _concepts(
                 "layer": layer, "level": level, "a": ends[0], "b": ends[1], "similarity": matching.similarity,
                 "chance": matching.chance, "cosine": cosine, "members_a": members[0], "members_b": members[1],
             }, len(ends[0])))  # fmt: skip
-            sides = ((matching.only_one, matching.best_of_one), (matching.only_two, matching.best_of_two))
-            for where, own, group, (left, best) in zip(only, ids, families, sides, strict=True):
+            sides = (
+                (matching.only_one, matching.best_of_one, matching.level_of_one),
+                (matching.only_two, matching.best_of_two, matching.level_of_two),
+            )
+            for where, own, group, (left, best, level_of) in zip(only, ids, families, sides, strict=True):
                 count = group.size[own[left]] if node else np.ones(len(left))
                 where.append(_of(ONLY, {
                     "layer": layer, "level": level, "concept": own[left], "members": count, "best": best[left],
-                    "chance": matching.chance,
+                    "chance": level_of[left],
                 }, len(left)))  # fmt: skip
     return pl.concat(both), pl.concat(only[0]), pl.concat(only[1])
 

@@ -12,13 +12,13 @@ import torch
 from gigraph.differences.finished import Finished
 from gigraph.errors import UserError
 from gigraph.method.matching import Matching, match
-from gigraph.method.reading import of_families, reading, spread_of
+from gigraph.method.reading import reading
 from gigraph.method.tasks import predict, probabilities
 from gigraph.method.vectors import unit
 from gigraph.records import tables
-from gigraph.records.encoders import read_encoder
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject, check_finite
+from gigraph.vocabulary import Vocabulary
 
 POSITIONS = 144
 """Positions of a layer's map that are looked at, at most: every second, third, ... row and column of larger ones."""
@@ -147,9 +147,10 @@ class Vocabularies:
 def matched(runs: tuple[Finished, Finished], seen: tuple[Seen, Seen], layer: str, seed: int = 0) -> Vocabularies:
     """Match a layer's concepts and families by their responses.
 
-    A concept's response is that of its whitened filter over the PFVs looked at (`gigraph.method.reading`); an
-    extractor's own detectors take its place, as on the explorer's cards. Where the maps of the two models differ in
-    size, the largest response in each image is compared.
+    A node responds where its map is: the coefficients of its concepts, by weight (`Families.maps`), which is what
+    attributions rest on. Of single near-parallel concepts a sparse code takes now one, now another; they respond by the
+    projection on their vectors. Where the maps of the two models differ in size, the largest response in each image is
+    compared.
 
     Parameters
     ----------
@@ -162,7 +163,8 @@ def matched(runs: tuple[Finished, Finished], seen: tuple[Seen, Seen], layer: str
     """
     pfvs = seen[0].pfvs(layer), seen[1].pfvs(layer)
     families = runs[0].families(layer), runs[1].families(layer)
-    nodes, singles = zip(*(_responses(run, layer, x) for run, x in zip(runs, pfvs, strict=True)), strict=True)
+    sides = list(zip(runs, seen, pfvs, strict=True))
+    nodes = [_maps(run, one.subject, layer, x) for run, one, x in sides]
     same_grid = seen[0].subject.layers[layer].grid == seen[1].subject.layers[layer].grid
 
     def together(one: np.ndarray, two: np.ndarray) -> Matching:
@@ -170,39 +172,40 @@ def matched(runs: tuple[Finished, Finished], seen: tuple[Seen, Seen], layer: str
             one, two = one.max(1, keepdims=True), two.max(1, keepdims=True)
         return match(one, two, seed)
 
-    several = any(one.merged for one in families) and singles[0] is not None and singles[1] is not None
+    several = any(one.merged for one in families) and max(len(one.leader) for one in families) <= MOST
     same = pfvs[0].shape == pfvs[1].shape and np.array_equal(pfvs[0], pfvs[1])
     return Vocabularies(
-        together(*nodes),
+        together(nodes[0], nodes[1]),
         (families[0].ids, families[1].ids),
-        together(*singles) if several else None,
+        together(*(_projections(run, layer, x) for run, _, x in sides)) if several else None,
         _cosines(runs, layer) if same else None,
     )
 
 
-def _responses(run: Finished, layer: str, pfvs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the responses of a layer's families [N, P, families], and of its concepts [N, P, K] unless too many."""
-    families = run.families(layer)
+def _maps(run: Finished, subject: Subject, layer: str, pfvs: np.ndarray) -> np.ndarray:
+    """Return the maps of a layer's families in images with PFVs [N, P, C], float32 [N, P, families]."""
+    tolerance = run.plan.config.layer(layer).coefficients.tolerance
+    vocabulary = Vocabulary(run.folder, run.method, layer, subject, tolerance, merge=True)
+    n, p, c = pfvs.shape
+    codes, families = vocabulary.code(pfvs.reshape(n * p, c)), vocabulary.families
+    found = np.zeros((n * p, len(families.ids)), np.float32)
+    rows = np.repeat(np.arange(n * p), np.diff(codes.indptr))
+    leaders, values = families.collect(codes.indices, codes.values)
+    np.add.at(found, (rows, np.searchsorted(families.ids, leaders)), values)
+    return found.reshape(n, p, -1)
+
+
+def _projections(run: Finished, layer: str, pfvs: np.ndarray) -> np.ndarray:
+    """Return the projections of PFVs on a layer's concept vectors, float32 [N, P, K]."""
+    read = reading("projection", _vectors(run, layer))
+    return read(pfvs - tables.beta(run.results("centre", layer=layer)))
+
+
+def _vectors(run: Finished, layer: str) -> np.ndarray:
     file = run.results("concepts", method=run.method, layer=layer)
-    vectors = tables.numpy(tables.read(file, ["vector"]), "vector")
-    x = pfvs - tables.beta(run.results("centre", layer=layer))
-    try:
-        spread = spread_of(x.reshape(-1, x.shape[2]))
-    except ValueError:
-        raise UserError(f"{run.folder}: layer {layer}: all PFVs of the images are the same; give more images") from None
-    encoder = read_encoder(file)
-    own = reading("filter", vectors, spread, None if encoder is None else encoder.weights)
-    whole = reading("filter", families.directions(vectors), spread) if encoder is None else None
-    both = of_families(own, families, whole)
-    nodes = x @ both.weights[families.ids].T + both.bias[families.ids]
-    return nodes, own(x) if len(vectors) <= MOST else None
+    return tables.numpy(tables.read(file, ["vector"]), "vector")
 
 
 def _cosines(runs: tuple[Finished, Finished], layer: str) -> np.ndarray:
-    found = []
-    for run in runs:
-        families = run.families(layer)
-        file = run.results("concepts", method=run.method, layer=layer)
-        vectors = tables.numpy(tables.read(file, ["vector"]), "vector")
-        found.append(unit(families.directions(vectors)[families.ids]))
-    return found[0] @ found[1].T
+    one, two = (unit(run.families(layer).directions(_vectors(run, layer))[run.families(layer).ids]) for run in runs)
+    return one @ two.T

@@ -233,12 +233,12 @@ class _Body:
             f"What {again} further training{'s' * (again > 1)} of A changed is noise: the order and q are of what a "
             "difference is beyond that."
             if again
-            else "Standard errors are over images: two trainings of one network differ by more, which --noise accounts for."
+            else "Errors are over images: two trainings of one network differ by more, which --noise accounts for."
         )
         told = (
-            f"Ranked are differences at a false discovery rate of {100 * self.facts['fdr']:g}%, by what each at least is: "
-            f"the end nearest zero of its confidence interval at that rate. {noise} All numbers are in the tables beside "
-            "this page."
+            f"Ranked are differences at a false discovery rate of {100 * self.facts['fdr']:g}%, by what each at least "
+            f"is: the end nearest zero of its confidence interval at that rate. {noise} All numbers are in the tables "
+            "beside this page."
         )
         return tag("footer", note(told))
 
@@ -315,13 +315,13 @@ class _Body:
                 )
                 for row in rows.head(SHOWN).iter_rows(named=True)
             )
-            most, *_, least = [*rows["similarity"], rows["similarity"][-1]]
-            said = f"{text(layer)}: {len(rows)} in both, correlations {least:.2f} to {most:.2f}"
-            said += f", chance {self.facts['chance'][layer]:.2f}"
+            found, chance = (sorted(rows[name].to_list()) for name in ("similarity", "chance"))
+            said = f"{text(layer)}: {len(rows)} in both, correlations {found[0]:.2f} to {found[-1]:.2f}"
+            said += f", chance {chance[0]:.2f} to {chance[-1]:.2f}"
             table = _table(["in A", "in B", "#members in A", "#in B", "#correlation"], body)
             parts.append(tag("details", tag("summary", said), table))
-        found = "".join(parts) or note("No concept responds alike in both.")
-        return tag("section", tag("h2", "Concepts in both"), found)
+        lists = "".join(parts) or note("No concept responds alike in both.")
+        return tag("section", tag("h2", "Concepts in both"), lists)
 
     def _classes(self) -> str:
         rows = []

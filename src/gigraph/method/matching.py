@@ -4,11 +4,12 @@ Notation: N images that both runs look at, P positions of a layer's map, K conce
 r_ik the responses of concept k over all positions of image i; S_kl the correlation of two concepts' responses over all
 images and positions.
 
-The assignment is the one of the largest sum of correlations above chance (Kuhn, "The Hungarian method for the
-assignment problem", Naval Research Logistics Quarterly 1955). *Chance* is what unrelated concepts reach: the images of
-one side are permuted, each map as it is, so that what always lies at the same place, or is everywhere, still agrees.
-A quantile of the best of all pairs, over permutations, is the level (Westfall and Young, "Resampling-based multiple
-testing", 1993): of unrelated concepts any pair passes it in a share 1 - quantile of comparisons.
+*Chance* c_k of a concept is what unrelated ones reach with it: the images of one side are permuted, each map as it is,
+so that what always lies at the same place, or is everywhere, still agrees. It is a quantile, over permutations, of the
+best correlation with any concept of the other run (the maximum of many, as in Westfall and Young, "Resampling-based
+multiple testing", 1993): an unrelated concept passes it in a share 1 - quantile of comparisons. A pair must be above
+both of its levels. The assignment is the one of the largest sum of correlations above chance (Kuhn, "The Hungarian
+method for the assignment problem", Naval Research Logistics Quarterly 1955).
 """
 
 from __future__ import annotations
@@ -38,20 +39,22 @@ class Matching:
     ----------
     one, two : int64 array [M]
         Positions of the matched concepts among the K and the L, ascending in `one`.
-    similarity : float64 array [M]
-        Their correlations.
-    chance : float
-        The level that each is above.
+    similarity, chance : float64 arrays [M]
+        Their correlations, and the levels that these are above.
     best_of_one, best_of_two : float64 arrays [K], [L]
         Largest correlation of each concept with any of the other run; NaN where it responds alike everywhere.
+    level_of_one, level_of_two : float64 arrays [K], [L]
+        Each concept's chance.
     """
 
     one: np.ndarray
     two: np.ndarray
     similarity: np.ndarray
-    chance: float
+    chance: np.ndarray
     best_of_one: np.ndarray
     best_of_two: np.ndarray
+    level_of_one: np.ndarray
+    level_of_two: np.ndarray
 
     @property
     def only_one(self) -> np.ndarray:
@@ -81,21 +84,19 @@ def match(one: np.ndarray, two: np.ndarray, seed: int = 0) -> Matching:
     """
     if one.shape[:2] != two.shape[:2] or len(one) < 2:
         raise ValueError(f"responses {one.shape} and {two.shape} are not of the same two images or more")
-    if not one.shape[2] or not two.shape[2]:
-        found, level = np.full((one.shape[2], two.shape[2]), np.nan), 1.0
-    else:
-        left, right = standardised(one), standardised(two)
-        found = _flat(left).T @ _flat(right)
-        level = _chance(left, right, seed)
-        # Constant responses have no correlation.
-        found[~_flat(left).any(0)] = np.nan
-        found[:, ~_flat(right).any(0)] = np.nan
-    first, second = assign(found, level)
-    similarity = found[first, second]
-    return Matching(first, second, similarity, level, _largest(found, 1), _largest(found, 0))
+    left, right = standardised(one), standardised(two)
+    found = _flat(left).T @ _flat(right)
+    levels = _chance(left, right, seed)
+    # Constant responses have no correlation.
+    found[~_flat(left).any(0)] = np.nan
+    found[:, ~_flat(right).any(0)] = np.nan
+    least = np.maximum(levels[0][:, None], levels[1][None])
+    first, second = assign(found, least)
+    at = first, second
+    return Matching(first, second, found[at], least[at], _largest(found, 1), _largest(found, 0), *levels)
 
 
-def assign(similarity: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+def assign(similarity: np.ndarray, least: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     """Return the assignment of the largest sum of similarities above `least`; int64 arrays [M] of rows and columns.
 
     What lies at `least` or below it, or is NaN, is never matched, and takes nothing from what is.
@@ -103,7 +104,7 @@ def assign(similarity: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray
     Parameters
     ----------
     similarity : float array [K, L]
-    least : float
+    least : float or float array [K, L]
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -126,13 +127,18 @@ def standardised(responses: np.ndarray) -> np.ndarray:
     return unit(centred.T).T.reshape(responses.shape)
 
 
-def _chance(left: np.ndarray, right: np.ndarray, seed: int) -> float:
-    """Return the quantile of the best pair's correlation over permutations of the images of one side."""
+def _chance(left: np.ndarray, right: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the chance of each concept [K] and [L], over permutations of the images of one side."""
     generator = np.random.Generator(np.random.Philox(seed))
     narrow, wide = _flat(left).astype(np.float32).T, right.astype(np.float32)
-    permutations = int(np.clip(PRODUCTS / (narrow.size * wide.shape[-1]), FEWEST, PERMUTATIONS))
-    best = [(narrow @ _flat(wide[_moved(generator, len(wide))])).max() for _ in range(permutations)]
-    return float(np.quantile(best, QUANTILE, method="higher"))
+    permutations = int(np.clip(PRODUCTS / max(1, narrow.size * wide.shape[-1]), FEWEST, PERMUTATIONS))
+    best: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for _ in range(permutations):
+        found = narrow @ _flat(wide[_moved(generator, len(wide))])
+        for side, axis in zip(best, (1, 0), strict=True):
+            side.append(found.max(axis, initial=-1))
+    one, two = (np.quantile(side, QUANTILE, axis=0, method="higher").astype(np.float64) for side in best)
+    return one, two
 
 
 def _moved(generator: np.random.Generator, n: int) -> np.ndarray:
@@ -151,4 +157,4 @@ def _largest(found: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
-    return array.reshape(-1, array.shape[-1])
+    return array.reshape(int(np.prod(array.shape[:-1])), array.shape[-1])
