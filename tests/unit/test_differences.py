@@ -160,6 +160,17 @@ def test_noise_is_told_by_layer():
     )  # fmt: skip
     found = ranked(compared, 0.05, noise)
     assert {row["a"]: row["rank"] for row in found.to_dicts()} == {3: 1, 1: 2, 2: None}, "what is equal stays equal"
+    two = effects(
+        layer=["low", "high"] * 2,
+        a=[1, 2, 3, 4],
+        difference=[0.8, 0.7, 0.0, 0.0],
+        se=[0.01] * 4,
+        df=[19.0] * 4,
+        p=[0.0] * 4,
+    )
+    told = pl.DataFrame({"layer": ["low", "high"], "noise": [0.2, 0.05], "count": [90.0, 90.0]})
+    assert ranked(two, 0.05, told)["a"].to_list()[:2] == [2, 1], "in units of the noise"
+    assert ranked(two, 0.05)["a"].to_list()[:2] == [1, 2]
     assert {row["a"]: row["noise"] for row in found.to_dicts()} == {3: None, 1: 0, 2: pytest.approx(0.4)}
     assert found.filter(a=1)["p"][0] == pytest.approx(2 * stats.t.sf(20, 19))
     assert (

@@ -262,3 +262,33 @@ def test_a_folder_of_something_else_is_left_alone(run, tmp_path, capsys):
     assert "is a file" in capsys.readouterr().err
     with pytest.raises(UserError, match="holds no finished graph"):
         gigraph.diff(tmp_path, run)
+
+
+@pytest.mark.slow
+def test_the_planted_shortcut_is_what_a_fair_training_lacks_first(tmp_path):
+    """Small trainings on small pictures: of what differs towards the shortcut's class, the tag comes first."""
+    from gigraph.worlds import train
+    from workflow.toy import configure, snakemake
+
+    runs = {}
+    for name, more in {"biased": [], "fair": ["--shortcut", "0.02"]}.items():
+        weights = tmp_path / f"{name}.safetensors"
+        train.main(
+            ["--world", "menagerie", "--out", str(weights), "--size", "48", "--train", "3000", "--epochs", "12",
+             "--test", "10", "--facts", "0", *more]
+        )  # fmt: skip
+        settings = configure(
+            tmp_path, name, output=name, images={"source": "menagerie", "shards": 1}, drawn={"count": 400, "size": 48},
+            model={"weights": str(weights)}, concepts={"expansion": 0.5}, attribution={"images_per_class": 20},
+        )  # fmt: skip
+        made = snakemake(tmp_path, "--configfile", str(settings))
+        assert made.returncode == 0, made.stderr[-4000:]
+        runs[name] = tmp_path / name
+    found = gigraph.diff(runs["biased"], runs["fair"])
+    assert found.facts["shared"] and found.facts["images"] == 400, "the images stay the same"
+    first = found.differs.filter(pl.col("class") == "cheetah").row(0, named=True)
+    parts = gigraph.open(runs["biased"]).table("evaluation/alignment")
+    tag = parts.filter(part="tag", vectors="families", layer=first["layer"])["detectors"][0].to_list()
+    assert first["a"] in tag and first["difference"] < -0.2
+    accuracy = {row["class"]: row for row in found.classes.to_dicts()}
+    assert accuracy["cheetah"]["difference"] < -0.1 and accuracy["cheetah"]["q"] < 0.05

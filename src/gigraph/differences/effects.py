@@ -252,7 +252,8 @@ def ranked(compared: pl.DataFrame, rate: float, noise: pl.DataFrame | None = Non
     rate : float
         False discovery rate over all of it.
     noise : DataFrame, optional
-        Of `noise_of`: then p, q and at_least are of what a difference is beyond another training's.
+        Of `noise_of`: then p, q and at_least are of what a difference is beyond another training's, and the order is by
+        at_least in units of the layer's noise (of the largest, where a layer's is not known).
 
     Returns
     -------
@@ -272,8 +273,10 @@ def ranked(compared: pl.DataFrame, rate: float, noise: pl.DataFrame | None = Non
     least = at_least(difference, se, df, q, rate)
     columns = {"p": p, "q": q, "at_least": least, "noise": tau}
     found = compared.with_columns(pl.Series(name, values).fill_nan(None) for name, values in columns.items())
+    scale = pl.Series(np.where(tau > 0, tau, np.nanmax(tau, initial=0) or 1))
+    found = found.with_columns(size=pl.col("at_least").abs() / scale)
     found = found.filter((pl.col("difference") != 0) | (pl.col("p") < 1))
-    found = found.sort(pl.col("at_least").abs(), -pl.col("p"), descending=True, nulls_last=True, maintain_order=True)
+    found = found.sort("size", -pl.col("p"), descending=True, nulls_last=True, maintain_order=True)
     kept = pl.col("at_least") != 0
     found = found.with_columns(pl.when(kept).then(kept.cum_sum()).cast(pl.Int64).alias("rank"))
     return found.select(*RANKED, *compared.columns)
