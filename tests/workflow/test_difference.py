@@ -213,6 +213,10 @@ def other_weights(run):
     configured(run, lambda config: config["model"].update(shuffled=3))
 
 
+def other_version(run):
+    configured(run, lambda config: config.update(magic=1))
+
+
 def without_images(run):
     (run.parent / "images").unlink(missing_ok=True)
     shutil.rmtree(run / "drawn", ignore_errors=True)
@@ -223,6 +227,7 @@ def without_images(run):
     [
         (lambda run: (run / "run.json").unlink(), ["run.json", "run snakemake"]),
         (lambda run: (run / "run.json").write_text("{}"), ["cannot read", "run.json"]),
+        (other_version, ["run.json is of another version", "unknown key magic"]),
         (lambda run: shutil.rmtree(run / "bisecting" / "graph"), ["no finished graph"]),
         (other_task, ["model.task", "labels"]),
         (other_layers, ["no layer of the same name"]),

@@ -57,7 +57,12 @@ class Finished:
             raise UserError(f"there is no {told}, which says what the run was made with; run snakemake there") from None
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"cannot read {told} ({error}); run snakemake again in the folder of its results") from None
-        config = load(raw).model_copy(update={"output": str(self.folder)})
+        try:
+            config = load(raw).model_copy(update={"output": str(self.folder)})
+        except UserError as error:
+            raise UserError(
+                f"{told} is of another version of gigraph ({error}); run snakemake again, or compare it by that version"
+            ) from None
         self.plan = Plan(config, PROJECT / "workflow" / "scripts")
 
     # ---- what it is made of ---------------------------------------------------------------------------------

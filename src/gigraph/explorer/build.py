@@ -134,16 +134,17 @@ def write_app(site: Path, title: str) -> None:
     )
     program = "(() => {\n" + "".join(['"use strict";\n', *scripts]) + "})();\n"
     files = {
-        "index.html": _shortened("text/html", page).replace("{title}", html.escape(title)),
-        "app/app.css": _shortened("text/css", style),
-        "app/app.js": _shortened("application/javascript", program),
+        "index.html": shortened("text/html", page).replace("{title}", html.escape(title)),
+        "app/app.css": shortened("text/css", style),
+        "app/app.js": shortened("application/javascript", program),
     }
     (site / "app").mkdir()
     for name, text in files.items():
         (site / name).write_text(text, encoding="utf-8")
 
 
-def _shortened(kind: str, text: str) -> str:
+def shortened(kind: str, text: str) -> str:
+    """Return a text of a kind without what only people read, where the minifier is there."""
     try:
         import minify
     except ImportError:  # there is no wheel of it for macOS; what is longer works as well

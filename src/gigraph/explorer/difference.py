@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import polars as pl
 
-from gigraph.explorer.build import ASSETS, _shortened
+from gigraph.explorer.build import ASSETS, shortened
 from gigraph.images.tiles import FACE, face_sheet
 from gigraph.records import tables
 
@@ -85,7 +85,7 @@ def write_page(folder: Path, sides: tuple[Side, Side], shown: Shown) -> Path:
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
     style = (ASSETS / "app.css").read_text(encoding="utf-8")
-    (folder / "app" / "app.css").write_text(_shortened("text/css", style), encoding="utf-8")
+    (folder / "app" / "app.css").write_text(shortened("text/css", style), encoding="utf-8")
     for name in ("difference.css", "difference.js"):
         shutil.copyfile(PAGES / name, folder / "app" / name)
     page = (PAGES / "difference.html").read_text(encoding="utf-8")
