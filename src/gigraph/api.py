@@ -24,6 +24,7 @@ from gigraph.reserved import CLASSES, DATASET, ERROR_NODE, REMAINDER
 
 if TYPE_CHECKING:
     import networkx
+    from torch import nn
 
 
 Planned = Callable[[Path], str | None]
@@ -301,6 +302,46 @@ class Run:
             raise UserError(f"there is no table {name!r} in {home}{nearest(name, there)}")
         return self._read(home / f"{name}.parquet")
 
+    # ---- the model ----------------------------------------------------------------------------------------------
+
+    def edited(
+        self, model: nn.Module, suppress: Iterable[str] = (), boost: Iterable[str] = (), gain: float = 1.0,
+        only_where: float | None = None,
+    ) -> nn.Module:  # fmt: skip
+        """Return the model with concepts taken out of its layers, or made stronger, for good and for all inputs.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The run's model with the run's weights. It is not changed.
+        suppress, boost : iterable of str
+            ``"layer3.1:9,10"`` or ``"layer3.1:family=11"``, as on the command line. The pre-activation x at the layer
+            becomes x - P (x - beta), with P the projection on the concepts' span; boosted, x + gain P (x - beta).
+        gain : float
+            Of what is boosted.
+        only_where : float, optional
+            Edit only where the cosine of x - beta to the concepts' mean direction is above this. The gate is a step:
+            gradients are those of the projection where it is open.
+
+        Returns
+        -------
+        nn.Module
+            A copy of the modules that shares parameters and buffers with `model`, in its mode and with its state dict's
+            keys. It is differentiable, and can be trained, copied and pickled; move both to a device together.
+
+        Raises
+        ------
+        UserError
+            If the model is not the run's (its weights differ), or there is no such layer or concept.
+        """
+        from gigraph.edit import Choice, Edited, plan_of
+
+        asked = (("suppress", suppress), ("boost", boost))
+        choices = [Choice.parse(action, text) for action, many in asked for text in _several(many)]
+        opened = Edited(plan_of(self.folder), choices, gain, only_where, self.method)
+        opened.check(model)
+        return opened.apply(model)
+
     def label(self, of: str | int) -> int:
         """Return the label of a class given by name or label.
 
@@ -338,6 +379,10 @@ class Run:
                 "give the folder of another run"
             )
         return found
+
+
+def _several(texts: Iterable[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
 
 
 def _last(folder: Path) -> Planned | None:

@@ -511,6 +511,29 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("logit", pa.float64()),
         ]
     ),
+    # ---- beside a run: what an edit of the model does to each class ------------------------------------------
+    # images: which of the report's; gained, lost: images recognised only after, only before; low, high: of the change
+    # of accuracy, 95%; random_*: its mean, least and most over random edits, null without
+    "edited": pa.schema(
+        [
+            ("images", pa.string()),
+            ("class", pa.string()),
+            ("label", pa.int32()),
+            ("count", pa.int64()),
+            ("accuracy_before", pa.float64()),
+            ("accuracy_after", pa.float64()),
+            ("gained", pa.int64()),
+            ("lost", pa.int64()),
+            ("low", pa.float64()),
+            ("high", pa.float64()),
+            ("predictions_changed", pa.float64()),
+            ("probability_before", pa.float64()),
+            ("probability_after", pa.float64()),
+            ("random_mean", pa.float64()),
+            ("random_least", pa.float64()),
+            ("random_most", pa.float64()),
+        ]
+    ),
 }
 
 
