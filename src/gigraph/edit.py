@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gigraph.edit_images import Images, Look, facts, measure, of_folder, of_run
 from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix, text_key
-from gigraph.images.decoding import Unreadable, decode, size_of
-from gigraph.images.listing import scan
-from gigraph.method.heldout import held_out
+from gigraph.method.before_after import compared
 from gigraph.method.projection import Change, mean_direction, span
-from gigraph.method.proportion import paired, wilson
-from gigraph.method.tasks import predict, probabilities
 from gigraph.model.folding import fold
 from gigraph.model.models import load_model
 from gigraph.model.network import Layer
@@ -192,7 +189,8 @@ class Edited:
         methods = plan.config.methods
         if method is not None and method not in methods:
             raise UserError(f"--method: the run has no graph of {method!r}{nearest(method, methods)}")
-        self.plan, self.method, self.notes = plan, method or methods[0], []
+        self.plan, self.method = plan, method or methods[0]
+        self.notes: list[str] = []
         for choice in choices:
             if choice.layer not in plan.layers:
                 raise UserError(
@@ -200,7 +198,7 @@ class Edited:
                     f"(there are: {', '.join(plan.layers)})"
                 )
         names = [name for name in plan.layers if any(choice.layer == name for choice in choices)]
-        of = [dict(method=self.method, layer=name) for name in names]
+        of = [{"method": self.method, "layer": name} for name in names]
         own = [read(kind, **one) for one in of for kind in ("concepts", "families")]
         centres = [read("centre", layer=name) for name in names]
         hold(plan, [read("layers"), read("classes"), read("images"), *centres, *own])
@@ -301,14 +299,15 @@ class Edited:
             found.append(ids)
         return found
 
-    def looks(self, controls: Sequence[list[list[list[int]]]]) -> Callable[[Tensor], list[Tensor]]:
+    def looks(self, controls: Sequence[list[list[list[int]]]]) -> Look:
         """Return what runs images through the network as it is, edited, and by each control: scores [N, K] of each."""
         network = self.subject.network
         names = [one.layer for one in self.layers]
         if not names:
             return lambda x: [network.segment("input", CLASSES)(x)]
         begin = network.segment("input", names[0])
-        between = [network.segment(a, b) for a, b in zip(names, [*names[1:], CLASSES], strict=True)]
+        ends: list[Layer | str] = [*names[1:], CLASSES]
+        between = [network.segment(a, b) for a, b in zip(names, ends, strict=True)]
         chains = [[one.edit() for one in self.layers]]
         for ids in controls:
             chains.append([
@@ -330,161 +329,7 @@ class Edited:
         return run
 
 
-# ---- images ------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Images:
-    """Images that are looked at together.
-
-    Attributes
-    ----------
-    name, what : str
-        A short name, and what they are.
-    labels : int64 array [N]
-        -1 where unknown: the prediction before the edit stands for it.
-    batches : callable
-        Yields network inputs [B, C, H, W], in order.
-    left_out : int
-        Files that cannot be read, or give an input of another size.
-    """
-
-    name: str
-    what: str
-    labels: np.ndarray
-    batches: Callable[[], Iterator[Tensor]]
-    left_out: int = 0
-
-
-def of_run(edited: Edited) -> list[Images]:
-    """Return the run's images: those that concepts were found on, and those held out."""
-    plan = edited.plan
-    table = tables.read(plan.results("images"))
-    ids, labels = tables.numpy(table, "image_id"), tables.numpy(table, "label").astype(np.int64)
-    paths = np.array(table["path"].to_pylist(), object)
-    if plan.unlabelled:
-        labels = np.full(len(ids), -1)
-    unseen = held_out(ids, plan.config.seed, plan.config.evaluation.holdout)
-    found = []
-    for name, what, which in (
-        ("found on", "images of the run that concepts were found on", ~unseen),
-        ("held out", "images of the run that no concept was found on (evaluation.holdout)", unseen),
-    ):
-        if which.any():
-            rows = np.flatnonzero(which)
-
-            def batches(rows: np.ndarray = rows) -> Iterator[Tensor]:
-                for _, x in edited.subject.images(plan.image_folder, ids[rows].tolist(), paths[rows].tolist()):
-                    yield x
-
-            found.append(Images(name, what, labels[rows], batches))
-    return found
-
-
-def of_folder(edited: Edited, folder: Path) -> Images:
-    """Return the images of a folder: flat, or with sub-folders that are called as the run's classes or its folders.
-
-    Raises
-    ------
-    UserError
-        If there is no such folder, a sub-folder is no class, or no image can be used.
-    """
-    plan, subject = edited.plan, edited.subject
-    known = {row["class"]: row["label"] for row in tables.read(plan.results("classes")).to_pylist()}
-    if not plan.unlabelled:
-        for row in tables.read(plan.results("images"), ["path", "label"]).to_pylist():
-            known.setdefault(row["path"].partition("/")[0], row["label"])
-    try:
-        entries = scan(folder)
-    except UserError as error:
-        raise UserError(str(error).replace("images.source:", "--images:")) from None
-    strange = sorted({e.class_name for e in entries if e.class_name is not None} - known.keys())
-    if strange and not plan.grouped:
-        raise UserError(
-            f"--images: {folder} has a folder {strange[0]!r}, which is no class of the run{nearest(strange[0], known)}; "
-            "call folders as the run's classes, or give a flat folder"
-        )
-    _, height, width = subject.network.image_shape
-    channels = plan.config.preprocessing.depth
-    usable = []
-    for entry in entries:
-        try:
-            size = size_of(decode(folder / entry.path, plan.config.images.max_pixels, channels))
-            if subject.preprocessing.output_size(size) == (width, height):
-                usable.append(entry)
-        except Unreadable:
-            continue
-    if not usable:
-        raise UserError(f"--images: no image of {folder} can be read and gives an input of {width}x{height}")
-    labels = [known.get(e.class_name, -1) if not plan.grouped and e.class_name else -1 for e in usable]
-
-    def batches() -> Iterator[Tensor]:
-        for _, x in subject.images(folder, range(len(usable)), [e.path for e in usable]):
-            yield x
-
-    what = f"images of the folder {folder}"
-    return Images(folder.name or str(folder), what, np.array(labels, np.int64), batches, len(entries) - len(usable))
-
-
-def measure(edited: Edited, images: Images, look: Callable[[Tensor], list[Tensor]]) -> dict[str, np.ndarray]:
-    """Run images through all models.
-
-    Returns
-    -------
-    dict of array
-        ``labels`` [N], with the prediction before where there is none; and of the models, the one before, the one
-        after, and the controls: ``predicted`` int64 [M, N], ``probability`` of the label float64 [M, N], and
-        ``value`` [M, N], that of a regression.
-    """
-    task, device = edited.subject.network.task, edited.subject.device
-    labels, predicted, probability, value, at = [], [], [], [], 0
-    for x in images.batches():
-        scores = look(x)
-        own = torch.from_numpy(images.labels[at : at + len(x)]).to(device)
-        at += len(x)
-        own = torch.where(own < 0, predict(scores[0], own, task), own)
-        labels.append(own.cpu().numpy())
-        predicted.append(torch.stack([predict(one, own, task) for one in scores]).cpu().numpy())
-        chosen = [probabilities(one, task).gather(1, own[:, None])[:, 0] for one in scores]
-        probability.append(torch.stack(chosen).double().cpu().numpy())
-        value.append(torch.stack([edited.subject.network.value(one) for one in scores]).double().cpu().numpy())
-    joined = {"predicted": predicted, "probability": probability, "value": value}
-    return {"labels": np.concatenate(labels), **{key: np.concatenate(parts, 1) for key, parts in joined.items()}}
-
-
-# ---- numbers -----------------------------------------------------------------------------------------------
-
-
-def spread(values: np.ndarray) -> dict[str, float] | None:
-    """Return mean, least and most of what the controls give; None without any."""
-    found = [float(v) for v in values if not math.isnan(v)]
-    return {"mean": float(np.mean(found)), "least": min(found), "most": max(found)} if found else None
-
-
-def compared(found: Mapping[str, np.ndarray], which: np.ndarray) -> dict[str, Any]:
-    """Return what an edit does to some of the images, bool [N]: shares, intervals of 95%, and the controls' spread."""
-    right = (found["predicted"] == found["labels"])[:, which]
-    said, p = found["predicted"][:, which], found["probability"][:, which]
-    n = int(which.sum())
-    gained, lost = int((~right[0] & right[1]).sum()), int((right[0] & ~right[1]).sum())
-    low, high = paired(gained, lost, n)
-    before, after = right[0].mean(), right[1].mean()
-    row: dict[str, Any] = {
-        "images": n,
-        "accuracy": {"before": float(before), "after": float(after), "before_interval": wilson(int(right[0].sum()), n),
-                     "after_interval": wilson(int(right[1].sum()), n)},
-        "change": {"of_accuracy": float(after - before), "interval": [low, high], "gained": gained, "lost": lost},
-        "predictions_changed": float((said[0] != said[1]).mean()),
-        "probability": None if np.isnan(p).all() else {"before": float(p[0].mean()), "after": float(p[1].mean())},
-        "value": None if np.isnan(found["value"]).all() else {
-            "before": float(found["value"][0, which].mean()), "after": float(found["value"][1, which].mean())},
-        "random": {
-            "change_of_accuracy": spread(right[2:].mean(1) - before),
-            "predictions_changed": spread((said[2:] != said[0]).mean(1)),
-            "change_of_probability": spread(p[2:].mean(1) - p[0].mean()),
-        } if len(said) > 2 else None,
-    }  # fmt: skip
-    return row
+# ---- measuring and writing --------------------------------------------------------------------------------
 
 
 def described(edited: Edited, images: Images, found: Mapping[str, np.ndarray], of: int | None) -> dict[str, Any]:
@@ -508,49 +353,6 @@ def described(edited: Edited, images: Images, found: Mapping[str, np.ndarray], o
     if of is not None and (labels != of).any():
         section["others"] = compared(found, labels != of)
     return section
-
-
-def facts(
-    edited: Edited, look: Callable[[Tensor], list[Tensor]], model: nn.Module, after: nn.Module, scenes: int
-) -> dict[str, Any] | None:
-    """Return the causal facts of a drawn world's model before and after, on new scenes; None where there are none.
-
-    Of the controls those of the shortcut, over the same scenes.
-    """
-    plan = edited.plan
-    source = plan.config.model.source
-    if not scenes or plan.world is None or source != plan.world:
-        return None
-    from gigraph.worlds.dataset import render
-    from gigraph.worlds.facts import SPLIT, causal_facts
-    from gigraph.worlds.registry import get
-
-    world = get(source)
-    how = {"seed": plan.config.drawn.seed, "size": plan.config.drawn.size, "workers": plan.config.compute.workers or 1}
-    then, now = (causal_facts(world, one.cpu(), scenes, **how) for one in (model, after))
-    base = list(world.scenes(how["seed"], SPLIT, scenes))
-    tag, twin, mimic = world.shortcut.part, world.shortcut.planted, world.shortcut.mimic
-    plain = [one for one in base if not world.has(one, tag)]
-    worn = {
-        f"{mimic}_{tag}_added": [world.with_shortcut(one) for one in plain if one.name == mimic],
-        f"others_{tag}_added": [world.with_shortcut(one) for one in plain if one.name not in (mimic, twin)],
-    }
-    random = {}
-    for name, some in worn.items():
-        pictures = render(world, some, size=how["size"], workers=how["workers"])
-        shares = [
-            torch.stack([one.argmax(1) == world.number(twin) for one in look(edited.subject.inputs(list(part)))])
-            for part in np.array_split(pictures, max(1, math.ceil(len(pictures) / 100)))
-        ]
-        random[name] = spread(torch.cat(shares, 1).double().mean(1).cpu().numpy()[2:])
-    counts = {"plain": len(plain), **{name: len(some) for name, some in worn.items()}}
-    return {
-        "world": world.name, "scenes": scenes, "seed": how["seed"], "counts": counts, "before": then, "after": now,
-        "random": random, "what": f"new scenes of {world.title}, drawn again with one thing changed",
-    }  # fmt: skip
-
-
-# ---- everything --------------------------------------------------------------------------------------------
 
 
 def edit(
@@ -591,7 +393,8 @@ def edit(
         of = get(edited.plan.world).shortcut.planted
     if of is not None and of not in names:
         raise UserError(f"--of: there is no class {of!r}{nearest(of, names)}")
-    more = [of_folder(edited, folder) for folder in folders]  # before anything is measured
+    subject = edited.subject
+    more = [of_folder(edited.plan, subject, folder) for folder in folders]  # before anything is measured
     model = edited.own_model()
     places = edited.places(model)
     after = edited.apply(model)
@@ -599,8 +402,8 @@ def edit(
     controls = edited.controls(draws, seed)
     look = edited.looks(controls)
     sections = [
-        described(edited, images, measure(edited, images, look), None if of is None else names[of])
-        for images in [*of_run(edited), *more]
+        described(edited, images, measure(subject, images, look), None if of is None else names[of])
+        for images in [*of_run(edited.plan, subject), *more]
     ]
     shown = [
         {
@@ -615,12 +418,12 @@ def edit(
         }
         for one in edited.layers
     ]  # fmt: skip
-    report = {
+    report: dict[str, Any] = {
         "gigraph": __version__, "run": str(edited.plan.root), "method": edited.method,
         "model": edited.plan.config.model.source, "weights": digest_of(model), "task": edited.subject.network.task,
         "of": of, "edits": shown, "notes": list(dict.fromkeys(edited.notes)),
         "random": {"draws": len(controls), "seed": seed, "concepts": controls}, "images": sections,
-        "facts": facts(edited, look, model, after, scenes),
+        "facts": facts(edited.plan, subject, look, model, after, scenes),
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     tensors, entries = stored(edited, places)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "gigraph"
 GROUND = {"errors", "hashing", "threads", "vision", "device", "reserved", "reporting", "version", "orphans", "foreign"}
 OPENED = {"subject", "vocabulary", "pair", "exemplars", "replacement", "circuits"}
-FRONT = {"__init__", "__main__", "api", "cli", "explain", "differences", "commands"}
+FRONT = {"__init__", "__main__", "api", "cli", "explain", "edit", "edit_images", "differences", "commands"}
 ROOMS = {
     "ground": set(),
     "method": set(),

@@ -61,7 +61,7 @@ def said(report: dict[str, Any]) -> list[str]:
         lines.append(f"  folds into the weights: {'yes' if one['folds'] else 'no, ' + one['why_not']}")
     lines += [f"note: {note}" for note in report["notes"]]
     for section in report["images"]:
-        parts = [("all", section["all"])] + [(f"all but {report['of']}", section.get("others"))]
+        parts = [("all", section["all"]), (f"all but {report['of']}", section.get("others"))]
         for name, one in parts:
             if one:
                 before, after = one["accuracy"]["before"], one["accuracy"]["after"]

@@ -137,7 +137,8 @@ def _classes(section: Mapping[str, Any], right: str) -> str:
         likely = "" if p is None else f"{p['before']:.2f} → {p['after']:.2f}"
         verdict = "" if one["verdict"].startswith("no") else f"<span class=verdict-word>{one['verdict']}</span> "
         rows.append(
-            f"<tr class={one['verdict'].split()[0]}><th><bdi>{escape(one['class'])}</bdi><td class=value>{one['images']:,}"
+            f"<tr class={one['verdict'].split()[0]}><th><bdi>{escape(one['class'])}</bdi>"
+            f"<td class=value>{one['images']:,}"
             f"<td class=bars title='{percent(before)} to {percent(after)}'>{bars}"
             f"<td class=value>{verdict}{points(one['change']['of_accuracy'])} "
             f"<span class='note'>({points(low)} to {points(high)})</span>"
@@ -169,8 +170,8 @@ def _facts(report: Mapping[str, Any]) -> str:
     head = "<th>shortcut and parts<th class=value>before<th class=value>after<th class=value>random edits"
     counts = ", ".join(f"{n:,} {_fact(name)}" for name, n in facts["counts"].items() if name != "plain")
     note = (
-        f"{facts['scenes']:,} {facts['what']} ({counts}): how many are called by the class of the shortcut, where one is "
-        "added or a part is erased from it; by the class that a part was swapped for; and rightly, elsewhere."
+        f"{facts['scenes']:,} {facts['what']} ({counts}): how many are called by the class of the shortcut, where "
+        "one is added or a part is erased from it; by the class that a part was swapped for; and rightly, elsewhere."
     )
     return (
         f"<section><h2>What the model relies on</h2><p class='note'>{escape(note)}</p>"
@@ -195,7 +196,8 @@ def _edits(report: Mapping[str, Any]) -> str:
             "and least to most."
         )
     lines.append(
-        f"Run {report['run']}, concepts by {report['method']}, weights {report['weights']}, gigraph {report['gigraph']}."
+        f"Run {report['run']}, concepts by {report['method']}, weights {report['weights']}, gigraph "
+        f"{report['gigraph']}."
     )
     items = "".join(f"<p class='note'>{escape(line)}</p>" for line in lines)
     return f"<section><h2>How</h2>{items}</section>"

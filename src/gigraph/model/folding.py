@@ -101,7 +101,7 @@ def _terms(model: nn.Module, node: fx.Node, watcher: Watcher, whole: fx.Node) ->
             raise _Unfoldable(f"the batch norm {node.target} has no running statistics or no weights of its own")
         norm = _once(model, node, watcher)
         path.append(node := node.all_input_nodes[0])
-    linear = target_of(model, node) if node.op == "call_module" else None
+    linear: Any = target_of(model, node) if node.op == "call_module" else None
     if type(linear) not in _LINEAR or "weight" not in linear._parameters:
         what = f"its addend {node.name}" if node is not whole else node.name
         raise _Unfoldable(f"{what} is made by no convolution or linear map, so that there are no weights to take it")

@@ -98,6 +98,7 @@ class Watcher(Tracer):
         self.calls: dict[str, list[_Call]] = {}
 
     def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Remember the call."""
         path, first = self.path_of_module(m), len(self.graph.nodes)
         out = super().call_module(m, forward, args, kwargs)
         leaf = self.is_leaf_module(m, path)
@@ -155,10 +156,11 @@ def _hooked(calls: Mapping[str, list[_Call]], value: fx.Node, order: Mapping[fx.
     if found:
         return min(found, key=lambda one: one[:2])[2]
     for path, many in calls.items():
-        given = [getattr(arg, "node", None) for call in many for arg in (*call.args, *call.kwargs.values())]
-        if len(many) == 1 and given.count(value) == 1 and given[0] is value and many[0].args:
-            if all(many[0].first <= reader < many[0].end for reader in readers):
-                found.append((many[0].end - many[0].first, path, Place(path, "input")))
+        call = many[0]
+        given = [getattr(arg, "node", None) for arg in (*call.args, *call.kwargs.values())]
+        alone = len(many) == 1 and all(call.first <= reader < call.end for reader in readers)
+        if alone and call.args and given.count(value) == 1 and given[0] is value:
+            found.append((call.end - call.first, path, Place(path, "input")))
     return min(found, key=lambda one: one[:2])[2] if found else None
 
 
