@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from gigraph.edit_images import Images, Look, facts, measure, of_folder, of_run
 from gigraph.errors import UserError, nearest
@@ -427,9 +428,9 @@ def edit(
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     tensors, entries = stored(edited, places)
-    metadata = {"edits": json.dumps(entries), "weights": report["weights"], "gigraph": __version__}
     with replacing(out / "edit.safetensors") as temporary:
-        save_file(tensors, temporary, metadata)
+        # One key of metadata: safetensors writes several in an order of its own.
+        save_file(tensors, temporary, {"edits": json.dumps(entries)})
         temporary.chmod(0o644)
     folded = out / "folded.safetensors"
     folded.unlink(missing_ok=True)
@@ -455,22 +456,26 @@ def digest_of(model: nn.Module) -> str:
 
 
 def stored(edited: Edited, places: Mapping[str, Place]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Return the tensors of ``edit.safetensors``, and what its metadata says of each layer."""
+    """Return the tensors of ``edit.safetensors``, changes stacked, and what its metadata says of each layer."""
     tensors: dict[str, Tensor] = {}
     entries = []
     for one in edited.layers:
         name, place = one.layer.name, places[one.layer.name]
-        tensors[f"{name}.beta"] = one.beta.contiguous()
-        changes = []
-        for i, change in enumerate(one.changes):
-            assert change.mean is not None
-            own = {f"{name}.{i}.basis": change.basis.contiguous(), f"{name}.{i}.mean": change.mean.contiguous()}
-            tensors |= own
-            above = ALWAYS if change.threshold is None else change.threshold
-            changes.append({"gain": change.gain, "above": above, "tensors": [*own]})
+        rank = max(len(change.basis) for change in one.changes)
+        above = [ALWAYS if change.threshold is None else change.threshold for change in one.changes]
+        means = [change.mean for change in one.changes if change.mean is not None]
+        own = {
+            "beta": one.beta,
+            # Rows of zeros span nothing.
+            "basis": torch.stack([pad(change.basis, (0, 0, 0, rank - len(change.basis))) for change in one.changes]),
+            "mean": torch.stack(means),
+            "gain": torch.tensor([change.gain for change in one.changes]),
+            "above": torch.tensor(above),
+        }
+        tensors |= {f"{name}.{key}": value.contiguous() for key, value in own.items()}
         entries.append({
             "layer": name, "module": place.module, "at": place.at, "node": place.node,
-            "axis": CHANNELS[one.layer.layout], "beta": f"{name}.beta", "changes": changes,
+            "axis": CHANNELS[one.layer.layout], "tensors": [f"{name}.{key}" for key in own],
         })  # fmt: skip
     return tensors, entries
 

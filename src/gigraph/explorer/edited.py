@@ -9,7 +9,7 @@ from typing import Any
 
 STYLE = Path(__file__).parent / "assets" / "app.css"
 OWN = """
-main { max-width: 62rem; margin: 0 auto; }
+main { max-width: 72rem; margin: 0 auto; }
 section { margin-top: 2.6rem; }
 .lede h1 { font-size: 2.2rem; }
 td.value, th.value { text-align: right; }
@@ -93,7 +93,7 @@ def _random(one: Mapping[str, Any] | None, name: str, form: Any) -> str:
 
 def _section(report: Mapping[str, Any], section: Mapping[str, Any]) -> str:
     count, right = section["all"]["images"], "recognised"
-    note = f"{count:,} {section['what']}."
+    note = f"{count:,} images."
     if section["labels"] != "given":
         right, note = "as before", f"{note} They have no labels: the prediction before the edit stands for them."
     if section["left_out"]:
@@ -102,7 +102,7 @@ def _section(report: Mapping[str, Any], section: Mapping[str, Any]) -> str:
         [(f"all but {report['of']}", section["others"])] if "others" in section else []
     )
     head = f"<th>images<th class=value>number<th class=value>{right}<th class=value>change (95%)"
-    head += "<th class=value>predictions changed<th class=value>of random edits: change<th class=value>predictions"
+    head += "<th class=value>predictions changed<th class=value>random edits: change<th class=value>predictions changed"
     rows = []
     for name, one in parts:
         low, high = one["change"]["interval"]
@@ -116,7 +116,7 @@ def _section(report: Mapping[str, Any], section: Mapping[str, Any]) -> str:
         ]
         rows.append(f"<tr><th>{escape(name)}" + "".join(f"<td class=value>{cell}" for cell in cells))
     table = f'<div class="table"><table><thead><tr>{head}<tbody>{"".join(rows)}</table></div>'
-    title = section["name"][:1].upper() + section["name"][1:]
+    title = section["what"][:1].upper() + section["what"][1:]
     return (
         f"<section><h2>{escape(title)}</h2><p class='note'>{escape(note)}</p>{table}"
         f"{_classes(section, right)}</section>"
@@ -125,7 +125,7 @@ def _section(report: Mapping[str, Any], section: Mapping[str, Any]) -> str:
 
 def _classes(section: Mapping[str, Any], right: str) -> str:
     head = f"<th>class<th class=value>images<th>{right} before, after<th class=value>change (95%)<th class=value>"
-    head += "its probability<th class=value>of random edits: change"
+    head += "its probability<th class=value>random edits: change"
     rows = []
     order = sorted(section["classes"], key=lambda one: (one["change"]["of_accuracy"], one["class"]))
     for one in order:

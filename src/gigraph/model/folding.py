@@ -130,12 +130,13 @@ def _fold_into(
     holds = [bool(term.norm) or f"{term.linear}.bias" in state for term in terms]
     if not any(holds) and float(c.abs().max()) > 0:
         raise _Unfoldable(f"{terms[0].linear} has no bias to hold the constant")
+    holder = holds.index(True) if any(holds) else 0
     new: dict[str, Tensor] = {}
     for i, term in enumerate(terms):
         weight = state[f"{term.linear}.weight"].cpu().double()
         bias = state.get(f"{term.linear}.bias")
         b = torch.zeros(len(a)).double() if bias is None else bias.cpu().double()
-        constant = c if holds.index(True) == i else torch.zeros_like(c)
+        constant = c if i == holder else torch.zeros_like(c)
         scale = torch.ones_like(b)
         if term.norm:
             norm = model.get_submodule(term.norm)
