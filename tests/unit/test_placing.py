@@ -135,7 +135,9 @@ def test_an_edited_model_is_the_users_in_all_else():
     assert all(p.grad is not None for name, p in model.named_parameters() if "spare" not in name)
     assert not torch.equal(model.bn.running_mean, statistics) and not model.training
     trained = Classifier(Residual()).train()
-    assert hooked(trained, opened(trained, "block"), *setting(layer)).training and trained.training
+    again = hooked(trained, opened(trained, "block"), *setting(layer))
+    assert again.training and again.block.training and trained.training
+    assert not hooked(model, layer, *setting(layer)).block.training
 
 
 def test_training_goes_on_from_an_edited_model():
@@ -211,6 +213,38 @@ def test_a_layer_without_a_bias_folds_only_around_zero():
     assert "no bias" in fold(model, {layer: (beta, changes)})[1]["0"]
     state, reasons = fold(model, {layer: (torch.zeros(4), changes)})
     assert state is not None and not reasons["0"]
+
+
+class Skipped(nn.Module):
+    """The stem's value is made by a function, and read past the activation behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.bn, self.act, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Linear(4, 5)
+
+    def forward(self, x):
+        """[N, 3, H, W] -> [N, 5]."""
+        made = self.stem(x)
+        value = torch.mul(self.bn(made), 1.5)
+        return self.head((self.act(value) + value).mean((2, 3)) + 0 * made.mean((2, 3)))
+
+
+def test_no_reader_of_a_value_is_bypassed():
+    model, x = warmed(Skipped()), torch.randn(2, *SHAPE)
+    network = Network(copy.deepcopy(model), SHAPE)
+    layer = network._layer("mul", network._find("mul"))
+    assert place_of(model, layer, SHAPE) == Place("", "node", "mul")
+    edited = hooked(model, layer, *setting(layer))
+    assert [*edited.state_dict()] == [*model.state_dict()] and not torch.allclose(edited(x), model(x))
+    for other in (copy.deepcopy(edited), pickle.loads(pickle.dumps(edited))):
+        assert torch.equal(other(x), edited(x))
+
+
+def test_what_others_read_is_not_folded():
+    model = warmed(Skipped())
+    network = Network(copy.deepcopy(model), SHAPE)
+    layer = network._layer("bn", network._find("bn"))
+    assert "stem is read by 2 others" in fold(model, {layer: setting(layer)})[1]["bn"]
 
 
 class Repeated(nn.Module):

@@ -165,6 +165,8 @@ def test_shares_before_and_after_are_counted_by_hand():
         "most": pytest.approx(2 / 3),
     }
     one = compared(found, np.array([False, True, True]))
+    last = compared(found, np.array([False, False, True]))["change"]
+    assert (last["gained"], last["lost"], last["of_accuracy"]) == (1, 0, 1)
     assert one["accuracy"]["before"] == 0.5 and one["random"]["change_of_accuracy"]["most"] == 0.5
     assert (
         compared({**found, "predicted": found["predicted"][:2], "probability": nan[:2]}, np.ones(3, bool))["random"]

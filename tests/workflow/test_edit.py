@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from PIL import Image
 import gigraph
 from gigraph.cli import main
 from gigraph.edit import Choice, Edited, plan_of
-from gigraph.edit_images import measure, of_run
+from gigraph.edit_images import facts, measure, of_run
 from gigraph.errors import UserError
 from gigraph.method.heldout import held_out
 from gigraph.model.models import load_model
@@ -248,3 +249,22 @@ def test_a_run_of_other_settings_is_refused(done, tmp_path, monkeypatch, capsys)
     assert "is not what this configuration plans" in capsys.readouterr().err
     assert yaml.safe_load(Path("config.yaml").read_text())["output"] == "results"
     assert tables.lineage_of("results/layers.parquet")
+
+
+def test_facts_of_random_edits_are_counted_like_those_of_the_model(here):
+    opened = Edited(plan_of("results"), [Choice.parse("suppress", "layer3.1:0")])
+    model = load_model("menagerie")
+    assert facts(opened.plan, opened.subject, opened.looks([]), model, model, 20) is None  # the toy's images are files
+    world = SimpleNamespace(world="menagerie", config=opened.plan.config)
+    own = opened.looks([])
+
+    def look(x):
+        scores = own(x)
+        return [*scores, scores[0], scores[0]]  # two controls that change nothing
+
+    found = facts(world, opened.subject, look, model, opened.apply(model), 40)
+    assert found["counts"]["leopard_tag_added"] >= 3
+    for name, one in found["random"].items():
+        assert {found["before"][name]} == {*one.values()}, name
+    assert found["after"] != found["before"]
+    assert facts(world, opened.subject, look, model, model, 0) is None
