@@ -351,7 +351,7 @@ def described(edited: Edited, images: Images, found: Mapping[str, np.ndarray], o
         "all": compared(found, np.ones(len(labels), bool)),
         "classes": classes,
     }
-    if of is not None and (labels != of).any():
+    if of is not None and {True, False} == {*(labels == of).tolist()}:
         section["others"] = compared(found, labels != of)
     return section
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -132,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--images", type=int, default=1000, help="training images of each class")
     parser.add_argument("--only-where", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
@@ -147,14 +148,13 @@ def main() -> None:
     model = load_model(f"{FACTORY}:resnet20", weights=str(args.data.resolve() / "resnet20-cifar10.pth"))
     found = {"as published": relies(model, test, true, own)}
     weights = out / "planted.safetensors"
-    if not weights.exists():
-        train(model, images, labels, args.epochs, args.seed)
-        save_file(model.state_dict(), weights)
-        some = np.concatenate([np.flatnonzero(labels == label)[:100] for label in range(len(classes))])
-        write(out / "images", images[some], labels[some], classes)
-        write(out / "test", test, true, classes)
-        others = true != own
-        write(out / "test-corner", marked(test[others]), true[others], classes)
+    train(model, images, labels, args.epochs, args.seed)
+    save_file(model.state_dict(), weights)
+    some = np.concatenate([np.flatnonzero(labels == label)[:100] for label in range(len(classes))])
+    write(out / "images", images[some], labels[some], classes)
+    write(out / "test", test, true, classes)
+    others = true != own
+    write(out / "test-corner", marked(test[others]), true[others], classes)
     model = load_model(f"{FACTORY}:resnet20", weights=str(weights))
     found["with the corner planted"] = relies(model, test, true, own)
     config = {
@@ -173,8 +173,6 @@ def main() -> None:
     command = ["edit", "--run", "results", "--suppress", chosen, "--only-where", str(args.only_where), "--of", CLASS]
     command += ["--images", "test", "--images", "test-corner"]
     subprocess.run([sys.executable, "-m", "gigraph", *command], cwd=out, check=True)
-    import os
-
     os.chdir(out)  # the run's paths start there
     edited = gigraph.open("results").edited(model, suppress=[chosen], only_where=args.only_where)
     found[f"without {chosen}"] = relies(edited, test, true, own)

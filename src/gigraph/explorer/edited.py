@@ -20,13 +20,15 @@ td.bars { width: 16rem; min-width: 9rem; }
 .lost .verdict-word { color: var(--neg); } .gained .verdict-word { color: var(--good); }
 .key i { display: inline-block; width: 1.7rem; height: 5px; border-radius: 3px; vertical-align: middle; }
 """
+HEADED = 3
+"""Sets of images whose accuracy comes first, those that concepts were found on left out."""
 FACTS = 28
 """Facts that a table shows at most."""
 
 
 def page(report: Mapping[str, Any]) -> str:
     """Return a report as HTML."""
-    title = "An edit of " + report["model"]
+    title = "An edit of " + report["model"].rpartition("/")[2]  # a user's file without its folders
     body = [
         f'<div class="lede"><h1>{escape(title)}</h1><p>{escape(_deed(report))}</p></div>',
         _numbers(report),
@@ -76,10 +78,11 @@ def _numbers(report: Mapping[str, Any]) -> str:
     facts = report["facts"]
     for name in (facts or {}).get("random", {}):
         cells.append((f"{percent(facts['before'][name])} → {percent(facts['after'][name])}", _fact(name)))
-    held = next((s for s in report["images"] if s["name"] == "held out"), report["images"][0])
-    one, but = (held["others"], f" all classes but {report['of']},") if "others" in held else (held["all"], "")
-    change = f"{percent(one['accuracy']['before'])} → {percent(one['accuracy']['after'])}"
-    cells.append((change, f"right of{but} {held['name']}"))
+    new = [section for section in report["images"] if section["name"] != "found on"] or report["images"]
+    for section in new[:HEADED]:
+        one, but = (section["others"], f"all but {report['of']}") if "others" in section else (section["all"], "all")
+        change = f"{percent(one['accuracy']['before'])} → {percent(one['accuracy']['after'])}"
+        cells.append((change, f"{section['name']}, {but}"))
     inside = "".join(f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for value, name in cells)
     return f'<dl class="numbers">{inside}</dl>'
 
