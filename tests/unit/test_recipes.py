@@ -26,8 +26,9 @@ def test_a_stage_is_its_script_its_rule_its_declaration_and_its_files():
     assert len(written) == len({*written}), "two stages write one file"
     assert {*FILES} - {*written} == {"explained", "plan", "asked", "run", "logs"}, "files that no stage writes"
     assert {kind for file in FILES.values() for kind in file.kinds} == {*SCHEMAS} - {
-        "grids"
-    }  # beside an explained image
+        "grids",  # beside an explained image
+        "edited",  # beside an edit
+    }
     for stage in STAGES.values():
         for name in stage.writes:
             assert {*stage.of} <= {*FILES[name].fields}, f"{stage.name}: all its jobs write one {name}"
