@@ -145,7 +145,7 @@ def plan_of(folder: str | Path) -> Plan:
     try:
         asked = json.loads(path.read_text())
     except (OSError, ValueError):
-        raise UserError(f"--run: there is no run in {folder} ({path} is missing); give the folder of results") from None
+        raise UserError(f"there is no run in {folder} ({path} is missing); give the folder of its results") from None
     return Plan(load({**asked["config"], "output": str(folder)}), PROJECT / "workflow" / "scripts")
 
 

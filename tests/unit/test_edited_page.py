@@ -58,6 +58,15 @@ def test_what_is_not_there_is_not_claimed():
     assert "What the model relies on" not in text
 
 
+def test_of_many_classes_those_that_change_most_are_shown():
+    many = section("held out", [(f"class {i}", "no change seen") for i in range(200)])
+    for i, one in enumerate(many["classes"]):
+        one["change"] = {**one["change"], "of_accuracy": (i - 100) / 200}
+    text = page(report(images=[many]))
+    shown = [int(found) for found in re.findall(r"<bdi>class (\d+)", text)]
+    assert shown == [*range(30), *range(170, 200)] and "140 classes between are in per_class.parquet" in text
+
+
 @pytest.mark.parametrize(
     ("share", "text"), [(0.0004, "0.0"), (-0.0004, "0.0"), (-0.05, "\N{MINUS SIGN}5.0"), (0.05, "+5.0"), (None, "")]
 )

@@ -22,6 +22,8 @@ td.bars { width: 16rem; min-width: 9rem; }
 """
 HEADED = 3
 """Sets of images whose accuracy comes first, those that concepts were found on left out."""
+CLASSES = 60
+"""Classes that a table shows at most, half of them those that lose most; the others stand in the table of the file."""
 FACTS = 28
 """Facts that a table shows at most."""
 
@@ -128,16 +130,17 @@ def _section(report: Mapping[str, Any], section: Mapping[str, Any]) -> str:
 
 def _classes(section: Mapping[str, Any], right: str) -> str:
     head = f"<th>class<th class=value>images<th>{right} before, after<th class=value>change (95%)<th class=value>"
-    head += "its probability<th class=value>random edits: change"
+    head += f"{'value' if section['all']['value'] else 'its probability'}<th class=value>random edits: change"
     rows = []
     order = sorted(section["classes"], key=lambda one: (one["change"]["of_accuracy"], one["class"]))
-    for one in order:
+    half = CLASSES // 2
+    for one in order if len(order) <= CLASSES else [*order[:half], *order[-half:]]:
         before, after = one["accuracy"]["before"], one["accuracy"]["after"]
         bars = f"<span class=then style='width:{100 * before:.1f}%'></span>"
         bars += f"<span class=now style='width:{100 * after:.1f}%'></span>"
         low, high = one["change"]["interval"]
-        p = one["probability"]
-        likely = "" if p is None else f"{p['before']:.2f} → {p['after']:.2f}"
+        said = one["probability"] or one["value"]
+        likely = f"{said['before']:.2f} → {said['after']:.2f}" if said else ""
         verdict = "" if one["verdict"].startswith("no") else f"<span class=verdict-word>{one['verdict']}</span> "
         rows.append(
             f"<tr class={one['verdict'].split()[0]}><th><bdi>{escape(one['class'])}</bdi>"
@@ -149,7 +152,10 @@ def _classes(section: Mapping[str, Any], right: str) -> str:
             f"<td class=value>{_random(one['random'], 'change_of_accuracy', points)}"
         )
     key = "<p class='note key'><i class=then></i> before <i class=now></i> after; a class has gained or lost where the "
-    key += "interval does not hold 0</p>"
+    key += "interval does not hold 0, each class by itself"
+    key += (
+        f"; {len(order) - CLASSES:,} classes between are in per_class.parquet</p>" if len(order) > CLASSES else "</p>"
+    )
     return f'<div class="table"><table><thead><tr>{head}<tbody>{"".join(rows)}</table></div>{key}'
 
 
