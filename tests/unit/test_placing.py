@@ -247,6 +247,34 @@ def test_what_others_read_is_not_folded():
     assert "stem is read by 2 others" in fold(model, {layer: setting(layer)})[1]["bn"]
 
 
+class Checked(nn.Module):
+    """A batch norm called as a function within a module, as timm's are, which looks at its input's shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        """[N, C, H, W] -> [N, C, H, W]."""
+        torch._assert(x.ndim == 4, "a map")
+        norm = self.norm
+        out = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.1, norm.eps)
+        return out
+
+
+def test_shapes_and_assertions_are_no_readers():
+    model = warmed(nn.Sequential(nn.Conv2d(3, 4, 1), Checked(), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 5)))
+    x = torch.randn(2, *SHAPE)
+    layer = opened(model, "1")
+    beta, changes = setting(layer)
+    assert place_of(model, layer, SHAPE) == Place("1", "output")
+    state, reasons = fold(model, {layer: (beta, changes)})
+    assert reasons == {"1": ""}
+    other = copy.deepcopy(model)
+    other.load_state_dict(state)
+    torch.testing.assert_close(other(x), hooked(model, layer, beta, changes)(x), atol=1e-5, rtol=1e-4)
+
+
 class Repeated(nn.Module):
     """A block that is called twice."""
 

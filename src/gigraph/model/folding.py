@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 from gigraph.method.projection import Change, affine
 from gigraph.model.batchnorm import batchnorm_at
 from gigraph.model.network import Layer
-from gigraph.model.placing import Watcher, shared_copy
+from gigraph.model.placing import Watcher, readers, shared_copy
 from gigraph.model.tracing import is_a, target_of
 
 _LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -37,11 +37,19 @@ class _Unfoldable(Exception):  # noqa: N818 - it is an answer about a layer rath
 
 
 @dataclass(frozen=True)
+class _Norm:
+    """A batch norm: keys of its running mean and variance, weight and bias in the state dict, and its epsilon."""
+
+    keys: tuple[str, ...]
+    eps: float
+
+
+@dataclass(frozen=True)
 class _Term:
-    """An addend of a layer: paths of the linear map and of the batch norm behind it (empty without one)."""
+    """An addend of a layer: the path of the linear map, and the batch norm behind it."""
 
     linear: str
-    norm: str
+    norm: _Norm | None
 
 
 def fold(
@@ -75,7 +83,7 @@ def fold(
             if any(change.threshold is not None for change in changes):
                 raise _Unfoldable("it is gated (--only-where), which no linear map is")
             terms = _terms(own, value, watcher, value)
-            _fold_into(own, state, terms, *affine(beta.cpu().numpy(), changes))
+            _fold_into(state, terms, *affine(beta.cpu().numpy(), changes))
             reasons[layer.name] = ""
         except _Unfoldable as reason:
             reasons[layer.name] = str(reason)
@@ -91,15 +99,12 @@ def _terms(model: nn.Module, node: fx.Node, watcher: Watcher, whole: fx.Node) ->
         added = [arg for arg in node.args if isinstance(arg, fx.Node)]
         if len(added) != 2 or node.kwargs:
             raise _Unfoldable(f"{node.name} adds something else than two maps")
-        if node is not whole and len(node.users) > 1:
-            raise _Unfoldable(f"{node.name} is read by {len(node.users)} others, which need it unedited")
+        if node is not whole and len(readers(node)) > 1:
+            raise _Unfoldable(f"{node.name} is read by {len(readers(node))} others, which need it unedited")
         return [term for one in added for term in _terms(model, one, watcher, whole)]
-    norm = ""
-    if node.op == "call_module" and isinstance(target_of(model, node), nn.modules.batchnorm._BatchNorm):
-        own = target_of(model, node)
-        if batchnorm_at(model, node) is None or own.weight is None:
-            raise _Unfoldable(f"the batch norm {node.target} has no running statistics or no weights of its own")
-        norm = _once(model, node, watcher)
+    norm = None
+    if batchnorm_at(model, node) is not None:
+        norm = _norm(model, node, watcher)
         path.append(node := node.all_input_nodes[0])
     linear: Any = target_of(model, node) if node.op == "call_module" else None
     if type(linear) not in _LINEAR or "weight" not in linear._parameters:
@@ -108,26 +113,45 @@ def _terms(model: nn.Module, node: fx.Node, watcher: Watcher, whole: fx.Node) ->
     if getattr(linear, "groups", 1) > 1:
         raise _Unfoldable(f"{node.target} is a convolution in groups, which cannot mix all channels")
     for one in path:
-        if one is not whole and len(one.users) > 1:
-            raise _Unfoldable(f"{one.name} is read by {len(one.users)} others, which need it unedited")
-    return [_Term(_once(model, node, watcher), norm)]
+        if one is not whole and len(readers(one)) > 1:
+            raise _Unfoldable(f"{one.name} is read by {len(readers(one))} others, which need it unedited")
+    return [_Term(_once(model, str(node.target), watcher), norm)]
 
 
-def _once(model: nn.Module, node: fx.Node, watcher: Watcher) -> str:
+def _norm(model: nn.Module, node: fx.Node, watcher: Watcher) -> _Norm:
+    """Return the batch norm that a node applies, a module's or, within a module such as timm's, a function's."""
+    names = ("running_mean", "running_var", "weight", "bias")
+    if node.op == "call_module":
+        own = target_of(model, node)
+        keys, eps = tuple(f"{node.target}.{name}" for name in names), own.eps
+        there = own.weight is not None and own.bias is not None
+    else:
+        given = dict(zip(names, node.args[1:5], strict=False)) | node.kwargs
+        nodes = [given.get(name) for name in names]
+        there = all(isinstance(one, fx.Node) and one.op == "get_attr" for one in nodes)
+        keys = tuple(str(one.target) for one in nodes if isinstance(one, fx.Node))
+        eps = float(node.kwargs.get("eps", node.args[7] if len(node.args) > 7 else 1e-5))  # type: ignore[arg-type]
+    if not there or len({key.rpartition(".")[0] for key in keys}) > 1:
+        raise _Unfoldable(f"the batch norm {node.name} has no weights of its own")
+    fetched = [one for one in node.graph.nodes if one.op == "get_attr" and str(one.target) in keys]
+    if sum(len(one.users) for one in fetched) > len(keys):
+        raise _Unfoldable(f"the weights of {node.name} are used more than once")
+    _once(model, keys[0].rpartition(".")[0], watcher)
+    return _Norm(keys, eps)
+
+
+def _once(model: nn.Module, path: str, watcher: Watcher) -> str:
     """Return the path of a module that is called once and shares no parameters."""
-    path = str(node.target)
     others = [id(p) for name, p in model.named_parameters(remove_duplicate=False) if not name.startswith(f"{path}.")]
-    if len(watcher.calls[path]) > 1 or any(id(p) in others for p in model.get_submodule(path).parameters()):
+    if len(watcher.calls.get(path, [])) > 1 or any(id(p) in others for p in model.get_submodule(path).parameters()):
         raise _Unfoldable(f"{path} is used more than once")
     return path
 
 
-def _fold_into(
-    model: nn.Module, state: dict[str, Tensor], terms: Sequence[_Term], whole: np.ndarray, more: np.ndarray
-) -> None:
+def _fold_into(state: dict[str, Tensor], terms: Sequence[_Term], whole: np.ndarray, more: np.ndarray) -> None:
     """Write A and c into the weights of all terms; the first that has a bias takes c."""
     a, c = torch.from_numpy(whole), torch.from_numpy(more)
-    holds = [bool(term.norm) or f"{term.linear}.bias" in state for term in terms]
+    holds = [term.norm is not None or f"{term.linear}.bias" in state for term in terms]
     if not any(holds) and float(c.abs().max()) > 0:
         raise _Unfoldable(f"{terms[0].linear} has no bias to hold the constant")
     holder = holds.index(True) if any(holds) else 0
@@ -138,16 +162,13 @@ def _fold_into(
         b = torch.zeros(len(a)).double() if bias is None else bias.cpu().double()
         constant = c if i == holder else torch.zeros_like(c)
         scale = torch.ones_like(b)
-        if term.norm:
-            norm = model.get_submodule(term.norm)
-            mean, var, gain, shift = (
-                state[f"{term.norm}.{key}"].cpu().double() for key in ("running_mean", "running_var", "weight", "bias")
-            )
-            root = torch.sqrt(var + norm.eps)  # type: ignore[operator]
+        if term.norm is not None:
+            mean, var, gain, shift = (state[key].cpu().double() for key in term.norm.keys)
+            root = torch.sqrt(var + term.norm.eps)
             scale = gain / root
             # The norm's scale becomes 1, so that dead channels (gamma = 0) can take part.
-            new[f"{term.norm}.weight"] = root
-            new[f"{term.norm}.bias"] = a @ (scale * (b - mean) + shift) + constant - b + mean
+            new[term.norm.keys[2]] = root
+            new[term.norm.keys[3]] = a @ (scale * (b - mean) + shift) + constant - b + mean
         elif bias is not None:
             new[f"{term.linear}.bias"] = a @ b + constant
         rows = scale.reshape(-1, *[1] * (weight.ndim - 1))

@@ -106,6 +106,34 @@ class Watcher(Tracer):
         return out
 
 
+_OUTLINES = frozenset({"size", "dim", "numel", "ndimension", "shape", "ndim", "dtype", "device"})
+"""Methods and attributes that read of a tensor only what an edit leaves as it is."""
+
+
+def readers(value: fx.Node) -> list[fx.Node]:
+    """Return the nodes that read a value's numbers for the output's sake; not its shape, nor for an assertion."""
+    found = []
+    for user in value.users:
+        named = user.args[1] if user.target is getattr else user.target if user.op == "call_method" else None
+        outline = isinstance(named, str) and named in _OUTLINES
+        if not outline and (user.op == "output" or _needed(user)):
+            found.append(user)
+    return found
+
+
+def _needed(node: fx.Node) -> bool:
+    """Return whether the output depends on a node."""
+    seen, pending = set(), [node]
+    while pending:
+        one = pending.pop()
+        if one.op == "output":
+            return True
+        if one not in seen:
+            seen.add(one)
+            pending += one.users
+    return False
+
+
 def shared_copy(model: nn.Module) -> nn.Module:
     """Return a copy of a model's modules that shares its parameters and buffers."""
     tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
@@ -145,20 +173,20 @@ def place_of(model: nn.Module, layer: Layer, image_shape: Sequence[int], name: s
 
 def _hooked(calls: Mapping[str, list[_Call]], value: fx.Node, order: Mapping[fx.Node, int]) -> Place | None:
     """Return the module that returns a value, or that alone reads it."""
-    readers = [order[user] for user in value.users]
+    reading = [order[user] for user in readers(value)]
     found: list[tuple[int, str, Place]] = []
     for path, many in calls.items():
         if len(many) > 1:
             continue
         (call,) = many
-        if getattr(call.out, "node", None) is value and all(call.end <= reader for reader in readers):
+        if getattr(call.out, "node", None) is value and all(call.end <= reader for reader in reading):
             found.append((call.end - call.first, path, Place(path, "output")))
     if found:
         return min(found, key=lambda one: one[:2])[2]
     for path, many in calls.items():
         call = many[0]
         given = [getattr(arg, "node", None) for arg in (*call.args, *call.kwargs.values())]
-        alone = len(many) == 1 and all(call.first <= reader < call.end for reader in readers)
+        alone = len(many) == 1 and all(call.first <= reader < call.end for reader in reading)
         if alone and call.args and given.count(value) == 1 and given[0] is value:
             found.append((call.end - call.first, path, Place(path, "input")))
     return min(found, key=lambda one: one[:2])[2] if found else None
