@@ -28,7 +28,7 @@ from gigraph.method.projection import Change, mean_direction, span
 from gigraph.model.folding import fold
 from gigraph.model.models import load_model
 from gigraph.model.network import Layer
-from gigraph.model.placing import CHANNELS, Edit, Place, inserted, place_of
+from gigraph.model.placing import CHANNELS, Edit, Place, inserted, places_of
 from gigraph.planning.config import load
 from gigraph.planning.plan import Plan
 from gigraph.planning.stages.stage import read
@@ -263,8 +263,8 @@ class Edited:
 
     def places(self, model: nn.Module) -> dict[str, Place]:
         """Return where each edited layer is in the user's module."""
-        shape, name = self.subject.network.image_shape, self.subject.network.name
-        return {one.layer.name: place_of(model, one.layer, shape, name) for one in self.layers}
+        network = self.subject.network
+        return places_of(model, [one.layer for one in self.layers], network.image_shape, network.name)
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Return a copy of the user's model with the edit in it; parameters and buffers are shared."""

@@ -1,22 +1,30 @@
 """Where a layer is in the user's own module, and edits put there, hooked or folded."""
 
 import copy
+import json
 import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
 
+from gigraph.edit import LayerEdit, stored
 from gigraph.errors import UserError
 from gigraph.method.projection import Change, span
 from gigraph.model.folding import fold
 from gigraph.model.models import load_model
 from gigraph.model.network import Network
-from gigraph.model.placing import CHANNELS, Edit, Place, inserted, place_of
+from gigraph.model.placing import CHANNELS, Edit, Place, inserted, place_of, places_of
 
 SHAPE = (3, 16, 16)
+README = Path(__file__).parents[2] / "README.md"
 
 
 class Residual(nn.Module):
@@ -245,6 +253,52 @@ def test_what_others_read_is_not_folded():
     network = Network(copy.deepcopy(model), SHAPE)
     layer = network._layer("bn", network._find("bn"))
     assert "stem is read by 2 others" in fold(model, {layer: setting(layer)})[1]["bn"]
+
+
+class Nested(nn.Module):
+    """Two sums in the model's own forward, and a block between them with one of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.bn, self.block = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), Residual()
+        self.a, self.b, self.act, self.head = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Linear(4, 5)
+
+    def forward(self, x):
+        """[N, 3, H, W] -> [N, 5]."""
+        x = self.bn(self.stem(x))
+        x = self.act(self.a(x) + x)
+        x = self.block(x)
+        x = self.act(self.b(x) + x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_layers_of_one_forward_and_of_forwards_within_it_are_edited_together(tmp_path):
+    model, x = warmed(Nested()), torch.randn(3, *SHAPE)
+    network = Network(copy.deepcopy(model), SHAPE)
+    layers = network.check_order(["bn", "add", "block", "add_2"])
+    places = places_of(model, layers, SHAPE)
+    assert [place.at for place in places.values()] == ["output", "node", "node", "node"]
+    assert [place.module for place in places.values()] == ["bn", "", "", ""]
+    edits = [LayerEdit(layer, *setting(layer, seed=i), [], [], []) for i, layer in enumerate(layers)]
+    for one in edits:
+        one.changes, one.vectors = one.vectors, np.zeros((1, 4))
+    value = x
+    for start, end, one in zip(["input", *layers], layers, edits, strict=False):
+        value = one.edit()(network.segment(start, end)(value))
+    expected = network.segment(layers[-1], "classes")(value)
+    edited = inserted(model, {places[one.layer.name]: one.edit() for one in edits})
+    torch.testing.assert_close(edited(x), expected, atol=1e-5, rtol=1e-4)
+    assert torch.equal(pickle.loads(pickle.dumps(edited))(x), edited(x))
+    assert [*edited.state_dict()] == [*model.state_dict()]
+    for one in edits:
+        one.changes = [replace(change, mean=torch.ones(4)) for change in one.changes]
+    tensors, entries = stored(SimpleNamespace(layers=edits), places)
+    save_file(tensors, tmp_path / "edit.safetensors", {"edits": json.dumps(entries)})
+    (text,) = re.findall(r"```python\n(import json, torch, safetensors\n.*?)```", README.read_text(), flags=re.DOTALL)
+    names = {"__name__": "mine"}
+    exec(text, names)
+    loaded = names["load_edit"](copy.deepcopy(model), tmp_path / "edit.safetensors")
+    torch.testing.assert_close(loaded(x), expected, atol=1e-5, rtol=1e-4)
 
 
 class Checked(nn.Module):

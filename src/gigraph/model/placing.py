@@ -140,33 +140,58 @@ def shared_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
-def place_of(model: nn.Module, layer: Layer, image_shape: Sequence[int], name: str = "the model") -> Place:
-    """Find a layer in the user's own module.
+def places_of(
+    model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[int], name: str = "the model"
+) -> dict[str, Place]:
+    """Find layers in the user's own module, so that they can be edited together.
 
     Parameters
     ----------
     model : nn.Module
         As its author wrote it; it is not changed.
-    layer : Layer
+    layers : sequence of Layer
         Of a `gigraph.model.network.Network` of the same model.
     image_shape : sequence of int
         (channels, height, width) of its input.
     name : str
         What to call the model in messages.
 
+    Returns
+    -------
+    dict of str to Place
+        By the layers' names.
+
     Raises
     ------
     UserError
-        If the value cannot be reached in it: it is made inside a module that is called several times, or that plain
+        If a value cannot be reached in it: it is made inside a module that is called several times, or that plain
         ``torch.fx`` does not trace as it runs.
     """
+    found = {layer.name: place_of(model, layer, image_shape, name) for layer in layers}
+    traced = sorted({place.module for place in found.values() if place.at == "node"}, key=len)
+    for layer in layers:
+        # A module that is traced takes in those within it: what is edited in them is one of its own nodes.
+        module = found[layer.name].module
+        around = next(
+            (path for path in traced if path != module and f"{module}.".startswith(path and f"{path}.")), None
+        )
+        if around is not None and not Tracer().is_leaf_module(model.get_submodule(module), module):
+            found[layer.name] = place_of(model, layer, image_shape, name, around)
+    return found
+
+
+def place_of(
+    model: nn.Module, layer: Layer, image_shape: Sequence[int], name: str = "the model", within: str | None = None
+) -> Place:
+    """Find one layer in the user's own module: `places_of`; with `within`, as a node of that module's forward."""
     own = shared_copy(model).eval()
     watcher = Watcher()
     graph = watcher.trace(own)
     nodes = list(graph.nodes)
     order = {node: i for i, node in enumerate(nodes)}
     value = next(node for node in nodes if node.name == layer.node)
-    found = _hooked(watcher.calls, value, order) or _inside(own, watcher.calls, value, nodes, layer, name)
+    found = _hooked(watcher.calls, value, order) if within is None else None
+    found = found or _inside(own, watcher.calls, value, nodes, layer, name, within)
     _try(own, found, graph, value, layer, image_shape, name)
     return found
 
@@ -193,9 +218,10 @@ def _hooked(calls: Mapping[str, list[_Call]], value: fx.Node, order: Mapping[fx.
 
 
 def _inside(
-    model: nn.Module, calls: Mapping[str, list[_Call]], value: fx.Node, nodes: list[fx.Node], layer: Layer, name: str
-) -> Place:
-    """Return the node of the innermost module whose own forward makes a value."""
+    model: nn.Module, calls: Mapping[str, list[_Call]], value: fx.Node, nodes: list[fx.Node], layer: Layer, name: str,
+    within: str | None = None,
+) -> Place:  # fmt: skip
+    """Return the node of the innermost module whose own forward makes a value, or of a module around it."""
     at = nodes.index(value)
     whole = _Call(0, len(nodes) - 1, (), {}, None, False)
     around = [("", [whole])] + [
@@ -203,6 +229,7 @@ def _inside(
         for path, many in calls.items()
         if any(call.first <= at < call.end and not call.leaf for call in many)
     ]
+    around = [one for one in around if within is None or one[0] == within]
     path, many = min(around, key=lambda one: min(c.end - c.first for c in one[1] if c.first <= at < c.end))
     what = f"layer {layer.name} is made inside {path or name}"
     if len(many) > 1:
@@ -265,19 +292,23 @@ def inserted(model: nn.Module, edits: Mapping[Place, Edit]) -> nn.Module:
     Its state dict has the model's keys. It is in the mode that the model is in, and can be copied and pickled.
     """
     own = shared_copy(model)
+    within: dict[str, dict[str, Edit]] = {}
     for place, edit in edits.items():
         if place.at == "output":
             own.get_submodule(place.module).register_forward_hook(partial(_after, edit))
         elif place.at == "input":
             own.get_submodule(place.module).register_forward_pre_hook(partial(_before, edit))
         else:
-            module = own.get_submodule(place.module)
-            traced = _completed(fx.symbolic_trace(module), module)
-            _insert(traced, place.node, edit)
-            if place.module:
-                own.set_submodule(place.module, traced)
-            else:
-                own = traced
+            within.setdefault(place.module, {})[place.node] = edit
+    for path, nodes in within.items():
+        module = own.get_submodule(path)
+        traced = _completed(fx.symbolic_trace(module), module)
+        for node, edit in nodes.items():
+            _insert(traced, node, edit)
+        if path:
+            own.set_submodule(path, traced)
+        else:
+            own = traced
     return own
 
 
@@ -292,11 +323,8 @@ def _before(edit: Edit, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, 
 def _completed(traced: fx.GraphModule, module: nn.Module) -> fx.GraphModule:
     """Give a traced module what its original has besides: unused parts, hooks, attributes, its mode."""
     for kind in ("_modules", "_parameters", "_buffers"):
-        own = getattr(traced, kind)
-        everything = {**getattr(module, kind)}
-        own.update({key: everything[key] for key in everything if key not in own})
-        ordered = {key: own.pop(key) for key in [*everything, *(key for key in own if key not in everything)]}
-        own.update(ordered)
+        # The same objects, whole, where the traced module has only what its graph calls.
+        setattr(traced, kind, dict(getattr(module, kind)))
     inherited = nn.Module().__dict__
     for key, one in module.__dict__.items():
         if key not in traced.__dict__ or (key in inherited and key.endswith("hooks")):
