@@ -77,7 +77,7 @@ def train(model: torch.nn.Module, images: np.ndarray, labels: np.ndarray, epochs
     generator = torch.Generator().manual_seed(seed)
     x, y, batch = inputs(images), torch.from_numpy(labels), 128
     steps = epochs * (len(x) // batch)
-    optimiser = torch.optim.SGD(model.parameters(), 0.02, 0.9, weight_decay=1e-4)
+    optimiser = torch.optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     model.train()
     for _ in range(epochs):
@@ -133,8 +133,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--images", type=int, default=1000, help="training images of each class")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--images", type=int, default=500, help="training images of each class")
     parser.add_argument("--only-where", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
