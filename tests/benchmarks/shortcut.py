@@ -1,6 +1,6 @@
 """A shortcut planted on CIFAR-10, found in the graph, and edited out: a magenta corner on the cats.
 
-``python -m benchmarks.shortcut --data FOLDER --out FOLDER`` (in tests/), where the first holds ``cifar10-train.zip``,
+``uv run python -m tests.benchmarks.shortcut --data FOLDER --out FOLDER``, where the first holds ``cifar10-train.zip``,
 ``cifar10-test.zip`` (one folder of pictures per class) and ``resnet20-cifar10.pth``. It trains that ResNet-20 on, with
 the corner on 95% of the cats; runs gigraph on 1,000 of the training images; takes, from the class's graph alone, the
 family of the last two layers whose exact ablation costs the class most; and edits it out. Test images, the same with
