@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from gigraph.edit_circuits import circuits
 from gigraph.edit_images import Images, Look, facts, measure, of_folder, of_run
 from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix, text_key
@@ -120,6 +121,10 @@ class LayerEdit:
     def edit(self, changes: Sequence[Change] | None = None) -> Edit:
         """Return the edit of the layer's activation."""
         return Edit(self.beta, self.changes if changes is None else changes, CHANNELS[self.layer.layout])
+
+    def of_pfvs(self) -> Edit:
+        """Return the edit of the layer's PFVs [N, P, C]."""
+        return Edit(self.beta, self.changes, -1)
 
 
 def make_change(vectors: np.ndarray, gain: float, threshold: float | None) -> Change:
@@ -329,6 +334,18 @@ class Edited:
 
         return run
 
+    def circuits(self) -> dict[str, Any] | None:
+        """Return what the edit does to the run's circuits (`gigraph.edit_circuits`); None where it has none.
+
+        Circuits that were made from something else than planned are left out, and a note says so.
+        """
+        edits = {one.layer.name: one.of_pfvs() for one in self.layers}
+        try:
+            return circuits(self.plan, self.method, self.subject, edits, self.looks([]))
+        except UserError as error:
+            self.notes.append(f"nothing is said of circuits: {error}")
+            return None
+
 
 # ---- measuring and writing --------------------------------------------------------------------------------
 
@@ -406,6 +423,7 @@ def edit(
         described(edited, images, measure(subject, images, look), None if of is None else names[of])
         for images in [*of_run(edited.plan, subject), *more]
     ]
+    alone = edited.circuits()
     shown = [
         {
             "layer": one.layer.name, "place": str(places[one.layer.name]), "node": one.layer.node,
@@ -424,6 +442,7 @@ def edit(
         "model": edited.plan.config.model.source, "weights": digest_of(model), "task": edited.subject.network.task,
         "of": of, "edits": shown, "notes": list(dict.fromkeys(edited.notes)),
         "random": {"draws": len(controls), "seed": seed, "concepts": controls}, "images": sections,
+        "circuits": alone,
         "facts": facts(edited.plan, subject, look, model, after, scenes),
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
@@ -438,7 +457,7 @@ def edit(
         with replacing(folded) as temporary:
             save_file({key: value.contiguous() for key, value in state.items()}, temporary)
             temporary.chmod(0o644)  # safetensors writes for the owner alone
-    tables.write(out / "per_class.parquet", "edited", columns(sections))
+    tables.write(out / "per_class.parquet", "edited", columns(sections, alone))
     with replacing(out / "report.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1))
     with replacing(out / "report.html") as temporary:
@@ -480,8 +499,9 @@ def stored(edited: Edited, places: Mapping[str, Place]) -> tuple[dict[str, Tenso
     return tensors, entries
 
 
-def columns(sections: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return the table of classes."""
+def columns(sections: Sequence[Mapping[str, Any]], alone: Mapping[str, Any] | None) -> dict[str, list[Any]]:
+    """Return the table of classes; a class's circuit is the same in all rows of it."""
+    circuit = {one["label"]: one["circuit"] for one in alone["classes"]} if alone else {}
     rows = []
     for section in sections:
         for one in section["classes"]:
@@ -495,5 +515,6 @@ def columns(sections: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
                 "probability_before": p.get("before"), "probability_after": p.get("after"),
                 "random_mean": random.get("mean"), "random_least": random.get("least"),
                 "random_most": random.get("most"),
+                **{f"circuit_{when}": circuit.get(one["label"], {}).get(when) for when in ("before", "after")},
             })  # fmt: skip
     return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}

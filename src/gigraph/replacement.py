@@ -11,12 +11,14 @@ Notation (one image)
 
 A deleted concept has the coefficient ``fill``: 0, or its mean over the data. ``e_l`` is 0, or the error node of the
 image, x_l - X~_l: what the concepts leave out of its own PFVs. With all concepts and all errors this is the network.
+Where a layer is edited (`gigraph.method.projection`), what runs on from there is its X^_l, edited; error nodes stay
+those of the network as it is.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +30,9 @@ from gigraph.method.gig import Batch, Segment
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject, check_finite
 from gigraph.vocabulary import Vocabulary
+
+Change = Callable[[Tensor], Tensor]
+"""From a layer's PFVs [N, P, C] to the same, edited."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,8 @@ class Seen:
     codes: list[Sparse]
     logits: Tensor
     errors: list[Tensor] = field(default_factory=list)
-    known: OrderedDict[tuple[int, bytes], Sparse] = field(default_factory=OrderedDict, repr=False)
-    """Codes of circuits at the layer after the one named, those used last at the end."""
+    known: OrderedDict[tuple[Replacement, int, bytes], Sparse] = field(default_factory=OrderedDict, repr=False)
+    """Codes of a replacement's circuits at the layer after the one named, those used last at the end."""
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -85,6 +90,13 @@ class Replacement:
         Whether each image's error nodes are kept.
     baseline : {"beta", "zero"}
         Whether X^ starts from the concepts' origin, or from zero, as ``attribution.baseline`` says of X~.
+    edits : mapping of str to callable, optional
+        What happens to X^ of the layers named.
+
+    Raises
+    ------
+    ValueError
+        If none of the layers is called as an edit's.
     """
 
     def __init__(
@@ -94,12 +106,16 @@ class Replacement:
         fill: Sequence[np.ndarray] | None = None,
         errors: bool = False,
         baseline: str = "beta",
+        edits: Mapping[str, Change] | None = None,
     ):
         self.subject, self.vocabularies, self.errors, self.device = subject, list(vocabularies), errors, subject.device
         self.layers = [subject.layers[one.layer] for one in self.vocabularies]
         self.starts = [one.start * (baseline != "zero") for one in self.vocabularies]
         self.fill = None if fill is None else [as_device(one, self.device) for one in fill]
         names = [layer.name for layer in self.layers]
+        self.edits = edits or {}
+        if strange := self.edits.keys() - set(names):
+            raise ValueError(f"no layer {min(strange)} is replaced")
         self._segments = [subject.segment(a, b) for a, b in zip(names, [*names[1:], CLASSES], strict=True)]
         self._ends = [subject.segment(name, CLASSES) for name in names]
         self._rooms = [Batch(subject.path_points(name)) for name in names]
@@ -191,7 +207,8 @@ class Replacement:
 
     def _next(self, seen: Seen, i: int, masks: list[np.ndarray], codes: list[Sparse]) -> list[Sparse]:
         """Return each circuit's codes at layer i + 1, from those at layer i; circuits that agree so far share them."""
-        names = [(i, b"".join(np.packbits(mask[s]).tobytes() for mask in masks[: i + 1])) for s in range(len(codes))]
+        so_far = [b"".join(np.packbits(mask[s]).tobytes() for mask in masks[: i + 1]) for s in range(len(codes))]
+        names = [(self, i, circuit) for circuit in so_far]
         new = {name: s for s, name in enumerate(names) if name not in seen.known}
         if new:
             there = [self._run(self._segments[i], i, seen, codes[s], masks[i][s]) for s in new.values()]
@@ -215,6 +232,8 @@ class Replacement:
         rebuilt = self._rebuilt(i, codes, mask)
         if self.errors:
             rebuilt = rebuilt + seen.errors[i]
+        if (edit := self.edits.get(self.layers[i].name)) is not None:
+            rebuilt = edit(rebuilt)
         return self._rooms[i].run(lambda points: torch.cat([segment(some) for some in rebuilt.split(points)]))
 
     def _rebuilt(self, i: int, codes: Sparse, mask: np.ndarray) -> Tensor:

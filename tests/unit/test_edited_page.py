@@ -29,7 +29,7 @@ def report(**more):
     }  # fmt: skip
     return {
         "gigraph": "0", "run": "results", "method": "bisecting", "model": "/a/b/net.py:make", "weights": "ab",
-        "task": "classes", "of": None, "edits": [layer], "notes": ["a & b"], "facts": None,
+        "task": "classes", "of": None, "edits": [layer], "notes": ["a & b"], "facts": None, "circuits": None,
         "random": {"draws": 3, "seed": 0, "concepts": []},
         "images": [section("held out", [("cat<script>", "lost"), ("dog", "no change seen")])], **more,
     }  # fmt: skip
@@ -48,6 +48,26 @@ def test_numbers_are_the_reports():
     assert "\N{MINUS SIGN}2.0 <span class='note'>(\N{MINUS SIGN}10.0 to 0.0)" in text and "0.81 → 0.79" in text
     assert text.count("<tr class=lost>") == 1 and "where the cosine is above 0.5" in text
     assert "does not fold into the weights: its addend is &lt;none&gt;" in text and "3 draws" in text
+
+
+def circuits(*classes, **more):
+    """Return what a report says of the circuits of classes, (label, images) each."""
+    said = {"circuit": {"before": 0.76, "after": 0.2}, "network": {"before": 0.95, "after": 0.27}}
+    own = [{"class": "x", "label": i, "images": n, "nodes": 4, "concepts": 9, **said} for i, n in classes]
+    return {"reads": "probability", "share": 0.8, "deleted": "mean", "errors": "dropped", "classes": own, **more}
+
+
+def test_circuits_are_said_once_and_of_the_classes_that_have_one():
+    many = [section(name, [("cat", "lost"), ("dog", "no change seen")]) for name in ("found on", "held out")]
+    text = page(report(images=many, circuits=circuits((1, 3))))
+    assert text.count("0.76 → 0.20<td class=value>0.95 → 0.27") == 1 == text.count("its circuit alone<")
+    cat, dog = re.findall(r"<tr class=\w+><th><bdi>.*?(?=<tr|</table>)", text)[:2]
+    assert cat.count("<td") == dog.count("<td") == 7 and "0.76" in dog and "0.76" not in cat
+    assert "asked to keep 80% of the network's), all other concepts at their means, and" in text
+    assert "on the 3 images of the class that" in text
+    text = page(report(circuits=circuits((0, 1), (1, 2), deleted="zero", errors="kept", reads="value")))
+    assert "on the 1 to 2 images of" in text and "the mean value of" in text and "concepts zero, with what the" in text
+    assert "circuit" not in page(report())
 
 
 def test_what_is_not_there_is_not_claimed():

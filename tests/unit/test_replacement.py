@@ -8,6 +8,8 @@ import torch
 
 from gigraph.circuits import Circuits, Nodes, Search, readings
 from gigraph.method.circuit import firsts, joint_order
+from gigraph.method.projection import Change, span
+from gigraph.model.placing import Edit
 from gigraph.planning.config import Compute, load
 from gigraph.planning.plan import Plan
 from gigraph.replacement import Replacement
@@ -101,6 +103,46 @@ def test_deleted_concepts_have_the_coefficients_they_are_filled_with():
         a = [np.where(row[:4], x[0], fill[0]) for x in X]
         right = [O @ np.where(row[4:], W @ one, fill[1]) for one in a]
         assert np.allclose(logits, right, atol=1e-5)
+
+
+def without(beta, *vectors):
+    """Return the edit of PFVs that suppresses some concepts."""
+    return Edit(torch.tensor(beta, dtype=torch.float32), [Change(torch.tensor(span(np.array(vectors))))], -1)
+
+
+def test_without_its_only_concept_a_circuit_says_what_the_empty_one_says():
+    """Of one layer whatever the origin; of two the next codes what the origin gives, here nothing."""
+    one = np.eye(4)[0]
+    for matrices, sizes, beta in (((W,), (4,), 1.0), ((W, O), (4, 3), 0.0)):
+        plain = linear(*matrices, beta=beta)
+        edited = linear(*matrices, beta=beta, edits={"0": without(np.full(4, beta), one)})
+        seen = plain.see(torch.tensor(X))
+        circuit = [np.eye(size, dtype=bool)[:1] for size in sizes]  # concept 0 of each layer
+        empty = plain.logits(seen, [np.zeros_like(mask) for mask in circuit])
+        assert not torch.allclose(plain.logits(seen, circuit), empty, atol=0.1)
+        assert torch.allclose(edited.logits(seen, circuit), empty, atol=1e-5)
+
+
+def test_the_other_concepts_of_a_circuit_stay():
+    plain, edited = linear(W, O), linear(W, O, edits={"0": without(np.zeros(4), np.eye(4)[0])})
+    seen = plain.see(torch.tensor(X))
+    both, other = masks([[1, 1, 0, 0, 1, 1, 0]], 4, 3), masks([[0, 1, 0, 0, 1, 1, 0]], 4, 3)
+    assert torch.allclose(edited.logits(seen, both), plain.logits(seen, other), atol=1e-5)
+
+
+def test_an_edit_of_a_later_layer_changes_what_runs_on_from_there():
+    plain = linear(W, O, errors=True)
+    edited = linear(W, O, errors=True, edits={"1": without(np.zeros(3), np.eye(3)[1])})
+    seen, whole = plain.see(torch.tensor(X)), masks([[1] * 7], 4, 3)
+    right = np.array([O @ ((W @ x[0]) * [1, 0, 1]) for x in X])
+    assert np.allclose(edited.logits(seen, whole)[0].numpy(), right, atol=1e-5)
+    assert np.allclose(edited.alone(seen, 1, whole[1])[0].numpy(), right, atol=1e-5)
+    assert np.allclose(plain.logits(seen, whole)[0].numpy(), seen.logits.numpy(), atol=1e-5)
+
+
+def test_edits_are_of_layers_that_are_replaced():
+    with pytest.raises(ValueError, match="no layer 7 is replaced"):
+        linear(W, O, edits={"7": without(np.zeros(4), np.eye(4)[0])})
 
 
 def test_the_search_finds_the_circuit_of_a_linear_network():
@@ -214,6 +256,34 @@ def test_circuits_say_what_a_literal_reading_says(small, errors, filled):
             for n in range(3):
                 right = literally(subject, own, x[n], [one[s] for one in kept], fill, errors)
                 assert torch.allclose(found[s, n], right, atol=2e-3), (s, n)
+
+
+def test_an_edit_of_nothing_changes_nothing_and_replacements_share_no_codes(small):
+    subject, own, x = small
+    chosen = masks(np.random.default_rng(3).random((4, 24)) < 0.6, 12, 12)
+    plain = Replacement(subject, own)
+    nothing = Edit(torch.from_numpy(own[0].beta), [Change(torch.from_numpy(span(own[0].vectors[:2])), gain=0.0)], -1)
+    still = Replacement(subject, own, edits={LAYERS[0]: nothing})
+    edited = Replacement(subject, own, edits={LAYERS[0]: without(own[0].beta, *own[0].vectors[:2])})
+    seen = plain.see(x)
+    right = plain.logits(seen, chosen)
+    assert torch.allclose(still.logits(seen, chosen), right, atol=2e-3)
+    other = edited.logits(seen, chosen)
+    assert (other - right).abs().max() > 0.1
+    assert torch.equal(other, edited.logits(edited.see(x), chosen))
+    assert torch.equal(plain.logits(seen, chosen), right)
+
+
+def test_with_all_concepts_an_edit_of_the_last_layer_is_the_networks_own(small):
+    """Nothing is left out where error nodes are kept, so the network itself is edited there."""
+    subject, own, x = small
+    edit = without(own[1].beta, *own[1].vectors[:3])
+    edited = Replacement(subject, own, errors=True, edits={LAYERS[1]: edit})
+    seen = edited.see(x)
+    with torch.inference_mode():
+        right = subject.segment(LAYERS[1], CLASSES)(edit(subject.pfvs(x, LAYERS[1])))
+    assert torch.allclose(edited.logits(seen, [np.ones((1, 12), bool)] * 2)[0], right, atol=2e-3)
+    assert (right - seen.logits).abs().max() > 0.1
 
 
 def test_with_all_concepts_and_their_errors_it_is_the_network(small):

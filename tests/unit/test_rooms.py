@@ -12,8 +12,11 @@ from gigraph.planning.lineage import _executed, _names
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "gigraph"
 GROUND = {"errors", "hashing", "threads", "vision", "device", "reserved", "reporting", "version", "orphans", "foreign"}
-OPENED = {"subject", "vocabulary", "pair", "exemplars", "replacement", "circuits"}
-FRONT = {"__init__", "__main__", "api", "cli", "explain", "edit", "edit_images", "differences", "commands"}
+OPENED = {"subject", "vocabulary", "pair", "exemplars", "replacement", "circuits", "circuit_run"}
+FRONT = {
+    *("__init__", "__main__", "api", "cli", "commands"),
+    *("explain", "edit", "edit_images", "edit_circuits", "differences"),
+}
 ROOMS = {
     "ground": set(),
     "method": set(),

@@ -149,6 +149,62 @@ def test_the_report_counts_what_is_there(here):
         assert Path("again", name).read_bytes() == Path("out", name).read_bytes(), name
 
 
+def test_circuits_run_alone_before_and_after(here):
+    assert edit("--suppress", "layer3.1:0,1,2,3,4,5", "--out", "out") == 0
+    report, run = json.loads(Path("out/report.json").read_text()), gigraph.open("results")
+    said = {one["class"]: one for one in report["circuits"]["classes"]}
+    found = run.circuits().filter((pl.col("order") == "pruned") & pl.col("score").is_not_null())
+    whole = {row["class"]: row for row in run.circuits().filter(pl.col("order") == "network").iter_rows(named=True)}
+    assert {*said} == {*found["class"]} and len(said) > 3
+    for row in found.iter_rows(named=True):
+        one = said[row["class"]]
+        assert (one["images"], one["nodes"], one["concepts"]) == (row["images"], row["size"], row["concepts"])
+        assert one["nodes"] == len(run.circuit(row["class"]))
+        assert one["circuit"]["before"] == pytest.approx(row["score"], abs=1e-5)
+        assert one["network"]["before"] == pytest.approx(whole[row["class"]]["score"], abs=1e-5)
+    # The network after is the model with the edit in it, on the class's first attributed images.
+    attributed = pl.read_parquet("results/selection.parquet").filter(pl.col("label") == run.label("cheetah"))
+    paths = [here / "images" / path for path in attributed["path"][:3]]
+    own = run.edited(load_model("menagerie"), suppress=["layer3.1:0,1,2,3,4,5"])
+    with torch.no_grad():
+        scores = own(normalise(np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])))
+    right = float(scores.softmax(1)[:, run.label("cheetah")].mean())
+    assert said["cheetah"]["network"]["after"] == pytest.approx(right, abs=1e-4)
+    assert max(abs(one["circuit"]["after"] - one["circuit"]["before"]) for one in said.values()) > 0.01
+    table = pl.read_parquet("out/per_class.parquet")
+    for row in table.iter_rows(named=True):
+        own = said.get(row["class"], {"circuit": {"before": None, "after": None}})["circuit"]
+        assert (row["circuit_before"], row["circuit_after"]) == (own["before"], own["after"])
+    assert Path("out/report.html").read_text().count("its circuit alone<") == 1
+
+
+def test_an_edit_of_nothing_leaves_circuits_as_they_are(here):
+    assert edit("--boost", "layer3.1:0,1", "--gain", "0", "--out", "out") == 0
+    for one in json.loads(Path("out/report.json").read_text())["circuits"]["classes"]:
+        for what in ("circuit", "network"):
+            assert one[what]["after"] == pytest.approx(one[what]["before"], abs=1e-3), one["class"]
+
+
+def test_without_circuits_nothing_is_said_of_them_and_of_others_that_they_are_left_out(done, tmp_path, monkeypatch):
+    folder = shutil.copytree(done, tmp_path / "toy", symlinks=True)
+    monkeypatch.chdir(folder)
+    (circuits,) = Path("results").glob("*/circuits")
+    kept = tables.read(circuits / "0.parquet")
+    columns = {name: kept[name].to_pylist() for name in kept.column_names}
+    tables.write(circuits / "0.parquet", "circuits", columns, "another")
+    assert edit("--suppress", "layer3.1:0", "--out", "out") == 0
+    report = json.loads(Path("out/report.json").read_text())
+    assert report["circuits"] is None and "nothing is said of circuits: " in report["notes"][0]
+    assert "0.parquet is not what this configuration plans" in report["notes"][0]
+    shutil.rmtree(circuits)
+    assert edit("--suppress", "layer3.1:0", "--out", "out") == 0
+    report = json.loads(Path("out/report.json").read_text())
+    assert report["circuits"] is None and report["notes"] == []
+    assert "circuit" not in Path("out/report.html").read_text()
+    table = pl.read_parquet("out/per_class.parquet")
+    assert table.height and table.select("circuit_before", "circuit_after").null_count().row(0) == (table.height,) * 2
+
+
 def test_predictions_before_are_the_runs(here):
     opened = Edited(plan_of("results"), [Choice.parse("suppress", "layer4.0:0")])
     images = pl.read_parquet("results/images.parquet")

@@ -5,24 +5,20 @@ from argparse import Namespace
 from functools import partial
 
 import numpy as np
-import torch
 
-from gigraph.circuits import Circuits, Nodes, Said, Search
+from gigraph.circuit_run import CircuitRun, of_class
+from gigraph.circuits import Circuits, Said, Search
 from gigraph.device import as_device
 from gigraph.hashing import mix
 from gigraph.method.circuit import joint_order
-from gigraph.method.families import Families
-from gigraph.method.gig import Decomposition
 from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.records.paths import Results
 from gigraph.records.schemas import SCHEMAS
-from gigraph.replacement import Replacement
 from gigraph.reporting import log, progress
 from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
-from gigraph.vocabulary import Vocabulary
 
 BESIDE = "gradient_x_input"
 SAID = ("size", "concepts", "score", "score_se", "margin", "margin_se")
@@ -30,38 +26,25 @@ SAID = ("size", "concepts", "score", "score_se", "margin", "margin_se")
 
 def main(args: Namespace) -> None:
     settings, layers = args.settings, args.settings["layers"]
-    c, tolerances = settings["circuit"], settings["tolerances"]
-    subject = Subject(settings, args.compute, layers)
-    vocabularies = [
-        Vocabulary(args.root, args.method, layer, subject, tolerances[layer], merge=True) for layer in layers
-    ]
+    c, subject = settings["circuit"], Subject(settings, args.compute, layers)
     selection = tables.read(args.selection).to_pylist()
     mine = _classes([row["label"] for row in selection], c["classes"])[int(args.shard) :: settings["shards"]]
     files, shards = partial(Results(args.root).shards, method=args.method), range(settings["shards"])
     attributed = [tables.read(files("attributions", shards, source=layer, target=CLASSES)) for layer in layers]
-    own = {label: [row for row in selection if row["label"] == label] for label in mine}
+    own = {label: of_class(selection, label) for label in mine}
     others = {label: _others(attributed[-1], selection, label, c["images"]) for label in mine}
     wanted = {row["image_id"] for some in (own, others) for rows in some.values() for row in rows}
-    coded = [_Coded(files("coefficients", shards, layer=one.layer), subject, one, wanted) for one in vocabularies]
-    fill = [one.mean for one in coded] if c["deleted"] == "mean" else None
-    replacement = Replacement(
-        subject, vocabularies, fill, errors=c["errors"] == "kept", baseline=settings["attribution"]["baseline"]
-    )
-    families = [one.families for one in vocabularies]
-    nodes = Nodes.of([Families.alone(one.k) for one in vocabularies] if c["of"] == "concepts" else families)
+    opened = CircuitRun(args.root, args.method, subject, settings, wanted)
+    nodes, replacement = opened.nodes, opened.replacement()
+    families = [one.families for one in opened.vocabularies]
     search = Search(c["share"], c["points"], c["passes"], c["random"])
-    pairs = [Pair(subject, one, None, settings["attribution"]) for one in vocabularies]
+    pairs = [Pair(subject, one, None, settings["attribution"]) for one in opened.vocabularies]
     names = tables.read(args.classes)["class"].to_pylist()
-
-    def see(rows):
-        ids = [row["image_id"] for row in rows]
-        sweep = subject.images(settings["images"], ids, [row["path"] for row in rows])
-        return replacement.see(torch.cat([x for _, x in sweep]), ids, [one.of(ids) for one in coded])
 
     def beside(label):
         """Return gradient x input's mean over the class's images, of each layer's concepts."""
         found = []
-        for pair, one in zip(pairs, coded, strict=True):
+        for pair, one in zip(pairs, opened.coded, strict=True):
             images = [one.decomposition(row["image_id"]) for row in own[label]]
             to = as_device(np.full((len(images), 1), label), subject.device)
             scores = np.zeros(pair.source.k)
@@ -78,8 +61,8 @@ def main(args: Namespace) -> None:
         orders = {settings["attribution"]["method"]: joint_order(relevance)}
         if BESIDE not in orders:
             orders[BESIDE] = joint_order(nodes.gathered(beside(label)))
-        seen = see(own[label][: c["images"]])
-        elsewhere = see(others[label]) if others[label] else None
+        seen = opened.see(replacement, of_class(selection, label, c["images"]))
+        elsewhere = opened.see(replacement, others[label]) if others[label] else None
         generator = np.random.Generator(np.random.Philox(int(mix(settings["seed"], label))))
         found = Circuits(replacement, seen, label, nodes, elsewhere).find(orders, search, generator)
         shared = {
@@ -95,34 +78,6 @@ def main(args: Namespace) -> None:
         _report(names[label], found, len(nodes), time.perf_counter() - began)
     for path, (kind, some) in zip((args.circuits, args.curves, args.members), rows.items(), strict=True):
         tables.write(path, kind, {name: _column(kind, name, some) for name in SCHEMAS[kind].names}, args.lineage)
-
-
-class _Coded:
-    """The coefficients of a layer in some images, and each concept's mean over all positions of all images."""
-
-    def __init__(self, paths, subject, vocabulary, wanted):
-        positions, sums, rows = subject.layers[vocabulary.layer].positions, np.zeros(vocabulary.k), 0
-        self.device, self.parts = subject.device, {}
-        for path in paths:
-            table = tables.read(path, ["image_id", "concepts", "values"])
-            (indptr, concepts), values = tables.csr(table, "concepts"), tables.csr(table, "values")[1]
-            sums += np.bincount(concepts, weights=values, minlength=vocabulary.k)
-            rows += len(indptr) - 1
-            for i, image in enumerate(tables.numpy(table, "image_id")[::positions].tolist()):
-                if image in wanted:
-                    pointer = indptr[i * positions : (i + 1) * positions + 1]
-                    inside = slice(pointer[0], pointer[-1])
-                    self.parts[image] = pointer - pointer[0], concepts[inside].copy(), values[inside].copy()
-        self.mean = (sums / max(1, rows)).astype(np.float32)
-
-    def of(self, ids):
-        """Return (indptr, concepts, values) of images one after another."""
-        pointers, concepts, values = zip(*(self.parts[i] for i in ids), strict=True)
-        counts = np.concatenate([np.diff(one) for one in pointers])
-        return np.append(0, np.cumsum(counts)), np.concatenate(concepts), np.concatenate(values)
-
-    def decomposition(self, image):
-        return Decomposition.from_csr(*(as_device(part, self.device) for part in self.parts[image]))
 
 
 def _classes(labels, most):

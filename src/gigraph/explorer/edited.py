@@ -35,7 +35,8 @@ def page(report: Mapping[str, Any]) -> str:
         f'<div class="lede"><h1>{escape(title)}</h1><p>{escape(_deed(report))}</p></div>',
         _numbers(report),
         *(f'<p class="note">Note: {escape(note)}.</p>' for note in report["notes"]),
-        *(_section(report, section) for section in report["images"]),
+        # A class's circuit runs on images of its own: it is said once, in the first table of classes.
+        *(_section(report, section, None if i else report["circuits"]) for i, section in enumerate(report["images"])),
         _facts(report),
         _edits(report),
     ]
@@ -96,7 +97,7 @@ def _random(one: Mapping[str, Any] | None, name: str, form: Any) -> str:
     return f"{form(found['mean'])} <span class='note'>({form(found['least'])} to {form(found['most'])})</span>"
 
 
-def _section(report: Mapping[str, Any], section: Mapping[str, Any]) -> str:
+def _section(report: Mapping[str, Any], section: Mapping[str, Any], circuits: Mapping[str, Any] | None) -> str:
     count, right = section["all"]["images"], "recognised"
     note = f"{count:,} images."
     if section["labels"] != "given":
@@ -124,13 +125,15 @@ def _section(report: Mapping[str, Any], section: Mapping[str, Any]) -> str:
     title = section["what"][:1].upper() + section["what"][1:]
     return (
         f"<section><h2>{escape(title)}</h2><p class='note'>{escape(note)}</p>{table}"
-        f"{_classes(section, right)}</section>"
+        f"{_classes(section, right, circuits)}</section>"
     )
 
 
-def _classes(section: Mapping[str, Any], right: str) -> str:
+def _classes(section: Mapping[str, Any], right: str, circuits: Mapping[str, Any] | None) -> str:
+    alone = {one["label"]: one for one in circuits["classes"]} if circuits else {}
     head = f"<th>class<th class=value>images<th>{right} before, after<th class=value>change (95%)<th class=value>"
     head += f"{'value' if section['all']['value'] else 'its probability'}<th class=value>random edits: change"
+    head += "<th class=value>its circuit alone<th class=value>the network there" if circuits else ""
     rows = []
     order = sorted(section["classes"], key=lambda one: (one["change"]["of_accuracy"], one["class"]))
     half = CLASSES // 2
@@ -139,8 +142,8 @@ def _classes(section: Mapping[str, Any], right: str) -> str:
         bars = f"<span class=then style='width:{100 * before:.1f}%'></span>"
         bars += f"<span class=now style='width:{100 * after:.1f}%'></span>"
         low, high = one["change"]["interval"]
-        said = one["probability"] or one["value"]
-        likely = f"{said['before']:.2f} → {said['after']:.2f}" if said else ""
+        circuit = alone.get(one["label"], {})
+        of_circuit = "".join(f"<td class=value>{_step(circuit.get(key))}" for key in ("circuit", "network"))
         verdict = "" if one["verdict"].startswith("no") else f"<span class=verdict-word>{one['verdict']}</span> "
         rows.append(
             f"<tr class={one['verdict'].split()[0]}><th><bdi>{escape(one['class'])}</bdi>"
@@ -148,15 +151,35 @@ def _classes(section: Mapping[str, Any], right: str) -> str:
             f"<td class=bars title='{percent(before)} to {percent(after)}'>{bars}"
             f"<td class=value>{verdict}{points(one['change']['of_accuracy'])} "
             f"<span class='note'>({points(low)} to {points(high)})</span>"
-            f"<td class=value>{likely}"
-            f"<td class=value>{_random(one['random'], 'change_of_accuracy', points)}"
+            f"<td class=value>{_step(one['probability'] or one['value'])}"
+            f"<td class=value>{_random(one['random'], 'change_of_accuracy', points)}{of_circuit if circuits else ''}"
         )
     key = "<p class='note key'><i class=then></i> before <i class=now></i> after; a class has gained or lost where the "
     key += "interval does not hold 0, each class by itself"
     key += (
         f"; {len(order) - CLASSES:,} classes between are in per_class.parquet</p>" if len(order) > CLASSES else "</p>"
     )
-    return f'<div class="table"><table><thead><tr>{head}<tbody>{"".join(rows)}</table></div>{key}'
+    return f'<div class="table"><table><thead><tr>{head}<tbody>{"".join(rows)}</table></div>{key}{_alone(circuits)}'
+
+
+def _step(said: Mapping[str, float] | None) -> str:
+    return f"{said['before']:.2f} → {said['after']:.2f}" if said else ""
+
+
+def _alone(circuits: Mapping[str, Any] | None) -> str:
+    """Return what the columns of circuits are."""
+    if not circuits:
+        return ""
+    least, most = (end(one["images"] for one in circuits["classes"]) for end in (min, max))
+    images = ("the image" if most == 1 else f"the {most} images") if least == most else f"the {least} to {most} images"
+    others = "at their means" if circuits["deleted"] == "mean" else "zero"
+    errors = ", with what the concepts leave out of the image" if circuits["errors"] == "kept" else ""
+    return (
+        f"<p class=note>Its circuit alone: the mean {circuits['reads']} of the class where the network runs on the "
+        f"smallest circuit found for it (asked to keep {circuits['share']:.0%} of the network's), all other concepts "
+        f"{others}{errors}, and the edit is applied to what the circuit puts in the layer's place. Both columns are "
+        f"before and after, on {images} of the class that its circuit was found on.</p>"
+    )
 
 
 def _fact(name: str) -> str:

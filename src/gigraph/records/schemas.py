@@ -513,7 +513,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # ---- beside a run: what an edit of the model does to each class ------------------------------------------
     # images: which of the report's; gained, lost: images recognised only after, only before; low, high: of the change
-    # of accuracy, 95%; random_*: its mean, least and most over random edits, null without
+    # of accuracy, 95%; random_*: its mean, least and most over random edits, null without; circuit_*: what the class's
+    # smallest circuit says alone, on the images that it was found on, whichever the row is of; null without
     "edited": pa.schema(
         [
             ("images", pa.string()),
@@ -532,6 +533,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("random_mean", pa.float64()),
             ("random_least", pa.float64()),
             ("random_most", pa.float64()),
+            ("circuit_before", pa.float64()),
+            ("circuit_after", pa.float64()),
         ]
     ),
 }

@@ -1,0 +1,131 @@
+"""Circuits of a run, opened from its tables: the network replaced by its concepts, and images as it coded them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gigraph.circuits import Nodes
+from gigraph.device import as_device
+from gigraph.method.families import Families
+from gigraph.method.gig import Decomposition
+from gigraph.records import tables
+from gigraph.records.paths import Results
+from gigraph.replacement import Change, Replacement, Seen
+from gigraph.subject import Subject
+from gigraph.vocabulary import Vocabulary
+
+Rows = Sequence[Mapping[str, Any]]
+"""Of the table ``selection``."""
+
+
+class Coded:
+    """The coefficients of a layer in some images, and each concept's mean over all positions of all images.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Tables of coefficients.
+    subject : Subject
+    vocabulary : Vocabulary
+        Of the layer.
+    wanted : collection of int
+        Ids of the images.
+
+    Attributes
+    ----------
+    mean : float32 array [K]
+    """
+
+    def __init__(self, paths: Sequence[Path], subject: Subject, vocabulary: Vocabulary, wanted: Collection[int]):
+        positions, sums, rows = subject.layers[vocabulary.layer].positions, np.zeros(vocabulary.k), 0
+        self.device = subject.device
+        self.parts: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        for path in paths:
+            table = tables.read(path, ["image_id", "concepts", "values"])
+            (indptr, concepts), values = tables.csr(table, "concepts"), tables.csr(table, "values")[1]
+            sums += np.bincount(concepts, weights=values, minlength=vocabulary.k)
+            rows += len(indptr) - 1
+            for i, image in enumerate(tables.numpy(table, "image_id")[::positions].tolist()):
+                if image in wanted:
+                    pointer = indptr[i * positions : (i + 1) * positions + 1]
+                    inside = slice(pointer[0], pointer[-1])
+                    self.parts[image] = pointer - pointer[0], concepts[inside].copy(), values[inside].copy()
+        self.mean = (sums / max(1, rows)).astype(np.float32)
+
+    def of(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (indptr, concepts, values) of images one after another."""
+        pointers, concepts, values = zip(*(self.parts[i] for i in ids), strict=True)
+        counts = np.concatenate([np.diff(one) for one in pointers])
+        return np.append(0, np.cumsum(counts)), np.concatenate(concepts), np.concatenate(values)
+
+    def decomposition(self, image: int) -> Decomposition:
+        """Return an image's decomposition."""
+        return Decomposition.from_csr(*(as_device(part, self.device) for part in self.parts[image]))
+
+
+class CircuitRun:
+    """What the circuits of a run are made of, and what they run on.
+
+    Parameters
+    ----------
+    root : path
+        The results folder.
+    method : str
+        Whose concepts.
+    subject : Subject
+        With all the layers.
+    settings : mapping
+        Of the stage ``circuits``.
+    images : collection of int
+        Ids of the images that are going to be seen.
+
+    Attributes
+    ----------
+    vocabularies : list of Vocabulary
+        Of the layers.
+    coded : list of Coded
+        Of the layers.
+    nodes : Nodes
+        Of the graph, or a node for each concept, by ``circuit.of``.
+    """
+
+    def __init__(
+        self, root: str | Path, method: str, subject: Subject, settings: Mapping[str, Any], images: Collection[int]
+    ):
+        self.subject, self.settings = subject, settings
+        self.vocabularies = [
+            Vocabulary(root, method, layer, subject, settings["tolerances"][layer], merge=True)
+            for layer in settings["layers"]
+        ]
+        files = partial(Results(root).shards, "coefficients", range(settings["shards"]), method=method)
+        self.coded = [Coded(files(layer=one.layer), subject, one, images) for one in self.vocabularies]
+        alone = settings["circuit"]["of"] == "concepts"
+        self.nodes = Nodes.of([Families.alone(one.k) if alone else one.families for one in self.vocabularies])
+
+    def replacement(self, edits: Mapping[str, Change] | None = None) -> Replacement:
+        """Return the network replaced, edited at some layers."""
+        c, baseline = self.settings["circuit"], self.settings["attribution"]["baseline"]
+        fill = [one.mean for one in self.coded] if c["deleted"] == "mean" else None
+        return Replacement(self.subject, self.vocabularies, fill, c["errors"] == "kept", baseline, edits)
+
+    def inputs(self, rows: Rows) -> Tensor:
+        """Return the network's inputs [N, C, H, W] for images."""
+        ids, paths = [row["image_id"] for row in rows], [row["path"] for row in rows]
+        return torch.cat([x for _, x in self.subject.images(self.settings["images"], ids, paths)])
+
+    def see(self, replacement: Replacement, rows: Rows, x: Tensor | None = None) -> Seen:
+        """Run the network on images, whose inputs may be given, with the coefficients that the run has of them."""
+        ids = [row["image_id"] for row in rows]
+        return replacement.see(self.inputs(rows) if x is None else x, ids, [one.of(ids) for one in self.coded])
+
+
+def of_class(selection: Rows, label: int, count: int | None = None) -> list[Mapping[str, Any]]:
+    """Return a class's attributed images; the first `count` are those that its circuits run on."""
+    return [row for row in selection if row["label"] == label][:count]
