@@ -235,9 +235,14 @@ onstart:
         # Of its limit on submissions a second, which is meant for clusters, Snakemake keeps a timer for every job that it
         # has started, and looks for jobs anew whenever one ends: after 200 jobs that takes a fifth of a core.
         workflow.scheduler.job_rate_limiter = None
+        heavy = [
+            job
+            for job in workflow.dag.needrun_jobs()
+            if job.rule.name in STAGES and STAGES[job.rule.name].torch
+        ]
         if not workflow.deployment_settings.deployment_method:
             devices = PLAN.config.compute.device != "cpu" and leases.devices()
-            prefix(*forks.start(bool(devices)))
+            prefix(*forks.start(len(heavy), bool(devices)))
     OVERALL.start(
         {
             job.jobid: job.rule.name

@@ -30,7 +30,7 @@ time.sleep(60)
 @pytest.fixture(scope="module")
 def python():
     """The shell's line that has `python` forked, its server ready."""
-    (line,) = forks.start(devices=False)
+    (line,) = forks.start(99, devices=False)
     path = Path(re.search(r"\S*/forks\b", line.partition("forked.py")[2]).group())
     deadline = time.monotonic() + 120
     while not path.exists():
@@ -97,5 +97,7 @@ def test_jobs_run_beside_each_other_and_a_job_ends_with_its_caller(python, tmp_p
         time.sleep(0.05)
 
 
-def test_a_gpu_forbids_it():
-    assert forks.start(devices=True) == []
+def test_a_gpu_few_jobs_and_the_environment_forbid_it(monkeypatch):
+    assert forks.start(99, devices=True) == [] == forks.start(1, devices=False)
+    monkeypatch.setenv("GIGRAPH_FORKS", "0")
+    assert forks.start(99, devices=False) == []

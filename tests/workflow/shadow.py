@@ -150,6 +150,7 @@ class Shadow:
             **os.environ,
             "PATH": f"{self.site / 'bin'}:{BIN}:{os.environ['PATH']}",
             "PYTHONPATH": str(self.site / "src"),
+            "GIGRAPH_FORKS": "0",
             **more,
         }
 

@@ -34,24 +34,28 @@ from gigraph.running import forked
 IMPORTS = ("numpy", "pyarrow.parquet", "torch", "numba", "PIL.Image", "gigraph.pair", "gigraph.exemplars")
 """What scripts import that takes time; none of it may start a thread."""
 
+FEWEST = 6
+"""Jobs that load torch from which on a server is worth its own start."""
 FORKABLE = {"jemalloc_bg_thd"}
 """Threads that a fork may leave behind, since their library sees to it: Arrow's allocator."""
 
 
-def start(devices: bool) -> list[str]:
+def start(jobs: int, devices: bool) -> list[str]:
     """Start a server that ends with this process; return the commands with which a shell has its `python` forked.
 
     Parameters
     ----------
+    jobs : int
+        That load torch.
     devices : bool
         Whether jobs may use a GPU. Then each needs a process of its own, which sees no GPU but its own.
 
     Returns
     -------
     list of str
-        Empty where jobs are not forked.
+        Empty where jobs are not forked: so with ``GIGRAPH_FORKS=0`` in the environment, and where there are few.
     """
-    if devices or sys.platform != "linux":
+    if jobs < FEWEST or devices or sys.platform != "linux" or os.environ.get("GIGRAPH_FORKS") == "0":
         return []
     folder = Path(tempfile.mkdtemp(prefix="gigraph-"))  # for nobody else
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
