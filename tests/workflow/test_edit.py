@@ -155,21 +155,22 @@ def test_circuits_run_alone_before_and_after(here):
     said = {one["class"]: one for one in report["circuits"]["classes"]}
     found = run.circuits().filter((pl.col("order") == "pruned") & pl.col("score").is_not_null())
     whole = {row["class"]: row for row in run.circuits().filter(pl.col("order") == "network").iter_rows(named=True)}
-    assert {*said} == {*found["class"]} and len(said) > 3
+    assert {*said} == {*found["class"]} and 0 < len(said) < 10
     for row in found.iter_rows(named=True):
         one = said[row["class"]]
         assert (one["images"], one["nodes"], one["concepts"]) == (row["images"], row["size"], row["concepts"])
         assert one["nodes"] == len(run.circuit(row["class"]))
         assert one["circuit"]["before"] == pytest.approx(row["score"], abs=1e-5)
         assert one["network"]["before"] == pytest.approx(whole[row["class"]]["score"], abs=1e-5)
-    # The network after is the model with the edit in it, on the class's first attributed images.
-    attributed = pl.read_parquet("results/selection.parquet").filter(pl.col("label") == run.label("cheetah"))
-    paths = [here / "images" / path for path in attributed["path"][:3]]
+    # The network after is the model with the edit in it, on the class's attributed images.
+    name, one = next(iter(said.items()))
+    attributed = pl.read_parquet("results/selection.parquet").filter(pl.col("label") == run.label(name))
+    paths = [here / "images" / path for path in attributed["path"][: one["images"]]]
     own = run.edited(load_model("menagerie"), suppress=["layer3.1:0,1,2,3,4,5"])
     with torch.no_grad():
         scores = own(normalise(np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])))
-    right = float(scores.softmax(1)[:, run.label("cheetah")].mean())
-    assert said["cheetah"]["network"]["after"] == pytest.approx(right, abs=1e-4)
+    right = float(scores.softmax(1)[:, run.label(name)].mean())
+    assert one["network"]["after"] == pytest.approx(right, abs=1e-4)
     assert max(abs(one["circuit"]["after"] - one["circuit"]["before"]) for one in said.values()) > 0.01
     table = pl.read_parquet("out/per_class.parquet")
     for row in table.iter_rows(named=True):

@@ -173,12 +173,13 @@ def _alone(circuits: Mapping[str, Any] | None) -> str:
     least, most = (end(one["images"] for one in circuits["classes"]) for end in (min, max))
     images = ("the image" if most == 1 else f"the {most} images") if least == most else f"the {least} to {most} images"
     others = "at their means" if circuits["deleted"] == "mean" else "zero"
-    errors = ", with what the concepts leave out of the image" if circuits["errors"] == "kept" else ""
+    errors = ", with what the concepts leave out of the image as it was" if circuits["errors"] == "kept" else ""
     return (
         f"<p class=note>Its circuit alone: the mean {circuits['reads']} of the class where the network runs on the "
         f"smallest circuit found for it (asked to keep {circuits['share']:.0%} of the network's), all other concepts "
-        f"{others}{errors}, and the edit is applied to what the circuit puts in the layer's place. Both columns are "
-        f"before and after, on {images} of the class that its circuit was found on.</p>"
+        f"{others}{errors}, and the edit is applied to what the circuit puts in the layer's place. Beside it "
+        f"the network itself. Both columns are before and after, on {images} of the class that its circuit was found "
+        "on.</p>"
     )
 
 
