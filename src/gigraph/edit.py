@@ -26,7 +26,7 @@ from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix, text_key
 from gigraph.method.before_after import compared
 from gigraph.method.projection import Change, mean_direction, span
-from gigraph.model.folding import fold
+from gigraph.model.folding import fold, proven
 from gigraph.model.models import load_model
 from gigraph.model.network import Layer
 from gigraph.model.placing import CHANNELS, Edit, Place, inserted, places_of
@@ -276,9 +276,12 @@ class Edited:
         places = self.places(model)
         return inserted(model, {places[one.layer.name]: one.edit() for one in self.layers})
 
-    def fold(self, model: nn.Module) -> tuple[dict[str, Tensor] | None, dict[str, str]]:
+    def fold(self, model: nn.Module, edited: nn.Module) -> tuple[dict[str, Tensor] | None, dict[str, str]]:
         """Return the state dict with the edit folded in, and of each layer why not: `gigraph.model.folding.fold`."""
-        return fold(model, {one.layer: (one.beta, one.changes) for one in self.layers})
+        state, reasons = fold(model, {one.layer: (one.beta, one.changes) for one in self.layers})
+        if state is not None and not proven(model, state, edited, self.subject.network.image_shape):
+            return None, dict.fromkeys(reasons, "with the weights folded the model says something else")
+        return state, reasons
 
     # ---- measuring -----------------------------------------------------------------------------------------
 
@@ -416,7 +419,7 @@ def edit(
     model = edited.own_model()
     places = edited.places(model)
     after = edited.apply(model)
-    state, reasons = edited.fold(model)
+    state, reasons = edited.fold(model, after)
     controls = edited.controls(draws, seed)
     look = edited.looks(controls)
     sections = [
