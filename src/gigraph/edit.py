@@ -148,10 +148,12 @@ def plan_of(folder: str | Path) -> Plan:
 
     path = Path(folder) / FILES["asked"].pattern
     try:
-        asked = json.loads(path.read_text())
-    except (OSError, ValueError):
+        asked = {**json.loads(path.read_text())["config"], "output": str(folder)}
+    except OSError:
         raise UserError(f"there is no run in {folder} ({path} is missing); give the folder of its results") from None
-    return Plan(load({**asked["config"], "output": str(folder)}), PROJECT / "workflow" / "scripts")
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} says nothing of what the run was made with; run snakemake again") from None
+    return Plan(load(asked), PROJECT / "workflow" / "scripts")
 
 
 class Edited:
@@ -415,7 +417,11 @@ def edit(
     if of is not None and of not in names:
         raise UserError(f"--of: there is no class {of!r}{nearest(of, names)}")
     subject = edited.subject
-    more = [of_folder(edited.plan, subject, folder) for folder in folders]  # before anything is measured
+    more = [of_folder(edited.plan, subject, folder) for folder in folders]
+    try:  # before anything is measured
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: cannot write to {out}: {error.strerror}; choose another folder") from None
     model = edited.own_model()
     places = edited.places(model)
     after = edited.apply(model)
@@ -448,7 +454,6 @@ def edit(
         "circuits": alone,
         "facts": facts(edited.plan, subject, look, model, after, scenes),
     }  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
     tensors, entries = stored(edited, places)
     with replacing(out / "edit.safetensors") as temporary:
         # One key of metadata: safetensors writes several in an order of its own.
