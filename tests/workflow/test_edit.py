@@ -275,6 +275,11 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(here, capsys
     assert "--out: cannot write to taken" in capsys.readouterr().err
 
 
+def test_what_is_no_number_is_not_counted(here, capsys):
+    assert edit("--boost", "layer3.1:0", "--gain", "1e38", "--out", "never") == 1
+    assert "give a smaller --gain" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "", '{"config": 3}'])
 def test_a_run_that_says_nothing_of_itself_is_refused(tmp_path, capsys, text):
     (tmp_path / "asked.json").write_text(text)
