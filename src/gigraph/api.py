@@ -266,6 +266,8 @@ class Run:
     def _shards(self, name: str) -> pl.DataFrame:
         folder = self._file(name, shard=0).parent
         there = [self._file(name, shard=path.stem) for path in folder.glob("*.parquet") if path.stem.isdigit()]
+        if self._planned is not None:  # a run of more shards has left some that are no part of this one
+            there = [path for path in there if self._planned(path) is not None]
         if not there:
             raise UserError(f"{self.folder} has no circuits of {self.method}; run snakemake again, it will make them")
         return pl.concat([self._read(path) for path in sorted(there)])

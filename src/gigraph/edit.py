@@ -26,7 +26,7 @@ from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix, text_key
 from gigraph.method.before_after import compared
 from gigraph.method.projection import Change, mean_direction, span
-from gigraph.model.folding import fold
+from gigraph.model.folding import fold, proven
 from gigraph.model.models import load_model
 from gigraph.model.network import Layer
 from gigraph.model.placing import CHANNELS, Edit, Place, inserted, places_of
@@ -148,10 +148,12 @@ def plan_of(folder: str | Path) -> Plan:
 
     path = Path(folder) / FILES["asked"].pattern
     try:
-        asked = json.loads(path.read_text())
-    except (OSError, ValueError):
+        asked = {**json.loads(path.read_text())["config"], "output": str(folder)}
+    except OSError:
         raise UserError(f"there is no run in {folder} ({path} is missing); give the folder of its results") from None
-    return Plan(load({**asked["config"], "output": str(folder)}), PROJECT / "workflow" / "scripts")
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} says nothing of what the run was made with; run snakemake again") from None
+    return Plan(load(asked), PROJECT / "workflow" / "scripts")
 
 
 class Edited:
@@ -276,9 +278,12 @@ class Edited:
         places = self.places(model)
         return inserted(model, {places[one.layer.name]: one.edit() for one in self.layers})
 
-    def fold(self, model: nn.Module) -> tuple[dict[str, Tensor] | None, dict[str, str]]:
+    def fold(self, model: nn.Module, edited: nn.Module) -> tuple[dict[str, Tensor] | None, dict[str, str]]:
         """Return the state dict with the edit folded in, and of each layer why not: `gigraph.model.folding.fold`."""
-        return fold(model, {one.layer: (one.beta, one.changes) for one in self.layers})
+        state, reasons = fold(model, {one.layer: (one.beta, one.changes) for one in self.layers})
+        if state is not None and not proven(model, state, edited, self.subject.network.image_shape):
+            return None, dict.fromkeys(reasons, "with the weights folded the model says something else")
+        return state, reasons
 
     # ---- measuring -----------------------------------------------------------------------------------------
 
@@ -412,11 +417,15 @@ def edit(
     if of is not None and of not in names:
         raise UserError(f"--of: there is no class {of!r}{nearest(of, names)}")
     subject = edited.subject
-    more = [of_folder(edited.plan, subject, folder) for folder in folders]  # before anything is measured
+    more = [of_folder(edited.plan, subject, folder) for folder in folders]
+    try:  # before anything is measured
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: cannot write to {out}: {error.strerror}; choose another folder") from None
     model = edited.own_model()
     places = edited.places(model)
     after = edited.apply(model)
-    state, reasons = edited.fold(model)
+    state, reasons = edited.fold(model, after)
     controls = edited.controls(draws, seed)
     look = edited.looks(controls)
     sections = [
@@ -445,7 +454,6 @@ def edit(
         "circuits": alone,
         "facts": facts(edited.plan, subject, look, model, after, scenes),
     }  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
     tensors, entries = stored(edited, places)
     with replacing(out / "edit.safetensors") as temporary:
         # One key of metadata: safetensors writes several in an order of its own.

@@ -126,11 +126,18 @@ def measure(subject: Subject, images: Images, look: Look) -> dict[str, np.ndarra
         ``labels`` [N], with the prediction before where there is none; and of the models, the one before, the one
         after, and the controls: ``predicted`` int64 [M, N], ``probability`` of the label float64 [M, N], and
         ``value`` [M, N], that of a regression.
+
+    Raises
+    ------
+    UserError
+        If a model says something that is no number.
     """
     task, device = subject.network.task, subject.device
     labels, predicted, probability, value, at = [], [], [], [], 0
     for x in images.batches():
         scores = look(x)
+        if not all(bool(one.isfinite().all()) for one in scores):
+            raise UserError(f"{images.name}: edited, the model says something that is no number; give a smaller --gain")
         own = torch.from_numpy(images.labels[at : at + len(x)]).to(device)
         at += len(x)
         own = torch.where(own < 0, predict(scores[0], own, task), own)

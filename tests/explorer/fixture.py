@@ -193,6 +193,7 @@ def _attributions(t, folder, rng, layers, ids, truth, predicted) -> dict:
                         0.52,
                         0.1,
                         1e-3,
+                        2e-3,
                         np.abs(values).sum(),
                         8,
                         None,

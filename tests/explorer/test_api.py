@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import shutil
 import subprocess
 import sys
@@ -98,6 +99,17 @@ def test_mistakes_get_one_line(results: Path, tmp_path: Path):
 def test_importing_gigraph_stays_light():
     code = "import sys, gigraph; sys.exit(bool({'polars', 'torch', 'pyarrow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_circuits_of_shards_that_an_earlier_run_left_are_not_read(results: Path, tmp_path: Path):
+    root = shutil.copytree(results, tmp_path / "results")
+    own = {str(path.relative_to(tmp_path)): tables.lineage_of(path) for path in root.rglob("*.parquet")}
+    assert all(own.values())
+    (root / "plan.json").write_text(json.dumps(own))
+    before = gigraph.open(root).circuits()
+    for path in (root / "bisecting" / "circuits").glob("0*"):
+        shutil.copy(path, path.with_name(path.name.replace("0", "1", 1)))
+    assert gigraph.open(root).circuits().equals(before)
 
 
 def test_circuits_are_read(results: Path):

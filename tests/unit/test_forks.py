@@ -82,6 +82,30 @@ def test_a_defect_is_a_traceback_and_a_death_is_a_status(python, tmp_path):
     assert job.returncode == 128 + signal.SIGKILL
 
 
+def test_what_a_script_says_at_its_exit_is_said(python, tmp_path):
+    (tmp_path / "exit.py").write_text("import sys; sys.exit('so')")
+    job = shell(python, "python exit.py", tmp_path)
+    assert job.communicate(timeout=60)[1] == "so\n" and job.returncode == 1
+
+
+def test_a_server_whose_starter_ended_at_once_ends_too(tmp_path):
+    start = "import os; from gigraph.running import forks; print(*forks.start(99, False), flush=True); os._exit(0)"
+    said = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout
+    (folder,) = {match.parent for match in map(Path, re.findall(r"\S*/forks\b", said)) if match.suffix != ".py"}
+    deadline = time.monotonic() + 30
+    while any(str(folder).encode() in line for line in map(_command, Path("/proc").glob("[0-9]*/cmdline"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    folder.rmdir()  # there was no socket yet
+
+
+def _command(path):
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
 def test_jobs_run_beside_each_other_and_a_job_ends_with_its_caller(python, tmp_path):
     (tmp_path / "stay.py").write_text(STAY)
     job = shell(python, "python stay.py pid", tmp_path)

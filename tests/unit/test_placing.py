@@ -18,7 +18,7 @@ from torch import nn
 from gigraph.edit import LayerEdit, stored
 from gigraph.errors import UserError
 from gigraph.method.projection import Change, span
-from gigraph.model.folding import fold
+from gigraph.model.folding import fold, proven
 from gigraph.model.models import load_model
 from gigraph.model.network import Network
 from gigraph.model.placing import CHANNELS, Edit, Place, inserted, place_of, places_of
@@ -253,6 +253,37 @@ def test_what_others_read_is_not_folded():
     network = Network(copy.deepcopy(model), SHAPE)
     layer = network._layer("bn", network._find("bn"))
     assert "stem is read by 2 others" in fold(model, {layer: setting(layer)})[1]["bn"]
+
+
+class Odd(nn.Module):
+    """Two convolutions made one by a function; the first one's bias may be read once more."""
+
+    def __init__(self, joined, channels=4, reads=False):
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(3, channels, 1), nn.Linear(4, 5)
+        self.joined, self.reads = joined, reads
+
+    def forward(self, x):
+        """[N, 3, H, W] -> [N, 5]."""
+        y = F.relu(self.joined(self.a(x), self.b(x))).mean((2, 3))
+        return self.head(y + self.a.bias if self.reads else y)
+
+
+def test_addends_that_are_spread_or_doubled_do_not_fold():
+    for joined, channels, reason in ((torch.add, 1, "b makes 1 channels"), (lambda a, b: a + a, 4, "a is added to")):
+        model = Odd(joined, channels).eval()
+        layer = opened(model, "add")
+        state, reasons = fold(model, {layer: setting(layer)})
+        assert state is None and reason in reasons["add"]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_fold_is_proven_by_what_the_models_say(reads):
+    model = Odd(torch.add, reads=reads).eval()
+    layer = opened(model, "add")
+    beta, changes = setting(layer)
+    state, _ = fold(model, {layer: (beta, changes)})
+    assert proven(model, state, hooked(model, layer, beta, changes), SHAPE) != reads
 
 
 class Nested(nn.Module):

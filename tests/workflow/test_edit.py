@@ -269,6 +269,25 @@ def test_a_strange_folder_is_no_class(here, capsys):
     assert "did you mean cheetah" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(here, capsys, monkeypatch):
+    Path("taken").write_text("a file")
+    monkeypatch.setattr("gigraph.edit.measure", None)
+    assert edit("--suppress", "layer3.1:0", "--out", "taken") == 1
+    assert "--out: cannot write to taken" in capsys.readouterr().err
+
+
+def test_what_is_no_number_is_not_counted(here, capsys):
+    assert edit("--boost", "layer3.1:0", "--gain", "1e38", "--out", "never") == 1
+    assert "give a smaller --gain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "", '{"config": 3}'])
+def test_a_run_that_says_nothing_of_itself_is_refused(tmp_path, capsys, text):
+    (tmp_path / "asked.json").write_text(text)
+    assert edit("--suppress", "layer3.1:0", "--run", str(tmp_path)) == 1
+    assert "says nothing of what the run was made with" in capsys.readouterr().err
+
+
 def test_spans_of_nothing_and_of_everything(here, capsys, monkeypatch):
     k = len(gigraph.open("results").concepts("layer3.1"))
     opened = Edited(plan_of("results"), [Choice.parse("suppress", "layer3.1:" + ",".join(map(str, range(k))))])

@@ -7,10 +7,13 @@ x -> A x + c (`gigraph.method.projection.affine`) is one with it:
 
 Where it is a sum, A folds if it folds into every addend; an identity shortcut has no weights to take it. In training
 mode a batch norm looks at its batch, and what is folded there is another network.
+
+What a forward reads of weights besides, or a hook does, no graph shows: `proven` compares both models.
 """
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +26,8 @@ from torch import Tensor, fx, nn
 from gigraph.method.projection import Change, affine
 from gigraph.model.batchnorm import batchnorm_at
 from gigraph.model.network import Layer
-from gigraph.model.placing import Watcher, readers, shared_copy
+from gigraph.model.outputs import leaves
+from gigraph.model.placing import Watcher, alike, probe_of, readers, shared_copy
 from gigraph.model.tracing import is_a, target_of
 
 _LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -83,11 +87,21 @@ def fold(
             if any(change.threshold is not None for change in changes):
                 raise _Unfoldable("it is gated (--only-where), which no linear map is")
             terms = _terms(own, value, watcher, value)
+            if len({term.linear for term in terms}) < len(terms):
+                raise _Unfoldable(f"{terms[0].linear} is added to itself")
             _fold_into(state, terms, *affine(beta.cpu().numpy(), changes))
             reasons[layer.name] = ""
         except _Unfoldable as reason:
             reasons[layer.name] = str(reason)
     return (None if any(reasons.values()) else state), reasons
+
+
+@torch.no_grad()
+def proven(model: nn.Module, state: Mapping[str, Tensor], edited: nn.Module, image_shape: Sequence[int]) -> bool:
+    """Return whether a model with folded weights says of random inputs what the edited one says; all in evaluation."""
+    folded, probe = copy.deepcopy(model), probe_of(model, image_shape)
+    folded.load_state_dict(state)
+    return alike(*(leaves(one(probe.clone())) for one in (folded, edited, model)))
 
 
 def _terms(model: nn.Module, node: fx.Node, watcher: Watcher, whole: fx.Node) -> list[_Term]:
@@ -158,6 +172,8 @@ def _fold_into(state: dict[str, Tensor], terms: Sequence[_Term], whole: np.ndarr
     new: dict[str, Tensor] = {}
     for i, term in enumerate(terms):
         weight = state[f"{term.linear}.weight"].cpu().double()
+        if len(weight) != len(a):
+            raise _Unfoldable(f"{term.linear} makes {len(weight)} channels, which are added to each of {len(a)}")
         bias = state.get(f"{term.linear}.bias")
         b = torch.zeros(len(a)).double() if bias is None else bias.cpu().double()
         constant = c if i == holder else torch.zeros_like(c)

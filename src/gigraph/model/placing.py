@@ -262,10 +262,7 @@ def _try(
     model: nn.Module, place: Place, graph: fx.Graph, value: fx.Node, layer: Layer, shape: Sequence[int], name: str
 ) -> None:
     """Check that a model edited at a place says what its whole graph says edited at the node."""
-    generator = torch.Generator().manual_seed(0)
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    probe = torch.randn(2, *shape, generator=generator).to(first)
-    size = layer.channels
+    generator, probe, size = torch.Generator().manual_seed(0), probe_of(model, shape), layer.channels
     basis = torch.linalg.qr(torch.randn(size, max(1, size // 2), generator=generator))[0].T
     # Half of all directions twice as strong, around no particular centre: no reader of the old value goes unnoticed.
     edit = Edit(torch.randn(size, generator=generator), [Change(basis, 1.0)], CHANNELS[layer.layout])
@@ -274,11 +271,22 @@ def _try(
     whole = fx.GraphModule(model, graph)
     _insert(whole, value.name, edit)
     expected = leaves(whole(probe.clone()))
-    if not all(_like(after[key], one, (one - before[key]).abs().max()) for key, one in expected.items()):
+    if not alike(after, expected, before):
         raise UserError(
             f"layer {layer.name}: {place} of {name} was taken for it, and the model edited there does not say what its "
             "graph says (in-place work on views?); edit another layer"
         )
+
+
+def probe_of(model: nn.Module, shape: Sequence[int]) -> Tensor:
+    """Return two random inputs of a model, always the same."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(1)).to(first)
+
+
+def alike(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> bool:
+    """Return whether two edited models say the same, as far as the edit's effect and float32 tell."""
+    return all(_like(found[key], one, (one - before[key]).abs().max()) for key, one in expected.items())
 
 
 def _like(a: Tensor, b: Tensor, effect: Tensor) -> bool:

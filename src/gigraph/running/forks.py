@@ -63,16 +63,18 @@ def start(jobs: int, devices: bool) -> list[str]:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), forked.THREADS)
     subprocess.Popen(
-        [sys.executable, "-m", __name__, path], env=environment,
+        [sys.executable, "-m", __name__, path, str(os.getpid())], env=environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     call = shlex.join(["command", "python", "-I", "-S", forked.__file__, str(path)])
     return [f'python() {{ {call} "$@"; }}']
 
 
-def serve(path: Path) -> None:
+def serve(path: Path, starter: int) -> None:
     """Answer callers at a socket, until the process that started this one ends."""
     orphans.die_with_parent()
+    if os.getppid() != starter:
+        return  # it ended before the kernel was told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the jobs too, which end by it
     for name in IMPORTS:
         importlib.import_module(name)
@@ -175,6 +177,8 @@ def _become(call: dict[str, Any], files: list[int]) -> NoReturn:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         import traceback
 
@@ -186,4 +190,4 @@ def _become(call: dict[str, Any], files: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]), int(sys.argv[2]))
