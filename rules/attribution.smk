@@ -8,8 +8,6 @@ rule attribution:
         made("attributions"),
     log:
         results("logs/{method}/attribution/{source}--{target}/{shard}.log"),
-    benchmark:
-        results("benchmarks/{method}/attribution/{source}--{target}/{shard}.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"
@@ -34,8 +32,6 @@ rule kept:
         made("kept"),
     log:
         results("logs/{method}/kept/{layer}.log"),
-    benchmark:
-        results("benchmarks/{method}/kept/{layer}.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"
@@ -58,8 +54,6 @@ rule ablation:
         made("ablations"),
     log:
         results("logs/{method}/ablation/{source}--{target}.log"),
-    benchmark:
-        results("benchmarks/{method}/ablation/{source}--{target}.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -85,8 +79,6 @@ rule circuits:
         members=made("circuit_members"),
     log:
         results("logs/{method}/circuits/{shard}.log"),
-    benchmark:
-        results("benchmarks/{method}/circuits/{shard}.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -113,8 +105,6 @@ rule graph:
         graphml=made("graphml"),
     log:
         results("logs/{method}/graph.log"),
-    benchmark:
-        results("benchmarks/{method}/graph.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:

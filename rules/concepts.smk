@@ -9,8 +9,6 @@ rule kernels:
         made("kernels"),
     log:
         results("logs/kernels.log"),
-    benchmark:
-        results("benchmarks/kernels.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"
@@ -33,8 +31,6 @@ rule centre:
         made("centre"),
     log:
         results("logs/centre/{layer}.log"),
-    benchmark:
-        results("benchmarks/centre/{layer}.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"
@@ -59,8 +55,6 @@ rule concepts:
         encoder=made("encoder"),
     log:
         results("logs/{method}/concepts/{layer}.log"),
-    benchmark:
-        results("benchmarks/{method}/concepts/{layer}.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"
@@ -84,8 +78,6 @@ rule families:
         made("families"),
     log:
         results("logs/{method}/families/{layer}.log"),
-    benchmark:
-        results("benchmarks/{method}/families/{layer}.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"
@@ -108,8 +100,6 @@ rule trials:
         made("trials"),
     log:
         results("logs/{method}/trials/{layer}.log"),
-    benchmark:
-        results("benchmarks/{method}/trials/{layer}.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"
@@ -134,8 +124,6 @@ rule calibration:
         made("calibration"),
     log:
         results("logs/{method}/calibration/{layer}.log"),
-    benchmark:
-        results("benchmarks/{method}/calibration/{layer}.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"
@@ -160,8 +148,6 @@ rule coefficients:
         decisions=made("decisions"),
     log:
         results("logs/{method}/coefficients/{layer}/{shard}.log"),
-    benchmark:
-        results("benchmarks/{method}/coefficients/{layer}/{shard}.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"

@@ -8,8 +8,6 @@ rule draw:
         directory(made("drawn")),
     log:
         results("logs/draw.log"),
-    benchmark:
-        results("benchmarks/draw.tsv")
     priority: 2 * START  # in place of two others
     conda:
         "../envs/gigraph.yaml"
@@ -33,8 +31,6 @@ rule train:
         made("checkpoint"),
     log:
         results("logs/train.log"),
-    benchmark:
-        results("benchmarks/train.tsv")
     priority: START
     conda:
         "../envs/gigraph.yaml"
@@ -57,8 +53,6 @@ rule network:
         classes=made("classes"),
     log:
         results("logs/network.log"),
-    benchmark:
-        results("benchmarks/network.tsv")
     priority: START
     conda:
         "../envs/gigraph.yaml"
@@ -82,8 +76,6 @@ rule manifest:
         rejected=made("unreadable"),
     log:
         results("logs/manifest/{shard}.log"),
-    benchmark:
-        results("benchmarks/manifest/{shard}.tsv")
     priority: SHARD
     conda:
         "../envs/gigraph.yaml"
@@ -107,8 +99,6 @@ rule selection:
         made("selection"),
     log:
         results("logs/selection.log"),
-    benchmark:
-        results("benchmarks/selection.tsv")
     priority: FIRST
     conda:
         "../envs/gigraph.yaml"
@@ -135,8 +125,6 @@ rule sample:
         predictions=made("predictions"),
     log:
         results("logs/sample/{shard}.log"),
-    benchmark:
-        results("benchmarks/sample/{shard}.tsv")
     priority: SHARD
     conda:
         "../envs/gigraph.yaml"
@@ -160,8 +148,6 @@ rule uniform:
         made("uniform"),
     log:
         results("logs/uniform/{layer}.log"),
-    benchmark:
-        results("benchmarks/uniform/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -185,8 +171,6 @@ rule images:
         rejected=made("rejected"),
     log:
         results("logs/images.log"),
-    benchmark:
-        results("benchmarks/images.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:

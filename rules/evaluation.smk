@@ -27,8 +27,6 @@ rule reconstruction:
         made("reconstruction"),
     log:
         results("logs/{method}/reconstruction.log"),
-    benchmark:
-        results("benchmarks/{method}/reconstruction.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -50,8 +48,6 @@ rule alignment:
         made("alignment"),
     log:
         results("logs/{method}/alignment.log"),
-    benchmark:
-        results("benchmarks/{method}/alignment.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -81,8 +77,6 @@ rule figures:
         ],
     log:
         results("logs/{method}/figures.log"),
-    benchmark:
-        results("benchmarks/{method}/figures.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -107,8 +101,6 @@ rule heldout:
         made("heldout"),
     log:
         results("logs/heldout.log"),
-    benchmark:
-        results("benchmarks/heldout.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -131,8 +123,6 @@ rule validation:
         curves=made("curves"),
     log:
         results("logs/{method}/validation/{layer}.log"),
-    benchmark:
-        results("benchmarks/{method}/validation/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -156,8 +146,6 @@ rule stability:
         measures=made("stability_measures"),
     log:
         results("logs/{method}/stability/{layer}.log"),
-    benchmark:
-        results("benchmarks/{method}/stability/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -182,8 +170,6 @@ rule edge_checks:
         measures=made("checks_measures"),
     log:
         results("logs/{method}/edge_checks.log"),
-    benchmark:
-        results("benchmarks/{method}/edge_checks.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -206,8 +192,6 @@ rule probes:
         [update(path) for name in STAGES["probes"].writes for path in every(name)],
     log:
         results("logs/probes.log"),
-    benchmark:
-        results("benchmarks/probes.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -229,8 +213,6 @@ rule comparison:
         made("comparison"),
     log:
         results("logs/{method}/comparison/{layer}.log"),
-    benchmark:
-        results("benchmarks/{method}/comparison/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -252,8 +234,6 @@ rule effects:
         made("effects"),
     log:
         results("logs/effects.log"),
-    benchmark:
-        results("benchmarks/effects.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -275,8 +255,6 @@ rule truth:
         made("truth"),
     log:
         results("logs/{method}/truth.log"),
-    benchmark:
-        results("benchmarks/{method}/truth.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -300,8 +278,6 @@ rule evaluation_tables:
         summary=made("summary"),
     log:
         results("logs/evaluation_tables.log"),
-    benchmark:
-        results("benchmarks/evaluation_tables.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -331,8 +307,6 @@ rule evaluation_figures:
         ],
     log:
         results("logs/evaluation_figures.log"),
-    benchmark:
-        results("benchmarks/evaluation_figures.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:

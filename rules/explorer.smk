@@ -10,8 +10,6 @@ rule exemplars:
         sheets=directory(made("sheets")),
     log:
         results("logs/{method}/exemplars/{layer}.log"),
-    benchmark:
-        results("benchmarks/{method}/exemplars/{layer}.tsv")
     conda:
         "../envs/gigraph.yaml"
     resources:
@@ -38,8 +36,6 @@ rule explorer:
         made("explorer"),
     log:
         results("logs/explorer.log"),
-    benchmark:
-        results("benchmarks/explorer.tsv")
     conda:
         "../envs/gigraph.yaml"
     threads: 2
@@ -63,8 +59,6 @@ rule evidence:
         made("evidence"),
     log:
         results("logs/evidence.log"),
-    benchmark:
-        results("benchmarks/evidence.tsv")
     conda:
         "../envs/gigraph.yaml"
     threads: 2

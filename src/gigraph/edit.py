@@ -25,7 +25,7 @@ from gigraph.edit_images import Images, Look, facts, measure, of_folder, of_run
 from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix, text_key
 from gigraph.method.before_after import compared
-from gigraph.method.projection import Change, mean_direction, span
+from gigraph.method.projection import Change, agreement, mean_direction, span
 from gigraph.model.folding import fold, proven
 from gigraph.model.models import load_model
 from gigraph.model.network import Layer
@@ -42,6 +42,8 @@ from gigraph.subject import Subject
 from gigraph.version import __version__
 from gigraph.vocabulary import Vocabulary
 
+DIFFUSE = 0.1
+"""Agreement of directions below which their mean says nothing of any of them."""
 ACTIONS = ("suppress", "boost")
 ALWAYS = -2.0
 """The threshold in a file of an edit without a gate: every cosine is above it."""
@@ -222,6 +224,11 @@ class Edited:
             concepts = sorted({concept for choice in mine for concept in choice.concepts(vocabulary)})
             if not mine:
                 continue
+            if threshold is not None and agreement(one.vectors[concepts]) < DIFFUSE:
+                raise UserError(
+                    f"--only-where: the concepts of {name} point in directions that cancel out, so that they have no "
+                    "mean to gate by; take one of them, or a family"
+                )
             change = make_change(one.vectors[concepts], -1.0 if action == "suppress" else gain, threshold)
             rank = len(change.basis)
             if not rank:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gigraph.method.before_after import compared, spread
-from gigraph.method.projection import Change, affine, changed, mean_direction, span
+from gigraph.method.projection import Change, affine, agreement, changed, mean_direction, span
 from gigraph.method.proportion import Z, paired, wilson
 
 RNG = np.random.default_rng(0)
@@ -173,3 +173,10 @@ def test_shares_before_and_after_are_counted_by_hand():
         is None
     )
     assert spread(np.array([np.nan])) is None
+
+
+def test_directions_agree_from_cancelling_to_parallel():
+    one = np.array([3.0, 4.0, 0.0])
+    assert agreement(np.stack([one, 2 * one])) == pytest.approx(1)
+    assert agreement(np.stack([one, -7 * one])) == pytest.approx(0)
+    assert agreement(np.eye(4)) == pytest.approx(0.5)

@@ -319,7 +319,6 @@ def test_every_rule_is_planned_recorded_and_claimed_as_itself():
                 "resources": f'**claims("{name}")',
                 "shell": f"$GIGRAPH_SCRIPTS/{name}.py",
                 "log": 'results("logs/',
-                "benchmark": 'results("benchmarks/',
             }.items():
                 (found,) = re.findall(rf"^    {section}:\n((?:        .*\n|\n)+)", body, flags=re.MULTILINE)
                 assert word in found, f"rule {name}: {section} lacks {word}"

@@ -38,6 +38,8 @@ EDGE = {
 }  # fmt: skip
 RANKED = {"rank": pl.Int64, "q": pl.Float64, "at_least": pl.Float64, "noise": pl.Float64}
 """Columns that ranking adds: rank is null where the difference is not kept, noise where no other training tells it."""
+FEWEST = 3
+"""Images of a class that an edge is compared over: two that happen to agree would have no error at all."""
 ENOUGH = 0.5
 """Share of the smaller side's images that both runs must have for these to be compared one by one."""
 
@@ -140,7 +142,7 @@ class Compared:
                 if first is None or second is None:
                     continue
                 where = self._evaluated(sides, first, second)
-                if min(len(ids) for ids in where.ids) < 2:
+                if min(len(ids) for ids in where.ids) < FEWEST:
                     continue
                 rows = list(zip((first, second), where.ids, strict=True))
                 dense = self._dense(source, rows, share=True)

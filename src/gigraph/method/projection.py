@@ -48,6 +48,11 @@ def span(vectors: np.ndarray, tolerance: float = RANK) -> np.ndarray:
     return rows[: int((sizes > tolerance * max(sizes.max(initial=0), 0.5)).sum())].astype(np.float32)
 
 
+def agreement(vectors: np.ndarray) -> float:
+    """Return the length of the mean unit vector of concepts [n, C]: 1 if they are parallel, 0 if they cancel out."""
+    return float(np.linalg.norm(unit(np.asarray(vectors, np.float64)).mean(0)))
+
+
 def mean_direction(vectors: np.ndarray) -> np.ndarray:
     """Return the mean of the unit vectors of concepts [n, C] at length 1, float32 [C]; zero if they cancel out."""
     return unit(unit(np.asarray(vectors, np.float64)).sum(0)).astype(np.float32)
