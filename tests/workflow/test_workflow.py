@@ -228,6 +228,18 @@ def test_results_do_not_depend_on_shards_and_batches(done, tmp_path):
     np.testing.assert_allclose(one["mean"], two["mean"], rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.slow
+def test_forked_jobs_make_the_same_tables(done, tmp_path):
+    """The toy's run is of jobs in processes of their own."""
+    shutil.copytree(done / "images", tmp_path / "images")
+    shutil.copy(done / "config.yaml", tmp_path)
+    run = snakemake(tmp_path, "--configfile", str(tmp_path / "config.yaml"))
+    assert run.returncode == 0, run.stderr[-4000:]
+    files = sorted(path.relative_to(done / "results") for path in (done / "results").rglob("*.parquet"))
+    apart = [str(path) for path in files if not read(done, path).equals(read(tmp_path, path))]
+    assert len(files) > 40 and not [path for path in apart if "kernels" not in path]
+
+
 def test_lineage_is_what_the_tables_carry(done):
     assert tables.lineage_of(done / "results/layers.parquet")
     assert tables.lineage_of(done / "nothing.parquet") is None

@@ -52,7 +52,8 @@ def snakemake(folder: Path, *arguments: str, trace: Path | None = None) -> subpr
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     if trace is not None:
         path = [str(Path(__file__).with_name("trace")), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment |= {"GIGRAPH_TRACE": str(trace), "PYTHONPATH": os.pathsep.join(path)}
+        # A forked job has loaded more than its own script does.
+        environment |= {"GIGRAPH_TRACE": str(trace), "PYTHONPATH": os.pathsep.join(path), "GIGRAPH_FORKS": "0"}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=400)
 
 
