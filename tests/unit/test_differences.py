@@ -111,7 +111,15 @@ def test_other_images_are_compared_by_their_means():
     assert not found["paired"] and found["se"] == pytest.approx(np.sqrt(sum(parts)))
 
 
-def test_edges_are_shares_over_the_images_that_have_the_target():
+def test_an_edge_of_two_images_is_not_compared():
+    """Two that happen to agree have no error, and would be the surest difference of all."""
+    assert not len(
+        Compared(runs(), common([(10, 20), (11, 21), (12, 22)]), vocabularies(), ["cat"]).edges("low", "high")
+    )
+
+
+def test_edges_are_shares_over_the_images_that_have_the_target(monkeypatch):
+    monkeypatch.setattr("gigraph.differences.effects.FEWEST", 2)
     compared = Compared(runs(), common([(10, 20), (11, 21), (12, 22)]), vocabularies(), ["cat", "dog"])
     found = compared.edges("low", "high")
     assert found.schema == EDGE

@@ -133,14 +133,16 @@ def test_digests_tell_which_shard_changed(tmp_path):
         digests = after
 
 
-def test_listing_is_quick_and_needs_no_torch(tmp_path):
-    for c in range(10):
+def test_listing_opens_no_file_and_needs_no_torch(tmp_path, monkeypatch):
+    for c in range(3):
         (tmp_path / f"c{c}").mkdir()
-        for i in range(1000):
+        for i in range(5):
             os.close(os.open(f"{tmp_path}/c{c}/{i}.jpg", os.O_CREAT))
-    start = time.process_time()
-    listing_digests(scan(tmp_path), 8)
-    assert time.process_time() - start < 0.4  # 10,000 files
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", None)
+        patched.setattr("io.open", None)
+        patched.setattr(os, "open", None)
+        assert len(listing_digests(scan(tmp_path), 8)) == 8
     code = "import sys, gigraph.images.listing; print({'torch', 'torchvision', 'PIL'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
