@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyarrow import Table
 from torch import Tensor
 
 from gigraph.circuits import Nodes
@@ -129,3 +130,54 @@ class CircuitRun:
 def of_class(selection: Rows, label: int, count: int | None = None) -> list[Mapping[str, Any]]:
     """Return a class's attributed images; the first `count` are those that its circuits run on."""
     return [row for row in selection if row["label"] == label][:count]
+
+
+def classes_with_most(labels: Sequence[int], most: int | None) -> list[int]:
+    """Return the `most` classes with the most attributed images, or all, ascending."""
+    found, counts = np.unique([label for label in labels if label >= 0], return_counts=True)
+    return np.sort(found[np.lexsort((found, -counts))][:most]).astype(int).tolist()
+
+
+def likely_others(table: Table, selection: Rows, label: int, count: int) -> Rows:
+    """Return images of other classes, those first that the class's images are most readily taken for, one of each.
+
+    Parameters
+    ----------
+    table : Table
+        Attributions to classes, of any layer.
+    selection : rows of the table ``selection``
+    label, count : int
+        The class, and how many images.
+    """
+    mine = (tables.numpy(table, "label") == label) & (tables.numpy(table, "target") != label)
+    targets, at_x = tables.numpy(table, "target")[mine], tables.numpy(table, "at_x")[mine].astype(np.float64)
+    likely = {target: at_x[targets == target].sum() for target in np.unique(targets).tolist()}
+    by_class: dict[int, list[Mapping[str, Any]]] = {}
+    for row in selection:
+        if row["label"] != label and row["label"] >= 0:
+            by_class.setdefault(row["label"], []).append(row)
+    ranked = sorted(by_class, key=lambda other: (other not in likely, -likely.get(other, 0), other))
+    depth = max(map(len, by_class.values()), default=0)
+    return [by_class[other][i] for i in range(depth) for other in ranked if i < len(by_class[other])][:count]
+
+
+def mean_relevance(table: Table, label: int, families: Families, alone: bool) -> np.ndarray:
+    """Return what a layer's concepts do for a class over its images, the mean [K]: the first order of its circuits.
+
+    Parameters
+    ----------
+    table : Table
+        The layer's attributions to classes.
+    label : int
+    families : Families
+    alone : bool
+        Whether each concept has its own; else a family's stands in its leader's row.
+    """
+    rows = np.flatnonzero((tables.numpy(table, "label") == label) & (tables.numpy(table, "target") == label))
+    table = table.take(rows)
+    sources, values = (tables.csr(table, name)[1] for name in ("sources", "values"))
+    if alone:
+        single = families.size[sources] == 1
+        parts = (tables.csr(table, name)[1] for name in ("members", "member_values"))
+        sources, values = (np.concatenate(both) for both in zip((sources[single], values[single]), parts, strict=True))
+    return np.bincount(sources, weights=values, minlength=len(families.leader)) / max(1, len(rows))

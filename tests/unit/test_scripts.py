@@ -298,3 +298,18 @@ def test_what_is_passed_over_is_listed_and_is_no_unreadable_image(tmp_path, capl
     select(0.5)  # two of four are unreadable
     with pytest.raises(UserError, match=r"2 of 4 images are unreadable.*b/\d"):
         select(0.3)
+
+
+@pytest.mark.parametrize("told", [[0.1, 0.3], [None, None]])
+def test_an_attribution_that_tells_no_error_of_its_own_is_judged_by_its_sum(told, caplog):
+    """Another method that is complete, such as a user's, need not estimate one."""
+    caplog.set_level("INFO", "gigraph")
+    columns = {
+        "quadrature_error": told,
+        "completeness_error": [-0.2, 0.02],
+        "total_absolute": [2.0, 2.0],
+        "steps": [8, 8],
+    }
+    script("attribution")._report(columns, "low", "high", 0.09)
+    assert "1 of 2 stay above" in caplog.text
+    assert ("largest 1.5e-01" in caplog.text) == (told[0] is not None)

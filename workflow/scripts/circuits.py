@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from gigraph.circuit_run import CircuitRun, of_class
+from gigraph.circuit_run import CircuitRun, classes_with_most, likely_others, mean_relevance, of_class
 from gigraph.circuits import Circuits, Said, Search
 from gigraph.device import as_device
 from gigraph.hashing import mix
@@ -28,11 +28,11 @@ def main(args: Namespace) -> None:
     settings, layers = args.settings, args.settings["layers"]
     c, subject = settings["circuit"], Subject(settings, args.compute, layers)
     selection = tables.read(args.selection).to_pylist()
-    mine = _classes([row["label"] for row in selection], c["classes"])[int(args.shard) :: settings["shards"]]
+    mine = classes_with_most([row["label"] for row in selection], c["classes"])[int(args.shard) :: settings["shards"]]
     files, shards = partial(Results(args.root).shards, method=args.method), range(settings["shards"])
     attributed = [tables.read(files("attributions", shards, source=layer, target=CLASSES)) for layer in layers]
     own = {label: of_class(selection, label) for label in mine}
-    others = {label: _others(attributed[-1], selection, label, c["images"]) for label in mine}
+    others = {label: likely_others(attributed[-1], selection, label, c["images"]) for label in mine}
     wanted = {row["image_id"] for some in (own, others) for rows in some.values() for row in rows}
     opened = CircuitRun(args.root, args.method, subject, settings, wanted)
     nodes, replacement = opened.nodes, opened.replacement()
@@ -57,7 +57,7 @@ def main(args: Namespace) -> None:
     for label in progress(mine, len(mine), "classes"):
         began = time.perf_counter()
         alone, both = c["of"] == "concepts", zip(attributed, families, strict=True)
-        relevance = nodes.gathered([_relevance(table, label, one, alone) for table, one in both])
+        relevance = nodes.gathered([mean_relevance(table, label, one, alone) for table, one in both])
         orders = {settings["attribution"]["method"]: joint_order(relevance)}
         if BESIDE not in orders:
             orders[BESIDE] = joint_order(nodes.gathered(beside(label)))
@@ -78,38 +78,6 @@ def main(args: Namespace) -> None:
         _report(names[label], found, len(nodes), time.perf_counter() - began)
     for path, (kind, some) in zip((args.circuits, args.curves, args.members), rows.items(), strict=True):
         tables.write(path, kind, {name: _column(kind, name, some) for name in SCHEMAS[kind].names}, args.lineage)
-
-
-def _classes(labels, most):
-    """Return the classes in question: those with the most attributed images."""
-    found, counts = np.unique([label for label in labels if label >= 0], return_counts=True)
-    return np.sort(found[np.lexsort((found, -counts))][:most]).astype(int).tolist()
-
-
-def _others(table, selection, label, count):
-    """Return images of other classes, those first that the class's images are most readily taken for, one of each."""
-    mine = (tables.numpy(table, "label") == label) & (tables.numpy(table, "target") != label)
-    targets, at_x = tables.numpy(table, "target")[mine], tables.numpy(table, "at_x")[mine].astype(np.float64)
-    likely = {target: at_x[targets == target].sum() for target in np.unique(targets).tolist()}
-    by_class: dict[int, list] = {}
-    for row in selection:
-        if row["label"] != label and row["label"] >= 0:
-            by_class.setdefault(row["label"], []).append(row)
-    ranked = sorted(by_class, key=lambda other: (other not in likely, -likely.get(other, 0), other))
-    depth = max(map(len, by_class.values()), default=0)
-    return [by_class[other][i] for i in range(depth) for other in ranked if i < len(by_class[other])][:count]
-
-
-def _relevance(table, label, families, alone):
-    """Return a class's mean relevance by concept [K]: a family's stands in its leader's row, unless each is alone."""
-    rows = np.flatnonzero((tables.numpy(table, "label") == label) & (tables.numpy(table, "target") == label))
-    table = table.take(rows)
-    sources, values = (tables.csr(table, name)[1] for name in ("sources", "values"))
-    if alone:
-        single = families.size[sources] == 1
-        parts = (tables.csr(table, name)[1] for name in ("members", "member_values"))
-        sources, values = (np.concatenate(both) for both in zip((sources[single], values[single]), parts, strict=True))
-    return np.bincount(sources, weights=values, minlength=len(families.leader)) / max(1, len(rows))
 
 
 def _rows(found, layers):

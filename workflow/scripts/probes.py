@@ -24,11 +24,12 @@ def main(args: Namespace) -> None:
     settings, results = args.settings, Results(args.root)
     manifest, heldout = tables.read(args.manifests), tables.read(args.heldout)
     for network, model in settings["networks"].items():
-        due = [name for name, own in settings["layers"].items() if not _current(results, network, name, own["lineage"])]
-        log.info("%s: layers to gather: %s", network, ", ".join(due) or "none")
+        due = {name for name, own in settings["layers"].items() if not _current(results, network, name, own["lineage"])}
+        log.info("%s: layers to gather: %s", network, ", ".join(sorted(due)) or "none")
         if not due:
             continue
-        subject = Subject({**settings, "model": model}, args.compute, due)
+        # With all layers, as in `sample`: which of them are folded together shows in the last digits.
+        subject = Subject({**settings, "model": model}, args.compute, list(settings["layers"]))
         shifts = {name: batchnorm_shift(subject.traced, layer) for name, layer in subject.layers.items()}
         found = {(name, kind): [(columns, "pfv")] for name in subject.layers for kind, columns in EMPTY.items()}
         try:
@@ -45,6 +46,8 @@ def main(args: Namespace) -> None:
                 for (name, kind), ((columns, _),) in found.items()
             }
         for (layer, kind), parts in found.items():
+            if layer not in due:
+                continue
             path = results(kind, network=network, layer=layer)
             lineage = settings["layers"][layer]["lineage"]
             tables.write(path, kind, _joined([columns for columns, _ in parts]), lineage, vectors=parts[0][1])

@@ -82,7 +82,7 @@ def gather(
     Parameters
     ----------
     subject : Subject
-        With the layers that are wanted.
+        With all layers.
     shifts : mapping of str to float32 array [C] or None
         The net shift of the batch norms that make each layer [Eq. 8].
     manifest, heldout : Table

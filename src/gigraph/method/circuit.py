@@ -182,8 +182,8 @@ def prune(measure: Measure, kept: np.ndarray, order: np.ndarray, wanted: float, 
     Blocks of nodes are deleted where that does no harm: first of half the circuit, then of half that size, at last
     single ones, until a whole round of these deletes nothing. What is found is a circuit that reaches `wanted`, and no
     smallest one: finding that would take all subsets. It is minimal in that no single node can go, if the budget
-    lasts for the last round. With b blocks a round, rounds of blocks measure at most 2 |C| circuits, and each further
-    round of single ones at most |C|.
+    lasts for the last round. Rounds of blocks measure at most 2 |C| circuits together, and each round of single nodes
+    at most |C|.
 
     Parameters
     ----------

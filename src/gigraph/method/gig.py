@@ -273,7 +273,6 @@ def mean_gradients(
     targets: Tensor,
     nodes: np.ndarray,
     batch: int,
-    weights: np.ndarray | None = None,
 ) -> Tensor:
     """Average dS_t/dx over points of the path start + alpha offset: with midpoints as nodes, D of Eq. 4.
 
@@ -291,8 +290,6 @@ def mean_gradients(
         The path points, alphas in [0, 1].
     batch : int
         Path points of all images that are held at once.
-    weights : ndarray [S], optional
-        Of the nodes, summing to 1; equal by default.
 
     Returns
     -------
@@ -301,11 +298,10 @@ def mean_gradients(
     """
     n, t = targets.shape
     total = offset.new_zeros(n, t, *offset.shape[1:])
-    weights = np.full(len(nodes), 1 / len(nodes)) if weights is None else weights
     at_once = max(1, batch // n)
     for first in range(0, len(nodes), at_once):
         alpha = torch.as_tensor(nodes[first : first + at_once], dtype=offset.dtype, device=offset.device)
-        weight = torch.as_tensor(weights[first : first + at_once], dtype=offset.dtype, device=offset.device)
+        weight = torch.full_like(alpha, 1 / len(nodes))
         path = (start + alpha[:, None, None, None] * offset).flatten(0, 1).requires_grad_()  # [S N, P, C]
         with torch.enable_grad():
             scores = score(segment(path), targets.repeat(len(alpha), 1)).sum(0)  # [T]
