@@ -181,7 +181,8 @@ def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods
     yield "## Extractors on equal terms"
     yield (
         "Concepts found anew on the PFVs of at most 1,000 images, as many as the run's rule gives of these; "
-        "autoencoders are trained for an eighth of the run's steps. Means over three seeds (the coders' over one), "
+        "autoencoders are trained for an eighth of the run's steps, dictionaries for a third of its passes. Means over "
+        "three seeds (the coders' over one), "
         "± the standard error over parts, concepts or images; a row is an extractor and its reading, or the coder of "
         "its coefficients. *Tells nothing*: the measure rates its concepts of the same network with shuffled weights "
         "as high."
