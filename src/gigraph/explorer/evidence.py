@@ -110,8 +110,9 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         (
             "Which extractor, reading and coder?",
             "Concepts found anew with three seeds on the PFVs of at most 1,000 images, autoencoders trained for an "
-            "eighth of the run's steps and dictionaries for a third; means with their standard errors. A measure that rates an extractor's concepts "
-            "of a network with shuffled weights as high says nothing of this one, and is marked so.",
+            "eighth of the run's steps and dictionaries for a third; means with their standard errors. A measure that "
+            "rates an extractor's concepts of a network with shuffled weights as high says nothing of this one, and is "
+            "marked so.",
             _compared(compared, sane, inputs.method),
         ),
         (
