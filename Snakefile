@@ -19,6 +19,18 @@ include: "rules/evaluation.smk"
 include: "rules/explorer.smk"
 
 
+# The same rules on the network with its weights shuffled, which the target `evaluation` is held against.
+if PLAN.control is not None:
+
+    module control:
+        snakefile:
+            "Snakefile"
+        config:
+            PLAN.control.config.model_dump(mode="json")
+
+    use rule * from control as control_*
+
+
 rule all:
     default_target: True
     input:

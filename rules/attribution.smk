@@ -14,12 +14,13 @@ rule attribution:
     resources:
         **claims("attribution"),
     params:
+        root=root,
         settings=settings("attribution"),
         lineage=lineage("attribution"),
     message:
         "Attribute {wildcards.source} -> {wildcards.target}, shard {wildcards.shard} ({wildcards.method}, Eqs. 3 to 7)"
     shell:
-        "python $GIGRAPH_SCRIPTS/attribution.py --root $GIGRAPH_ROOT --method {wildcards.method}"
+        "python $GIGRAPH_SCRIPTS/attribution.py --root {params.root} --method {wildcards.method}"
         " --selection {input.selection} --coefficients {input.coefficients} --targets {input.targets}"
         " --attributions {output} --settings {params.settings:q} --lineage {params.lineage}"
         ' --compute "$GIGRAPH_COMPUTE" --log {log}'
@@ -59,12 +60,13 @@ rule ablation:
     resources:
         **claims("ablation"),
     params:
+        root=root,
         settings=settings("ablation"),
         lineage=lineage("ablation"),
     message:
         "Check {wildcards.source} -> {wildcards.target} by exact ablation ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/ablation.py --root $GIGRAPH_ROOT --method {wildcards.method}"
+        "python $GIGRAPH_SCRIPTS/ablation.py --root {params.root} --method {wildcards.method}"
         " --selection {input.selection} --kept {input.kept} --coefficients {input.coefficients}"
         " --targets {input.targets} --ablation {output}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
@@ -84,12 +86,13 @@ rule circuits:
     resources:
         **claims("circuits"),
     params:
+        root=root,
         settings=settings("circuits"),
         lineage=lineage("circuits"),
     message:
         "Run the network on circuits, shard {wildcards.shard} of the classes ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/circuits.py --root $GIGRAPH_ROOT --method {wildcards.method} --shard {wildcards.shard}"
+        "python $GIGRAPH_SCRIPTS/circuits.py --root {params.root} --method {wildcards.method} --shard {wildcards.shard}"
         " --selection {input.selection} --classes {input.classes} --circuits {output.circuits} --curves {output.curves} --members {output.members}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
@@ -110,11 +113,12 @@ rule graph:
     resources:
         **claims("graph"),
     params:
+        root=root,
         settings=settings("graph"),
         lineage=lineage("graph"),
     message:
         "Assemble the graph ({wildcards.method})"
     shell:
         "python $GIGRAPH_SCRIPTS/graph.py --selection {input.selection} --class_table {input.classes}"
-        " --root $GIGRAPH_ROOT --method {wildcards.method} --nodes {output.nodes} --edges {output.edges}"
+        " --root {params.root} --method {wildcards.method} --nodes {output.nodes} --edges {output.edges}"
         " --members {output.members} --kept {output.kept} --graphml {output.graphml} --settings {params.settings:q} --lineage {params.lineage} --log {log}"

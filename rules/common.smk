@@ -35,6 +35,7 @@ except UserError as error:
     stop(error)
 
 METHODS = PLAN.config.methods
+CONTROL = "control_"  # what the names of the control's rules begin with
 # Priorities: of the jobs that most others wait for, of a shard's first ones, and of those that all others wait for.
 # Snakemake starts the jobs with the largest sum.
 FIRST, SHARD, START = 1, 2, 3
@@ -42,7 +43,6 @@ FIRST, SHARD, START = 1, 2, 3
 # A script ends with the process that started it, which is this one, and reads no table but those of this plan.
 environment = {
     "GIGRAPH_SCRIPTS": SCRIPTS,
-    "GIGRAPH_ROOT": PLAN.root,
     "GIGRAPH_COMPUTE": PLAN.config.compute.model_dump_json(),
     "GIGRAPH_PLAN": PLAN.results("plan"),
     "GIGRAPH_CONTROLLER": os.getpid(),
@@ -63,7 +63,10 @@ def prefix(*more):
     )
 
 
-prefix()
+# A module's rules are imported by a workflow that has done all of this.
+IMPORTED = workflow.modifier.is_module
+if not IMPORTED:
+    prefix()
 
 
 def results(path):
@@ -83,7 +86,13 @@ def made(name, **of):
 
 def every(name, **of):
     """Return all files of a kind, or all of those with some fields."""
-    return [str(PLAN.results(name, **one)) for one in PLAN.expand(Read(name, of))]
+    return files(Read(name, of))
+
+
+def files(read):
+    """Return the files that a `Read` means."""
+    plan = PLAN.of(read)
+    return [str(plan.results(read.name, **one)) for one in plan.expand(read)]
 
 
 def needs(stage):
@@ -109,9 +118,7 @@ def needs(stage):
             workflow.dag.forcefiles.update(PLAN.outputs(stage, **wildcards))
         found = {}
         for name, reads in PLAN.reads(stage, **wildcards).items():
-            paths = [
-                (path, read) for read in reads for path in every(read.name, **read.of)
-            ]
+            paths = [(path, read) for read in reads for path in files(read)]
             as_it_lies = is_done and all(Path(path).exists() for path, _ in paths)
             # What is done is made from what is planned, whatever the times of its inputs say: `cp -r` makes them new.
             found[name] = [
@@ -129,6 +136,11 @@ def needs(stage):
         return found
 
     return unpack(inputs)
+
+
+def root(wildcards, input):
+    """Return the results folder; not compared with that of the last run (hence `input`, as in `settings`)."""
+    return str(PLAN.root)
 
 
 def settings(stage):
@@ -190,6 +202,14 @@ def claims(stage):
     }
 
 
+def stage_of(job):
+    """Return the plan that a job belongs to, and its stage; None of what is no stage."""
+    name, plan = job.rule.name, PLAN
+    if PLAN.control is not None and name.startswith(CONTROL):
+        name, plan = name.removeprefix(CONTROL), PLAN.control
+    return plan, name if name in STAGES else None
+
+
 wildcard_constraints:
     method="|".join(PLAN.values("method")),
     layer="|".join(map(re.escape, PLAN.layers)),
@@ -198,7 +218,7 @@ wildcard_constraints:
     shard=r"\d+",
 
 
-if workflow.is_main_process:
+if workflow.is_main_process and not IMPORTED:
     ALONE = locks.release_stale_locks(Path(".snakemake"), PLAN.root)
     OVERALL = Overall(PLAN.results("logs"))
 
@@ -218,14 +238,15 @@ onstart:
         stop(
             f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"
         )
-    planned = {}
-    for job in workflow.dag.jobs:
-        if job.rule.name in STAGES:
-            planned |= PLAN.outputs(job.rule.name, **job.wildcards_dict)
+    planned = standing.everything(PLAN)
+    if PLAN.control is not None:
+        planned |= standing.everything(PLAN.control)
+    stages = {job: stage_of(job) for job in workflow.dag.jobs}
+    for job, (plan, stage) in stages.items():
+        if stage is not None:
+            planned |= plan.outputs(stage, **job.wildcards_dict)
     try:
-        current.write_plan(
-            PLAN.results("plan"), standing.everything(PLAN) | planned
-        )
+        current.write_plan(PLAN.results("plan"), planned)
         standing.write_asked(PLAN)
     except OSError as error:
         stop(
@@ -238,16 +259,16 @@ onstart:
         heavy = [
             job
             for job in workflow.dag.needrun_jobs()
-            if job.rule.name in STAGES and STAGES[job.rule.name].torch
+            if stages[job][1] is not None and STAGES[stages[job][1]].torch
         ]
         if not workflow.deployment_settings.deployment_method:
             devices = PLAN.config.compute.device != "cpu" and leases.devices()
             prefix(*forks.start(len(heavy), bool(devices)))
     OVERALL.start(
         {
-            job.jobid: job.rule.name
+            job.jobid: stages[job][1]
             for job in workflow.dag.needrun_jobs()
-            if job.rule.name in STAGES
+            if stages[job][1] is not None
         }
     )
 

@@ -131,13 +131,14 @@ rule sample:
     resources:
         **claims("sample"),
     params:
+        root=root,
         settings=settings("sample"),
         lineage=lineage("sample"),
     message:
         "Sample the PFVs of shard {wildcards.shard}, all layers in one sweep"
     shell:
         "python $GIGRAPH_SCRIPTS/sample.py --manifest {input.manifest} --predictions {output.predictions}"
-        " --root $GIGRAPH_ROOT --shard {wildcards.shard} --settings {params.settings:q}"
+        " --root {params.root} --shard {wildcards.shard} --settings {params.settings:q}"
         ' --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 

@@ -32,12 +32,13 @@ rule reconstruction:
     resources:
         **claims("reconstruction"),
     params:
+        root=root,
         settings=settings("reconstruction"),
         lineage=lineage("reconstruction"),
     message:
         "Measure how well the concepts reconstruct ({wildcards.method}, Table 1)"
     shell:
-        "python $GIGRAPH_SCRIPTS/reconstruction.py --root $GIGRAPH_ROOT --method {wildcards.method} --reconstruction {output}"
+        "python $GIGRAPH_SCRIPTS/reconstruction.py --root {params.root} --method {wildcards.method} --reconstruction {output}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
@@ -53,12 +54,13 @@ rule alignment:
     resources:
         **claims("alignment"),
     params:
+        root=root,
         settings=settings("alignment"),
         lineage=lineage("alignment"),
     message:
         "Compare the concepts with the drawn parts ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/alignment.py --root $GIGRAPH_ROOT --alignment {output}"
+        "python $GIGRAPH_SCRIPTS/alignment.py --root {params.root} --alignment {output}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
@@ -82,12 +84,13 @@ rule figures:
     resources:
         **claims("figures"),
     params:
+        root=root,
         settings=settings("figures"),
         lineage=lineage("figures"),
     message:
         "Draw the figures ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/figures.py --root $GIGRAPH_ROOT --method {wildcards.method} --settings {params.settings:q} --lineage {params.lineage}"
+        "python $GIGRAPH_SCRIPTS/figures.py --root {params.root} --method {wildcards.method} --settings {params.settings:q} --lineage {params.lineage}"
         " --log {log}"
 
 
@@ -128,12 +131,13 @@ rule validation:
     resources:
         **claims("validation"),
     params:
+        root=root,
         settings=settings("validation"),
         lineage=lineage("validation"),
     message:
         "Validate {wildcards.layer} on held-out images ({wildcards.method}, Tables 1 and 2, Figs. 4 and 5)"
     shell:
-        "python $GIGRAPH_SCRIPTS/validation.py --root $GIGRAPH_ROOT --heldout {input.heldout}"
+        "python $GIGRAPH_SCRIPTS/validation.py --root {params.root} --heldout {input.heldout}"
         " --measures {output.measures} --curves {output.curves}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
@@ -175,12 +179,13 @@ rule edge_checks:
     resources:
         **claims("edge_checks"),
     params:
+        root=root,
         settings=settings("edge_checks"),
         lineage=lineage("edge_checks"),
     message:
         "Check edges by exact ablation, shown and not ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/edge_checks.py --root $GIGRAPH_ROOT --selection {input.selection}"
+        "python $GIGRAPH_SCRIPTS/edge_checks.py --root {params.root} --selection {input.selection}"
         " --checks {output.checks} --measures {output.measures}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
@@ -197,12 +202,13 @@ rule probes:
     resources:
         **claims("probes"),
     params:
+        root=root,
         settings=settings("probes"),
         lineage=lineage("probes"),
     message:
         "Gather what extractors are compared on, of the network and of the same with its weights shuffled"
     shell:
-        "python $GIGRAPH_SCRIPTS/probes.py --manifests {input.manifests} --heldout {input.heldout} --root $GIGRAPH_ROOT"
+        "python $GIGRAPH_SCRIPTS/probes.py --manifests {input.manifests} --heldout {input.heldout} --root {params.root}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
@@ -218,12 +224,13 @@ rule comparison:
     resources:
         **claims("comparison"),
     params:
+        root=root,
         settings=settings("comparison"),
         lineage=lineage("comparison"),
     message:
         "Compare the concepts of {wildcards.layer} by reading, size, seed and coder ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/comparison.py --root $GIGRAPH_ROOT --comparison {output}"
+        "python $GIGRAPH_SCRIPTS/comparison.py --root {params.root} --comparison {output}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
@@ -260,12 +267,13 @@ rule truth:
     resources:
         **claims("truth"),
     params:
+        root=root,
         settings=settings("truth"),
         lineage=lineage("truth"),
     message:
         "Compare the concepts with the drawn world's truth ({wildcards.method})"
     shell:
-        "python $GIGRAPH_SCRIPTS/truth.py --root $GIGRAPH_ROOT --effects {input.effects} --measures {output}"
+        "python $GIGRAPH_SCRIPTS/truth.py --root {params.root} --effects {input.effects} --measures {output}"
         ' --settings {params.settings:q} --lineage {params.lineage} --compute "$GIGRAPH_COMPUTE" --log {log}'
 
 
@@ -283,12 +291,13 @@ rule evaluation_tables:
     resources:
         **claims("evaluation_tables"),
     params:
+        root=root,
         settings=settings("evaluation_tables"),
         lineage=lineage("evaluation_tables"),
     message:
         "Gather the evaluation's tables"
     shell:
-        "python $GIGRAPH_SCRIPTS/evaluation_tables.py --root $GIGRAPH_ROOT --settings {params.settings:q}"
+        "python $GIGRAPH_SCRIPTS/evaluation_tables.py --root {params.root} --settings {params.settings:q}"
         " --lineage {params.lineage} --log {log}"
 
 
@@ -312,12 +321,13 @@ rule evaluation_figures:
     resources:
         **claims("evaluation_figures"),
     params:
+        root=root,
         settings=settings("evaluation_figures"),
         lineage=lineage("evaluation_figures"),
     message:
         "Draw the evaluation's figures"
     shell:
-        "python $GIGRAPH_SCRIPTS/evaluation_figures.py --root $GIGRAPH_ROOT --settings {params.settings:q}"
+        "python $GIGRAPH_SCRIPTS/evaluation_figures.py --root {params.root} --settings {params.settings:q}"
         " --lineage {params.lineage} --log {log}"
 
 

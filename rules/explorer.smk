@@ -15,12 +15,13 @@ rule exemplars:
     resources:
         **claims("exemplars"),
     params:
+        root=root,
         settings=settings("exemplars"),
         lineage=lineage("exemplars"),
     message:
         "Picture the concepts of {wildcards.layer} ({wildcards.method}, iERFs by Eq. 10)"
     shell:
-        "python $GIGRAPH_SCRIPTS/exemplars.py --root $GIGRAPH_ROOT --method {wildcards.method}"
+        "python $GIGRAPH_SCRIPTS/exemplars.py --root {params.root} --method {wildcards.method}"
         " --selection {input.selection} --manifests {input.manifests} --uniform {input.uniform}"
         " --centre {input.centre} --concepts {input.concepts} --families {input.families} --kept {input.kept}"
         " --pfvs {input.pfvs}"
@@ -42,13 +43,14 @@ rule explorer:
     resources:
         **claims("explorer"),
     params:
+        root=root,
         settings=settings("explorer"),
         lineage=lineage("explorer"),
         evaluated=evaluated,
     message:
         "Build the explorer"
     shell:
-        "python $GIGRAPH_SCRIPTS/explorer.py --root $GIGRAPH_ROOT --index {output} --evaluated {params.evaluated}"
+        "python $GIGRAPH_SCRIPTS/explorer.py --root {params.root} --index {output} --evaluated {params.evaluated}"
         " --settings {params.settings:q} --lineage {params.lineage} --log {log}"
 
 
@@ -65,6 +67,7 @@ rule evidence:
     resources:
         **claims("evidence"),
     params:
+        root=root,
         settings=settings("evidence"),
         lineage=lineage("evidence"),
         site=lineage("explorer"),
@@ -72,6 +75,6 @@ rule evidence:
     message:
         "Show the evaluation in the explorer"
     shell:
-        "python $GIGRAPH_SCRIPTS/evidence.py --root $GIGRAPH_ROOT --index {input.index} --evidence {output}"
+        "python $GIGRAPH_SCRIPTS/evidence.py --root {params.root} --index {input.index} --evidence {output}"
         " --site {params.site} --evaluated {params.evaluated} --settings {params.settings:q}"
         " --lineage {params.lineage} --log {log}"

@@ -301,10 +301,12 @@ def write_evaluation(t, plain, rng, names) -> None:
         "se": [0.1] * len(compared), "n": [len(values) for values in halved],
     })  # fmt: skip
     told = [(layer, *one) for layer in names for one in (
-        ("average_precision", "cosine", 0.9, True, 0.6, 0.3), ("rel_l2", "lasso", 0.5, False, 0.25, 0.25))]  # fmt: skip
-    keys = ("layer", "metric", "reading", "auc", "tells", "trained", "shuffled")
+        ("comparison", "average_precision", "cosine", 0.9, True, 0.6, 0.3),
+        ("comparison", "rel_l2", "lasso", 0.5, False, 0.25, 0.25),
+        ("reconstruction", "rel_l2", "", 0.4, False, 0.25, 0.2))]  # fmt: skip
+    keys = ("layer", "topic", "metric", "reading", "auc", "tells", "trained", "shuffled")
     t("evaluation/sanity", "sanity", {
-        "method": ["bisecting"] * len(told),
+        **{name: [value] * len(told) for name, value in (("method", "bisecting"), ("target", ""), ("order", ""))},
         **{key: list(column) for key, column in zip(keys, zip(*told, strict=True), strict=True)},
     })  # fmt: skip
     plain("evaluation/weather", {"day": ["Monday", "Tuesday"], "rain": [0.25, 0.5]})

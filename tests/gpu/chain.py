@@ -41,7 +41,7 @@ CONFIG: dict[str, Any] = {
             "seeds": 1,
             "edges": 20,
         },
-        **{"scenes": 40, "points": 6, "subsets": 8},
+        **{"scenes": 40, "points": 6, "subsets": 8, "control": False},
     },
     "autoencoder": {"steps": 60},
 }
@@ -85,7 +85,7 @@ def run(job: dict, folder: Path, device: str) -> dict:
     compute = {"device": device, "batch_size": 32, "memory_mb": 256, "workers": 2, "jobs_per_gpu": 6}
     environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
     environment |= {"GIGRAPH_SCRIPTS": str(ROOT / "workflow/scripts"), "GIGRAPH_COMPUTE": json.dumps(compute)}
-    environment |= {"GIGRAPH_ROOT": "results", "OMP_NUM_THREADS": "1"}
+    environment |= {"OMP_NUM_THREADS": "1"}
     command = job["command"].replace("python ", f"{sys.executable} ", 1)
     began = time.monotonic()
     done = subprocess.run(["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)

@@ -186,6 +186,46 @@ def test_how_well_a_measure_tells_two_networks_apart():
     assert not sanity.separation(rows[:1]) and not sanity.separation([{**one, "metric": "nonzeros"} for one in rows])
 
 
+def test_how_well_measures_of_the_whole_evaluation_tell_two_networks_apart():
+    def measure(metric, values, layer="l", **names):
+        blank = {"method": "a", "target": "", "order": "", "part": ""}
+        return {**blank, "layer": layer, "metric": metric, "values": values, **names}
+
+    trained = [
+        measure("rel_l2", [0.1, 0.2, 0.5]), measure("nonzeros", [8.0, 9.0]), measure("r2_8_terms", [0.9]),
+        measure("r2_8_terms", [0.4], layer="m"), measure("unused_map", [0.1], method="b"),
+    ]  # fmt: skip
+    shuffled = [
+        measure("rel_l2", [0.3, np.nan]), measure("nonzeros", [1.0]), measure("r2_8_terms", [0.5]),
+        measure("r2_8_terms", [0.3], layer="m"),
+    ]  # fmt: skip
+    error, terms = sanity.separation_of("reconstruction", trained, shuffled)
+    assert (error["layer"], error["auc"], error["shuffled"]) == ("l", pytest.approx(2 / 3), pytest.approx(0.3))
+    assert not error["tells"] and error["topic"] == "reconstruction"
+    # One number a layer: the layers are the values.
+    assert (terms["metric"], terms["layer"], terms["auc"], terms["tells"]) == ("r2_8_terms", "", 0.75, True)
+    # Parts are values, targets and orders are not.
+    parts = [measure("iou", [value], part=part) for part, value in (("eye", 0.5), ("ear", 0.2))]
+    (iou,) = sanity.separation_of("truth", parts, [{**parts[0], "values": [0.3]}, {**parts[1], "values": [np.nan]}])
+    assert iou["layer"] == "l" and iou["auc"] == 0.5
+    drops = [measure("deletion_projection", [1.0, 2.0], target=to, order=of) for to in "mn" for of in ("gig", "random")]
+    found = sanity.separation_of("interlayer", drops, drops)
+    assert [(one["target"], one["order"], one["auc"]) for one in found] == [
+        ("m", "gig", 0.5), ("m", "random", 0.5), ("n", "gig", 0.5), ("n", "random", 0.5)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("topic", "metric", "sign"),
+    [("classes", "c_deletion_probability_all", -1), ("classes", "c_difference_accuracy_active", 1),
+     ("classes", "probability_at_x", 0), ("classes", "probability_at_concepts", 1), ("edges", "same_sign_at_x", 1),
+     ("edges", "share_error", -1), ("edges", "share_concepts", 1), ("truth", "prevalence", 0), ("truth", "tag_rank", -1),
+     ("truth", "tag_concepts", 0), ("truth", "tag_concepts_share", 1), ("stability", "stability_chance", 0),
+     ("interlayer", "gig_gain_projection", 1), ("interlayer", "targets_passed_over", 0), ("curves", "insertion", 0)],
+)  # fmt: skip
+def test_which_way_a_measure_is_better(topic, metric, sign):
+    assert sanity.sense(topic, metric) == sign
+
+
 def test_seeds_are_averaged_value_by_value():
     (found,) = compared.over_seeds([row(), row(seed=1, values=[3.0, 2.0, 4.0])])
     np.testing.assert_allclose(found["values"], [2, 2, 3.5])
@@ -210,8 +250,10 @@ def test_leads_are_paired_but_for_concepts_and_of_the_same_place():
 
 
 def test_the_verdict_of_most_layers_stands_and_for_readings_that_were_not_looked_at():
-    rows = [{"method": "a", "metric": "iou", "reading": "lasso", "tells": told} for told in (True, False, True)]
-    rows += [{"method": "a", "metric": "rel_l2", "reading": "lasso", "tells": False}]
+    of = {"topic": "comparison", "method": "a", "reading": "lasso"}
+    rows = [{**of, "metric": "iou", "tells": told} for told in (True, False, True)]
+    rows += [{**of, "metric": "rel_l2", "tells": False}]
+    rows += [{**of, "topic": "truth", "metric": "purity", "reading": "", "tells": False}]  # another topic's
     known = compared.telling(rows)
 
     def verdict(metric, reading, method="a"):

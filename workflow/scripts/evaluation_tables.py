@@ -1,51 +1,42 @@
 """Gather the evaluation of all methods into one table a topic, and the main ones into a page to read."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from gigraph.evaluation.sanity import separation
+from gigraph.evaluation.sanity import separation, separation_of
 from gigraph.evaluation.summary import summary
 from gigraph.records import tables
 from gigraph.records.files import replacing
-from gigraph.records.paths import Results
+from gigraph.records.paths import CONTROL, Results
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reporting import log
+from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run
 
 
 def main(args: Namespace) -> None:
     settings, results = args.settings, Results(args.root)
-    layers, methods = settings["layers"], settings["methods"]
-
-    def gather(name: str, methods=methods) -> pl.DataFrame:
-        paths = [results(name, method=method, layer=layer) for method in methods for layer in layers]
-        return pl.concat([pl.read_parquet(path) for path in dict.fromkeys(paths)])
-
-    measures = gather("measures")
-    lambdas = pl.col("metric").str.contains("_lambda_x_")
-    topics = {
-        "reconstruction": measures.filter((pl.col("target") == "") & ~lambdas),
-        "sensitivity": measures.filter(lambdas),
-        "classes": measures.filter((pl.col("target") == "classes") & ~lambdas),
-        "interlayer": measures.filter(~pl.col("target").is_in(["", "classes"])),
-        "stability": gather("stability_measures", settings["graphs"]),
-        "edges": gather("checks_measures", settings["graphs"]),
-    }
-    if settings["shortcut"]:
-        topics["truth"] = gather("truth")
+    layers, methods, graphs = settings["layers"], settings["methods"], settings["graphs"]
+    drawn = bool(settings["shortcut"])
+    topics = _topics(results, methods, graphs, layers, drawn)
     for topic, rows in topics.items():
         _write(results("topic", topic=topic), "measures", rows, args.lineage)
-    compared = gather("comparison")
+    compared = _gather(results, "comparison", methods, layers)
     found = separation(compared.iter_rows(named=True))
-    sane = pl.DataFrame(found, schema=dict.fromkeys(SCHEMAS["sanity"].names)) if found else pl.DataFrame()
+    if settings["control"]:
+        control = _topics(Results(results.root / CONTROL), graphs[:1], graphs[:1], layers, drawn)
+        for topic, rows in topics.items():
+            found += separation_of(topic, rows.iter_rows(named=True), control[topic].iter_rows(named=True))
+    sane = pl.DataFrame(found, schema=dict.fromkeys(SCHEMAS["sanity"].names), infer_schema_length=None)
     _write(results("topic", topic="comparison"), "comparison", compared, args.lineage)
     _write(results("topic", topic="sanity"), "sanity", sane, args.lineage)
-    curves = gather("curves")
+    curves = _gather(results, "curves", methods, layers)
     _write(results("topic", topic="curves"), "curves", curves, args.lineage)
-    found = gather("stability", settings["graphs"][:1])
-    _write(results("stability_of_all"), "stability", found, args.lineage)
+    again = _gather(results, "stability", graphs[:1], layers)
+    _write(results("stability_of_all"), "stability", again, args.lineage)
     text = summary({**topics, "comparison": compared, "sanity": sane}, settings)
     with replacing(results("summary")) as path:
         path.write_text(text)
@@ -55,6 +46,28 @@ def main(args: Namespace) -> None:
         len(methods),
         results("summary"),
     )
+
+
+def _gather(results: Results, name: str, methods: Sequence[str], layers: Sequence[str]) -> pl.DataFrame:
+    paths = [results(name, method=method, layer=layer) for method in methods for layer in layers]
+    return pl.concat([pl.read_parquet(path) for path in dict.fromkeys(paths)])
+
+
+def _topics(
+    results: Results, methods: Sequence[str], graphs: Sequence[str], layers: Sequence[str], drawn: bool
+) -> dict[str, pl.DataFrame]:
+    """Return the measures of a run by topic."""
+    measures = _gather(results, "measures", methods, layers)
+    lambdas = pl.col("metric").str.contains("_lambda_x_")
+    topics = {
+        "reconstruction": measures.filter((pl.col("target") == "") & ~lambdas),
+        "sensitivity": measures.filter(lambdas),
+        "classes": measures.filter((pl.col("target") == CLASSES) & ~lambdas),
+        "interlayer": measures.filter(~pl.col("target").is_in(["", CLASSES])),
+        "stability": _gather(results, "stability_measures", graphs, layers),
+        "edges": _gather(results, "checks_measures", graphs, layers),
+    }
+    return topics | ({"truth": _gather(results, "truth", methods, layers)} if drawn else {})
 
 
 def _write(path: Path, kind: str, rows: pl.DataFrame, lineage: str) -> None:

@@ -124,12 +124,12 @@ def tells(found: Mapping[tuple[str, str, str], bool], row: Mapping[str, Any]) ->
 
 
 def telling(sanity: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], bool]:
-    """Return of each (method, metric, reading) whether it tells trained from shuffled weights in most layers.
+    """Return of each (method, metric, reading) of the comparison whether it tells the networks apart in most layers.
 
     The metric by itself, with no reading, stands for readings that were not looked at on the shuffled network.
     """
     votes: dict[tuple[str, str, str], list[bool]] = {}
     for row in sanity:
-        for reading in (row["reading"], ""):
+        for reading in (row["reading"], "") if row["topic"] == "comparison" else ():
             votes.setdefault((row["method"], row["metric"], reading), []).append(bool(row["tells"]))
     return {key: 2 * sum(many) > len(many) for key, many in votes.items()}

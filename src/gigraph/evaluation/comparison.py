@@ -142,10 +142,8 @@ def _extract(look: Look, size: int, seed: int, settings: Mapping[str, Any]) -> E
 
 
 def _add(measures: Measures, metric: str, values: Any, at: Mapping[str, Any], **names: str) -> None:
-    kept = np.atleast_1d(np.asarray(values, np.float32))
     columns: dict[str, Any] = {"reading": "", **at, **names}
-    measures.add(metric, kept, **columns)
-    measures.rows["measures"][-1]["values"] = kept.tolist()
+    measures.add(metric, np.asarray(values, np.float32), **columns)
 
 
 def _responses(measures: Measures, look: Look, found: Extraction, at: Mapping[str, Any]) -> None:

@@ -54,13 +54,14 @@ class Measures:
         self.rows: dict[str, list[dict[str, Any]]] = {"measures": [], "curves": []}
 
     def add(self, metric: str, values: Any, n: int | None = None, **names: str) -> Mean:
-        """Add the mean of values, one an image, under names (layer, target, order, part).
+        """Add the mean of values, one an image, under names (layer, target, order, part), and the values.
 
         A single number, such as a correlation, says with `n` what it was taken over.
         """
         found = mean(values) if n is None else Mean(float(values), float("nan"), n)
         blank = {"target": "", "order": "", "part": ""}
-        self.rows["measures"].append({**blank, **self.key, **names, "metric": metric, **vars(found)})
+        row = {**blank, **self.key, **names, "metric": metric, **vars(found)}
+        self.rows["measures"].append({**row, "values": np.atleast_1d(np.asarray(values, np.float32)).tolist()})
         return found
 
     def add_curves(self, values: np.ndarray, **names: str) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 
 from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, telling, tells, trained
 from gigraph.evaluation.orders import arranged, title
+from gigraph.evaluation.sanity import TELLS
 from gigraph.reserved import CLASSES
 
 RECONSTRUCTION = {
@@ -82,6 +83,55 @@ def between_layers(own: str) -> dict[str, str]:
         f"{own}_gain_projection": f"{title(own)}'s lead over each order, paired by image",
         f"{own}_gain_largest_projection": "The same, the projection maximised anew",
     }
+
+
+def judged(sane: pl.DataFrame, method: str, own: str, shortcut: Mapping[str, Any] | None) -> pl.DataFrame:
+    """Return how well each measure tells the network from a shuffled one, to be shown.
+
+    Parameters
+    ----------
+    sane : DataFrame
+        The table ``sanity``.
+    method : str
+        The extractor whose concepts are looked at.
+    own : str
+        The graph's attribution method: measures by other orders are left out, but for its lead over them.
+    shortcut : mapping or None
+        The drawn world's.
+
+    Returns
+    -------
+    DataFrame
+        ``topic``, ``metric``, ``row`` (the measure in words, with its reading or order), ``layer`` (or pair, or all of
+        them) and ``auc``.
+    """
+    mine = sane.filter(pl.col("method") == method)
+    mine = mine.filter(pl.col("order").is_in(["", own]) | pl.col("metric").str.contains("_gain_"))
+    found = []
+    for row in mine.iter_rows(named=True):
+        words = _titles(row["topic"], mine["metric"].to_list(), own, shortcut).get(row["metric"], "")
+        of = row["reading"] or ("" if row["order"] in ("", own) else f"over {title(row['order'])}")
+        name = words.split(" (")[0] or row["metric"].replace("_", " ").capitalize()
+        paired = row["target"] not in ("", CLASSES) or row["topic"] == "edges"
+        place = f"{row['layer']} → {row['target']}" if paired else row["layer"]
+        found.append({"topic": row["topic"], "metric": row["metric"], "row": f"{name}, {of}" if of else name,
+                      "layer": place if row["layer"] else "all layers", "auc": row["auc"]})  # fmt: skip
+    return pl.DataFrame(
+        found, schema={**dict.fromkeys(("topic", "metric", "row", "layer"), pl.Utf8), "auc": pl.Float64}
+    )
+
+
+def _titles(topic: str, metrics: Sequence[str], own: str, shortcut: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """Return a topic's metrics with their titles; the others are their own words."""
+    known: dict[str, Mapping[str, str]] = {
+        "reconstruction": RECONSTRUCTION,
+        "classes": to_classes(metrics),
+        "interlayer": between_layers(own),
+        "stability": STABILITY,
+        "comparison": {metric: name for metric, (name, _) in MEASURES.items()},
+        "truth": of_truth(shortcut) if shortcut else {},
+    }
+    return known.get(topic, {})
 
 
 def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> str:
@@ -171,11 +221,13 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
             parts.append(_table(f"{method}: average precision", mine, "average_precision", "part", named, layers))
             parts.append(_table(f"{method}: IoU of coefficient maps", mine, "iou", "part", named, layers))
     parts += _compared(topics, layers, methods)
+    if "sanity" in topics:
+        parts += _sanity(judged(topics["sanity"], methods[0], own, settings["shortcut"]), methods[0])
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods: Sequence[str]) -> Iterator[str]:
-    """Yield the tables of the comparison, and how well each of its measures tells a trained network from a shuffled."""
+    """Yield the tables of the comparison."""
     if not len(topics.get("comparison", ())):
         return
     yield "## Extractors on equal terms"
@@ -202,13 +254,21 @@ def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods
                 columns = ("row", "layer", "value", "se")
                 frame = pl.DataFrame([{name: row[name] for name in columns} for row in table])
                 yield _table(said, frame, None, "row", names, layers)
-    sane = topics["sanity"].filter(pl.col("method") == methods[0])
-    named = sane.select(
-        (pl.col("metric") + ", " + pl.col("reading")).alias("row"), "layer", pl.col("auc").alias("value")
+
+
+def _sanity(sane: pl.DataFrame, method: str) -> Iterator[str]:
+    """Yield how well each measure tells the trained network from a shuffled one, a table a topic."""
+    if not len(sane):
+        return
+    yield "## Which measures can be trusted"
+    yield (
+        "The probability that a measure rates a part, concept or image of this network above one of the same with its "
+        f"weights shuffled within each layer (of {method}); below {TELLS} it does not tell them apart."
     )
-    named = named.with_columns(se=pl.lit(float("nan")))
-    words = f"Probability that a measure rates this network above the same with its weights shuffled ({methods[0]})"
-    yield _table(words, named, None, "row", named["row"].unique(maintain_order=True).to_list(), layers)
+    for (topic,), mine in sane.partition_by("topic", as_dict=True, maintain_order=True).items():
+        rows = mine.rename({"auc": "value"}).with_columns(se=pl.lit(float("nan")))
+        down, across = (mine[name].unique(maintain_order=True).to_list() for name in ("row", "layer"))
+        yield _table(str(topic).capitalize(), rows, None, "row", down, across)
 
 
 def _named(row: Mapping[str, Any], known: Mapping[tuple[str, str, str], bool]) -> str:

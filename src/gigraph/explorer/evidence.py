@@ -16,7 +16,7 @@ import polars as pl
 from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, telling, tells, trained
 from gigraph.evaluation.orders import title as title_of
 from gigraph.evaluation.sanity import TELLS
-from gigraph.evaluation.summary import RECONSTRUCTION, STABILITY, between_layers, of_truth, shown, to_classes
+from gigraph.evaluation.summary import RECONSTRUCTION, STABILITY, between_layers, judged, of_truth, shown, to_classes
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
@@ -31,6 +31,14 @@ STEPS = 40
 """Points drawn per curve."""
 ROWS = 500
 """Rows of a table that is shown as it is."""
+TOPICS = {
+    "comparison": "extractors on equal terms",
+    "classes": "towards classes",
+    "interlayer": "between layers",
+    "sensitivity": "lambda",
+    "truth": "the drawn truth",
+}
+"""What a topic is called, where not by its name."""
 
 Exhibit = dict[str, Any]
 
@@ -63,46 +71,50 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
     }
     there = of["classes"]["metric"].to_list() if len(of["classes"]) else []
     own, name = inputs.attribution, title_of(inputs.attribution)
+    told = judged(sane, inputs.method, own, inputs.shortcut) if len(sane) else pl.DataFrame()
     chapters = [
         (
             "Do few concepts reconstruct a layer?",
             "From the sparse code back to the layer's vectors; what is missed stands in each error node.",
             [
-                *_metrics("reconstruction", of["reconstruction"], RECONSTRUCTION),
+                *_metrics("reconstruction", of["reconstruction"], RECONSTRUCTION, told),
                 _plain("reconstruction of the attributed images", inputs.reconstruction),
             ],
         ),
         (
             "Do they carry the decision?",
             "Concepts are deleted or inserted in the order of their relevance to the class, on held-out images.",
-            [*_to_classes(curves, own), *_metrics("classes", _pick(of["classes"], order=(own, "")), to_classes(there))],
+            [
+                *_to_classes(curves, own),
+                *_metrics("classes", _pick(of["classes"], order=(own, "")), to_classes(there), told),
+            ],
         ),
         (
             f"Does {name} order them well between layers?",
             "The same towards a concept of the next layer, beside other orders and a random one.",
-            [*_between(curves, inputs.method), *_orders(of["interlayer"], inputs.method, own)],
+            [*_between(curves, inputs.method), *_orders(of["interlayer"], inputs.method, own, told)],
         ),
         (
             "Are edges causal?",
             f"Each dot is a shown edge of one class: across, its mean {name}; up, the drop of the target when the "
             "source is deleted. On the dotted line both agree; orange dots disagree in sign.",
-            [*_ablation(graph, name), *_edges(of["edges"], inputs.method, name), *_quadrature(inputs, name)],
+            [*_ablation(graph, name), *_edges(of["edges"], inputs.method, name, told), *_quadrature(inputs, name)],
         ),
         (
             "Are concepts found again?",
             "Mean cosine of each concept's best match when all of them are found anew; 1 is the same direction.",
-            _metrics("stability", of["stability"], STABILITY),
+            _metrics("stability", of["stability"], STABILITY, told),
         ),
         (
             "Does lambda matter?",
             "The same numbers with the penalty at a quarter to four times its value.",
-            _lambdas(of["sensitivity"], inputs.method),
+            _lambdas(of["sensitivity"], inputs.method, told),
         ),
         (
             "Are they true?",
             "The drawn world knows which part is where, and what the model does without it.",
             [
-                *_truth(of["truth"], inputs.method, inputs.shortcut),
+                *_truth(of["truth"], inputs.method, inputs.shortcut, told),
                 *([_frame("effects", effects)] if len(effects) else []),
                 *([_plain("alignment", inputs.alignment)] if inputs.alignment else []),
             ],
@@ -113,13 +125,14 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
             "eighth of the run's steps and dictionaries for a third; means with their standard errors. A measure that "
             "rates an extractor's concepts of a network with shuffled weights as high says nothing of this one, and is "
             "marked so.",
-            _compared(compared, sane, inputs.method),
+            _compared(compared, sane, inputs.method, told),
         ),
         (
             "Which measures can be trusted?",
             "The probability that a measure rates a part, concept or image of this network above one of the same with "
-            f"its weights shuffled within each layer; from {TELLS:.1f} it tells them apart. Concepts: {inputs.method}.",
-            _sanity(sane, inputs.method),
+            f"its weights shuffled within each layer; from {TELLS:.1f} it tells them apart. Of all layers: a measure "
+            f"with one number in each. Concepts: {inputs.method}.",
+            _sanity(told),
         ),
         ("Further tables", "", [_frame(name, frame) for name, frame in topics.items()]),
     ]  # fmt: skip
@@ -142,8 +155,10 @@ def _exhibit(title: str, file: str, kind: str, note: str = "", **data: Any) -> E
     return {"title": title, "note": note, "file": file, "kind": kind, **data}
 
 
-def _grid(title: str, topic: str, frame: pl.DataFrame, down: str, across: str) -> Exhibit:
-    """Return a table of measures: rows by one column, columns by another."""
+def _grid(
+    title: str, topic: str, frame: pl.DataFrame, down: str, across: str, told: Sequence[float] | None = None
+) -> Exhibit:
+    """Return a table of measures: rows by one column, columns by another; `told`: see `_separated`."""
     columns = frame[across].unique(maintain_order=True).to_list()
     rows: dict[str, dict[str, Any]] = {}
     for name, column, value, se in zip(
@@ -152,17 +167,40 @@ def _grid(title: str, topic: str, frame: pl.DataFrame, down: str, across: str) -
         rows.setdefault(name, {})[column] = [value, se]
     known = {name: row for name, row in rows.items() if any(value is not None for value, _ in row.values())}
     cells = [[name, *(row.get(column) for column in columns)] for name, row in known.items()]
-    return _exhibit(title, f"evaluation/{topic}.parquet", "table", head=[down, *columns], rows=cells)
+    title, words = _marked(title, told), _separated(told)
+    return _exhibit(title, f"evaluation/{topic}.parquet", "table", words, head=[down, *columns], rows=cells)
 
 
 def _round(values: Any) -> list[float | None]:
     return [None if v is None else float(f"{v:.4g}") for v in numbers(values)]
 
 
-def _metrics(topic: str, frame: pl.DataFrame, titles: Mapping[str, str]) -> list[Exhibit]:
+def _metrics(topic: str, frame: pl.DataFrame, titles: Mapping[str, str], told: pl.DataFrame) -> list[Exhibit]:
     """Return one table for each metric: methods down, layers across."""
-    found = [(title, _pick(frame, metric=(metric,))) for metric, title in titles.items() if len(frame)]
-    return [_grid(title, topic, rows, "method", "layer") for title, rows in found if len(rows)]
+    found = [(metric, title, _pick(frame, metric=(metric,))) for metric, title in titles.items() if len(frame)]
+    return [
+        _grid(title, topic, rows, "method", "layer", _of(told, topic, metric))
+        for metric, title, rows in found
+        if len(rows)
+    ]
+
+
+def _of(told: pl.DataFrame, topic: str, metric: str) -> list[float]:
+    """Return the probabilities of a topic's metrics that begin with a name, by what `judged` found."""
+    if not len(told):
+        return []
+    exact = _pick(told, topic=(topic,), metric=(metric,))
+    mine = exact if len(exact) else told.filter((pl.col("topic") == topic) & pl.col("metric").str.starts_with(metric))
+    return mine["auc"].to_list()
+
+
+def _tells(told: Sequence[float]) -> bool:
+    """Whether a measure tells this network from a shuffled one in most layers; yes where it was not looked at."""
+    return not told or 2 * sum(value >= TELLS for value in told) > len(told)
+
+
+def _marked(title: str, told: Sequence[float] | None) -> str:
+    return title if _tells(told or ()) else f"{title} (tells nothing)"
 
 
 def _frame(name: str, frame: pl.DataFrame, file: str = "evaluation") -> Exhibit:
@@ -221,12 +259,17 @@ def _between(curves: pl.DataFrame, method: str) -> Iterator[Exhibit]:
             yield _lines(f"{metric.capitalize()}: the projection on the target", _arrows(mine), "pair", "order")
 
 
-def _orders(frame: pl.DataFrame, method: str, own: str) -> list[Exhibit]:
-    mine = [(title, _pick(frame, method=(method,), metric=(metric,))) for metric, title in between_layers(own).items()]
-    return [_grid(title, "interlayer", _arrows(rows), "pair", "order") for title, rows in mine if len(rows)]
+def _orders(frame: pl.DataFrame, method: str, own: str, told: pl.DataFrame) -> list[Exhibit]:
+    titles = between_layers(own)
+    mine = [(metric, title, _pick(frame, method=(method,), metric=(metric,))) for metric, title in titles.items()]
+    return [
+        _grid(title, "interlayer", _arrows(rows), "pair", "order", _of(told, "interlayer", metric))
+        for metric, title, rows in mine
+        if len(rows)
+    ]
 
 
-def _edges(frame: pl.DataFrame, method: str, name: str) -> Iterator[Exhibit]:
+def _edges(frame: pl.DataFrame, method: str, name: str, told: pl.DataFrame) -> Iterator[Exhibit]:
     for metric, title in {
         "rank_correlation": "Rank correlation with exact ablation",
         "same_sign": "Share of edges with the sign of their ablation",
@@ -236,10 +279,10 @@ def _edges(frame: pl.DataFrame, method: str, name: str) -> Iterator[Exhibit]:
         if len(mine):
             named = _arrows(mine.filter(pl.col("metric").str.starts_with(metric)))
             named = named.with_columns(of=pl.col("metric").str.slice(len(metric) + 1))
-            yield _grid(title, "edges", named, "pair", "of")
+            yield _grid(title, "edges", named, "pair", "of", _of(told, "edges", metric))
 
 
-def _lambdas(frame: pl.DataFrame, method: str) -> list[Exhibit]:
+def _lambdas(frame: pl.DataFrame, method: str, told: pl.DataFrame) -> list[Exhibit]:
     titles = {
         "relevance_agreement": "Rank correlation of the relevances with those at lambda",
         "rel_l2": "Relative l2 error",
@@ -251,11 +294,15 @@ def _lambdas(frame: pl.DataFrame, method: str) -> list[Exhibit]:
         base=pl.col("metric").str.replace("_lambda_x_.*", ""),
         times=pl.lit("× ") + pl.col("metric").str.extract("_lambda_x_(.*)"),
     )
-    found = [(title, _pick(split, base=(base,))) for base, title in titles.items()]
-    return [_grid(title, "sensitivity", rows, "layer", "times") for title, rows in found if len(rows)]
+    found = [(base, title, _pick(split, base=(base,))) for base, title in titles.items()]
+    return [
+        _grid(title, "sensitivity", rows, "layer", "times", _of(told, "sensitivity", base))
+        for base, title, rows in found
+        if len(rows)
+    ]
 
 
-def _truth(frame: pl.DataFrame, method: str, shortcut: Mapping[str, Any] | None) -> list[Exhibit]:
+def _truth(frame: pl.DataFrame, method: str, shortcut: Mapping[str, Any] | None, told: pl.DataFrame) -> list[Exhibit]:
     if shortcut is None or not len(frame):
         return []
     mean = frame.group_by("method", "layer", "metric", maintain_order=True).agg(
@@ -265,10 +312,10 @@ def _truth(frame: pl.DataFrame, method: str, shortcut: Mapping[str, Any] | None)
     named = _pick(frame, method=(method,), metric=("average_precision",))
     title = "Average precision of each part's best concept"
     per_part = [_grid(title, "truth", named, "part", "layer")] if len(named) else []
-    return [*_metrics("truth", mean, of_truth(shortcut)), *per_part]
+    return [*_metrics("truth", mean, of_truth(shortcut), told), *per_part]
 
 
-def _compared(frame: pl.DataFrame, sane: pl.DataFrame, method: str) -> list[Exhibit]:
+def _compared(frame: pl.DataFrame, sane: pl.DataFrame, method: str, told: pl.DataFrame) -> list[Exhibit]:
     """Return tables of the comparison: extractors by reading or coder down, layers across."""
     if not len(frame):
         return []
@@ -279,7 +326,7 @@ def _compared(frame: pl.DataFrame, sane: pl.DataFrame, method: str) -> list[Exhi
         mine = [row for row in own_size(rows) if row["metric"] == metric]
         if not mine:
             continue
-        words = meaning + _separated(_pick(sane, method=(method,), metric=(metric,)))
+        words = f"{meaning} {_separated(_of(told, 'comparison', metric))}".strip()
         found.append(_by_layer(title, words, mine, known))
         if ahead := leads(mine):
             paired = ", paired" * (metric not in OF_CONCEPTS)
@@ -290,14 +337,13 @@ def _compared(frame: pl.DataFrame, sane: pl.DataFrame, method: str) -> list[Exhi
     return found
 
 
-def _separated(frame: pl.DataFrame) -> str:
-    """Say how well a measure tells this network from a shuffled one."""
-    found = [value for value in numbers(frame["auc"]) if value is not None] if len(frame) else []
-    if not found:
+def _separated(told: Sequence[float] | None) -> str:
+    """Say how well a measure tells this network from a shuffled one, by its probabilities in layers or pairs."""
+    if not told:
         return ""
-    least, most = (f"{value:.2f}" for value in (min(found), max(found)))
+    least, most = (f"{value:.2f}" for value in (min(told), max(told)))
     span = least if least == most else f"{least} to {most}"
-    return f" It rates this network above the same with shuffled weights with a probability of {span}."
+    return f"It rates this network above the same with shuffled weights with a probability of {span}."
 
 
 def _by_layer(
@@ -313,24 +359,19 @@ def _by_layer(
     return _exhibit(title, "evaluation/comparison.parquet", "table", words, head=head, rows=table)
 
 
-def _sanity(frame: pl.DataFrame, method: str) -> list[Exhibit]:
-    mine = frame.filter(pl.col("method") == method) if len(frame) else frame
-    if not len(mine):
-        return []
-    layers = mine["layer"].unique(maintain_order=True).to_list()
-    rows = []
-    for (_, metric, reading), known in telling(mine.iter_rows(named=True)).items():
-        if not reading:
-            continue
-        own = {
-            row["layer"]: row["auc"]
-            for row in mine.iter_rows(named=True)
-            if (row["metric"], row["reading"]) == (metric, reading)
-        }
-        told = "yes" if known else "no"
-        rows.append([MEASURES[metric][0], reading, told, *_round([own.get(layer) for layer in layers])])
-    head = ["measure", "reading", "tells them apart", *layers]
-    return [_exhibit("Trained against shuffled weights", "evaluation/sanity.parquet", "table", head=head, rows=rows)]
+def _sanity(told: pl.DataFrame) -> Iterator[Exhibit]:
+    """Show all measures' probabilities, a table a topic: measures down, layers or pairs across."""
+    topics = told.partition_by("topic", as_dict=True, maintain_order=True) if len(told) else {}
+    for (topic,), mine in topics.items():
+        layers = mine["layer"].unique(maintain_order=True).to_list()
+        rows = []
+        for (name,), of in mine.partition_by("row", as_dict=True, maintain_order=True).items():
+            known = dict(zip(of["layer"], of["auc"], strict=True))
+            tells = "yes" if _tells(of["auc"].to_list()) else "no"
+            rows.append([name, tells, *_round([known.get(layer) for layer in layers])])
+        title = f"Trained against shuffled weights: {TOPICS.get(topic, topic)}"
+        head = ["measure", "tells them apart", *layers]
+        yield _exhibit(title, "evaluation/sanity.parquet", "table", head=head, rows=rows)
 
 
 def _ablation(graph: Graph, name: str) -> list[Exhibit]:

@@ -479,6 +479,9 @@ class Evaluation(Section):
     """Edges per layer pair that are not shown and yet checked by exact ablation."""
     scenes: PositiveInt = 800
     """Scenes of the drawn world's ground truth; half of them choose, the others score."""
+    control: bool = True
+    """Whether the whole evaluation of the graph's extractor is done on the same network with its weights shuffled, too:
+    what a measure says of that network it says of nothing. It takes a run more."""
 
 
 class Explorer(Section):

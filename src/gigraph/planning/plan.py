@@ -24,7 +24,7 @@ from gigraph.planning.config import Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, installed, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
 from gigraph.planning.stages.evaluation import FIGURES, PICTURES
-from gigraph.records.paths import FILES, NETWORKS, TOPICS, Results
+from gigraph.records.paths import CONTROL, FILES, NETWORKS, TOPICS, Results
 from gigraph.records.schemas import SCHEMAS
 from gigraph.worlds import registry as worlds
 
@@ -351,6 +351,37 @@ class Plan:
         """Return the largest duality gap of each layer's coefficients."""
         return {name: self.config.layer(name).coefficients.tolerance for name in layers}
 
+    @cached_property
+    def control(self) -> Plan | None:
+        """The plan of the same run on the network with its weights shuffled, below this one's folder.
+
+        It has the first graph's extractor only; None where it is not asked for, or this run is shuffled itself.
+        """
+        if self.config.model.shuffled is not None or not self.config.evaluation.control:
+            return None
+        methods = self.config.methods[:1]
+        changed = {
+            "output": str(self.root / CONTROL),
+            "model": self.config.model.model_copy(update={"shuffled": self.config.seed}),
+            "methods": methods,
+            "evaluation": self.config.evaluation.model_copy(update={"methods": methods}),
+        }
+        return Plan(self.config.model_copy(update=changed), self.scripts)
+
+    def of(self, one: Read) -> Plan:
+        """Return the plan that a `Read` is of: this one, or its control's.
+
+        Raises
+        ------
+        LookupError
+            If there is no control.
+        """
+        if not one.control:
+            return self
+        if self.control is None:
+            raise LookupError(f"{one.name}: this plan has no control")
+        return self.control
+
     # ---- what things are made from --------------------------------------------------------------------------
 
     def settings(self, stage: str, **of: Any) -> dict[str, Any]:
@@ -407,8 +438,8 @@ class Plan:
         for many in self.reads(stage, **of).values():
             for one in many:
                 if not one.waits:
-                    maker = MAKERS[one.name]
-                    found |= dict.fromkeys(self.lineage(maker, **given, **one.part) for given in self.expand(one))
+                    maker, plan = MAKERS[one.name], self.of(one)
+                    found |= dict.fromkeys(plan.lineage(maker, **given, **one.part) for given in plan.expand(one))
         return list(found)
 
     def lineage(self, stage: str, **of: Any) -> str:

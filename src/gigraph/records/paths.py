@@ -106,6 +106,8 @@ FILES: dict[str, File] = {
 
 SHOWN = "evaluation.json"
 """In the explorer's folder ``data``: the lineage of the evaluation that it shows."""
+CONTROL = "shuffled"
+"""Below a run's folder: the same run on the network with its weights shuffled, which the evaluation is held against."""
 NETWORKS = ("trained", "shuffled")
 """Networks that extractors are compared on: the run's, and the same with its weights shuffled."""
 TOPICS = (

@@ -414,6 +414,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("value", pa.float64()),
             ("se", pa.float64()),
             ("n", pa.int64()),
+            ("values", pa.list_(pa.float32())),
         ]
     ),
     # what extractors are compared on; role: centre, found (what concepts are found on), uniform; shown: which parts of
@@ -440,11 +441,15 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("values", pa.list_(pa.float32())),
         ]
     ),
-    # auc: how well a measure tells the trained network from the shuffled one (`gigraph.evaluation.sanity`)
+    # auc: how well a measure tells the trained network from the shuffled one (`gigraph.evaluation.sanity`), of a row of
+    # which topic; layer and target are empty where a measure has one number each and the layers are its values
     "sanity": pa.schema(
         [
+            ("topic", pa.string()),
             ("method", pa.string()),
             ("layer", pa.string()),
+            ("target", pa.string()),
+            ("order", pa.string()),
             ("metric", pa.string()),
             ("reading", pa.string()),
             ("auc", pa.float64()),

@@ -363,7 +363,7 @@ class EvaluationTables(Stage):
     writes = ("topic", "stability_of_all", "summary")
 
     def settings(self, plan: Plan) -> dict[str, Any]:
-        return shown(plan)
+        return {**shown(plan), "control": plan.control is not None}
 
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
         evaluated, graphed = plan.config.evaluated, plan.config.methods
@@ -373,7 +373,16 @@ class EvaluationTables(Stage):
             "checks": read("checks_measures", method=graphed),
             "comparison": read("comparison", method=evaluated),
             "truth": read("truth", method=evaluated) if plan.drawn else [],
+            "control": controlled(plan),
         }
+
+
+def controlled(plan: Plan) -> list[Read]:
+    """Return what is held against a network with shuffled weights: every measure of the first graph's extractor."""
+    if plan.control is None:
+        return []
+    names = ("measures", "stability_measures", "checks_measures", *["truth"] * plan.drawn)
+    return [Read(name, control=True) for name in names]
 
 
 class EvaluationFigures(Stage):

@@ -36,6 +36,8 @@ class Read:
         current it takes the file as it lies there, although the job that writes it may run again.
     waits : bool
         The job only waits for the file and reads nothing of it.
+    control : bool
+        The file is of the same run on the network with its weights shuffled (`Plan.control`).
     """
 
     name: str
@@ -43,6 +45,7 @@ class Read:
     part: Mapping[str, Any] = field(default_factory=dict)
     loosely: bool = False
     waits: bool = False
+    control: bool = False
 
 
 def read(name: str, **of: Any) -> Read:
