@@ -64,7 +64,7 @@ def prefix(*more):
 
 
 # A module's rules are imported by a workflow that has done all of this.
-IMPORTED = workflow.modifier.is_module
+IMPORTED = not workflow.modifier.is_main_snakefile()
 if not IMPORTED:
     prefix()
 

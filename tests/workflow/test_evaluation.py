@@ -46,6 +46,28 @@ def test_the_target_is_planned_apart_from_the_default(tmp_path):
                 "evaluation_tables": 1, "evaluation_figures": 1, "graph": 1, "explorer": 1, "evidence": 1}  # fmt: skip
     assert {rule: found.get(rule) for rule in expected} == expected
     assert "truth" not in found
+    # Of the network with its weights shuffled only what is measured, of the graph's extractor.
+    control = {"concepts": 2, "validation": 2, "stability": 2, "graph": 1, "edge_checks": 1}
+    assert {rule: found.get(f"control_{rule}") for rule in control} == control
+    assert not {"control_comparison", "control_explorer", "control_exemplars", "control_circuits"} & {*found}
+
+
+def test_the_control_is_the_run_with_shuffled_weights_wherever_it_lies(tmp_path):
+    draw(tmp_path, 20)
+    raw = {"images": {"source": str(tmp_path / "images")}, "layers": [{"name": "layer3.1"}], "seed": 7}
+    plan = Plan(load({**raw, "methods": ["kmeans", "bisecting"]}), ROOT / "workflow/scripts")
+    control = plan.control
+    assert control is not None and control.control is None and control.config.model.shuffled == 7
+    of = {"method": "kmeans", "layer": "layer3.1"}
+    alone = Plan(load({**raw, "methods": ["kmeans"], "model": {"shuffled": 7}, "output": "else"}), plan.scripts)
+    assert control.lineage("validation", **of) == alone.lineage("validation", **of) != plan.lineage("validation", **of)
+    assert control.results("measures", **of).parent == plan.root / "shuffled/kmeans/evaluation/layers"
+    # What it is held against rests on it; a run that is shuffled itself, or asked for none, has none.
+    tables = plan.lineage("evaluation_tables")
+    for without in ({"evaluation": {"control": False}}, {"model": {"shuffled": 7}}):
+        other = Plan(load({**raw, "methods": ["kmeans", "bisecting"], **without}), plan.scripts)
+        assert other.control is None and other.lineage("evaluation_tables") != tables
+        assert not other.reads("evaluation_tables")["control"]
 
 
 @pytest.mark.slow
@@ -200,5 +222,10 @@ def test_the_evaluation_of_a_toy(tmp_path):
     counts = {method: part["value"].to_list() for (method,), part in sizes.group_by("method")}
     assert counts["sae"] == counts["random"]
     assert "## Edges" in (root / "summary.md").read_text()
+    # Every topic is held against the network with shuffled weights, and the page says what tells them apart.
+    sane = pl.read_parquet(root / "sanity.parquet")
+    assert {*sane["topic"]} >= {"reconstruction", "classes", "interlayer", "stability", "edges", "comparison"}
+    assert sane["auc"].is_between(0, 1).all() and (sane.filter(pl.col("topic") != "comparison")["method"] == METHODS[0]).all()
+    assert "tells them apart" in (tmp_path / "results/explorer/data/evidence.js").read_text()
     again = snakemake(tmp_path, "evaluation", "-n", "--configfile", str(path))
     assert "Nothing to be done" in again.stdout + again.stderr

@@ -105,7 +105,9 @@ def judged(sane: pl.DataFrame, method: str, own: str, shortcut: Mapping[str, Any
         ``topic``, ``metric``, ``row`` (the measure in words, with its reading or order), ``layer`` (or pair, or all of
         them) and ``auc``.
     """
-    mine = sane.filter(pl.col("method") == method)
+    mine = sane.filter(pl.col("method") == method) if len(sane) else sane
+    if not len(mine):
+        return pl.DataFrame()
     mine = mine.filter(pl.col("order").is_in(["", own]) | pl.col("metric").str.contains("_gain_"))
     found = []
     for row in mine.iter_rows(named=True):

@@ -71,7 +71,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
     }
     there = of["classes"]["metric"].to_list() if len(of["classes"]) else []
     own, name = inputs.attribution, title_of(inputs.attribution)
-    told = judged(sane, inputs.method, own, inputs.shortcut) if len(sane) else pl.DataFrame()
+    told = judged(sane, inputs.method, own, inputs.shortcut)
     chapters = [
         (
             "Do few concepts reconstruct a layer?",
