@@ -9,12 +9,11 @@ import inspect
 import json
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from mkdocs.structure.files import File, Files
 
 from gigraph import commands
 from gigraph.planning import config as settings
@@ -95,7 +94,8 @@ def _cell(text: str) -> str:
 def kind(one: Mapping[str, Any]) -> str:
     """Return in words what a part of a JSON schema allows."""
     if "anyOf" in one:
-        return " or ".join(dict.fromkeys(kind(part) for part in one["anyOf"]))
+        words = list(dict.fromkeys(kind(part) for part in one["anyOf"]))
+        return (", or " if any("," in word for word in words) else " or ").join(words)
     if "enum" in one:
         return ", ".join(f"`{value}`" for value in one["enum"])
     if "const" in one:
@@ -104,11 +104,11 @@ def kind(one: Mapping[str, Any]) -> str:
         return "section"
     match one.get("type"):
         case "array":
-            inner = one.get("prefixItems") or [one.get("items", {})]
-            return "pairs of names" if "prefixItems" in one["items"] else f"list of {kind(inner[0])}s"
+            of = one["items"]
+            return "list of " + ("pairs of names" if "prefixItems" in of else kind(of))
         case "object":
             of = one.get("additionalProperties")
-            return f"mapping to {kind(of)}s" if isinstance(of, dict) else "mapping"
+            return f"mapping to {kind(of)}" if isinstance(of, dict) else "mapping"
         case "integer" | "number" as name:
             return name + _bounds(one, name == "integer")
         case "string":
@@ -146,15 +146,17 @@ def tables() -> str:
         "([architecture](architecture.md)).",
     ]
     for name, schema in schemas.SCHEMAS.items():
+        words, columns = said_of_columns(said.get(name, ""), schema.names)
         lies = [(key, file) for key, file in FILES.items() if name in file.kinds]
         parts += [f"## {name}"]
-        if words := said.get(name):
+        if words:
             parts.append(words)
         if lies:
             parts.append("\n".join(_place(key, file.pattern) for key, file in lies))
-        rows = ["| column | type |", "|---|---|", *(f"| `{one.name}` | {arrow(one.type)} |" for one in schema)]
+        rows = ["| column | type | |", "|---|---|---|"]
+        rows += [f"| `{one.name}` | {arrow(one.type)} | {_cell(columns.get(one.name, ''))} |" for one in schema]
         if name in VECTORS:
-            rows.append(f"| `{VECTORS[name]}` | float32, one for each of the layer's channels |")
+            rows.append(f"| `{VECTORS[name]}` | float32s | one for each of the layer's channels |")
         parts.append("\n".join(rows))
     return "\n\n".join(parts) + "\n"
 
@@ -168,8 +170,18 @@ def _place(key: str, pattern: str) -> str:
 def arrow(of: pa.DataType) -> str:
     """Return a type in words."""
     if pa.types.is_fixed_size_list(of):
-        return f"{of.list_size} {of.value_type}s"
-    return f"list of {of.value_type}" if pa.types.is_list(of) else str(of)
+        return f"{of.list_size} {arrow(of.value_type)}s"
+    if pa.types.is_list(of):
+        return f"list of {arrow(of.value_type)}"
+    return {"float": "float32", "double": "float64"}.get(str(of), str(of))
+
+
+def said_of_columns(words: str, names: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return what a comment says of a table, and of its columns: ``a, b: words; c: words``."""
+    name = f"(?:{'|'.join(map(re.escape, names))})"
+    whole, *found = re.split(rf"(?:^|[;,.] )({name}(?:, {name})*): ", words)
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return whole[:1].upper() + whole[1:], {one: said.rstrip(";.") for heads, said in pairs for one in heads.split(", ")}
 
 
 def comments() -> dict[str, str]:
@@ -193,7 +205,7 @@ def comments() -> dict[str, str]:
         words = re.sub(
             r";? ?(?:all with )?(?:pfv: FixedSizeList<float32>\[C\], see `pfv_schema`|pfv as above)$", "", words
         )
-        said[key.value] = words[:1].upper() + words[1:]
+        said[key.value] = words
     return said
 
 
@@ -261,8 +273,10 @@ def on_config(config: Any, **_: Any) -> Any:
     return config
 
 
-def on_files(files: Files, config: Any, **_: Any) -> Files:
+def on_files(files: Any, config: Any, **_: Any) -> Any:
     """Add the pages."""
+    from mkdocs.structure.files import File
+
     made = {"configuration.md": configuration(), "tables.md": tables(), "commands.md": command_line()}
     for patterns in ROOMS.values():
         made |= {f"modules/{name}.md": f"---\ntitle: {name}\n---\n\n::: {name}\n" for name in modules(patterns)}
