@@ -279,7 +279,10 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
 
     made = {"configuration.md": configuration(), "tables.md": tables(), "commands.md": command_line()}
     for patterns in ROOMS.values():
-        made |= {f"modules/{name}.md": f"---\ntitle: {name}\n---\n\n::: {name}\n" for name in modules(patterns)}
+        made |= {
+            f"modules/{name}.md": f"---\ntitle: {name}\nsearch: {{boost: 0.2}}\n---\n\n::: {name}\n"
+            for name in modules(patterns)
+        }
     for path, text in made.items():
         files.append(File.generated(config, path, content=text))
     return files

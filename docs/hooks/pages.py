@@ -19,12 +19,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return CODE.sub(lambda found: found[1] or f"[`{found[2]}`][{found[2]}]", markdown)
 
 
-def on_page_content(html: str, **_: Any) -> str:
+def on_page_content(html: str, page: Any, **_: Any) -> str:
     """Draw equations without a script."""
 
     def drawn(found: re.Match[str]) -> str:
-        display = "block" if found[1] == "div" else "inline"
-        return convert(unescape(found[2]).strip(), display=display)
+        formula = convert(unescape(found[2]).strip(), display="block" if found[1] == "div" else "inline")
+        if "\\" in formula or "&#x0005C;" in formula:
+            raise PluginError(f"{page.file.src_uri}: a command of LaTeX that is not known: {found[2]}")
+        return formula
 
     return MATHS.sub(drawn, html)
 

@@ -155,13 +155,13 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     # One row per image and target. label: the image's class; target: a family, or of the pairs to classes a class;
-    # sources, values: families and what each does for the target; remainder: the sum of what the sources do that were
-    # not kept; at_x, at_concepts, at_baseline: S(X), S(X~) and S(baseline); error: the error node's, at_x -
-    # at_concepts; completeness_error: the sum over concepts - (S(X~) - S(baseline)), where errors of either sign
-    # cancel; quadrature_error: the estimated error of each source's integral, summed over the sources; null for a
-    # method without an integral; total_absolute: the sum of the sources' sizes; steps: points of the path; deviation:
-    # relative, of bfloat16's from float32's, null where it was not measured; members, member_values: those of the
-    # sources that have several
+    # sources: families; values: what each does for the target; remainder: the sum of what the sources do that were not
+    # kept; at_x: S(X); at_concepts: S(X~); at_baseline: S(baseline); error: the error node's, at_x - at_concepts;
+    # completeness_error: the sum over concepts - (S(X~) - S(baseline)), where errors of either sign cancel;
+    # quadrature_error: the estimated error of each source's integral, summed over the sources; null for a method
+    # without an integral; total_absolute: the sum of the sources' sizes; steps: points of the path; deviation:
+    # relative, of bfloat16's from float32's, null where it was not measured; members: of the sources that have several;
+    # member_values: what each of them does
     "attributions": pa.schema(
         [
             *_IMAGE,
@@ -198,8 +198,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     # kept concepts of a class, by mean relevance; scope: a class label, or -1 for the whole dataset; rank: from 0;
-    # relevance: mean over the class's images [Eq. 7]; se: its standard error, null where there is one image only, here
-    # and below; support: images in which it is not 0
+    # concept: a family; relevance: mean over the class's images [Eq. 7]; se: its standard error, null where there is
+    # one image only, here and below; support: images in which it is not 0
     "kept": pa.schema(
         [
             ("scope", pa.int32()),
