@@ -182,11 +182,11 @@ def test_what_docstrings_draw_keeps_its_columns():
     as_markdown = hook("docstrings").as_markdown
     text = (
         "One [Eq. 4].\n\nNotation\n--------\n``x``   [C]   a vector\n``U``   [P]   others\n\n"
-        "A path::\n\n    y = 2**x\n\nOf <a, b>, 2**-24."
+        "A path::\n\n    y = 2**x            [Eq. 3]\n\nOf <a, b>, 2**-24."
     )
     assert as_markdown(text) == (
         'One <autoref identifier="eq-4" optional>&#91;Eq. 4&#93;</autoref>.\n\n**Notation**\n\n'
-        "```text\nx       [C]   a vector\nU       [P]   others\n```\n\nA path:\n\n```text\ny = 2**x\n```\n\n"
+        "```text\nx       [C]   a vector\nU       [P]   others\n```\n\nA path:\n\n```text\ny = 2**x    [Eq. 3]\n```\n\n"
         "Of &lt;a, b>, 2\\*\\*-24."
     )
     assert as_markdown("Parameters\n----------\nx : int\n    Words.") == "Parameters\n----------\nx : int\n    Words."
