@@ -1,7 +1,7 @@
 """gigraph: the dataset-wide concept graph of an image classifier.
 
 An implementation of "Decompose the Model: Mechanistic Interpretability in Image Models with Generalized
-Integrated Gradients (GIG)". The README maps each of the paper's equations to its function and its test.
+Integrated Gradients (GIG)". `docs/method.md` maps each of the paper's equations to its function and its test.
 """
 
 from __future__ import annotations

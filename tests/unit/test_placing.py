@@ -24,7 +24,7 @@ from gigraph.model.network import Network
 from gigraph.model.placing import CHANNELS, Edit, Place, inserted, place_of, places_of
 
 SHAPE = (3, 16, 16)
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/interventions.md"
 
 
 class Residual(nn.Module):
@@ -325,7 +325,7 @@ def test_layers_of_one_forward_and_of_forwards_within_it_are_edited_together(tmp
         one.changes = [replace(change, mean=torch.ones(4)) for change in one.changes]
     tensors, entries = stored(SimpleNamespace(layers=edits), places)
     save_file(tensors, tmp_path / "edit.safetensors", {"edits": json.dumps(entries)})
-    (text,) = re.findall(r"```python\n(import json, torch, safetensors\n.*?)```", README.read_text(), flags=re.DOTALL)
+    (text,) = re.findall(r"```python\n(import json, torch, safetensors\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
     names = {"__name__": "mine"}
     exec(text, names)
     loaded = names["load_edit"](copy.deepcopy(model), tmp_path / "edit.safetensors")

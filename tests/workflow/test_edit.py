@@ -23,7 +23,7 @@ from gigraph.model.models import load_model
 from gigraph.records import tables
 from gigraph.worlds.model import normalise
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/interventions.md"
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def here(done, monkeypatch):
 
 @pytest.fixture(scope="module")
 def loader():
-    """The README's loader, executed as it stands there."""
-    (text,) = re.findall(r"```python\n(import json, torch, safetensors\n.*?)```", README.read_text(), flags=re.DOTALL)
+    """The documentation's loader, executed as it stands there."""
+    (text,) = re.findall(r"```python\n(import json, torch, safetensors\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
     assert "gigraph" not in text
     names = {"__name__": "mine"}  # as in a file of that name
     exec(text, names)

@@ -8,7 +8,8 @@ _IMAGE = [("image_id", pa.int64())]
 _POSITION = [*_IMAGE, ("y", pa.int32()), ("x", pa.int32())]
 
 SCHEMAS: dict[str, pa.Schema] = {
-    # one row per image, split by shard; paths are relative to the image folder
+    # one row per image, split by shard; path: relative to the image folder; label: number of the class among the
+    # model's outputs; class: its name
     "manifest": pa.schema(
         [
             *_IMAGE,
@@ -19,6 +20,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("height", pa.int32()),
         ]
     ),
+    # files that are left out; reason: why
     "rejected": pa.schema([("path", pa.string()), ("reason", pa.string())]),
     # what was compiled; how long it took is no result, and stands in the log
     "kernels": pa.schema([("kernel", pa.string())]),
@@ -33,6 +35,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("value", pa.float32()),
         ]
     ),
+    # every image with what the model says of it; predicted: the likeliest class; probability, value: as in predictions
     "images": pa.schema(
         [
             *_IMAGE,
@@ -48,8 +51,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # task: of the model, how its outputs are read (`gigraph.method.tasks`)
     "classes": pa.schema([("label", pa.int32()), ("class", pa.string()), ("task", pa.string())]),
-    # grid: of the image's own positions height and width, and how many others, such as a class token, come before them;
-    # beta: the batch norms' net shift (Eq. 8), null where the layer has none
+    # node: the layer's cut point in the fx graph; layout: map (channels first), map_last, tokens or vector; height: of
+    # its map; width: of its map; grid: of the image's own positions height and width, and how many others, such as a
+    # class token, come before them; beta: the batch norms' net shift (Eq. 8), null where the layer has none
     "layers": pa.schema(
         [
             ("layer", pa.string()),
@@ -62,6 +66,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("beta", pa.list_(pa.float32())),
         ]
     ),
+    # beside an explained image: the grids of its layers, as in layers
     "grids": pa.schema([("layer", pa.string()), ("grid", pa.list_(pa.int32()))]),
     # distance: of beta from the PFVs' mean, over their spread; mean_cosine: of two PFVs, measured from beta
     "centre": pa.schema(
@@ -73,14 +78,16 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("mean_cosine", pa.float32()),
         ]
     ),
-    # residual: what the contributions of all the layer's positions miss of the image's logit, the biases' share;
+    # contribution: R of the position [Eq. 10]; fallback: drawn uniformly, as none was positive; residual: what the
+    # contributions of all the layer's positions miss of the image's logit, the biases' share;
     # pfv: FixedSizeList<float32>[C], see `pfv_schema`
     "pfvs": pa.schema(
         [*_POSITION, ("contribution", pa.float32()), ("residual", pa.float32()), ("fallback", pa.bool_())]
     ),
     # PFVs at positions drawn uniformly from some images; pfv as above
     "uniform": pa.schema([*_POSITION]),
-    # images: of which the concept's PFVs are, null where PFVs are members of several concepts
+    # size: its PFVs; cohesion: their mean cosine to their centroid; node: its leaf in the split tree; images: of which
+    # the concept's PFVs are, null where PFVs are members of several concepts
     "concepts": pa.schema(
         [
             ("concept", pa.int32()),
@@ -134,7 +141,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("rel_l2", pa.float64()),
         ]
     ),
-    # gap: the lasso's relative duality gap, NaN without a lasso; stationarity: of a refit and a pursuit, how far the
+    # concepts, values: the coefficients that are not 0; rel_l2: |x - x~| over |x|, measured from beta; gap: the lasso's
+    # relative duality gap, NaN without a lasso; stationarity: of a refit and a pursuit, how far the
     # residual is from orthogonal to the concepts used, NaN without least squares
     "coefficients": pa.schema(
         [
@@ -146,11 +154,14 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("stationarity", pa.float32()),
         ]
     ),
-    # One row per image and target. at_x, at_concepts and at_baseline are S(X), S(X~) and S(baseline); the error
-    # node holds at_x - at_concepts; completeness_error is the sum over concepts - (S(X~) - S(baseline)), where errors
-    # of either sign cancel; quadrature_error is the estimated error of each source's integral, summed over the sources;
-    # null for a method without an integral. Sources are families, and total_absolute is the sum of their sizes; members
-    # are those of the sources that have several.
+    # One row per image and target. label: the image's class; target: a family, or of the pairs to classes a class;
+    # sources: families; values: what each does for the target; remainder: the sum of what the sources do that were not
+    # kept; at_x: S(X); at_concepts: S(X~); at_baseline: S(baseline); error: the error node's, at_x - at_concepts;
+    # completeness_error: the sum over concepts - (S(X~) - S(baseline)), where errors of either sign cancel;
+    # quadrature_error: the estimated error of each source's integral, summed over the sources; null for a method
+    # without an integral; total_absolute: the sum of the sources' sizes; steps: points of the path; deviation:
+    # relative, of bfloat16's from float32's, null where it was not measured; members: of the sources that have several;
+    # member_values: what each of them does
     "attributions": pa.schema(
         [
             *_IMAGE,
@@ -186,8 +197,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ),
         ]
     ),
-    # scope: a class label, or -1 for the whole dataset; kept concepts of a class, by mean relevance; se: null where
-    # there is one image only, here and below
+    # kept concepts of a class, by mean relevance; scope: a class label, or -1 for the whole dataset; rank: from 0;
+    # concept: a family; relevance: mean over the class's images [Eq. 7]; se: its standard error, null where there is
+    # one image only, here and below; support: images in which it is not 0
     "kept": pa.schema(
         [
             ("scope", pa.int32()),
@@ -199,6 +211,12 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("support", pa.int32()),
         ]
     ),
+    # scope: as in kept; source: a family, -1 of the error node, -2 of all sources that were not kept; target: a family,
+    # or of the target layer classes a class label; mean: attribution over the scope's images; se: its standard error;
+    # support: images in which it is not 0; evaluated: images in which the target was attributed; images: of the scope;
+    # weight: |mean| over the largest of the scope and layer pair (App. A); shown: whether the class keeps both ends;
+    # ablation: the drop of the target when the source is deleted from X~, NaN where it was not measured; ablation_se:
+    # its standard error
     "edges": pa.schema(
         [
             ("scope", pa.int32()),
@@ -232,7 +250,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("images", pa.int32()),
         ]
     ),
-    # family: the node that shows a concept; members and inner_cosine (their mean cosine) are its family's
+    # kind: concept, error or class; size: a concept's PFVs, a class's images; relevance: mean over all images to their
+    # own class, null of those that are not kept for the whole dataset; classes: that keep it; shown: whether it is in a
+    # class's graph; family: the node that shows a concept; members: of its family; inner_cosine: their mean cosine
     "nodes": pa.schema(
         [
             ("layer", pa.string()),
