@@ -218,7 +218,8 @@ def test_how_well_measures_of_the_whole_evaluation_tell_two_networks_apart():
     ("topic", "metric", "sign"),
     [("classes", "c_deletion_probability_all", -1), ("classes", "c_difference_accuracy_active", 1),
      ("classes", "probability_at_x", 0), ("classes", "probability_at_concepts", 1), ("edges", "same_sign_at_x", 1),
-     ("edges", "share_error", -1), ("edges", "share_concepts", 1), ("truth", "prevalence", 0), ("truth", "tag_rank", -1),
+     ("edges", "share_error", -1), ("edges", "share_concepts", 1), ("truth", "prevalence", 0),
+     ("truth", "tag_rank", -1),
      ("truth", "tag_concepts", 0), ("truth", "tag_concepts_share", 1), ("stability", "stability_chance", 0),
      ("interlayer", "gig_gain_projection", 1), ("interlayer", "targets_passed_over", 0), ("curves", "insertion", 0)],
 )  # fmt: skip

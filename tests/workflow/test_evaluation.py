@@ -126,7 +126,7 @@ def invented(root, layers, pairs, methods, own):
     blank = dict.fromkeys(("method", "layer", "target", "order", "part", "metric"), "")
 
     def write(topic, rows):
-        rows = [{**blank, "value": random.random(), "se": 0.01, "n": 20, **row} for row in rows]
+        rows = [{**blank, "value": random.random(), "se": 0.01, "n": 20, "values": [], **row} for row in rows]
         columns = {name: [row[name] for row in rows] for name in SCHEMAS["measures"].names}
         tables.write(root / "evaluation" / f"{topic}.parquet", "measures", columns)
 
@@ -225,7 +225,10 @@ def test_the_evaluation_of_a_toy(tmp_path):
     # Every topic is held against the network with shuffled weights, and the page says what tells them apart.
     sane = pl.read_parquet(root / "sanity.parquet")
     assert {*sane["topic"]} >= {"reconstruction", "classes", "interlayer", "stability", "edges", "comparison"}
-    assert sane["auc"].is_between(0, 1).all() and (sane.filter(pl.col("topic") != "comparison")["method"] == METHODS[0]).all()
+    assert (
+        sane["auc"].is_between(0, 1).all()
+        and (sane.filter(pl.col("topic") != "comparison")["method"] == METHODS[0]).all()
+    )
     assert "tells them apart" in (tmp_path / "results/explorer/data/evidence.js").read_text()
     again = snakemake(tmp_path, "evaluation", "-n", "--configfile", str(path))
     assert "Nothing to be done" in again.stdout + again.stderr

@@ -34,6 +34,8 @@ _TO_CLASSES = {
     "mu_fidelity": "C-muFidelity",
     "probability_at_concepts": "Probability of the class at X~",
 }
+ALL = "all layers"
+"""Where a measure stands that has one number in each layer, and is judged over these."""
 STABILITY = {
     "stability": "Other seeds",
     "stability_over_concepts": "Half and twice as many concepts",
@@ -117,7 +119,8 @@ def judged(sane: pl.DataFrame, method: str, own: str, shortcut: Mapping[str, Any
         paired = row["target"] not in ("", CLASSES) or row["topic"] == "edges"
         place = f"{row['layer']} → {row['target']}" if paired else row["layer"]
         found.append({"topic": row["topic"], "metric": row["metric"], "row": f"{name}, {of}" if of else name,
-                      "layer": place if row["layer"] else "all layers", "auc": row["auc"]})  # fmt: skip
+                      "layer": place if row["layer"] else ALL, "auc": row["auc"]})  # fmt: skip
+    found.sort(key=lambda row: row["layer"] == ALL)
     return pl.DataFrame(
         found, schema={**dict.fromkeys(("topic", "metric", "row", "layer"), pl.Utf8), "auc": pl.Float64}
     )

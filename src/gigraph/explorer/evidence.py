@@ -132,7 +132,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
             "The probability that a measure rates a part, concept or image of this network above one of the same with "
             f"its weights shuffled within each layer; from {TELLS:.1f} it tells them apart. Of all layers: a measure "
             f"with one number in each. Concepts: {inputs.method}.",
-            _sanity(told),
+            [*_sanity(told)],
         ),
         ("Further tables", "", [_frame(name, frame) for name, frame in topics.items()]),
     ]  # fmt: skip
