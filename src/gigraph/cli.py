@@ -34,8 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = (module.__doc__ or "").strip()
         command = choices.add_parser(found.name, help=text.partition("\n")[0], description=text)
         module.add_arguments(command)
-        command.set_defaults(main=module.main)
-    args = parser.parse_args(arguments)
+        command.set_defaults(main=module.main, passes_on=getattr(module, "PASSES_ON", False))
+        command.allow_abbrev = False
+    args, rest = parser.parse_known_args(arguments)
+    if rest and not args.passes_on:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.rest = rest
     try:
         args.main(args)
     except UserError as error:

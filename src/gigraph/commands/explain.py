@@ -29,11 +29,12 @@ def main(args: argparse.Namespace) -> None:
     from gigraph.explorer.build import add_explained, shapes_of
     from gigraph.explorer.chunks import read_chunk
     from gigraph.explorer.graph import Graph, merged
+    from gigraph.planning.config import chosen
     from gigraph.records import tables
 
     if not args.images:
         raise UserError("no image is given; images come first: gigraph explain IMAGE ... --configfile FILE ...")
-    plan = opened(args.configfile)
+    plan = opened(chosen(args.configfile))
     method = args.method or plan.config.methods[0]
     folders = explain(plan, method, args.images)
     page = plan.results("explorer")

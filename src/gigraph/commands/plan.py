@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
-from gigraph.planning.config import PROJECT, Config, load, read
+from gigraph.planning.config import PROJECT, Config, chosen, load, read
 from gigraph.planning.costs import Cost, LayerSize, Run, Throughput
 from gigraph.planning.ladder import numbers
 from gigraph.planning.resources import costs
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     """Print the plan."""
     if args.cores is not None and args.cores < 1:
         raise UserError(f"--cores: {args.cores} is no number of cores; give 1 or more")
-    config = load(read(args.configfile))
+    config = load(read(chosen(args.configfile)))
     from gigraph.threads import threads_allowed
 
     cores = args.cores or threads_allowed()

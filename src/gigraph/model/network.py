@@ -90,11 +90,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class CutPoint:
-    """A node that can be a layer, the modules that end in it (best name first), and its shape [C, ...]."""
+    """A node that can be a layer, the modules that end in it (best name first), and its shape [C, ...].
+
+    ``block`` says whether the first of these modules holds modules itself.
+    """
 
     node: str
     modules: tuple[str, ...]
     shape: tuple[int, ...]
+    block: bool = False
 
     @property
     def name(self) -> str:
@@ -197,7 +201,12 @@ class Network:
         for name, paths in endings.items():
             paths.sort(key=lambda path: (path not in self._blocks, own.get(path) != name, -path.count("."), path))
         return [
-            CutPoint(node.name, tuple(endings.get(node.name, ())), tuple(node.meta["shape"][1:]))
+            CutPoint(
+                node.name,
+                tuple(endings.get(node.name, ())),
+                tuple(node.meta["shape"][1:]),
+                endings.get(node.name, [""])[0] in self._blocks,
+            )
             for node in self._between[1 : self._place_of_end]
             if self._usable(node) and not self._rectifies(node)
         ]

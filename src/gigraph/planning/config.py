@@ -38,8 +38,11 @@ from gigraph.records.paths import FILES, Results
 from gigraph.reserved import CLASSES
 from gigraph.worlds.registry import NAMES as WORLDS
 
-PROJECT = Path(__file__).resolve().parents[3]
-"""Where the Snakefile and its config.yaml lie."""
+PACKAGE = Path(__file__).resolve().parents[1]
+PROJECT = PACKAGE / "_workflow" if (PACKAGE / "_workflow").is_dir() else PACKAGE.parents[1]
+"""Where the Snakefile and its config.yaml lie: in the package where it is installed, else at the top of its clone."""
+OWN = Path("gigraph.yaml")
+"""What the commands take for a configuration file where none is given, if it lies there."""
 LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 """Layers are parts of paths and of shell commands."""
 FOLDER_NAME = re.compile(r"[\w./][\w./+@=,\-]*")
@@ -676,6 +679,11 @@ def load(raw: Mapping[str, Any]) -> Config:
         return Config.model_validate(dict(raw))
     except ValidationError as error:
         raise UserError(_line(error, "", Config)) from None
+
+
+def chosen(files: Sequence[Path]) -> list[Path]:
+    """Return the configuration files that are given; if none are, ``gigraph.yaml`` where it lies in this folder."""
+    return list(files) or [OWN] * OWN.is_file()
 
 
 def read(files: Sequence[Path]) -> dict[str, Any]:

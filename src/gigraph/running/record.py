@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gigraph.planning.config import PROJECT
 from gigraph.records.files import replacing
 from gigraph.records.notes import notes_in
 from gigraph.records.paths import Results
@@ -117,8 +118,10 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
 
 
 def _commit() -> str | None:
-    """Return the commit of the working tree that gigraph runs from, with a plus where it has changes."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
+    """Return the commit of the clone that gigraph runs from, with a plus where it has changes."""
+    if not (PROJECT / ".git").exists():  # another project's may lie above an installed one
+        return None
+    git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):

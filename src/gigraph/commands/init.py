@@ -1,0 +1,275 @@
+"""Write a commented configuration for your own model and images: gigraph.yaml, which `gigraph run` takes by itself.
+
+What no option says is asked on a terminal. Layers are proposed from the network (see `gigraph layers`). Image folder,
+model and layers are looked at before anything is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gigraph.commands.layers import add_model_arguments, arguments_of, opened, preset_side, table, written
+
+if TYPE_CHECKING:
+    from gigraph.model.network import Network
+    from gigraph.planning.plan import Plan
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+"""What most networks of photographs were trained with."""
+SHARD = 5000
+"""Images that make a job of some minutes."""
+
+TEXT = """\
+# What gigraph explains, and how. Paths start from the folder that this is run in:
+#   {run} -n
+#   {plan}
+#   {run}
+# The first says what would run, the second what it will cost; the third ends with the explorer in {output}/.
+# Whatever is not said here keeps its default: {defaults} lists and explains every key.
+
+# Folder of the results.
+output: {output}
+
+images:
+  # A folder with one sub-folder per class; sorted by name, they are the model's outputs in order. Of ImageNet's 1,000
+  # some will do, named by WordNet id. A folder of pictures without sub-folders is labelled by what the model says.
+  source: {images}
+  # Folder name of each output in the outputs' order, or such as {{tench: 0, goldfish: 1}}; null: as said above.
+  classes: null
+  # {count:,} images lie there. Each shard is one job per step: some thousand images make jobs of minutes.
+  shards: {shards}
+
+model:
+  # torchvision:NAME, timm:NAME, path/to/file.py:factory, or package.module:factory.
+  source: {model}
+  # A torchvision weights name (IMAGENET1K_V2), or a checkpoint (.safetensors, .pth, .ckpt); null: the source's own.
+  weights: {weights}
+  # Keyword arguments of the constructor or factory.
+  arguments: {arguments}
+  # classes (exclude each other), labels (may be true together), binary (one logit), regression (one value), or auto: by
+  # the softmax or sigmoid that the model ends in; several outputs without one are classes.
+  task: {task}
+
+# As in the training. null: as the weights' own preset says, where there is one.
+preprocessing:
+  resize: {resize}
+  crop: {crop}
+  channels: {channels}
+  mean: {mean}
+  std: {std}
+
+# From input to output; a wrong name is answered with the nearest right ones. Those that this network has, and why these
+# are good choices:  {layers_command}
+layers:
+{layers}
+
+concepts:
+  # Concepts per channel: 1 with a few thousand images, the paper's 8 with 50,000.
+  expansion: 1
+
+coefficients:
+  # The fewest concepts a position that keep 90% of the model's decision, 32 at most: what a trained network of real
+  # photographs needs. The paper's lasso: leave these three lines out.
+  method: pursuit
+  penalty: decision
+  value: 0.9
+
+# Attribution costs most. At first few images of each class are enough, and of many classes a few that matter.
+attribution:
+  # A list of names, or a number, those with the most images; null: all.
+  classes: null
+  images_per_class: 20
+
+explorer:
+  title: {title}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add = parser.add_argument
+    add("--model", help="as model.source: torchvision:resnet50, timm:NAME, path/to/file.py:factory, ...")
+    add("--weights", help="as model.weights: a name, or a checkpoint's file")
+    add("--images", help="folder with one sub-folder per class, or of pictures")
+    add("--layers", nargs="+", metavar="LAYER", help="from input to output (default: as proposed)")
+    add("--resize", type=int, help="shorter side after resizing in pixels, before the crop to --size")
+    add(
+        "--mean",
+        type=float,
+        nargs="+",
+        help="of each channel, for pixels of 0 to 1 (default: the preset's, or ImageNet's)",
+    )
+    add("--std", type=float, nargs="+", help="of each channel")
+    add("--output", default="results", help="folder of the results (default: results)")
+    add("--file", type=Path, default=Path("gigraph.yaml"), help="to write (default: gigraph.yaml)")
+    add("--force", action="store_true", help="write it over one that is there")
+    add_model_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Ask what is missing, look at it, and write the file."""
+    from gigraph.errors import UserError
+    from gigraph.planning.config import OWN
+
+    if args.file.exists() and not args.force:
+        raise UserError(f"{args.file} is there already; edit it, or write it anew with --force")
+    if not args.file.parent.is_dir():
+        raise UserError(f"--file: there is no folder {args.file.parent}; make it first")
+    asks = sys.stdin.isatty() and sys.stdout.isatty()
+    missing = [f"--{name}" for name in ("model", "images") if not getattr(args, name)]
+    if missing and not asks:
+        raise UserError(f"give {' and '.join(missing)}: there is no terminal to ask on (gigraph init --help)")
+    raw, network = settings(args, asks)
+    plan = planned(raw)
+    args.file.write_text(text(raw, network, plan.image_count, args.file), encoding="utf-8")
+    folders = len(plan.class_folders)
+    if (
+        folders
+        and not plan.labelled_by_outputs
+        and network.task in ("classes", "labels")
+        and folders != network.outputs
+    ):
+        print(f"note: {folders} class folders, {network.outputs} outputs; say in images.classes whose they are")
+    given = "" if args.file == OWN else f" --configfile {args.file}"
+    print(f"wrote {args.file}; next: gigraph run{given} -n, gigraph plan{given}, gigraph run{given}")
+
+
+def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Network]:
+    """Return what the file will say, and the traced model.
+
+    Raises
+    ------
+    UserError
+        If the images, the model or a layer are not there.
+    """
+    model = args.model or _asked("The model (torchvision:resnet50, timm:NAME, path/to/file.py:factory)")
+    weights = args.weights
+    if weights is None and asks and not args.model:
+        weights = _asked("Its weights, a name such as IMAGENET1K_V2 or a checkpoint's file", "the source's own") or None
+    images = args.images or _asked("The folder of images, one sub-folder per class")
+    preprocessing, side = _preprocessing(args, model, weights, asks)
+    arguments = arguments_of(args.arguments)
+    raw: dict[str, Any] = {
+        "output": args.output,
+        "images": {"source": images},
+        "model": {"source": model, "weights": weights, "arguments": arguments, "task": args.task},
+        "preprocessing": preprocessing,
+        "layers": args.layers or ["any"],
+    }
+    raw["images"]["shards"] = max(1, round(planned(raw).image_count / SHARD))
+    network = opened(model, side, args.channels, arguments, args.task)
+    raw["layers"] = args.layers or _layers(network, asks)
+    network.check_order(raw["layers"])
+    return raw, network
+
+
+def planned(raw: dict[str, Any]) -> Plan:
+    """Return the plan of a configuration, after a look at all that can be judged before a run."""
+    from gigraph.planning.config import PROJECT, load
+    from gigraph.planning.plan import Plan
+
+    plan = Plan(load(raw), PROJECT / "workflow" / "scripts")
+    plan.check()
+    return plan
+
+
+def _preprocessing(
+    args: argparse.Namespace, model: str, weights: str | None, asks: bool
+) -> tuple[dict[str, Any], int | None]:
+    """Return the section of that name, and the side of the network's input."""
+    from gigraph.model.models import preset_of
+    from gigraph.worlds import registry as worlds
+
+    found: dict[str, Any] = {"resize": args.resize, "crop": args.size, "channels": None}
+    found |= {"mean": args.mean, "std": args.std}
+    if args.channels != 3:
+        found["channels"] = args.channels
+    if model in worlds.NAMES:
+        return found, args.size or preset_side(model)
+    preset = preset_of(model, weights)
+    if preset is not None:
+        return found, args.size or preset["crop"]
+    side = args.size or preset_side(model)
+    if asks and args.size is None:
+        side = _number("Side of the network's input in pixels", side or 224)
+    side = side or 224
+    found |= {"resize": args.resize or round(side * 256 / 224), "crop": side}
+    if args.mean is None and args.std is None and args.channels == 3:
+        plain = asks and not _yes("Was it trained on pixels with ImageNet's mean and standard deviation")
+        found |= {"mean": None, "std": None} if plain else IMAGENET
+    return found, side
+
+
+def _layers(network: Network, asks: bool) -> list[str]:
+    """Return the proposed layers, or those that the user prefers."""
+    from gigraph.errors import UserError
+    from gigraph.model.proposing import judged
+
+    good = [one.layer.name for one in judged(network) if one.good]
+    if not good:
+        raise UserError(
+            f"{network.name} has no cut point with positions that could be proposed; name layers with --layers "
+            "(gigraph layers lists them)"
+        )
+    if not asks:
+        return good
+    print(f"\n{table(network)}\n")
+    return _asked("Layers, separated by spaces", " ".join(good)).split() or good
+
+
+def text(raw: dict[str, Any], network: Network, count: int, file: Path) -> str:
+    """Return the file's text."""
+    from gigraph.errors import one_line
+    from gigraph.planning.config import OWN, PROJECT
+
+    model, preprocessing = raw["model"], raw["preprocessing"]
+    given = "" if file == OWN else f" --configfile {file}"
+    size = f" --size {network.image_shape[1]}" if preset_side(model["source"]) != network.image_shape[1] else ""
+    size += f" --channels {network.image_shape[0]}" if network.image_shape[0] != 3 else ""
+    more = f" --arguments '{json.dumps(model['arguments'])}'" if model["arguments"] else ""
+    return TEXT.format(
+        run=f"gigraph run{given}",
+        plan=f"gigraph plan{given}",
+        defaults=one_line(PROJECT / "config.yaml"),
+        output=written(raw["output"]),
+        images=written(raw["images"]["source"]),
+        count=count,
+        shards=raw["images"]["shards"],
+        model=written(model["source"]),
+        weights=written(model["weights"]),
+        arguments=written(model["arguments"]),
+        task=written(model["task"]),
+        layers_command=one_line(f"gigraph layers {model['source']}{size}{more}"),
+        layers="\n".join(f"  - {written(name)}" for name in raw["layers"]),
+        title=written(model["source"]),
+        **{key: written(value) for key, value in preprocessing.items()},
+    )
+
+
+def _asked(question: str, otherwise: str = "") -> str:
+    """Return what the user answers; without a default until there is an answer."""
+    from gigraph.errors import UserError
+
+    while True:
+        try:
+            answer = input(f"{question}{f' [{otherwise}]' if otherwise else ''}: ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            raise UserError("nothing was written; give what is asked, or the options (gigraph init --help)") from None
+        if answer or otherwise:
+            return answer
+
+
+def _number(question: str, otherwise: int) -> int:
+    answer = _asked(question, str(otherwise))
+    while answer and not (answer.isascii() and answer.isdigit() and int(answer) > 0):
+        answer = _asked(f"{question}, a whole number", str(otherwise))
+    return int(answer or otherwise)
+
+
+def _yes(question: str) -> bool:
+    return _asked(question, "yes").lower() in ("", "y", "yes")

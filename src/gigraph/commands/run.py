@@ -1,0 +1,62 @@
+"""Make the graph: run the workflow in the folder that the command is called in.
+
+Takes all that snakemake takes (snakemake --help): targets such as evaluation, --configfile FILE, -n for what would run,
+--cores 4, --workflow-profile slurm, --verbose. Results and the paths in configuration files belong to this folder.
+Without --configfile it takes gigraph.yaml if that lies here, and else explains the drawn world.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+PASSES_ON = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare nothing: what is given goes to Snakemake."""
+    parser.usage = "gigraph run [TARGET ...] [--configfile FILE ...] [anything that snakemake takes]"
+
+
+def main(args: argparse.Namespace) -> None:
+    """Become Snakemake."""
+    command = [sys.executable, "-P", "-m", "snakemake", *arguments(args.rest)]
+    os.execv(sys.executable, command)
+
+
+def arguments(given: list[str]) -> list[str]:
+    """Return Snakemake's arguments: where the workflow lies, the folder's own configuration, and what is given.
+
+    Raises
+    ------
+    UserError
+        If a configuration file is missing, or the workflow.
+    """
+    from gigraph.errors import UserError
+    from gigraph.planning.config import PROJECT, chosen
+
+    snakefile = PROJECT / "Snakefile"
+    if not snakefile.is_file():
+        raise UserError(f"there is no {snakefile}: this installation holds no workflow; install gigraph again")
+    files = configfiles(given)
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"--configfile: there is no file {file}; correct the path, and name targets before it")
+    own = [f"--configfile={file}" for file in ([] if files else chosen([]))]
+    return ["--snakefile", str(snakefile), *own, *given]
+
+
+def configfiles(given: list[str]) -> list[Path]:
+    """Return the configuration files among Snakemake's arguments: all that follows the option up to the next one."""
+    found, takes = [], False
+    for one in given:
+        option, _, value = one.partition("=")
+        if one.startswith("-"):
+            takes = option in ("--configfile", "--configfiles")
+            found += [value] * (takes and bool(value))
+            takes = takes and not value
+        elif takes:
+            found.append(one)
+    return [Path(one) for one in found]
