@@ -1,14 +1,14 @@
 """gigraph: from a trained classifier and a folder of images to a dataset-wide graph of concepts."""
 
-from pathlib import Path
-
 from snakemake.utils import min_version
 
-min_version("9.0")
+from gigraph.planning.config import PROJECT
+
+min_version("9.27")
 
 
-# Beside this file, so that a run in another folder (--directory) starts from the same defaults.
-configfile: Path(workflow.basedir) / "config.yaml"
+# Beside this file, wherever that lies, so that a run in another folder starts from the same defaults.
+configfile: PROJECT / "config.yaml"
 
 
 include: "rules/common.smk"

@@ -8,16 +8,23 @@ from pathlib import Path
 
 from gigraph.errors import UserError, one_line
 from gigraph.planning import resources, standing
-from gigraph.planning.config import load, read_yaml
+from gigraph.planning.config import PROJECT, load, read_yaml, with_defaults
 from gigraph.planning.plan import Plan
 from gigraph.planning.stages import STAGES, Read
 from gigraph.records.paths import FILES
 from gigraph.reserved import CLASSES
-from gigraph.running import current, forks, leases, locks, record
+from gigraph.running import current, forks, leases, locks, record, session
 from gigraph.running.cluster import cancel_orphans
-from gigraph.running.progress import Overall
+from gigraph.running.console import WORDS
+from gigraph.running.ending import beginning, ending
+from gigraph.running.progress import duration
 
-SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+SCRIPTS = PROJECT / "workflow" / "scripts"
+# Another workflow may have imported this one, as a module of its own name and with a configuration of its own. So does
+# this very workflow its control, for which it does all that a run needs besides rules.
+ABOVE = getattr(workflow.modifier.parent_modifier, "globals", {})
+IS_CONTROL = isinstance(ABOVE.get("PLAN"), Plan)
+IMPORTED = not (IS_CONTROL or workflow.modifier.is_main_snakefile())
 
 
 def stop(error):
@@ -27,8 +34,12 @@ def stop(error):
 
 
 try:
-    for file in workflow.configfiles:
-        read_yaml(Path(file))
+    if IMPORTED:
+        config = with_defaults(config)
+        session.check_import(workflow, config["output"])
+    elif not IS_CONTROL:
+        for file in workflow.configfiles:
+            read_yaml(Path(file))
     PLAN = Plan(load(config), SCRIPTS)
     PLAN.check()
 except UserError as error:
@@ -36,6 +47,14 @@ except UserError as error:
 
 METHODS = PLAN.config.methods
 CONTROL = "control_"  # what the names of the control's rules begin with
+# The plan and the stage of each rule, by the rule's name in the workflow that is called.
+RULES = {
+    workflow.modifier.modify_rulename(prefix + stage): (plan, stage)
+    for prefix, plan in (("", PLAN), (CONTROL, PLAN.control))
+    for stage in STAGES
+    if plan is not None
+}
+TARGETS = [workflow.modifier.modify_rulename(name) for name in ("all", "evaluation")]
 # Priorities: of the jobs that most others wait for, of a shard's first ones, and of those that all others wait for.
 # Snakemake starts the jobs with the largest sum.
 FIRST, SHARD, START = 1, 2, 3
@@ -46,6 +65,7 @@ environment = {
     "GIGRAPH_COMPUTE": PLAN.config.compute.model_dump_json(),
     "GIGRAPH_PLAN": PLAN.results("plan"),
     "GIGRAPH_CONTROLLER": os.getpid(),
+    "GIGRAPH_SCREEN": int(not session.is_muted(workflow)),
 }
 exports = " ".join(
     f"{name}={shlex.quote(str(value))}" for name, value in environment.items()
@@ -53,6 +73,10 @@ exports = " ".join(
 # Whatever Snakemake was called by: the jobs' python is its own, unless it deploys another one for them.
 if not workflow.deployment_settings.deployment_method:
     exports += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+
+
+class shell(shell):
+    """Snakemake's, with a prefix that is only of the rules in this namespace."""
 
 
 def prefix(*more):
@@ -63,9 +87,9 @@ def prefix(*more):
     )
 
 
-# A module's rules are imported by a workflow that has done all of this.
-IMPORTED = not workflow.modifier.is_main_snakefile()
-if not IMPORTED:
+if IS_CONTROL:
+    shell = ABOVE["shell"]
+else:
     prefix()
 
 
@@ -202,14 +226,6 @@ def claims(stage):
     }
 
 
-def stage_of(job):
-    """Return the plan that a job belongs to, and its stage; None of what is no stage."""
-    name, plan = job.rule.name, PLAN
-    if PLAN.control is not None and name.startswith(CONTROL):
-        name, plan = name.removeprefix(CONTROL), PLAN.control
-    return plan, name if name in STAGES else None
-
-
 wildcard_constraints:
     method="|".join(PLAN.values("method")),
     layer="|".join(map(re.escape, PLAN.layers)),
@@ -218,36 +234,25 @@ wildcard_constraints:
     shard=r"\d+",
 
 
-if workflow.is_main_process and not IMPORTED:
-    ALONE = locks.release_stale_locks(Path(".snakemake"), PLAN.root)
-    OVERALL = Overall(PLAN.results("logs"))
-
-
-onstart:
+def begin(run):
+    """Prepare the first job: what is left of killed runs, the plan that jobs hold to, and what they are forked from."""
     orphans = cancel_orphans(Path.cwd()) if ALONE else []
     if orphans:
-        print(
-            f"gigraph: cancelled {len(orphans)} orphaned jobs of a killed run: {', '.join(orphans)}",
-            file=sys.stderr,
-        )
-    try:
-        locks.hold_results(PLAN.root, Path.cwd())
-    except UserError as error:
-        stop(error)
-    except OSError as error:
-        stop(
-            f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"
+        WORDS.info(
+            f"gigraph: cancelled {len(orphans)} orphaned jobs of a killed run: {', '.join(orphans)}"
         )
     planned = standing.everything(PLAN)
     if PLAN.control is not None:
         planned |= standing.everything(PLAN.control)
-    stages = {job: stage_of(job) for job in workflow.dag.jobs}
-    for job, (plan, stage) in stages.items():
-        if stage is not None:
-            planned |= plan.outputs(stage, **job.wildcards_dict)
+    for job in run.jobs:
+        plan, stage = RULES[job.rule.name]
+        planned |= plan.outputs(stage, **job.wildcards_dict)
     try:
+        locks.hold_results(PLAN.root, Path.cwd())
         current.write_plan(PLAN.results("plan"), planned)
         standing.write_asked(PLAN)
+    except UserError as error:
+        stop(error)
     except OSError as error:
         stop(
             f"{PLAN.root} cannot be written: {error.strerror or error}; mend that and run again"
@@ -256,29 +261,47 @@ onstart:
         # Of its limit on submissions a second, which is meant for clusters, Snakemake keeps a timer for every job that it
         # has started, and looks for jobs anew whenever one ends: after 200 jobs that takes a fifth of a core.
         workflow.scheduler.job_rate_limiter = None
-        heavy = [
-            job
-            for job in workflow.dag.needrun_jobs()
-            if stages[job][1] is not None and STAGES[stages[job][1]].torch
-        ]
+        heavy = [job for job in run.due if STAGES[RULES[job.rule.name][1]].torch]
         if not workflow.deployment_settings.deployment_method:
             devices = PLAN.config.compute.device != "cpu" and leases.devices()
             prefix(*forks.start(len(heavy), bool(devices)))
-    OVERALL.start(
+    WORDS.info(
+        beginning(PLAN, len(run.due), workflow.logger_manager.get_logfile()),
+        extra={
+            "gigraph": {
+                "names": run.names,
+                "targets": TARGETS,
+                "logs": PLAN.results("logs"),
+            }
+        },
+    )
+
+
+def end(run):
+    """Write what was done, and say what was found."""
+    notes = record.write_run(PLAN.root, PLAN.config.model_dump(mode="json"), PLAN.seeds)
+    WORDS.info("\n".join(ending(PLAN, notes, duration(run.seconds))))
+
+
+if workflow.is_main_process and not IS_CONTROL:
+    ALONE = locks.release_stale_locks(Path(".snakemake"), PLAN.root)
+    RUN = session.attend(
+        workflow,
+        str(PLAN.root),
         {
-            job.jobid: stages[job][1]
-            for job in workflow.dag.needrun_jobs()
-            if stages[job][1] is not None
-        }
+            rule: stage if plan is PLAN else f"control's {stage}"
+            for rule, (plan, stage) in RULES.items()
+        },
+        begin=begin,
+        end=end,
     )
 
 
 onsuccess:
-    record.write_run(PLAN.root, PLAN.config.model_dump(mode="json"), PLAN.seeds)
+    RUN.finish()
 
 
 onerror:
-    print(
-        "gigraph: the run is not complete; nothing of it is lost: mend what is named above and run the same command again",
-        file=sys.stderr,
+    WORDS.error(
+        "gigraph: the run is not complete; nothing of it is lost: mend what is named above and run the same command again"
     )

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import json
-import logging
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from gigraph.records.files import alone
 from gigraph.running import record
 from gigraph.running.cluster import cancel_orphans
 from gigraph.running.locks import hold_results, release_stale_locks
-from gigraph.running.progress import Overall, duration
+from gigraph.running.progress import Progress, duration
 
 
 def test_a_receipt_speaks_for_the_last_attempt_only(tmp_path):
@@ -87,28 +86,28 @@ def test_the_record_of_a_run(tmp_path):
 def test_the_line_of_progress(tmp_path):
     """Time left: of each stage the mean of this run, or of an earlier one, over the jobs that ran at once."""
     record.write_receipt(tmp_path / "slow.json", stage="slow", seconds=96)
-    now, said = [0.0], []
-    overall = Overall(tmp_path, said.append, lambda: now[0])
-    overall.start({1: "quick", 2: "quick", 3: "quick", 4: "slow"})
-    logger = logging.getLogger("snakemake.logging")
-    try:
-        event = lambda name, **more: overall.emit(logging.makeLogRecord({"event": name, **more}))  # noqa: E731
-        event("job_started", jobs=[1, 2])
-        now[0] = 10.0
-        event("job_finished", job_id=1)
-        assert said.pop() == "gigraph: 1 of 4 jobs done in 10 s, about 2 min 0 s left"
-        event("job_finished", job_id=2)
-        assert said.pop() == "gigraph: 2 of 4 jobs done in 10 s, about 55 s left"  # two at once
-        event("job_finished", job_id=2)  # told twice
-        event("job_finished", job_id=99)  # the target itself
-        assert not said
-        event("job_started", jobs=[3, 4])
-        now[0] = 20.0
-        event("job_finished", job_id=3)
-        event("job_finished", job_id=4)
-        assert said.pop() == "gigraph: 4 of 4 jobs done in 20 s"
-    finally:
-        logger.removeHandler(overall)
+    now = [0.0]
+    progress = Progress({"quick": 3, "slow": 1}, lambda: now[0])
+    assert progress.line() == "0 of 4 jobs done in 0 s"  # nothing is known of how long they take
+    progress.remember(tmp_path)
+    for job in (1, 2):
+        progress.start(job, "quick")
+    assert progress.running == {"quick": 2}
+    now[0] = 10.0
+    assert progress.finish(1) == "quick"
+    assert progress.line() == "1 of 4 jobs done in 10 s, about 2 min 0 s left"
+    assert progress.finish(2) == "quick"
+    assert progress.line() == "2 of 4 jobs done in 10 s, about 55 s left"  # two at once
+    assert progress.finish(2) is None  # told twice
+    assert progress.finish(99) is None  # the target itself
+    progress.start(3, "quick")
+    progress.start(4, "slow")
+    progress.stop(4)  # it failed, and is tried again
+    assert progress.running == {"quick": 1}
+    progress.start(4, "slow")
+    now[0] = 20.0
+    progress.finish(3), progress.finish(4)
+    assert progress.line() == "4 of 4 jobs done in 20 s" and not progress.running
     assert [duration(s) for s in (0.4, 59, 60, 3599, 7500)] == ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "2 h 5 min"]
 
 

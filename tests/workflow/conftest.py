@@ -26,5 +26,6 @@ def toy_run(tmp_path_factory):
             (folder / "trace").mkdir()
             run = snakemake(folder, "--configfile", str(settings), trace=folder / "trace")
             assert run.returncode == 0, run.stderr[-4000:]
+            (shared / "toy.screen").write_text(run.stderr)
             (shared / "toy.done").touch()
     return folder

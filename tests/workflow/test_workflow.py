@@ -1,6 +1,7 @@
 """The whole workflow on a toy: its tables add up, a second run does nothing, a change reruns what it touches."""
 
 import shutil
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from gigraph.planning.stages import STAGES
 from gigraph.records import tables
 from gigraph.version import __version__
 from workflow.toy import configure, jobs, snakemake
@@ -184,6 +186,20 @@ def test_the_explorer_and_the_figures_are_there(done):
 def test_a_second_run_has_nothing_to_do(done):
     again = snakemake(done, "--configfile", str(done / "config.yaml"), "-n")
     assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_a_run_says_a_line_for_each_stage_where_to_look_and_what_was_found(done):
+    """It was hundreds of lines of Snakemake's."""
+    lines = (done.parent / "toy.screen").read_text().splitlines()
+    assert len(lines) <= 40, lines
+    (begins,) = [i for i, line in enumerate(lines) if line.startswith(f"gigraph {__version__}: menagerie on 61 images")]
+    log = lines[begins + 1].split()[1].rstrip(";")
+    assert "Sample the PFVs of shard 1" in (text := Path(log).read_text()) and "steps (100%) done" in text
+    stages = [line.split()[0] for line in lines if line.startswith("  ") and line.split()[0] in STAGES]
+    assert len(stages) == len(set(stages)) and {"sample", "concepts", "attribution", "graph", "explorer"} <= set(stages)
+    (end,) = [i for i, line in enumerate(lines) if line.startswith("gigraph: done in ")]
+    assert lines[end].endswith("; open results/explorer/index.html")
+    assert lines[end + 1].startswith("  60 images, 9") and "strongest causes in layer4.0: " in lines[end + 2]
 
 
 def planned(folder, name, **changes):

@@ -686,6 +686,11 @@ def chosen(files: Sequence[Path]) -> list[Path]:
     return list(files) or [OWN] * OWN.is_file()
 
 
+def with_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings laid over those of ``config.yaml`` beside the Snakefile, section by section."""
+    return _laid_over(yaml.safe_load((PROJECT / "config.yaml").read_text(encoding="utf-8")), raw)
+
+
 def read(files: Sequence[Path]) -> dict[str, Any]:
     """Return ``config.yaml`` beside the Snakefile with files laid over it, section by section, as Snakemake does.
 
@@ -694,7 +699,7 @@ def read(files: Sequence[Path]) -> dict[str, Any]:
     UserError
         If a file is missing or holds no settings.
     """
-    merged: Any = yaml.safe_load((PROJECT / "config.yaml").read_text(encoding="utf-8"))
+    merged: Any = with_defaults({})
     for path in files:
         if not path.is_file():
             raise UserError(f"--configfile: there is no file {path}; correct the path")

@@ -1,17 +1,11 @@
-"""One line about the whole run: how many jobs are done, and how long the rest will take.
-
-Snakemake reports each job; this handler listens to the same events and adds the sum.
-"""
+"""How far a run is: how many jobs are done, and how long the rest will take."""
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from gigraph.running.record import receipts
 
@@ -19,69 +13,66 @@ START_SECONDS = 4.0
 """What a job costs beside its own work, by measurement: starting Python and importing torch."""
 
 
-class Overall(logging.Handler):
+class Progress:
     """The progress of a run, estimated from the durations of like jobs, in this run and in earlier ones.
 
     Parameters
     ----------
-    logs : Path
-        Folder of the logs, where earlier runs left their receipts.
-    say : callable
-        Takes a line.
+    counts : mapping of str to int
+        Jobs of each stage that will run.
     clock : callable
         Returns seconds.
     """
 
-    def __init__(
-        self,
-        logs: Path,
-        say: Callable[[str], Any] = lambda line: print(line, file=sys.stderr, flush=True),
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        super().__init__(logging.INFO)
-        self.logs, self.say, self.clock = logs, say, clock
-        self.stages: dict[int, str] = {}
+    def __init__(self, counts: Mapping[str, int], clock: Callable[[], float] = time.monotonic):
+        self.counts, self.clock = dict(counts), clock
+        self.began = clock()
         self.begun: dict[int, float] = {}
-        self.done: set[int] = set()
+        self.stages: dict[int, str] = {}
+        self.done: Counter[str] = Counter()
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.earlier: dict[str, list[float]] = defaultdict(list)
 
-    def start(self, stages: Mapping[int, str]) -> None:
-        """Begin a run.
-
-        Parameters
-        ----------
-        stages : mapping of int to str
-            The stage of each job that will run, by Snakemake's number of the job.
-        """
-        self.stages = dict(stages)
-        self.began = self.clock()
-        for receipt in receipts(self.logs).values():
+    def remember(self, logs: Path) -> None:
+        """Learn from the receipts of earlier runs how long jobs take."""
+        for receipt in receipts(logs).values():
             self.earlier[receipt["stage"]].append(receipt["seconds"] + START_SECONDS)
-        logging.getLogger("snakemake.logging").addHandler(self)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take one of Snakemake's events."""
-        event = str(getattr(record, "event", ""))
-        if event == "job_started":
-            self.begun.update(dict.fromkeys(getattr(record, "jobs", ()), self.clock()))
-        elif event == "job_finished":
-            job = getattr(record, "job_id", -1)
-            if job in self.stages and job not in self.done:
-                self.done.add(job)
-                self.seconds[self.stages[job]].append(self.clock() - self.begun.get(job, self.began))
-                self.say(self.line())
+    def start(self, job: int, stage: str) -> None:
+        """Take note of a job that begins; one that is tried again begins anew."""
+        self.begun[job], self.stages[job] = self.clock(), stage
+
+    def stop(self, job: int) -> None:
+        """Take note of a job that ended without its result."""
+        self.stages.pop(job, None)
+
+    def finish(self, job: int) -> str | None:
+        """Take note of a job that is done; return its stage, or None if it is told twice or is none of these."""
+        stage = self.stages.pop(job, None)
+        if stage is None:
+            return None
+        self.done[stage] += 1
+        self.seconds[stage].append(self.clock() - self.begun[job])
+        return stage
+
+    @property
+    def running(self) -> dict[str, int]:
+        """The number of running jobs of each stage."""
+        return dict(Counter(self.stages.values()))
 
     def line(self) -> str:
         """Return the state of the run in a line."""
         so_far = self.clock() - self.began
-        line = f"gigraph: {len(self.done)} of {len(self.stages)} jobs done in {duration(so_far)}"
-        rest = [stage for job, stage in self.stages.items() if job not in self.done]
-        if not rest:
+        done, every = sum(self.done.values()), sum(self.counts.values())
+        line = f"{done:,} of {every:,} jobs done in {duration(so_far)}"
+        if done == every:
+            return line
+        if not done and not any(self.earlier.values()):
             return line
         work = sum(sum(many) for many in self.seconds.values())
         at_once = max(1.0, work / max(so_far, 1e-9))
-        return f"{line}, about {duration(sum(map(self.expected, rest)) / at_once)} left"
+        rest = sum(self.expected(stage) * (count - self.done[stage]) for stage, count in self.counts.items())
+        return f"{line}, about {duration(rest / at_once)} left"
 
     def expected(self, stage: str) -> float:
         """Return the seconds that a job of this stage takes, by all that is known."""

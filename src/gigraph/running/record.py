@@ -79,8 +79,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -> None:
+def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -> dict[str, list[str]]:
     """Write ``run.json``: what a paper's appendix says about how its numbers were made.
+
+    Return the remarks of each job that had any.
 
     Parameters
     ----------
@@ -99,6 +101,7 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
         stage["jobs"] += 1
         stage["seconds"] = round(stage["seconds"] + job["seconds"], 2)
         stage["peak_memory_mb"] = max(stage["peak_memory_mb"], job["peak_memory_mb"])
+    notes = {name: found for name in jobs if (found := notes_in(results("logs") / f"{name}.log"))}
     text = {
         "versions": versions(),
         "commit": _commit(),
@@ -110,11 +113,12 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
         "ended": max((job["ended"] for job in jobs.values()), default=None),
         "seconds_of_work": round(sum(job["seconds"] for job in jobs.values()), 1),
         "stages": stages,
-        "notes": {name: notes for name in jobs if (notes := notes_in(results("logs") / f"{name}.log"))},
+        "notes": notes,
         "jobs": jobs,
     }
     with replacing(results("run")) as temporary:
         temporary.write_text(json.dumps(text, indent=1, ensure_ascii=False) + "\n")
+    return notes
 
 
 def _commit() -> str | None:

@@ -73,20 +73,33 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
         _finish(args, step, stage=step, lineage=args.lineage, started=started, ended=_now(),
                 seconds=round(time.monotonic() - began, 2), device=device)  # fmt: skip
     except UserError as error:
-        log.error("gigraph: error: %s", one_line(error))
-        sys.exit(1)
+        _fail(args.log, f"gigraph: error: {one_line(error)}")
     except Exception as error:
         if _disk_is_full(error):
-            log.error("gigraph: error: %s: the disk is full; free some space and run again", step)
-            sys.exit(1)
+            _fail(args.log, f"gigraph: error: {step}: the disk is full; free some space and run again")
         if args.log:
             with args.log.open("a") as stream:
                 traceback.print_exc(file=stream)
         first = one_line((str(error).splitlines() or [""])[0])
-        log.error("gigraph: %s failed: %s: %s (details in %s)", step, type(error).__name__, first, args.log)
-        sys.exit(1)
+        _fail(args.log, f"gigraph: {step} failed: {type(error).__name__}: {first} (details in {args.log})")
     if "GIGRAPH_CONTROLLER" in os.environ:
         _leave()
+
+
+def _fail(path: Path | None, why: str) -> NoReturn:
+    """End with status 1 and say why: in the log, and on the screen where nobody would read it there."""
+    log.error("%s", why)
+    if path and not _on_screen(path):
+        from gigraph.running.results import last_error
+
+        if not last_error(path):  # a full disk holds no log
+            print(why, file=sys.stderr)
+    sys.exit(1)
+
+
+def _on_screen(path: Path | None) -> bool:
+    """Whether what a job says goes to the screen, too; else who watches the run reads its log."""
+    return not path or os.environ.get("GIGRAPH_SCREEN") != "0"
 
 
 def _leave() -> NoReturn:
@@ -141,9 +154,10 @@ def _disk_is_full(error: BaseException | None) -> bool:
 def _start_log(path: Path | None) -> None:
     log.setLevel(logging.INFO)
     logging.raiseExceptions = False  # a log that cannot be written is no reason for tracebacks
-    screen = logging.StreamHandler()
-    screen.setFormatter(logging.Formatter("  %(message)s"))
-    log.addHandler(screen)
+    if _on_screen(path):
+        screen = logging.StreamHandler()
+        screen.setFormatter(logging.Formatter("  %(message)s"))
+        log.addHandler(screen)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".json").unlink(missing_ok=True)

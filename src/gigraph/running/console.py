@@ -1,0 +1,242 @@
+"""What a run says on the screen: a line for each stage, on a terminal one live line below them, and the end.
+
+This is a logger plugin of Snakemake (`--logger gigraph`, which the workflow's profiles set). Snakemake's own words go
+to its log file, the jobs' to theirs. With `--verbose`, `--quiet`, `-p`, in a dry run, and where no run begins they are
+shown as ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+
+from gigraph.errors import one_line
+from gigraph.running.progress import Progress, duration
+from gigraph.running.results import last_error, summary
+
+WORDS = logging.getLogger("snakemake.logging.gigraph")
+"""Where the workflow itself says something to whoever runs it."""
+WIDTH = 120
+"""Of a line that goes to no terminal."""
+PATIENCE = 60.0
+"""Seconds after which a line tells how far a run is that goes to no terminal; the next one waits a quarter longer."""
+KEPT = ("Nothing to be done",)
+"""Of what Snakemake says before a run, what is shown where none follows."""
+SAID = ("CalledProcessError", "At least one job did not complete", "Exiting because a job execution failed")
+"""What Snakemake says besides when a job has failed, which stands in the job's own line."""
+
+
+class Screen:
+    """Lines, and below them one that is written over; only a terminal has that one."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+        self.live = bool(getattr(stream, "isatty", lambda: False)())
+        self.below = ""
+        self.lock = threading.Lock()
+
+    @property
+    def width(self) -> int:
+        """Columns of a line."""
+        return shutil.get_terminal_size().columns - 1 if self.live else WIDTH
+
+    def say(self, text: str) -> None:
+        """Write lines."""
+        with self.lock:
+            self.stream.write(f"{self._clear()}{text}\n{self.below}")
+            self.stream.flush()
+
+    def show(self, text: str) -> None:
+        """Write the line below over."""
+        if self.live:
+            with self.lock:
+                clear, self.below = self._clear(), cut(text, self.width)
+                self.stream.write(f"{clear}{self.below}")
+                self.stream.flush()
+
+    def _clear(self) -> str:
+        return "\r\x1b[2K" if self.below else ""
+
+
+class LogHandler(LogHandlerBase):
+    """Takes Snakemake's events, one after another.
+
+    Attributes
+    ----------
+    muted : bool
+        Whether Snakemake's words and those of the jobs go to their logs only.
+    """
+
+    def __post_init__(self) -> None:
+        asked = self.common_settings
+        self.muted = not (asked.verbose or asked.dryrun or asked.quiet or asked.debug_dag or asked.printshellcmds)
+        self.screen = Screen(sys.stdout if asked.stdout else sys.stderr)
+        self.clock: Callable[[], float] = time.monotonic
+        self.plain = _snakemakes_own(asked)
+        self.progress: Progress | None = None
+        self.held: list[str] = []
+        self.names: dict[str, str] = {}
+        self.logs: dict[int, list[Path]] = {}
+        self.labels: dict[int, str] = {}
+        self.said: dict[str, list[Path]] = defaultdict(list)
+        self.next = PATIENCE
+        self.ended = threading.Event()
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record. A defect here ends no run: it is said, and Snakemake's own words go on."""
+        try:
+            self._take(record)
+        except Exception as error:
+            self.muted = False
+            self.screen.live = False
+            self.screen.say(f"gigraph: the progress cannot be shown any more: {type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Leave the screen as it should be: nothing follows."""
+        self.ended.set()
+        if self.muted and self.progress is None:
+            kept = [line for line in self.held if line.startswith(KEPT)]
+            for line in kept or self.held:
+                self.screen.say(line)
+        self.held = []
+        self.screen.show("")
+        super().close()
+
+    # ---- events ---------------------------------------------------------------------------------------------
+
+    def _take(self, record: logging.LogRecord) -> None:
+        event = str(getattr(record, "event", None) or "")
+        if not self.muted:
+            self.plain.handle(record)
+        if record.name == WORDS.name:
+            self._told(getattr(record, "gigraph", {}))
+        if event == "run_info":
+            self._begin(getattr(record, "stats", {}))
+        elif event == "job_info":
+            self._job(record)
+        elif event == "job_finished":
+            self._finished(getattr(record, "job_id", -1))
+        elif event in ("job_error", "group_error"):
+            self._error(record)
+        elif self.muted:
+            self._words(record, event)
+        if self.muted and self.progress is not None:
+            self.screen.show(self._state())
+
+    def _words(self, record: logging.LogRecord, event: str) -> None:
+        message = record.getMessage()
+        if record.name == WORDS.name:
+            self.screen.say(message)
+        elif record.levelno >= logging.WARNING:
+            if message and not any(words in message for words in SAID):
+                self.screen.say(message)
+        elif not event and self.progress is None and record.levelno >= logging.INFO:
+            self.held.append(message)
+
+    def _told(self, known: dict[str, Any]) -> None:
+        """Take what the workflow knows of its run: its stages by the names of their rules, and where its logs lie."""
+        self.names |= known.get("names", {})
+        if self.progress is not None and known:
+            self.progress.remember(known["logs"])
+            for rule in known["targets"]:  # they do nothing
+                self.progress.counts.pop(rule, None)
+
+    def _begin(self, stats: dict[str, int]) -> None:
+        if self.common_settings.dryrun or self.progress is not None:
+            return
+        self.progress = Progress({rule: count for rule, count in stats.items() if rule != "total"}, self.clock)
+        if self.muted and self.screen.live:
+            threading.Thread(target=self._tick, daemon=True, name="screen").start()
+
+    def _tick(self) -> None:
+        """Let the live line go on while nothing happens."""
+        while not self.ended.wait(1):
+            self.screen.show(self._state())
+
+    def _job(self, record: logging.LogRecord) -> None:
+        job, rule = record.jobid, record.rule_name  # type: ignore[attr-defined]
+        self.logs[job] = [Path(path) for path in record.log]  # type: ignore[attr-defined]
+        self.labels[job] = ", ".join(map(str, record.wildcards.values()))  # type: ignore[attr-defined]
+        if self.progress is not None and rule in self.progress.counts:
+            self.progress.start(job, rule)
+
+    def _finished(self, job: int) -> None:
+        stage = self.progress and self.progress.finish(job)
+        if not stage or self.progress is None:
+            return
+        self.said[stage] += self.logs.get(job, [])
+        if self.muted and self.progress.done[stage] == self.progress.counts.get(stage) and self.said[stage]:
+            self.screen.say(self._result(stage))
+        now = self.clock() - self.progress.began
+        over = sum(self.progress.done.values()) == sum(self.progress.counts.values())
+        if not self.muted or (not self.screen.live and now >= self.next and not over):
+            self.next = now * 1.25
+            self.screen.say(f"gigraph: {self.progress.line()}")
+
+    def _error(self, record: logging.LogRecord) -> None:
+        if not self.muted:
+            return
+        job = getattr(record, "jobid", -1)
+        if self.progress is not None:
+            self.progress.stop(job)
+        logs = [Path(path) for path in getattr(record, "log", [])]
+        stage = self._stage(getattr(record, "rule_name", "a group of jobs"))
+        why = next(filter(None, map(last_error, logs)), "")
+        what = " ".join(filter(None, [stage, f"({self.labels[job]})" if self.labels.get(job) else ""]))
+        where = f"; its log: {', '.join(map(str, logs))}" if logs else ""
+        if why:
+            self.screen.say(f"{one_line(why)}\n  in {what}{where}")
+        else:
+            self.screen.say(f"gigraph: error: {what} ended without a word: killed, or out of memory{where}")
+
+    # ---- lines ----------------------------------------------------------------------------------------------
+
+    def _stage(self, rule: str) -> str:
+        """Return the stage of a rule, which another workflow may call otherwise."""
+        return self.names.get(rule, rule)
+
+    def _result(self, stage: str) -> str:
+        progress = self.progress
+        assert progress is not None
+        logs = sorted(self.said[stage])
+        seconds = max(progress.seconds[stage]) if len(logs) < 2 else sum(progress.seconds[stage])
+        jobs = f"{len(logs)} jobs, " if len(logs) > 1 else ""
+        head = f"  {self._stage(stage):18} {jobs + duration(seconds):>16}"
+        return cut(f"{head}  {one_line(summary(logs))}".rstrip(), self.screen.width)
+
+    def _state(self) -> str:
+        progress = self.progress
+        if progress is None:
+            return ""
+        running = [f"{self._stage(stage)}{f' x {n}' if n > 1 else ''}" for stage, n in progress.running.items()]
+        return f"{progress.line()}: {', '.join(running)}" if running else progress.line()
+
+
+def cut(line: str, width: int) -> str:
+    """Return a line that fits, with dots where something is missing."""
+    return line if len(line) <= width else f"{line[: max(0, width - 3)]}..."
+
+
+def _snakemakes_own(asked: Any) -> logging.Handler:
+    """Return the handler that Snakemake would take without a plugin."""
+    from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
+
+    handler = ColorizingTextHandler(asked.nocolor, sys.stdout if asked.stdout else sys.stderr)
+    handler.addFilter(DefaultFilter(asked.quiet, asked.debug_dag, asked.verbose, asked.dryrun, asked.printshellcmds))
+    handler.setFormatter(DefaultFormatter(asked.quiet, asked.show_failed_logs))
+    return handler

@@ -1,0 +1,103 @@
+"""The end of a run in a few lines: where to look, what was found, and what to mind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from gigraph.errors import one_line
+from gigraph.planning.plan import Plan
+from gigraph.records import tables
+from gigraph.reserved import CLASSES
+from gigraph.running.current import current
+from gigraph.version import __version__
+
+NOTES = 6
+"""Remarks that are shown; the others are in ``run.json``."""
+CAUSES = 3
+"""Classes whose strongest cause is named."""
+
+
+def beginning(plan: Plan, jobs: int, logs: Sequence[str]) -> str:
+    """Return what a run that begins says: what is explained, and where all words go.
+
+    Parameters
+    ----------
+    plan : Plan
+    jobs : int
+        That will run.
+    logs : sequence of str
+        Snakemake's own.
+    """
+    config = plan.config
+    what = plan.config.images.source if plan.drawn else plan.image_folder
+    return (
+        f"gigraph {__version__}: {config.model.source} on {plan.image_count:,} images of {what}, layers "
+        f"{', '.join(plan.layers)}, {', '.join(config.methods)}: {jobs} job{'s' * (jobs != 1)}\n"
+        f"log: {', '.join(logs) or 'none'}; of each job in {plan.results('logs')}/ (--verbose shows all here)"
+    )
+
+
+def ending(plan: Plan, notes: Mapping[str, Sequence[str]], seconds: str) -> list[str]:
+    """Return what a run that has come to its end says.
+
+    Parameters
+    ----------
+    plan : Plan
+    notes : mapping of str to list of str
+        The remarks of each job.
+    seconds : str
+        What it took, as people say it.
+    """
+    pages = [plan.results(name) for name in ("explorer", "summary") if _is_current(plan, name)]
+    where = f"; open {' and '.join(map(str, pages))}" if pages else ""
+    lines = [f"gigraph: done in {seconds}{where}"]
+    if pages:
+        lines += [f"  {line}" for line in found(plan)]
+    told = list(dict.fromkeys(one_line(text) for texts in notes.values() for text in texts))
+    lines += [f"  note: {text}" for text in told[:NOTES]]
+    if len(told) > NOTES:
+        lines.append(f"  {len(told) - NOTES} more notes stand in {plan.results('run')}")
+    return lines
+
+
+def found(plan: Plan) -> list[str]:
+    """Return what stands in the tables: how good the model is, what its concepts keep, and the strongest causes."""
+    method = plan.config.methods[0]
+    kept = [one for one in tables.read(plan.results("reconstruction", method=method)).to_pylist() if one["images"]]
+    least, most = (f"{choice(one['logit'] for one in kept):.0%}" for choice in (min, max))
+    keep = least if least == most else f"{least} to {most}"
+    lines = [f"{', '.join([*_recognised(plan), f'of whose decisions the concepts of each layer keep {keep}'])}"]
+    if plan.config.model.task == "regression":
+        return lines
+    layer = plan.layers[-1]
+    names = {row["label"]: row["class"] for row in tables.read(plan.results("classes")).to_pylist()}
+    strongest = causes(pl.DataFrame(pl.from_arrow(tables.read(plan.results("edges", method=method)))), layer)[:CAUSES]
+    told = [f"{names.get(scope, scope)} by #{source} ({share:.0%})" for scope, source, share in strongest]
+    return [*lines, f"strongest causes in {layer}: {', '.join(told)}"] if told else lines
+
+
+def causes(edges: pl.DataFrame, layer: str) -> list[tuple[int, int, float]]:
+    """Return (class, its strongest concept, share of all that is attributed) of each class, the largest share first."""
+    own = edges.filter(source_layer=layer, target_layer=CLASSES).filter(pl.col("target") == pl.col("scope"))
+    shares = own.with_columns(share=pl.col("mean") / pl.col("mean").abs().sum().over("scope"))
+    best = shares.filter(pl.col("source") >= 0, pl.col("mean") > 0).sort("share", "scope", descending=[True, False])
+    return best.unique("scope", keep="first", maintain_order=True).select("scope", "source", "share").rows()
+
+
+def _recognised(plan: Plan) -> list[str]:
+    """Return how many images there are, and how many of them the model knows where they have labels."""
+    images = tables.read(plan.results("images")).select(["label", "predicted"]).to_pylist()
+    if plan.unlabelled or not images:
+        return [f"{len(images):,} images"]
+    right = sum(one["label"] == one["predicted"] for one in images) / len(images)
+    return [f"{len(images):,} images", f"{right:.1%} recognised"]
+
+
+def _is_current(plan: Plan, name: str) -> bool:
+    stage = {"explorer": "explorer", "summary": "evaluation_tables"}[name]
+    path = Path(plan.results(name))
+    receipt = plan.results("logs") / f"{stage}.json"
+    return path.exists() and current({str(path): plan.lineage(stage)}, receipt)

@@ -1,0 +1,121 @@
+"""A run of the workflow from its first job to its last, whether the Snakefile is called or imported by another one.
+
+Snakemake calls no `onstart` of an imported workflow. So a session listens to Snakemake's own events instead: that a run
+begins, and that a job is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gigraph.errors import UserError
+
+SESSIONS: dict[tuple[int, str], Session] = {}
+
+
+class Session(logging.Handler):
+    """The jobs of one results folder in a workflow.
+
+    Parameters
+    ----------
+    workflow : snakemake.workflow.Workflow
+    names : mapping of str to str
+        The stage of each rule, by the rule's name in that workflow.
+    begin : callable
+        Called with the session once it is known what will run, and before the first job.
+    end : callable
+        Called with the session when all of its jobs are done.
+    """
+
+    def __init__(
+        self,
+        workflow: Any,
+        names: Mapping[str, str],
+        begin: Callable[[Session], None],
+        end: Callable[[Session], None],
+    ):
+        super().__init__(logging.INFO)
+        self.workflow, self.names = workflow, dict(names)
+        self._begin, self._end = begin, end
+        self.waits = workflow.modifier.is_main_snakefile()
+        self.left: set[int] = set()
+        self.began = time.monotonic()
+        self.begun = self.over = False
+
+    @property
+    def jobs(self) -> list[Any]:
+        """Snakemake's jobs that are of a stage."""
+        return [job for job in self.workflow.dag.jobs if job.rule.name in self.names]
+
+    @property
+    def due(self) -> list[Any]:
+        """Those of them that will run."""
+        return [job for job in self.workflow.dag.needrun_jobs() if job.rule.name in self.names]
+
+    def stage(self, job: Any) -> str:
+        """Return the stage of a job."""
+        return self.names[job.rule.name]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one of Snakemake's events."""
+        event = str(getattr(record, "event", None) or "")
+        if event == "run_info" and not self.begun and not self.workflow.dryrun:
+            self.begun, self.began = True, time.monotonic()
+            self.left = {job.jobid for job in self.due}
+            if self.left:
+                self._begin(self)
+        elif event == "job_finished" and self.begun:
+            self.left.discard(getattr(record, "job_id", -1))
+            # The workflow that is called itself ends by `onsuccess`, when its last job's files are looked at, too.
+            if not self.left and not self.waits:
+                self.finish()
+
+    def finish(self) -> None:
+        """End the session, once."""
+        if self.begun and not self.over:
+            self.over = True
+            self._end(self)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
+
+def is_muted(workflow: Any) -> bool:
+    """Whether what jobs say goes to their logs only: a run that `gigraph.running.console` shows."""
+    return any(getattr(one, "muted", False) for one in workflow.logger_manager.plugin_handlers)
+
+
+def check_import(workflow: Any, root: str) -> None:
+    """Refuse a module statement that moves the files of rules, of which the plan would know nothing.
+
+    Raises
+    ------
+    UserError
+        If it has a prefix.
+    """
+    path = f"{root}/run.json"
+    if workflow.modifier.path_modifier.replace_prefix(path) != path:
+        raise UserError(
+            "module: prefix and replace_prefix would move files from where the plan looks for them; leave them out, "
+            "and set output in its config"
+        )
+
+
+def attend(workflow: Any, root: str, names: Mapping[str, str], **calls: Callable[[Session], None]) -> Session:
+    """Begin to listen; the same folder in the same workflow has one session, however often its rules are read.
+
+    `use rule NAME from gigraph with:` reads the whole workflow again for that rule.
+    """
+    key = id(workflow), root
+    known = SESSIONS.get(key)
+    if known is not None:
+        known.names |= names
+        return known
+    SESSIONS[key] = session = Session(workflow, names, **calls)
+    logging.getLogger("snakemake.logging").addHandler(session)
+    return session

@@ -1,0 +1,263 @@
+"""What a run says on the screen: stages, one live line, failures, the end; and what a session listens to."""
+
+import io
+import logging
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from gigraph.running import console, session
+from gigraph.running.console import WORDS, LogHandler
+from gigraph.running.ending import causes
+from gigraph.running.results import last_error, said, summary
+
+LOGS = {
+    "a": "10:00:00 rows: 4 of 7, 8 s left\n10:00:01 32 concepts of 7272 PFVs\n10:00:01 concepts done in 0.5 s, 5 MB\n",
+    "b": "10:00:02 note: few\n10:00:02 256 concepts of 7272 PFVs\n10:00:02 concepts done in 0.6 s, 572 MB\n",
+    "c": "10:00:03 gigraph: error: layer 'x' does not exist\n",
+}
+
+
+@pytest.fixture
+def logs(tmp_path):
+    for name, text in LOGS.items():
+        (tmp_path / f"{name}.log").write_text(text)
+    return {name: tmp_path / f"{name}.log" for name in LOGS}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Watched:
+    """A console that is fed by hand."""
+
+    def __init__(self, monkeypatch, stream, **asked):
+        monkeypatch.setattr(sys, "stderr", stream)
+        given = dict.fromkeys(("verbose", "dryrun", "debug_dag", "printshellcmds", "stdout", "nocolor"), False)
+        given |= {"quiet": set(), "show_failed_logs": False, **asked}
+        self.stream, self.now = stream, 0.0
+        self.handler = LogHandler(SimpleNamespace(**given), None)
+        self.handler.clock = lambda: self.now
+
+    def tell(self, event="", msg="", name="snakemake.logging", level=logging.INFO, **more):
+        record = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": msg, **more}
+        self.handler.handle(logging.makeLogRecord(record | ({"event": event} if event else {})))
+
+    def begin(self, names=(), **stats):
+        self.tell("run_info", "Job stats:", stats={**stats, "all": 1, "total": sum(stats.values()) + 1})
+        known = {"names": dict(names), "targets": ["all"], "logs": Path("nowhere")}
+        self.tell(msg="gigraph begins", name=WORDS.name, gigraph=known)
+
+    def job(self, number, rule, log=None, **wildcards):
+        given = {"rule_msg": "", "local": False, "is_checkpoint": False, "input": [], "output": [], "benchmark": None}
+        given |= {"reason": "", "priority": 0, "threads": 1, "resources": {}}
+        self.tell("job_info", jobid=number, rule_name=rule, wildcards=wildcards, log=[str(log)] if log else [], **given)
+
+    @property
+    def lines(self):
+        return self.stream.getvalue().splitlines()
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    return Watched(monkeypatch, io.StringIO())
+
+
+def test_each_stage_says_its_result_once_when_all_of_its_jobs_are_done(watched, logs):
+    for noise in ("Building DAG of jobs...", "Provided cores: 2"):
+        watched.tell(msg=noise)
+    watched.begin(concepts=2)
+    watched.job(1, "concepts", logs["a"])
+    watched.job(2, "concepts", logs["b"])
+    watched.tell("shellcmd", "python ...")
+    watched.tell("job_finished", "Finished jobid: 1", job_id=1)
+    assert watched.lines == ["gigraph begins"]
+    watched.now = 30
+    watched.tell("job_finished", "Finished jobid: 2", job_id=2)
+    watched.tell("progress", "2 of 3 steps", done=2, total=3)
+    watched.job(0, "all")
+    watched.tell("job_finished", "Finished jobid: 0", job_id=0)
+    watched.tell(msg="gigraph: done", name=WORDS.name)
+    watched.handler.close()
+    head, stage, end = watched.lines
+    assert stage.split() == ["concepts", "2", "jobs,", "30", "s", "32", "to", "256", "concepts", "of", "7272", "PFVs"]
+    assert (head, end) == ("gigraph begins", "gigraph: done")
+
+
+def test_a_failed_job_says_why_and_where_its_log_lies(watched, logs):
+    watched.begin({"mine_network": "network"}, mine_network=1, sample=1)
+    watched.job(1, "mine_network", logs["c"], layer="x")
+    watched.tell("job_error", "Error", level=logging.ERROR, jobid=1, rule_name="mine_network", log=[str(logs["c"])])
+    watched.tell("error", "RuleException:\nCalledProcessError in file", level=logging.ERROR, exception="RuleException")
+    watched.job(2, "sample", "gone.log")
+    watched.tell("job_error", "Error", level=logging.ERROR, jobid=2, rule_name="sample", log=["gone.log"])
+    watched.tell(msg="Exiting because a job execution failed. Look below", level=logging.ERROR)
+    assert watched.lines[1:] == [
+        "gigraph: error: layer 'x' does not exist",
+        f"  in network (x); its log: {logs['c']}",
+        "gigraph: error: sample ended without a word: killed, or out of memory; its log: gone.log",
+    ]
+
+
+def test_warnings_and_other_errors_are_shown(watched):
+    watched.begin(concepts=1)
+    watched.tell(msg="Missing files after 5 seconds", level=logging.ERROR)
+    watched.tell(msg="The disk is slow", level=logging.WARNING)
+    assert watched.lines[1:] == ["Missing files after 5 seconds", "The disk is slow"]
+
+
+def test_where_no_run_begins_snakemake_has_its_say(monkeypatch):
+    for told, shown in (
+        (["Building DAG of jobs...", "Nothing to be done (all is there)."], ["Nothing to be done (all is there)."]),
+        (["Unlocked working directory."], ["Unlocked working directory."]),
+    ):
+        watched = Watched(monkeypatch, io.StringIO())
+        for message in told:
+            watched.tell(msg=message)
+        watched.handler.close()
+        assert watched.lines == shown
+
+
+@pytest.mark.parametrize("asked", [{"verbose": True}, {"dryrun": True}, {"quiet": {"rules"}}, {"printshellcmds": True}])
+def test_who_asks_for_snakemakes_own_words_gets_them(monkeypatch, asked, logs):
+    watched = Watched(monkeypatch, io.StringIO(), **asked)
+    assert not watched.handler.muted
+    watched.tell(msg="Building DAG of jobs...")
+    watched.begin(concepts=2)
+    watched.job(1, "concepts", logs["a"])
+    watched.tell("job_finished", "Finished jobid: 1", job_id=1)
+    watched.handler.close()
+    assert "Building DAG of jobs..." in watched.lines and "gigraph begins" in watched.lines
+    assert ("gigraph: 1 of 2 jobs done in 0 s, about 0 s left" in watched.lines) == (not asked.get("dryrun"))
+
+
+def test_without_a_terminal_a_line_now_and_then_says_how_far_a_long_run_is(watched, logs):
+    watched.begin(concepts=200)
+    for number in range(199):
+        watched.job(number, "concepts", logs["a"])
+        watched.now += 10
+        watched.tell("job_finished", job_id=number)
+    told = [line for line in watched.lines if "jobs done" in line]
+    assert 10 < len(told) < 20 and told[0] == "gigraph: 6 of 200 jobs done in 1 min 0 s, about 32 min 20 s left"
+
+
+def test_a_terminal_has_one_live_line_below_what_stays(monkeypatch, logs):
+    monkeypatch.setattr(console.shutil, "get_terminal_size", lambda: SimpleNamespace(columns=50))
+    watched = Watched(monkeypatch, Terminal())
+    watched.begin(concepts=1, sample=2)
+    watched.job(1, "concepts", logs["b"])
+    watched.job(2, "sample")
+    watched.job(3, "sample")
+    watched.tell("job_finished", job_id=1)
+    watched.handler.close()
+    # What a terminal shows: text after the last "clear this line" of each line.
+    shown = [line.split("\r\x1b[2K")[-1] for line in watched.stream.getvalue().split("\n")]
+    assert shown[0] == "gigraph begins" and shown[1].split()[:3] == ["concepts", "0", "s"]
+    assert len(shown[1]) <= 49 and shown[-1] == ""
+    assert any("sample x 2" in part for part in watched.stream.getvalue().split("\r\x1b[2K"))
+    parts = watched.stream.getvalue().split("\r\x1b[2K")
+    assert max(len(part.split("\n")[-1]) for part in parts) == 49
+
+
+def test_a_defect_of_the_screen_is_said_once_and_snakemakes_words_go_on(watched, monkeypatch):
+    watched.begin(concepts=1)
+    monkeypatch.setattr(watched.handler, "_job", lambda record: 1 / 0)
+    watched.job(1, "concepts")
+    watched.tell(msg="Shutting down")
+    told = "gigraph: the progress cannot be shown any more: ZeroDivisionError: division by zero"
+    assert watched.lines[1:] == [told, "Shutting down"]
+
+
+# ---- results of stages ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_log_says_of_its_result(logs, tmp_path):
+    assert said(logs["a"]) == ["32 concepts of 7272 PFVs"] and said(logs["c"]) == said(tmp_path / "none") == []
+    assert last_error(logs["c"]) == "gigraph: error: layer 'x' does not exist" and last_error(logs["a"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], ""),
+        (["2000 images, 0 rejected"], "2000 images, 0 rejected"),
+        (["bee: 47 of 70 (3 left)", "moth: 5 of 70 (10 left)"], "5 to 47 of 70 (3 to 10 left)"),
+        (["error 1.0e-02, 5%;", "error 2.5e-03, 15%;"], "error 2.5e-03 to 1.0e-02, 5 to 15%;"),
+        (["one thing", "layer1.0: 3", "layer2.0: 1,000"], "3 to 1,000"),
+        (["x: -2 of 3", "y: +1 of 3"], "-2 to +1 of 3"),
+    ],
+)
+def test_lines_that_are_alike_but_for_numbers_are_one(tmp_path, lines, expected):
+    log = tmp_path / "job.log"
+    log.write_text("".join(f"12:00:00 {line}\n" for line in lines))
+    assert summary([log]) == expected
+
+
+def test_the_strongest_cause_of_each_class_and_its_share():
+    rows = [(0, "b", 5, "classes", 0, 0.6), (0, "b", 7, "classes", 0, -0.2), (0, "b", -1, "classes", 0, 0.2),
+            (1, "b", 5, "classes", 1, 0.1), (1, "b", 6, "classes", 1, 0.9), (1, "b", 6, "classes", 0, 9.0),
+            (2, "b", -1, "classes", 2, 1.0), (0, "a", 5, "classes", 0, 9.0)]  # fmt: skip
+    names = ["scope", "source_layer", "source", "target_layer", "target", "mean"]
+    found = causes(pl.DataFrame(rows, names, orient="row"), "b")
+    assert [(scope, source, pytest.approx(share)) for scope, source, share in found] == [(1, 6, 0.9), (0, 5, 0.6)]
+
+
+# ---- sessions --------------------------------------------------------------------------------------------------
+
+
+def a_workflow(jobs, imported, dryrun=False):
+    made = [SimpleNamespace(jobid=i, rule=SimpleNamespace(name=name)) for i, name in enumerate(jobs)]
+    return SimpleNamespace(
+        dag=SimpleNamespace(jobs=made, needrun_jobs=lambda: made), dryrun=dryrun,
+        modifier=SimpleNamespace(is_main_snakefile=lambda: not imported),
+    )  # fmt: skip
+
+
+def heard(workflow, *events):
+    calls = []
+    names = {"my_sample": "sample", "my_graph": "graph"}
+    run = session.attend(
+        workflow, "results", names, begin=lambda run: calls.append("begin"), end=lambda run: calls.append("end")
+    )
+    try:
+        for event, job in events:
+            logging.getLogger("snakemake.logging").handle(
+                logging.makeLogRecord({"levelno": logging.INFO, "event": event, "job_id": job, "msg": ""})
+            )
+            calls.append(event)
+    finally:
+        logging.getLogger("snakemake.logging").removeHandler(run)
+    return run, calls
+
+
+def test_an_imported_workflow_begins_before_the_first_job_and_ends_with_its_own_last():
+    workflow = a_workflow(["other", "my_sample", "my_graph"], imported=True)
+    finished = [("job_finished", 1), ("job_finished", 2), ("job_finished", 0)]
+    run, calls = heard(workflow, ("run_info", 0), *finished)
+    assert calls == ["begin", "run_info", "job_finished", "end", "job_finished", "job_finished"]
+    assert [run.stage(job) for job in run.due] == ["sample", "graph"]
+
+
+def test_the_workflow_that_is_called_ends_when_snakemake_says_so():
+    run, calls = heard(a_workflow(["my_sample"], imported=False), ("run_info", 0), ("job_finished", 0))
+    assert calls == ["begin", "run_info", "job_finished"]
+    run.finish()
+    run.finish()
+    assert calls[3:] == ["end"]
+
+
+def test_a_dry_run_and_one_without_own_jobs_begin_nothing():
+    for workflow in (a_workflow(["my_sample"], True, dryrun=True), a_workflow(["other"], True)):
+        assert heard(workflow, ("run_info", 0))[1] == ["run_info"]
+
+
+def test_rules_that_are_read_twice_are_of_one_session():
+    workflow = a_workflow(["my_sample"], imported=True)
+    one, _ = heard(workflow)
+    again = session.attend(workflow, "results", {"mine": "sample"}, begin=print, end=print)
+    assert again is one and one.names["mine"] == "sample"
