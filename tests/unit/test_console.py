@@ -100,7 +100,7 @@ def test_a_failed_job_says_why_and_where_its_log_lies(watched, logs):
     assert watched.lines[1:] == [
         "gigraph: error: layer 'x' does not exist",
         f"  in network (x); its log: {logs['c']}",
-        "gigraph: error: sample ended without a word: killed, or out of memory; its log: gone.log",
+        "gigraph: error: sample ended without a word: cancelled, killed, or out of memory; its log: gone.log",
     ]
 
 

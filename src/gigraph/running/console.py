@@ -202,7 +202,7 @@ class LogHandler(LogHandlerBase):
         if why:
             self.screen.say(f"{one_line(why)}\n  in {what}{where}")
         else:
-            self.screen.say(f"gigraph: error: {what} ended without a word: killed, or out of memory{where}")
+            self.screen.say(f"gigraph: error: {what} ended without a word: cancelled, killed, or out of memory{where}")
 
     # ---- lines ----------------------------------------------------------------------------------------------
 

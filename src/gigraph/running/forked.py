@@ -41,7 +41,10 @@ def call(path: str, arguments: list[str]) -> int | None:
 
 if __name__ == "__main__":
     _, place, *given = sys.argv
-    status = call(place, given)
+    try:
+        status = call(place, given)
+    except KeyboardInterrupt:  # the job ends by it, too
+        status = 130
     if status is None:
         os.execvp("python", ["python", *given])
     sys.exit(status)

@@ -74,6 +74,8 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
                 seconds=round(time.monotonic() - began, 2), device=device)  # fmt: skip
     except UserError as error:
         _fail(args.log, f"gigraph: error: {one_line(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         if _disk_is_full(error):
             _fail(args.log, f"gigraph: error: {step}: the disk is full; free some space and run again")
