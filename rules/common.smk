@@ -73,6 +73,9 @@ exports = " ".join(
 # Whatever Snakemake was called by: the jobs' python is its own, unless it deploys another one for them.
 if not workflow.deployment_settings.deployment_method:
     exports += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+else:
+    PACKAGE = session.package_alone(Path(".snakemake"))
+    exports += f" PYTHONPATH={shlex.quote(str(PACKAGE))}"
 
 
 class shell(shell):

@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from gigraph.errors import UserError
+from gigraph.planning.config import PACKAGE
 
 SESSIONS: dict[tuple[int, str], Session] = {}
 
@@ -88,6 +91,23 @@ class Session(logging.Handler):
 def is_muted(workflow: Any) -> bool:
     """Whether what jobs say goes to their logs only: a run that `gigraph.running.console` shows."""
     return any(getattr(one, "muted", False) for one in workflow.logger_manager.plugin_handlers)
+
+
+def package_alone(folder: Path) -> Path:
+    """Return a folder that holds this package and nothing else, for jobs whose Python is another one.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is made: Snakemake's own, which jobs see wherever they run.
+    """
+    link = folder.absolute() / "gigraph" / "gigraph"
+    if not link.exists() or link.resolve() != PACKAGE:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        with suppress(FileExistsError):  # another job made it meanwhile
+            link.symlink_to(PACKAGE)
+    return link.parent
 
 
 def check_import(workflow: Any, root: str) -> None:
