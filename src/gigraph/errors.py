@@ -22,6 +22,11 @@ def nearest(word: str, choices: Iterable[str], count: int = 3) -> str:
     return f"; did you mean {listed}?"
 
 
+def install(extra: str) -> str:
+    """Return how packages come that only some runs need: an extra of this project."""
+    return f"uv sync --extra {extra}, or outside a clone: pip install 'gigraph[{extra}]'"
+
+
 def one_line(text: object) -> str:
     """Return a text as one line that a terminal only shows: no control, escape or direction characters."""
     line = " ".join(str(text).split())

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gigraph.errors import UserError, nearest
+from gigraph.errors import UserError, install, nearest
 from gigraph.extractors.extraction import Extraction, flat
 
 
@@ -53,7 +53,7 @@ def _optimization(name: str) -> Any:
     if spec is None or spec.submodule_search_locations is None:
         raise UserError(
             f"methods: overcomplete-{name} needs the package overcomplete; "
-            "run `uv sync --extra overcomplete` (Python below 3.13)"
+            f"run: {install('overcomplete')} (Python below 3.13)"
         )
     if "overcomplete" not in sys.modules:
         package = types.ModuleType("overcomplete")

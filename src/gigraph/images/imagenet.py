@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from gigraph.errors import UserError
+from gigraph.errors import UserError, install
 
 IMAGENET = "imagenet"
 """The value of `images.classes` that names this label set."""
@@ -67,7 +67,7 @@ def _words() -> dict[str, str]:
     except (PackageNotFoundError, OSError) as error:
         raise UserError(
             "images.classes: ImageNet's WordNet ids are read from timm, which is not installed; run: "
-            "uv sync --extra imagenet, or say in images.classes which output each folder is"
+            f"{install('imagenet')}; or say in images.classes which output each folder is"
         ) from error
     known = dict(line.split("\t", 1) for line in lines if "\t" in line)
     return {key: known.get(key, key).split(",")[0].strip().replace(" ", "_").replace("/", "_") for key in ids}

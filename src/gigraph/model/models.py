@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from gigraph.errors import UserError, nearest
+from gigraph.errors import UserError, install, nearest
 from gigraph.model.checkpoints import load_weights
 from gigraph.model.shuffled import shuffle
 from gigraph.model.sources import is_weights_file, preset_crops
@@ -220,7 +220,7 @@ def _import_timm() -> Any:
     try:
         return importlib.import_module("timm")
     except ImportError as error:
-        raise UserError("model.source: timm is not installed; run: uv sync --extra timm") from error
+        raise UserError(f"model.source: timm is not installed; run: {install('timm')}") from error
 
 
 def _check_timm(timm: Any, name: str) -> None:

@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from gigraph.errors import UserError
+from gigraph.errors import UserError, install
 from gigraph.extractors.registry import NONZEROS, PLUGGED, SPREADS, WANTS
 from gigraph.extractors.registry import PACKAGE as PACKAGE_PLUGGED
 from gigraph.hashing import digest, file_digest
@@ -275,7 +275,7 @@ class Plan:
     def _check_extras(self) -> None:
         """Refuse what a package is needed for that is not installed, before a job of hours would."""
         if self.config.model.source.startswith("timm:") and not installed("timm"):
-            raise UserError("config: model.source: timm is not installed; run: uv sync --extra timm")
+            raise UserError(f"config: model.source: timm is not installed; run: {install('timm')}")
         for method in self.config.methods:
             self.check_method(method)
 
@@ -290,8 +290,8 @@ class Plan:
         if method.startswith(PLUGGED) and not installed(PACKAGE_PLUGGED):
             key = "methods" if method in self.config.methods else "evaluation.methods"
             raise UserError(
-                f"config: {key}: {method} needs the package {PACKAGE_PLUGGED}, which is not installed; run: uv sync "
-                f"--extra {PACKAGE_PLUGGED}"
+                f"config: {key}: {method} needs the package {PACKAGE_PLUGGED}, which is not installed; run: "
+                f"{install(PACKAGE_PLUGGED)}"
             )
 
     def _check_scale(self) -> None:
