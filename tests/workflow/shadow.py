@@ -103,11 +103,9 @@ class Shadow:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             (self.site).mkdir(parents=True, exist_ok=True)
             copy(ROOT / name, self.site / name)
-        shutil.copytree(
-            ROOT / "src/gigraph",
-            self.site / "src/gigraph",
-            ignore=shutil.ignore_patterns("__pycache__", "*.js", "*.css"),
-        )
+        unread = shutil.ignore_patterns("__pycache__", "*.js", "*.css")
+        for package in (ROOT / "src").iterdir():
+            shutil.copytree(package, self.site / "src" / package.name, ignore=unread)
         shutil.copy(ROOT / "tests/workflow/planner.py", self.site)
         python = self.site / "bin" / "python"
         python.parent.mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from gigraph.errors import one_line
+from gigraph.errors import UserError, one_line
 from gigraph.planning.plan import Plan
 from gigraph.records import tables
 from gigraph.reserved import CLASSES
@@ -55,7 +55,10 @@ def ending(plan: Plan, notes: Mapping[str, Sequence[str]], seconds: str) -> list
     where = f"; open {' and '.join(map(str, pages))}" if pages else ""
     lines = [f"gigraph: done in {seconds}{where}"]
     if pages:
-        lines += [f"  {line}" for line in found(plan)]
+        try:
+            lines += [f"  {line}" for line in found(plan)]
+        except UserError as error:  # what is made stays made
+            lines.append(f"  note: what was found cannot be told: {one_line(error)}")
     told = list(dict.fromkeys(one_line(text) for texts in notes.values() for text in texts))
     lines += [f"  note: {text}" for text in told[:NOTES]]
     if len(told) > NOTES:
@@ -66,15 +69,19 @@ def ending(plan: Plan, notes: Mapping[str, Sequence[str]], seconds: str) -> list
 def found(plan: Plan) -> list[str]:
     """Return what stands in the tables: how good the model is, what its concepts keep, and the strongest causes."""
     method = plan.config.methods[0]
-    kept = [one for one in tables.read(plan.results("reconstruction", method=method)).to_pylist() if one["images"]]
-    least, most = (f"{choice(one['logit'] for one in kept):.0%}" for choice in (min, max))
-    keep = least if least == most else f"{least} to {most}"
-    lines = [f"{', '.join([*_recognised(plan), f'of whose decisions the concepts of each layer keep {keep}'])}"]
+    kept = _frame(plan.results("reconstruction", method=method), "logit", "images").filter(pl.col("images") > 0)[
+        "logit"
+    ]
+    lines = [", ".join(_recognised(plan))]
+    if len(kept):
+        ends = dict.fromkeys(f"{end:.0%}" for end in (kept.min(), kept.max()))
+        lines[0] += f"; of the decisions about them the concepts of each layer keep {' to '.join(ends)}"
     if plan.config.model.task == "regression":
         return lines
     layer = plan.layers[-1]
-    names = {row["label"]: row["class"] for row in tables.read(plan.results("classes")).to_pylist()}
-    strongest = causes(pl.DataFrame(pl.from_arrow(tables.read(plan.results("edges", method=method)))), layer)[:CAUSES]
+    names = dict(_frame(plan.results("classes"), "label", "class").rows())
+    columns = ("scope", "source_layer", "source", "target_layer", "target", "mean")
+    strongest = causes(_frame(plan.results("edges", method=method), *columns), layer)[:CAUSES]
     told = [f"{names.get(scope, scope)} by #{source} ({share:.0%})" for scope, source, share in strongest]
     return [*lines, f"strongest causes in {layer}: {', '.join(told)}"] if told else lines
 
@@ -89,11 +96,14 @@ def causes(edges: pl.DataFrame, layer: str) -> list[tuple[int, int, float]]:
 
 def _recognised(plan: Plan) -> list[str]:
     """Return how many images there are, and how many of them the model knows where they have labels."""
-    images = tables.read(plan.results("images")).select(["label", "predicted"]).to_pylist()
-    if plan.unlabelled or not images:
+    images = _frame(plan.results("images"), "label", "predicted")
+    if plan.unlabelled or images.is_empty():
         return [f"{len(images):,} images"]
-    right = sum(one["label"] == one["predicted"] for one in images) / len(images)
-    return [f"{len(images):,} images", f"{right:.1%} recognised"]
+    return [f"{len(images):,} images", f"{(images['label'] == images['predicted']).mean():.1%} recognised"]
+
+
+def _frame(path: Path, *columns: str) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(tables.read(path, list(columns))))
 
 
 def _is_current(plan: Plan, name: str) -> bool:
