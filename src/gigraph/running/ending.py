@@ -69,9 +69,8 @@ def ending(plan: Plan, notes: Mapping[str, Sequence[str]], seconds: str) -> list
 def found(plan: Plan) -> list[str]:
     """Return what stands in the tables: how good the model is, what its concepts keep, and the strongest causes."""
     method = plan.config.methods[0]
-    kept = _frame(plan.results("reconstruction", method=method), "logit", "images").filter(pl.col("images") > 0)[
-        "logit"
-    ]
+    measured = _frame(plan.results("reconstruction", method=method), "logit", "images")
+    kept = measured.filter(pl.col("images") > 0)["logit"].to_numpy()
     lines = [", ".join(_recognised(plan))]
     if len(kept):
         ends = dict.fromkeys(f"{end:.0%}" for end in (kept.min(), kept.max()))
@@ -82,7 +81,7 @@ def found(plan: Plan) -> list[str]:
     names = dict(_frame(plan.results("classes"), "label", "class").rows())
     columns = ("scope", "source_layer", "source", "target_layer", "target", "mean")
     strongest = causes(_frame(plan.results("edges", method=method), *columns), layer)[:CAUSES]
-    told = [f"{names.get(scope, scope)} by #{source} ({share:.0%})" for scope, source, share in strongest]
+    told = [f"{one_line(names.get(scope, scope))} by #{source} ({share:.0%})" for scope, source, share in strongest]
     return [*lines, f"strongest causes in {layer}: {', '.join(told)}"] if told else lines
 
 
@@ -99,7 +98,8 @@ def _recognised(plan: Plan) -> list[str]:
     images = _frame(plan.results("images"), "label", "predicted")
     if plan.unlabelled or images.is_empty():
         return [f"{len(images):,} images"]
-    return [f"{len(images):,} images", f"{(images['label'] == images['predicted']).mean():.1%} recognised"]
+    right = (images["label"] == images["predicted"]).to_numpy().mean()
+    return [f"{len(images):,} images", f"{right:.1%} recognised"]
 
 
 def _frame(path: Path, *columns: str) -> pl.DataFrame:
