@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gigraph.planning.config import PROJECT
 from gigraph.records.files import replacing
 from gigraph.records.notes import notes_in
 from gigraph.records.paths import Results
@@ -123,6 +122,8 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
 
 def _commit() -> str | None:
     """Return the commit of the clone that gigraph runs from, with a plus where it has changes."""
+    from gigraph.planning.config import PROJECT  # not for jobs, to which it would cost half of their start
+
     if not (PROJECT / ".git").exists():  # another project's may lie above an installed one
         return None
     git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
