@@ -48,12 +48,10 @@ except UserError as error:
 METHODS = PLAN.config.methods
 CONTROL = "control_"  # what the names of the control's rules begin with
 # The plan and the stage of each rule, by the rule's name in the workflow that is called.
-RULES = {
-    workflow.modifier.modify_rulename(prefix + stage): (plan, stage)
-    for prefix, plan in (("", PLAN), (CONTROL, PLAN.control))
-    for stage in STAGES
-    if plan is not None
-}
+RULES = {}
+for begins, plan in {"": PLAN, CONTROL: PLAN.control}.items():
+    for stage in STAGES if plan else ():
+        RULES[workflow.modifier.modify_rulename(begins + stage)] = (plan, stage)
 TARGETS = [workflow.modifier.modify_rulename(name) for name in ("all", "evaluation")]
 # Priorities: of the jobs that most others wait for, of a shard's first ones, and of those that all others wait for.
 # Snakemake starts the jobs with the largest sum.
@@ -292,8 +290,8 @@ if workflow.is_main_process and not IS_CONTROL:
         workflow,
         str(PLAN.root),
         {
-            rule: stage if plan is PLAN else f"control's {stage}"
-            for rule, (plan, stage) in RULES.items()
+            name: stage if plan is PLAN else f"control's {stage}"
+            for name, (plan, stage) in RULES.items()
         },
         begin=begin,
         end=end,

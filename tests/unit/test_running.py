@@ -87,9 +87,9 @@ def test_the_line_of_progress(tmp_path):
     """Time left: of each stage the mean of this run, or of an earlier one, over the jobs that ran at once."""
     record.write_receipt(tmp_path / "slow.json", stage="slow", seconds=96)
     now = [0.0]
-    progress = Progress({"quick": 3, "slow": 1}, lambda: now[0])
+    progress = Progress({"quick": 3, "slow_one": 1}, lambda: now[0])
     assert progress.line() == "0 of 4 jobs done in 0 s"  # nothing is known of how long they take
-    progress.remember(tmp_path)
+    progress.remember(tmp_path, {"slow_one": "slow"})
     for job in (1, 2):
         progress.start(job, "quick")
     assert progress.running == {"quick": 2}
@@ -101,10 +101,10 @@ def test_the_line_of_progress(tmp_path):
     assert progress.finish(2) is None  # told twice
     assert progress.finish(99) is None  # the target itself
     progress.start(3, "quick")
-    progress.start(4, "slow")
+    progress.start(4, "slow_one")
     progress.stop(4)  # it failed, and is tried again
     assert progress.running == {"quick": 1}
-    progress.start(4, "slow")
+    progress.start(4, "slow_one")
     now[0] = 20.0
     progress.finish(3), progress.finish(4)
     assert progress.line() == "4 of 4 jobs done in 20 s" and not progress.running

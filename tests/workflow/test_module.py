@@ -90,6 +90,11 @@ def test_every_job_can_be_asked_for_under_its_own_name_too(outer):
     assert run.returncode == 0, run.stderr[-3000:]
     found = jobs(run.stdout + run.stderr)
     assert found.pop("own") == 1 and found["sample"] == 2 and found["explorer"] == 1
+    # The evaluation's control is the same workflow once more, imported by the one that is imported.
+    run = outer("-n", wanted='"results/evaluation/summary.md"')
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = jobs(run.stdout + run.stderr)
+    assert found["gigraph_sample"] == found["gigraph_control_sample"] == 2 and "control_sample" not in found
 
 
 def test_a_rule_that_is_changed_by_the_outer_workflow_is_still_of_the_run(outer):

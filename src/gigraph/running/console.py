@@ -152,7 +152,7 @@ class LogHandler(LogHandlerBase):
         """Take what the workflow knows of its run: its stages by the names of their rules, and where its logs lie."""
         self.names |= known.get("names", {})
         if self.progress is not None and known:
-            self.progress.remember(known["logs"])
+            self.progress.remember(known["logs"], self.names)
             for rule in known["targets"]:  # they do nothing
                 self.progress.counts.pop(rule, None)
 

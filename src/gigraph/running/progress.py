@@ -32,9 +32,11 @@ class Progress:
         self.done: Counter[str] = Counter()
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.earlier: dict[str, list[float]] = defaultdict(list)
+        self.names: Mapping[str, str] = {}
 
-    def remember(self, logs: Path) -> None:
-        """Learn from the receipts of earlier runs how long jobs take."""
+    def remember(self, logs: Path, names: Mapping[str, str]) -> None:
+        """Learn from the receipts of earlier runs how long jobs take; `names` says what a stage is called there."""
+        self.names = names
         for receipt in receipts(logs).values():
             self.earlier[receipt["stage"]].append(receipt["seconds"] + START_SECONDS)
 
@@ -76,9 +78,8 @@ class Progress:
 
     def expected(self, stage: str) -> float:
         """Return the seconds that a job of this stage takes, by all that is known."""
-        known = (
-            self.seconds.get(stage) or self.earlier.get(stage) or [s for many in self.seconds.values() for s in many]
-        )
+        earlier = self.earlier.get(self.names.get(stage, stage))
+        known = self.seconds.get(stage) or earlier or [s for many in self.seconds.values() for s in many]
         return sum(known) / len(known) if known else START_SECONDS
 
 
