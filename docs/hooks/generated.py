@@ -220,7 +220,7 @@ def command_line() -> str:
         "| target | |\n|---|---|\n| (none) | the graph and its explorer |\n"
         "| `evaluation` | how far concepts and graph can be trusted ([more](trust.md)) |\n"
         "| `labels.yaml` | a file of concepts' names that the explorer exported; the page is built again with them |",
-        "`gigraph` begins runs, looks at what is made, and plans. `uv run gigraph COMMAND --help` prints the same as this page.",
+        "`gigraph` begins runs, looks at what is made, and plans. `uv run gigraph COMMAND --help` prints the same.",
     ]
     for found in pkgutil.iter_modules(commands.__path__):
         module = importlib.import_module(f"{commands.__name__}.{found.name}")
