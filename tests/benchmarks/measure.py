@@ -145,7 +145,7 @@ def machine(threads: int) -> Machine:
     a = np.ones((1536, 1536), dtype=np.float32)
     source, target = np.ones(2**26, dtype=np.float32), np.zeros(2**26, dtype=np.float32)
     a @ a
-    product = min(timed(lambda: a @ a, 1)[1] for _ in range(5))
+    product = min(timed(lambda: a @ a, 1)[1] for _ in range(20))
     copy = min(timed(lambda: np.copyto(target, source), 1)[1] for _ in range(5))
     return Machine(2 * 1536**3 / product, 2 * source.nbytes / copy, threads)
 

@@ -104,7 +104,7 @@ def first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Til
     mine = graph.kept.filter((pl.col("layer") == graph.layers[last]) & (pl.col("scope") >= 0))
     found: dict[int, list[Tile]] = defaultdict(list)
     for scope, concept in mine.select("scope", "concept").iter_rows():
-        if len(found[scope]) < FACE and face.get((last, concept)):
+        if face.get((last, concept)) and len(found[scope]) < FACE:
             found[scope].append(face[last, concept][0])
     return found
 
