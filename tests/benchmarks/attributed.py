@@ -118,12 +118,13 @@ class Run:
             scope, concept = (tables.numpy(table, name) for name in ("scope", "concept"))
             kept[layer] = concept[scope >= 0].reshape(self.size.classes, KEPT)
         for source, target in self.pairs:
-            to = np.arange(self.size.classes)[:, None]
+            scope = np.arange(self.size.classes)[:, None]
+            to = scope
             if target != CLASSES:
                 to, own = kept[target], self.pool[target][self.label]
                 more = np.stack([own[:, -1 - at] for at in range(OWN)], axis=1)
                 self._attribute(source, target, np.concatenate([to[self.label], more], axis=1))
-            ends = np.broadcast_arrays(np.arange(self.size.classes)[:, None, None], kept[source][:, :, None], to[:, None])
+            ends = np.broadcast_arrays(scope[:, None], kept[source][:, :, None], to[:, None])
             columns = dict(zip(("scope", "source", "target"), (end.ravel() for end in ends), strict=True))
             drop = self.rng.normal(size=ends[0].size)
             more = {"ablation": drop, "se": np.abs(drop) / 9, "images": np.full(len(drop), self.size.images)}

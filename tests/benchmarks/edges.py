@@ -99,7 +99,7 @@ def measured(part: float, images: int, sources: int) -> dict[str, Any]:
         (graph, "write_graphml", "graph: GraphML"),
         (explorer.Graph, "read", "explorer: read"),
         (explorer, "scope_chunks", "explorer: classes"),
-        (explorer, "near_chunk", "explorer: neighbours"),
+        (explorer, "neighbours", "explorer: neighbours"),
         (explorer, "kept_by_class", "explorer: decisions"),
         (explorer, "image_chunks", "explorer: images"),
         (explorer, "atlas_chunk", "explorer: atlas"),

@@ -66,8 +66,32 @@ def image_chunks(
     row, chunk : dict
         The chunk is as `scope_chunks` returns, its class the predicted one, with ``maps``: concept -> where it is.
     """
-    if images.is_empty():
-        return
+    for some, pairs, layers in _by_shard(images, attributions, coefficients):
+        yield from _chunks(graph, some, pairs, layers, shapes, faces)
+
+
+def _by_shard(
+    images: pl.DataFrame,
+    attributions: Mapping[tuple[str, str], Sequence[Path]],
+    coefficients: Mapping[str, Sequence[Path]],
+) -> Iterator[tuple[pl.DataFrame, Mapping[tuple[str, str], Sequence[Path]], Mapping[str, Sequence[Path]]]]:
+    """Yield the images of each shard with its tables: all images' edges are more than should be in memory."""
+    for shard, own in enumerate(zip(*attributions.values(), strict=True)):
+        ids = np.concatenate([np.unique(tables.numpy(tables.read(path, ["image_id"]), "image_id")) for path in own])
+        some = images.filter(pl.col("image_id").is_in(np.unique(ids).tolist()))
+        if len(some):
+            pairs = {pair: paths[shard : shard + 1] for pair, paths in attributions.items()}
+            yield some, pairs, {layer: paths[shard : shard + 1] for layer, paths in coefficients.items()}
+
+
+def _chunks(
+    graph: Graph,
+    images: pl.DataFrame,
+    attributions: Mapping[tuple[str, str], Sequence[Path]],
+    coefficients: Mapping[str, Sequence[Path]],
+    shapes: Mapping[str, tuple[int, ...]],
+    faces: Mapping[tuple[int, int], Any],
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     every, members = _edges(graph, images, attributions)
     chosen = _kept(graph, every, images)
     where = {
