@@ -127,8 +127,9 @@ def read_groups(path: str | Path, by: Sequence[str]) -> Iterator[tuple[tuple[Any
         As of `read`.
     """
     with _reading(path):
-        file = pq.ParquetFile(path, memory_map=True, read_dictionary=[*by])
-    _check(path, file.schema_arrow, by)
+        schema = pq.read_schema(path)
+    _check(path, schema, by)
+    file = pq.ParquetFile(path, memory_map=True, read_dictionary=[*by])
     holding: dict[tuple[Any, ...], list[int]] = {}
     alone: set[int] = set()
     for group in range(file.num_row_groups):
