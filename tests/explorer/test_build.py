@@ -17,6 +17,7 @@ from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
 from gigraph.explorer import graph as graph_tables
+from gigraph.explorer import images as image_graphs
 from gigraph.explorer.card import _no_place
 from gigraph.explorer.chunks import numbers, script_json
 from gigraph.explorer.graph import Graph
@@ -353,7 +354,7 @@ def test_the_site_names_the_attribution_method(inputs: Inputs, site: Path, tmp_p
     assert "GIG" not in (site / "app" / "app.js").read_text()  # it says what it finds there
 
 
-def test_images_of_several_shards_make_the_same_site(inputs: Inputs, site: Path, tmp_path: Path):
+def test_images_of_several_shards_make_the_same_site(inputs: Inputs, site: Path, tmp_path: Path, monkeypatch):
     def halves(path: Path) -> list[Path]:
         table = pl.DataFrame(pl.from_arrow(tables.read(path)))
         # images of every class in both
@@ -365,6 +366,7 @@ def test_images_of_several_shards_make_the_same_site(inputs: Inputs, site: Path,
 
     of = {key: halves(paths[0]) for key, paths in inputs.attributions.items()}
     where = {layer: halves(paths[0]) for layer, paths in inputs.coefficients.items()}
+    monkeypatch.setattr(image_graphs, "AT_ONCE", 4)
     build(dataclasses.replace(inputs, attributions=of, coefficients=where), tmp_path / "site")
     mine, whole = (
         {path.name: path.read_text() for path in (root / "data").iterdir()} for root in (tmp_path / "site", site)

@@ -24,6 +24,8 @@ from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
 
 KEPT = 8
 """Concepts of each layer in an image's graph."""
+AT_ONCE = 1000
+"""Images whose edges are in memory at once."""
 
 
 def shown_images(inputs: Inputs) -> pl.DataFrame:
@@ -66,22 +68,16 @@ def image_chunks(
     row, chunk : dict
         The chunk is as `scope_chunks` returns, its class the predicted one, with ``maps``: concept -> where it is.
     """
-    for some, pairs, layers in _by_shard(images, attributions, coefficients):
-        yield from _chunks(graph, some, pairs, layers, shapes, faces)
-
-
-def _by_shard(
-    images: pl.DataFrame,
-    attributions: Mapping[tuple[str, str], Sequence[Path]],
-    coefficients: Mapping[str, Sequence[Path]],
-) -> Iterator[tuple[pl.DataFrame, Mapping[tuple[str, str], Sequence[Path]], Mapping[str, Sequence[Path]]]]:
-    """Yield the images of each shard with its tables: all images' edges are more than should be in memory."""
-    for shard, own in enumerate(zip(*attributions.values(), strict=True)):
-        ids = np.concatenate([np.unique(tables.numpy(tables.read(path, ["image_id"]), "image_id")) for path in own])
-        some = images.filter(pl.col("image_id").is_in(np.unique(ids).tolist()))
-        if len(some):
-            pairs = {pair: paths[shard : shard + 1] for pair, paths in attributions.items()}
-            yield some, pairs, {layer: paths[shard : shard + 1] for layer, paths in coefficients.items()}
+    if images.is_empty():
+        return
+    for shard in range(max(map(len, attributions.values()), default=0)):
+        own = slice(shard, shard + 1)
+        pairs = {pair: paths[own] for pair, paths in attributions.items()}
+        layers = {layer: paths[own] for layer, paths in coefficients.items()}
+        ids = [tables.numpy(tables.read(path, ["image_id"]), "image_id") for (path,) in pairs.values()]
+        here = images.filter(pl.col("image_id").is_in(np.unique(np.concatenate(ids)).tolist()))
+        for some in here.iter_slices(AT_ONCE):
+            yield from _chunks(graph, some, pairs, layers, shapes, faces)
 
 
 def _chunks(
