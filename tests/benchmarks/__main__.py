@@ -36,6 +36,7 @@ def main() -> None:
     limits = measure.machine(threads)
     print(
         f"{threads} thread{'s' * (threads > 1)}: matrix product {limits.flops / 1e9:.0f} GF/s, "
+        f"convolution {limits.convolutions / 1e9:.0f} GF/s, "
         f"copy {limits.bandwidth / 1e9:.1f} GB/s"
     )
     args.out.mkdir(parents=True, exist_ok=True)

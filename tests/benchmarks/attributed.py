@@ -69,6 +69,8 @@ class Run:
         self.pool = {}
         for layer in self.layers:
             ids, count = self.families[layer].ids, 2 * size.sources
+            if count > len(ids):
+                raise ValueError(f"{layer} has {len(ids)} families; {size.sources} sources need {count}")
             first = self.rng.integers(0, len(ids), (size.classes, 1))
             self.pool[layer] = ids[(first + 7919 * np.arange(count)) % len(ids)]
 

@@ -175,7 +175,9 @@ def show(found: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Run the sizes one after another."""
     parser = argparse.ArgumentParser("python -m tests.benchmarks.edges", description=__doc__.partition("\n")[0])
-    parser.add_argument("--parts", nargs="+", type=float, default=PARTS, help="shares of 1,000 classes and 121,000 concepts")
+    parser.add_argument(
+        "--parts", nargs="+", type=float, default=PARTS, help="shares of 1,000 classes and 121,000 concepts"
+    )
     parser.add_argument("--images", type=int, default=5, help="attributed images of a class")
     parser.add_argument("--sources", type=int, default=24, help="sources of an image and target")
     parser.add_argument("--out", type=Path, default=Path("results/peers/edges.json"))

@@ -143,7 +143,7 @@ def attributions(machine: Machine, cases: Iterator[Case], repeats: int) -> list[
             contenders["captum"] = Contender(captum, items, repeats)
             outcomes = contest(contenders)
             # A forward pass, and for each target a pass back through the same products.
-            least = STEPS * (1 + targets) * counted.get_total_flops() / machine.flops / items
+            least = STEPS * (1 + targets) * counted.get_total_flops() / machine.convolutions / items
             for method, outcome in outcomes.items():
                 found = outcome.result
                 if method == "captum":
@@ -191,7 +191,7 @@ def sweeps(machine: Machine, traced: Network, repeats: int, images: int = 2) -> 
     with FlopCounterMode(display=False) as counted:
         plain()
     _, seconds, peak = timed(lambda: contributions(folded, layers, x), repeats)
-    least = 2 * counted.get_total_flops() / machine.flops
+    least = 2 * counted.get_total_flops() / machine.convolutions
     _, alone, low = timed(plain, repeats)
     return [
         Row("srd sweep", case, "gigraph", seconds / images, "image", repeats, peak, None, least / seconds),

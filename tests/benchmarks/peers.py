@@ -61,7 +61,7 @@ def real(demo: Demo) -> Iterator[Problem]:
         x = positions.reshape(-1, positions.shape[2])
         some = np.random.default_rng(0).permutation(len(x))[:SAMPLES]
         for expansion in (1, 8):
-            yield Problem(f"{layer} ", x[some], demo.concepts(layer, expansion * x.shape[1]), NONZEROS)
+            yield Problem(f"demo {layer} ", x[some], demo.concepts(layer, expansion * x.shape[1]), NONZEROS)
 
 
 def clustering(machine: Machine, cases: list[tuple[str, np.ndarray, int]], slow_peer: int) -> list[Row]:
