@@ -24,7 +24,7 @@ from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
 
 KEPT = 8
 """Concepts of each layer in an image's graph."""
-AT_ONCE = 1000
+AT_ONCE = 500
 """Images whose edges are in memory at once."""
 
 
