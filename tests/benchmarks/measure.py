@@ -1,4 +1,4 @@
-"""What a benchmark measures: median seconds, peak memory, and the machine's own limits."""
+"""What a benchmark measures: median seconds, ratios of runs in turn, peak memory, and the machine's own limits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Row:
     """Least possible time for the work that cannot be avoided, at the machine's measured limits, over the time."""
     ratio: float | None = None
     """This method's time over ours."""
+    missed: float | None = None
+    """Share of the samples whose relative duality gap is above the one that we certify."""
 
 
 class Peak:
@@ -80,11 +83,61 @@ def timed(work: Callable[[], Any], repeats: int = 3) -> tuple[Any, float, float]
 
 
 @dataclass(frozen=True)
+class Contender:
+    """One method: what it does, to how many items, and how often."""
+
+    work: Callable[[], Any]
+    items: int = 1
+    repeats: int = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What it gave, its median seconds an item, their median ratio to ours, and the peak of its first run in MiB."""
+
+    result: Any
+    seconds: float
+    ratio: float
+    peak: float
+    repeats: int
+
+
+def contest(contenders: Mapping[str, Contender]) -> dict[str, Outcome]:
+    """Run the methods in turn, ours first, round by round, every other round the other way about.
+
+    A ratio is of two runs of one round, so that what slows the machine for a while slows both.
+    """
+    ours = next(iter(contenders))
+    results: dict[str, Any] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    peaks: dict[str, float] = {}
+    for index in range(max(one.repeats for one in contenders.values())):
+        some = [name for name, one in contenders.items() if index < one.repeats or name == ours]
+        for name in some[:: 1 if index % 2 == 0 else -1]:
+            result, took, peak = timed(contenders[name].work, 1)
+            seconds[name].append(took / contenders[name].items)
+            if index == 0:
+                results[name], peaks[name] = result, peak
+    return {
+        name: Outcome(
+            results[name],
+            statistics.median(own),
+            statistics.median(one / other for one, other in zip(own, seconds[ours], strict=False)),
+            peaks[name],
+            len(own),
+        )
+        for name, own in seconds.items()
+    }
+
+
+@dataclass(frozen=True)
 class Machine:
     """Measured limits."""
 
     flops: float
-    """Of a float32 matrix product, per second."""
+    """Of a float32 matrix product by NumPy, per second."""
+    convolutions: float
+    """The same of torch's convolutions, which are faster."""
     bandwidth: float
     """Bytes read and written per second by a copy."""
     threads: int
@@ -95,15 +148,19 @@ def machine(threads: int) -> Machine:
     a = np.ones((1536, 1536), dtype=np.float32)
     source, target = np.ones(2**26, dtype=np.float32), np.zeros(2**26, dtype=np.float32)
     a @ a
-    product = min(timed(lambda: a @ a, 1)[1] for _ in range(5))
+    product = min(timed(lambda: a @ a, 1)[1] for _ in range(20))
     copy = min(timed(lambda: np.copyto(target, source), 1)[1] for _ in range(5))
-    return Machine(2 * 1536**3 / product, 2 * source.nbytes / copy, threads)
+    x, kernel = torch.ones(16, 256, 14, 14), torch.ones(256, 256, 3, 3)
+    x, kernel = (tensor.to(memory_format=torch.channels_last) for tensor in (x, kernel))
+    convolved = min(timed(lambda: torch.conv2d(x, kernel, padding=1), 1)[1] for _ in range(20))
+    convolutions = 2 * 9 * 256 * x.numel() / convolved
+    return Machine(2 * 1536**3 / product, convolutions, 2 * source.nbytes / copy, threads)
 
 
 def relative(rows: list[Row]) -> list[Row]:
-    """Fill in the ratios to `gigraph` within each case."""
+    """Fill in the ratios to `gigraph` within each case that are not there yet."""
     ours = {(row.kernel, row.case): row.seconds for row in rows if row.method == "gigraph"}
     for row in rows:
-        if (row.kernel, row.case) in ours:
+        if row.ratio is None and (row.kernel, row.case) in ours:
             row.ratio = row.seconds / ours[row.kernel, row.case]
     return rows

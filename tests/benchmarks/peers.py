@@ -4,28 +4,75 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from gigraph.method.bisecting import bisect
-from gigraph.method.lasso import Sign, calibrate, lasso
+from gigraph.method.lasso import Codes, Sign, calibrate, lasso
 from gigraph.method.pursuit import Pursuit
 from gigraph.method.vectors import cohesion, concept_vectors, unit
 
 from .data import mixtures
-from .measure import Machine, Row, timed
+from .demo import NONZEROS, Demo
+from .measure import Contender, Machine, Row, contest, timed
+
+GAP = 1e-4
+"""Relative duality gap that we certify."""
+JUDGED = 500
+"""Most samples whose gap is computed of a peer's solutions."""
+SAMPLES = 8000
 
 
-def clustering(machine: Machine, cases: list[tuple[int, int, int]], slow_peer: int) -> list[Row]:
-    """Compare with scikit-learn's BisectingKMeans; cases beyond `slow_peer` = N K are run without it."""
+@dataclass(frozen=True)
+class Problem:
+    """PFVs x [N, C] to be decomposed on concepts v [K, C]: so many non-zeros of a sample in the mean."""
+
+    name: str
+    x: np.ndarray
+    v: np.ndarray
+    nonzeros: float
+
+    @property
+    def case(self) -> str:
+        """Its name and sizes."""
+        return f"{self.name}C={self.v.shape[1]} K={len(self.v)}"
+
+
+def mixed(n: int, channels: int) -> np.ndarray:
+    """Return mixtures of atoms [n, channels] about their mean."""
+    x = mixtures(n, channels)
+    return x - x.mean(axis=0)
+
+
+def synthetic(n: int, channels: int, k: int) -> Problem:
+    """Return mixtures of atoms and the concepts found of them, with half a percent of the concepts in a sample."""
+    x = mixed(max(2 * n, 3 * k), channels)
+    tree = bisect(x, k)
+    return Problem("", np.ascontiguousarray(x[:: len(x) // n][:n]), concept_vectors(x, tree.labels, tree.k), 0.005 * k)
+
+
+def real(demo: Demo) -> Iterator[Problem]:
+    """Yield the demo's layers with as many concepts as channels, which is its setting, and with eight times those."""
+    for layer, positions in demo.whole.items():
+        x = positions.reshape(-1, positions.shape[2])
+        some = np.random.default_rng(0).permutation(len(x))[:SAMPLES]
+        for expansion in (1, 8):
+            yield Problem(f"demo {layer} ", x[some], demo.concepts(layer, expansion * x.shape[1]), NONZEROS)
+
+
+def clustering(machine: Machine, cases: list[tuple[str, np.ndarray, int]], slow_peer: int) -> list[Row]:
+    """Compare with scikit-learn's BisectingKMeans on (name, PFVs, K); beyond `slow_peer` = N K are run without it."""
     from sklearn.cluster import BisectingKMeans
 
     rows = []
     bisect(mixtures(200, 8), 10)  # compiles
-    for n, channels, k in cases:
-        x = mixtures(n, channels)
-        x -= x.mean(axis=0)
-        case = f"N={n} C={channels} K={k}"
+    for name, x, k in cases:
+        n, channels = x.shape
+        case = f"{name}N={n} C={channels} K={k}"
 
         def quality(labels: np.ndarray, x: np.ndarray = x, k: int = k) -> float:
             return float(np.average(cohesion(x, labels, k), weights=np.bincount(labels, minlength=k)))
@@ -43,92 +90,112 @@ def clustering(machine: Machine, cases: list[tuple[int, int, int]], slow_peer: i
     return rows
 
 
-def relative_gap(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float, positive: bool) -> float:
-    """Return the largest duality gap over primal of solutions u [N, K], all in float64."""
+def relative_gaps(x: np.ndarray, v: np.ndarray, u: np.ndarray, lam: float, positive: bool) -> np.ndarray:
+    """Return the duality gap over primal of each of the solutions u [N, K], all in float64."""
     x, v, u = (array.astype(np.float64) for array in (x, v, u))
     r = x - u @ v
     pull = r @ v.T if positive else np.abs(r @ v.T)
     scale = np.minimum(1, lam / np.maximum(pull.max(axis=1), 1e-300))[:, None]
     primal = 0.5 * (r * r).sum(axis=1) + lam * np.abs(u).sum(axis=1)
     dual = 0.5 * (x * x).sum(axis=1) - 0.5 * ((x - scale * r) ** 2).sum(axis=1)
-    return float(((primal - dual) / primal).max())
+    return (primal - dual) / primal
 
 
-def decomposition(
-    machine: Machine, cases: list[tuple[int, int, int]], slow_samples: int, sign: Sign = "any"
-) -> list[Row]:
+def decomposition(machine: Machine, problems: Iterator[Problem], slow_samples: int, sign: Sign = "any") -> list[Row]:
     """Compare with SPAMS, celer and scikit-learn; all but SPAMS solve `slow_samples` samples.
 
-    Times include the Gram matrix of the concepts, spread over all n, for those that use one: gigraph and SPAMS do.
+    Times include the Gram matrix of the concepts, spread over all N, for those that use one: gigraph, SPAMS and LARS.
     """
-    import celer
-    import spams
-    from sklearn import linear_model
-    from sklearn.decomposition import sparse_encode
-
+    lasso(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 0.1, backend="numba", sign=sign)  # compiles
     rows = []
     kernel, positive = ("lasso", False) if sign == "any" else ("non-negative lasso", True)
-    for n, channels, k in cases:
-        x = mixtures(max(2 * n, 3 * k), channels)
-        x -= x.mean(axis=0)
-        tree = bisect(x, k)
-        v = concept_vectors(x, tree.labels, tree.k)
-        x = np.ascontiguousarray(x[:: len(x) // n][:n])
-        lam = calibrate(x[:500], v, 0.005 * k, sign=sign).lam
-        case = f"C={channels} K={k}"
-        codes, seconds, peak = timed(lambda x=x, v=v, lam=lam: lasso(x, v, lam, sign=sign, tol=1e-4))
+    for one in problems:
+        x, v, n = one.x, one.v, len(one.x)
+        lam = calibrate(x[:500], v, one.nonzeros, sign=sign, backend="numba").lam
+        codes, some = lasso(x, v, lam, sign=sign, tol=GAP, backend="numba"), x[:slow_samples]
+        repeats = 5 if v.size < 10**7 else 1
+        contenders = {
+            "gigraph": Contender(partial(lasso, x, v, lam, sign=sign, tol=GAP, backend="numba"), n, repeats),
+            **_least_angles(machine, x, v, lam, positive, repeats),
+            **_one_by_one(some, v, lam, positive, _tolerances(codes, x, lam)),
+        }
+        gram_seconds = timed(lambda v=v: v @ v.T)[1] / n
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = contest(contenders)
         # All correlations once to choose concepts, and once to certify the result.
-        least = 4 * channels * k / machine.flops
-        rows.append(
-            Row(kernel, case, "gigraph", seconds / n, "sample", 3, peak, float(codes.gap.max()), least * n / seconds)
-        )
-        some = x[:slow_samples]
-        # These two stop at a gap below tol |x|^2: the share of |x|^2 that makes it ours.
-        norms = np.einsum("nc,nc->n", x, x)
-        sums = np.bincount(np.repeat(np.arange(n), codes.nonzeros()), np.abs(codes.values), minlength=n)
-        tol = 1e-4 * float(np.median(0.5 * codes.rel_l2**2 + lam * sums / norms))
-        one_by_one = {
-            "alpha": lam / channels,
-            "fit_intercept": False,
-            "tol": tol,
-            "max_iter": 10_000,
-            "positive": positive,
-        }
-
-        def spams_lasso(x: np.ndarray = x, v: np.ndarray = v, lam: float = lam) -> np.ndarray:
-            columns = np.asfortranarray(x.T), np.asfortranarray(v.T)
-            u = spams.lasso(columns[0], D=columns[1], lambda1=lam, mode=2, pos=positive, numThreads=machine.threads)
-            return u[:, :slow_samples].toarray().T
-
-        def each(model, some: np.ndarray = some, v: np.ndarray = v) -> np.ndarray:
-            design = np.asfortranarray(v.T)
-            return np.stack([model.fit(design, one).coef_.copy() for one in some])
-
-        gram, seconds, _ = timed(lambda v=v: v @ v.T)
-
-        def lars(some: np.ndarray = some, v: np.ndarray = v, lam: float = lam, gram: np.ndarray = gram) -> np.ndarray:
-            return sparse_encode(
-                some, v, gram=gram.copy(), algorithm="lasso_lars", alpha=lam, max_iter=10_000, positive=positive
-            )
-
-        methods = {
-            "SPAMS": (spams_lasso, n),
-            "celer": (lambda each=each, o=one_by_one: each(celer.Lasso(**o)), len(some)),
-            "scikit-learn lasso_cd": (lambda each=each, o=one_by_one: each(linear_model.Lasso(**o)), len(some)),
-            "scikit-learn lasso_lars": (lars, len(some)),
-        }
-        once = {"scikit-learn lasso_lars": seconds / n}
-        for method, (solve, samples) in methods.items():
-            count = 3 if method == "SPAMS" and channels * k < 10**7 else 1
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                u, seconds, peak = timed(solve, count)
-            gap = relative_gap(some, v, u, lam, positive)
-            rows.append(Row(kernel, case, method, seconds / samples + once.get(method, 0), "sample", count, peak, gap))
+        least = 4 * v.shape[1] * len(v) / machine.flops
+        for method, outcome in found.items():
+            if method == "gigraph":
+                gaps, share = codes.gap, least / outcome.seconds
+            else:
+                u = outcome.result[:, :JUDGED].toarray().T if method.startswith("SPAMS") else outcome.result
+                gaps, share = relative_gaps(x[: len(u)], v, u, lam, positive), None
+            once = gram_seconds * (method == "scikit-learn lasso_lars")
+            seconds, ratio = outcome.seconds + once, outcome.ratio * (1 + once / outcome.seconds)
+            rows.append(
+                Row(
+                    kernel, one.case, method, seconds, "sample", outcome.repeats, outcome.peak,
+                    float(gaps.max()), share, ratio, float((gaps > GAP).mean()),
+                )
+            )  # fmt: skip
     return rows
 
 
-def pursuit(machine: Machine, cases: list[tuple[int, int, int]], slow_samples: int) -> list[Row]:
+def _least_angles(
+    machine: Machine, x: np.ndarray, v: np.ndarray, lam: float, positive: bool, repeats: int
+) -> dict[str, Contender]:
+    """Return SPAMS's two: least angles along the path, by the inverse of the support's products or their factor."""
+    import spams
+
+    def solve(cholesky: bool) -> Any:
+        columns, atoms = np.asfortranarray(x.T), np.asfortranarray(v.T)
+        how = {"mode": 2, "pos": positive, "cholesky": cholesky, "numThreads": machine.threads}
+        return spams.lasso(columns, D=atoms, lambda1=lam, **how)
+
+    return {
+        "SPAMS": Contender(partial(solve, False), len(x), repeats),
+        "SPAMS, cholesky": Contender(partial(solve, True), len(x), repeats),
+    }
+
+
+def _one_by_one(
+    x: np.ndarray, v: np.ndarray, lam: float, positive: bool, tolerances: np.ndarray
+) -> dict[str, Contender]:
+    """Return celer and scikit-learn, which solve sample after sample."""
+    import celer
+    from sklearn import linear_model
+    from sklearn.decomposition import sparse_encode
+
+    how = {"alpha": lam / v.shape[1], "fit_intercept": False, "max_iter": 10_000, "positive": positive}
+
+    def fit(kind: Callable[..., Any]) -> np.ndarray:
+        design = np.asfortranarray(v.T)
+        each = zip(x, tolerances, strict=False)
+        return np.stack([kind(**how, tol=float(tol)).fit(design, one).coef_ for one, tol in each])
+
+    gram = v @ v.T
+
+    def lars() -> np.ndarray:
+        # It changes the products that it is given.
+        how = {"algorithm": "lasso_lars", "alpha": lam, "max_iter": 10_000, "positive": positive}
+        return sparse_encode(x, v, gram=gram.copy(), **how)
+
+    return {
+        "celer": Contender(partial(fit, celer.Lasso), len(x), 1),
+        "scikit-learn lasso_cd": Contender(partial(fit, linear_model.Lasso), len(x), 1),
+        "scikit-learn lasso_lars": Contender(lars, len(x), 1),
+    }
+
+
+def _tolerances(codes: Codes, x: np.ndarray, lam: float) -> np.ndarray:
+    """Return what makes those that stop at a gap below tol |x|^2 stop at ours, for each sample."""
+    norms = np.einsum("nc,nc->n", x, x, dtype=np.float64)
+    sums = np.bincount(np.repeat(np.arange(len(x)), codes.nonzeros()), np.abs(codes.values), minlength=len(x))
+    return GAP * (0.5 * codes.rel_l2.astype(np.float64) ** 2 + lam * sums / norms)
+
+
+def pursuit(machine: Machine, problems: Iterator[Problem], slow_samples: int) -> list[Row]:
     """Compare with SPAMS and scikit-learn, which pursues `slow_samples` samples, at equal atoms or equal residual.
 
     Times include the Gram matrix, spread over all n. SPAMS takes the atom after which the residual is smallest
@@ -139,17 +206,14 @@ def pursuit(machine: Machine, cases: list[tuple[int, int, int]], slow_samples: i
 
     rows = []
     Pursuit(np.eye(4), backend="numba").solve(np.eye(4), 1)  # compiles
-    for n, channels, k in cases:
-        x = mixtures(max(2 * n, 3 * k), channels)
-        x -= x.mean(axis=0)
-        tree = bisect(x, k)
-        v = unit(concept_vectors(x, tree.labels, tree.k)).astype(np.float32)
-        x = unit(np.ascontiguousarray(x[:: len(x) // n][:n])).astype(np.float32)
+    for one in problems:
+        x, v = (unit(array).astype(np.float32) for array in (one.x, one.v))
+        n, (k, channels) = len(x), v.shape
         columns = np.asfortranarray(x.T), np.asfortranarray(v.T)
         some = x[:slow_samples]
         residual = float(np.median(Pursuit(v, backend="numba").solve(x[:500], 16).rel_l2))
         for atoms in (8, 16, 32, None):
-            case = f"C={channels} K={k} " + (f"{atoms} atoms" if atoms else f"r={residual:.2f}")
+            case = f"{one.case} " + (f"{atoms} atoms" if atoms else f"r={residual:.2f}")
             stop = {"nonzeros": atoms} if atoms else {"residual": residual}
 
             def quality(u: np.ndarray, x: np.ndarray, v: np.ndarray = v, atoms: int | None = atoms) -> float:
@@ -158,24 +222,12 @@ def pursuit(machine: Machine, cases: list[tuple[int, int, int]], slow_samples: i
                     return float((u != 0).sum(axis=1).mean())
                 return float(np.linalg.norm(x - u @ v, axis=1).mean())
 
-            for method, sign in (("gigraph", "any"), ("gigraph, non-negative", "nonnegative")):
-                codes, seconds, peak = timed(
-                    lambda x=x, v=v, stop=stop, sign=sign: Pursuit(v, backend="numba").solve(x, **stop, sign=sign)
-                )
-                used = int(codes.nonzeros().max())
-                # All correlations once, and once an atom those with a row of the Gram matrix for each atom so far.
-                least = k * (2 * channels + used * (used - 1)) / machine.flops
-                share = None if sign == "nonnegative" or not atoms else least * n / seconds
-                found = quality(codes.dense(k), x)
-                rows.append(Row("pursuit", case, method, seconds / n, "sample", 3, peak, found, share))
+            def ours(sign: Sign, x=x, v=v, stop=stop) -> Codes:
+                return Pursuit(v, backend="numba").solve(x, **stop, sign=sign)
 
             def spams_omp(columns=columns, atoms: int | None = atoms, residual: float = residual) -> np.ndarray:
                 limit = {"L": atoms, "eps": 0.0} if atoms else {"eps": residual**2}
                 return spams.omp(*columns, **limit, numThreads=machine.threads)
-
-            u, seconds, peak = timed(spams_omp)
-            found = quality(u.toarray().T, x)
-            rows.append(Row("pursuit", case, "SPAMS (least squares)", seconds / n, "sample", 3, peak, found))
 
             gram, once, _ = timed(lambda v=v: v @ v.T, 1)
 
@@ -183,9 +235,28 @@ def pursuit(machine: Machine, cases: list[tuple[int, int, int]], slow_samples: i
                 limit = {"n_nonzero_coefs": atoms} if atoms else {"tol": residual**2}
                 return orthogonal_mp_gram(gram, v @ some.T, norms_squared=np.ones(len(some)), **limit)
 
+            contenders = {
+                "gigraph": Contender(partial(ours, "any"), n),
+                "gigraph, non-negative": Contender(partial(ours, "nonnegative"), n),
+                "SPAMS (least squares)": Contender(spams_omp, n),
+                "scikit-learn": Contender(scikit, len(some), 1),
+            }
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # samples that are done early
-                u, seconds, peak = timed(scikit, 1)
-            each = seconds / len(some) + once / n
-            rows.append(Row("pursuit", case, "scikit-learn", each, "sample", 1, peak, quality(u.T, some)))
+                outcomes = contest(contenders)
+            for method, outcome in outcomes.items():
+                u, share = outcome.result, None
+                if method == "gigraph" and atoms:
+                    # All correlations once, and once an atom those with a row of the Gram matrix for each so far.
+                    used = int(u.nonzeros().max())
+                    share = k * (2 * channels + used * (used - 1)) / machine.flops / outcome.seconds
+                dense = u.dense(k) if isinstance(u, Codes) else u.T if isinstance(u, np.ndarray) else u.toarray().T
+                more = once / n * (method == "scikit-learn")
+                ratio = outcome.ratio * (1 + more / outcome.seconds)
+                rows.append(
+                    Row(
+                        "pursuit", case, method, outcome.seconds + more, "sample", outcome.repeats, outcome.peak,
+                        quality(dense, x[: len(dense)]), share, ratio,
+                    )
+                )  # fmt: skip
     return rows

@@ -8,15 +8,21 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
+from gigraph.explorer import graph as graph_tables
+from gigraph.explorer import images as image_graphs
 from gigraph.explorer.card import _no_place
 from gigraph.explorer.chunks import numbers, script_json
+from gigraph.explorer.graph import Graph
 from gigraph.explorer.maps import encode_map
+from gigraph.explorer.scopes import neighbours
 from gigraph.records import tables
 from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
 from gigraph.running.current import shown_evaluation
@@ -73,6 +79,12 @@ def test_numbers_read_back_as_the_same_float32():
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32) * np.float32(1e-5)
     assert (np.array(numbers(values), np.float32) == values).all()
     assert numbers([np.nan, np.inf, 1.5]) == [None, None, 1.5]
+
+
+def test_numbers_are_the_shortest_decimals():
+    any_bits = np.random.default_rng(1).integers(0, 2**32, 20_000, dtype=np.uint32).view(np.float32)
+    values = np.concatenate([any_bits[np.isfinite(any_bits)], np.float32([0, 1e-45, 3.4e38, 16777216, 0.1, -2.5e-7])])
+    assert numbers(values) == [float(str(value)) for value in values]
 
 
 def test_kept_concepts_and_relevances_are_those_of_the_table(site: Path, inputs: Inputs):
@@ -340,6 +352,48 @@ def test_the_site_names_the_attribution_method(inputs: Inputs, site: Path, tmp_p
         assert name in str(words) and other not in str(words)
         assert chunk(root, "meta")["gig"] == name
     assert "GIG" not in (site / "app" / "app.js").read_text()  # it says what it finds there
+
+
+def test_images_of_several_shards_make_the_same_site(inputs: Inputs, site: Path, tmp_path: Path, monkeypatch):
+    def halves(path: Path) -> list[Path]:
+        table = pl.DataFrame(pl.from_arrow(tables.read(path)))
+        # images of every class in both
+        masks = table["image_id"] % 2 == 1, table["image_id"] % 2 == 0
+        found = [tmp_path / f"{i}-{path.parent.name}-{path.name}" for i in range(2)]
+        for part, mask in zip(found, masks, strict=True):
+            pq.write_table(table.filter(mask).to_arrow().cast(pq.read_schema(path)), part)
+        return found
+
+    of = {key: halves(paths[0]) for key, paths in inputs.attributions.items()}
+    where = {layer: halves(paths[0]) for layer, paths in inputs.coefficients.items()}
+    monkeypatch.setattr(image_graphs, "AT_ONCE", 4)
+    build(dataclasses.replace(inputs, attributions=of, coefficients=where), tmp_path / "site")
+    mine, whole = (
+        {path.name: path.read_text() for path in (root / "data").iterdir()} for root in (tmp_path / "site", site)
+    )
+    assert sum(name.startswith("image-") for name in mine) == 15
+    # what sums up all attributions takes a median of them in another order
+    assert {name for name in mine.keys() | whole.keys() if mine.get(name) != whole.get(name)} <= {"evidence.js"}
+
+
+def test_the_site_is_the_same_whether_undrawn_edges_are_held_or_not(inputs: Inputs, site: Path, monkeypatch):
+    read = Graph.read(inputs)
+    monkeypatch.setattr(graph_tables, "_drawn", lambda edges, pair, near: edges)
+    whole = Graph.read(inputs)
+    assert len(read.edges) < len(whole.edges) and read.edges.columns == whole.edges.columns
+    assert read.count == whole.count == (whole.edges["source"] >= 0).sum()
+    everywhere = read.kept.with_columns(scope=pl.lit(-1, pl.Int32))
+    for kept in (read.kept.filter(pl.col("scope") >= 0), everywhere):
+        assert neighbours(read, kept, read.edges) == neighbours(whole, kept, whole.edges)
+    for one, other in ((read.kept, whole.kept), (read.members, whole.members)):
+        assert one.equals(other)
+    for layer in LAYERS:
+        assert read.relevance(layer).equals(whole.relevance(layer))
+
+
+def test_without_any_picture_there_is_a_site(inputs: Inputs, tmp_path: Path):
+    build(dataclasses.replace(inputs, exemplars={}, picture=None), tmp_path / "site")
+    assert [row[7] for row in chunk(tmp_path / "site", "meta")["classes"]] == [[]] * len(NAMES)
 
 
 def test_no_image_needs_a_graph_of_its_own(tmp_path):

@@ -4,11 +4,13 @@ import io
 
 import networkx as nx
 import numpy as np
+import pytest
 
 from gigraph.method.graph import (
     DATASET,
     Edges,
     Rows,
+    _stable_order,
     aggregate,
     among,
     class_edges,
@@ -16,6 +18,7 @@ from gigraph.method.graph import (
     edges_of_members,
     keep,
     mean_and_error,
+    places_of,
     scopes_of,
     weights,
 )
@@ -70,6 +73,34 @@ def test_means_add_up_to_the_targets_change():
 def test_a_single_image_has_no_standard_error():
     edges = aggregate(np.array([0]), np.array([1]), np.array([2]), np.array([3.0]), {0: 1})
     assert edges.mean[0] == 3 and np.isnan(edges.se[0])
+
+
+def test_edges_come_by_scope_target_and_falling_size():
+    rows, images = random_rows(7, images=60, sources=40)
+    value = np.round(rows[:, 3], 1)  # so that some are equal
+    edges = edges_of(Rows(rows[:, 4].astype(int) % 3, *(rows[:, i].astype(int) for i in (1, 2)), value), images)
+    keys = [*zip(edges.scope.tolist(), edges.target.tolist(), (-abs(edges.mean)).tolist(), edges.source.tolist(),
+                 strict=True)]  # fmt: skip
+    assert keys == sorted(keys) and len(set(edges.scope.tolist())) == 4
+
+
+@pytest.mark.parametrize("span", [1, 5, 2**20, 2**30])  # three of the last do not fit one number
+def test_the_order_by_several_keys_is_stable(span):
+    rng = np.random.default_rng(0)
+    keys = [rng.integers(-span, span, 500) for _ in range(3)]
+    assert (_stable_order(*keys) == np.lexsort(keys[::-1])).all()
+    assert len(_stable_order(*(key[:0] for key in keys))) == 0
+
+
+def test_ends_are_found_among_others():
+    rng = np.random.default_rng(0)
+    known, wanted = ([rng.integers(low, 4, 60) for low in (-1, -2, 0)] for _ in range(2))
+    last = {ends: i for i, ends in enumerate(zip(*known, strict=True))}
+    found = places_of(wanted, known)
+    assert found.tolist() == [last.get(ends, -1) for ends in zip(*wanted, strict=True)]
+    assert (found >= 0).any() and (found < 0).any()
+    none = [key[:0] for key in known]
+    assert places_of(wanted, none).tolist() == [-1] * 60 and len(places_of(none, known)) == 0
 
 
 def test_nothing_gives_no_edges():

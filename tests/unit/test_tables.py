@@ -3,11 +3,13 @@
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gigraph.errors import UserError
 from gigraph.records.files import replacing
-from gigraph.records.tables import lineage_of, read, write
+from gigraph.records.tables import lineage_of, read, read_groups, write
 
 
 def test_writing_is_all_or_nothing(tmp_path):
@@ -42,3 +44,23 @@ def test_a_table_without_a_column_is_named(tmp_path):
     assert read(tmp_path / "t.parquet", ["reason"]).column_names == ["reason"]
     with pytest.raises(UserError, match=r"t\.parquet has no column label"):
         read(tmp_path / "t.parquet", ["path", "label"])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 100])
+def test_rows_come_together_by_what_they_agree_in(tmp_path, rows):
+    columns = {"a": ["x", "x", "y", "x", "y", "x"], "b": ["u", "u", "u", "v", "u", "u"], "c": [0, 1, 2, 3, 4, 5]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet", row_group_size=rows)
+    found = [(key, table.to_pydict()) for key, table in read_groups(tmp_path / "t.parquet", ["a", "b"])]
+    assert found == [(("x", "u"), {"c": [0, 1, 5]}), (("y", "u"), {"c": [2, 4]}), (("x", "v"), {"c": [3]})]
+
+
+def test_groups_of_no_rows_or_no_table(tmp_path):
+    pq.write_table(pa.table({"a": pa.array([], pa.string()), "c": pa.array([], pa.int64())}), tmp_path / "t.parquet")
+    assert list(read_groups(tmp_path / "t.parquet", ["a"])) == []
+    with pytest.raises(UserError, match=r"t\.parquet has no column b"):
+        list(read_groups(tmp_path / "t.parquet", ["b"]))
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="run snakemake again"):
+        list(read_groups(tmp_path / "t.parquet", ["a"]))
+    with pytest.raises(UserError, match="there is no table"):
+        list(read_groups(tmp_path / "none.parquet", ["a"]))

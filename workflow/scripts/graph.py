@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gigraph.method.graph import Edges, Rows, among, edges_of, edges_of_members, scopes_of, weights
+from gigraph.method.graph import Edges, Rows, among, edges_of, edges_of_members, places_of, scopes_of, weights
 from gigraph.records import tables
 from gigraph.records.families import read_families
 from gigraph.records.files import replacing
@@ -107,11 +107,12 @@ def _members(source: str, target: str, table: pa.Table, edges: dict, leader: np.
 def _ablations(path: Path, edges, shown) -> tuple[np.ndarray, np.ndarray]:
     """Return the ablation of each shown edge and its standard error; not a number where there is none."""
     table = tables.read(path)
-    ends = zip(*(table[name].to_pylist() for name in ("scope", "source", "target")), strict=True)
-    known = dict(zip(ends, zip(*(tables.numpy(table, name) for name in ("ablation", "se")), strict=True), strict=True))
+    ends = ("scope", "source", "target")
+    known = [tables.numpy(table, name).astype(np.int64) for name in ends]
+    at = places_of([getattr(edges, name)[shown] for name in ends], known)
+    measured = np.stack([tables.numpy(table, name).astype(np.float32) for name in ("ablation", "se")], 1)
     found = np.full((len(shown), 2), np.nan, np.float32)
-    for i in np.flatnonzero(shown):
-        found[i] = known.get((int(edges.scope[i]), int(edges.source[i]), int(edges.target[i])), np.nan)
+    found[shown] = np.append(measured, [[np.nan] * 2], 0)[at]  # the last row is that of -1
     return found[:, 0], found[:, 1]
 
 

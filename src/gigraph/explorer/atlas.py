@@ -34,7 +34,7 @@ def atlas_chunk(graph: Graph, inputs: Inputs, layer: str) -> Any:
             "source", "scope", pl.col("mean").cast(pl.Float64), "images"
         )
         own = pl.concat([own.filter(pl.col("source").is_in(several.tolist()).not_()), parts])
-    total = sum(graph.edges.filter(pl.col("scope") >= 0).group_by("scope").agg(pl.col("images").max())["images"])
+    total = sum(images for scope, images in graph.images.items() if scope >= 0)
     size = (pl.col("mean").abs() * pl.col("images")).alias("size")
     held = pl.col("size") / pl.col("size").sum()
     measured = (

@@ -24,7 +24,7 @@ from gigraph.explorer.graph import Graph
 from gigraph.explorer.images import entry_of, image_chunks, shown_images
 from gigraph.explorer.inputs import Inputs
 from gigraph.explorer.overview import first_faces, meta_chunk
-from gigraph.explorer.scopes import BLOCK, localised, members_of, near_chunk, scope_chunks
+from gigraph.explorer.scopes import BLOCK, localised, members_of, near_chunk, neighbours, scope_chunks
 from gigraph.explorer.sheets import class_faces, open_album, write_pictures
 from gigraph.records import tables
 from gigraph.records.files import alone
@@ -95,10 +95,10 @@ def _write(inputs: Inputs, site: Path) -> None:
         among = pl.concat([edges.get((label,), none) for label in some])
         parts = graph.members.filter(pl.col("scope").is_in(some))
         graphs = scope_chunks(graph, mine, among, dict(zip(some, some, strict=True)), face, parts)
-        members = members_of(graph, mine, parts)
+        members, lists = members_of(graph, mine, parts), neighbours(graph, mine, among)
         for label in some:
             own = located.get(label, {}), members.get(label, {})
-            near = near_chunk(graph, kept[label,], edges.get((label,), none), *own)
+            near = near_chunk(lists[label], *own)
             alone = {"circuit": circuits[label]} if label in circuits else {}
             write_chunk(data, f"class/{label}", {**graphs[label], "keeps": keeps.get(label, []), **alone})
             write_chunk(data, f"near/{label}", near)
@@ -107,7 +107,9 @@ def _write(inputs: Inputs, site: Path) -> None:
         place = places.get(row["image_id"])
         write_chunk(data, f"image/{row['image_id']}", {**chunk, "picture": place})
         listed[row["label"]].append(entry_of(row, place))
+    place_of = {str(image): place for place, image in enumerate(images["image_id"].to_list())}
     for label, entries in listed.items():
+        entries.sort(key=lambda entry: place_of[entry[0]])  # they came shard by shard
         write_chunk(data, f"images/{label}", entries)
     for index, layer in enumerate(graph.layers):
         write_chunk(data, f"atlas/{index}", atlas_chunk(graph, inputs, layer))

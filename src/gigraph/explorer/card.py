@@ -34,7 +34,13 @@ def concept_chunks(
 ) -> dict[str, Any]:
     """Return the cards of all concepts that a graph or a neighbour list can name, by chunk."""
     dataset = graph.edges.filter(pl.col("scope") == DATASET)
-    lists = neighbours(graph, graph.kept, dataset)
+    every = graph.kept.select(pl.lit(DATASET, pl.Int32).alias("scope"), "layer", "concept").unique()
+    lists = neighbours(graph, every, dataset)[DATASET]
+    named_beside: dict[int, set[int]] = defaultdict(set)
+    for card in lists.values():
+        for pair in (*card["in"], *card["out"]):
+            for beside, concept, *_ in pair:
+                named_beside[beside].add(concept)
     chunks: dict[str, Any] = {}
     for index, layer in enumerate(graph.layers):
         album = albums[index]
@@ -49,17 +55,11 @@ def concept_chunks(
             if row["by"] == "relevance" or row["rank"] < inputs.nearest:
                 path = row["path"] + _no_place(row["x"], shapes[layer])
                 exemplars[row["by"], row["concept"]].append([tile, value, row["label"], path])
-        named = pictured | {
-            entry[1]
-            for card in lists.values()
-            for pair in (*card["in"], *card["out"])
-            for entry in pair
-            if entry[0] == index
-        }
+        named = pictured | named_beside[index]
         measured = _measured(inputs, layer)
         sizes = [row["size"] for row in measured]
         if families is not None:
-            named |= {member for leader in named for member in families.members(leader).tolist()}
+            named |= set(np.flatnonzero(np.isin(families.leader, [*named])).tolist())
         for row in measured:
             concept = row["concept"]
             if concept not in named:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 LAYOUT = 5
 """Version of the chunks' layout; the page refuses data of another one."""
@@ -64,8 +65,8 @@ def write_chunk(folder: Path, name: str, value: Any) -> None:
 
 def numbers(values: Any) -> list[float | None]:
     """Return float32 values as the shortest decimals that read back the same; null where not finite."""
-    array = np.asarray(values, np.float32)
-    return [float(text) if ok else None for text, ok in zip(array.astype(str), np.isfinite(array), strict=True)]
+    short = pl.Series(np.asarray(values, np.float32)).cast(pl.String).cast(pl.Float64)
+    return short.set(~short.is_finite(), None).to_list()
 
 
 def shares(values: Any) -> list[float | None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from gigraph.errors import UserError
 from gigraph.explorer.inputs import Inputs
@@ -14,10 +16,13 @@ from gigraph.method.families import Families
 from gigraph.records import tables
 from gigraph.records.families import read_families
 from gigraph.records.schemas import SCHEMAS
-from gigraph.reserved import CLASSES
+from gigraph.reserved import CLASSES, DATASET
 
-TARGET = ["scope", "source_layer", "target_layer", "target"]
+PAIR = ["source_layer", "target_layer"]
+TARGET = ["scope", *PAIR, "target"]
 """The columns that name a target within a scope."""
+NEIGHBOURS = 8
+"""Entries of each neighbour list."""
 TO_OWN_CLASS = (pl.col("target_layer") == CLASSES) & (pl.col("target") == pl.col("scope"))
 """Edges to the class over whose images they are averaged."""
 
@@ -37,13 +42,19 @@ class Graph:
     kept : DataFrame
         Sorted by scope, layer and rank, with the ``weight`` and ``share`` of the concept's edge to the class.
     edges : DataFrame
-        With ``total``: sum of |mean| into the target within the scope, error node and remainder included, and
+        Those that some view draws: to the class of the scope, between concepts that it keeps, and of each of these the
+        strongest neighbours, the error node and the remainder. With ``total``: sum of |mean| into the target within the
+        scope over all edges, error node and remainder included, ``sources``: how many concepts are among them, and
         ``share``: mean / total.
     families : mapping of str to Families
         Of each layer that has some with several members; their leaders' ids are those of the nodes.
     members : DataFrame
         What the members of families do for the class of the scope: scope, layer, family, source, mean, se, support,
         and their part of the family's ``weight`` and ``share``.
+    count : int
+        All edges of concepts, drawn or not.
+    images : mapping of int to int
+        Images of each scope.
     """
 
     layers: list[str]
@@ -52,6 +63,8 @@ class Graph:
     edges: pl.DataFrame
     families: Mapping[str, Families] = field(default_factory=dict)
     members: pl.DataFrame = field(default_factory=pl.DataFrame)
+    count: int = 0
+    images: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, inputs: Inputs) -> Graph:
@@ -62,7 +75,8 @@ class Graph:
         UserError
             If a table cannot be read or is of another version.
         """
-        edges = with_shares(frame(inputs.edges, "edges"))
+        kept = frame(inputs.kept, "kept")
+        edges, count, images = _read_edges(inputs.edges, kept)
         own = edges.filter(TO_OWN_CLASS).select(
             "scope",
             pl.col("source_layer").alias("layer"),
@@ -70,7 +84,7 @@ class Graph:
             "weight",
             "share",
         )
-        kept = frame(inputs.kept, "kept").join(own, on=["scope", "layer", "concept"], how="left")
+        kept = kept.join(own, on=["scope", "layer", "concept"], how="left")
         everyone = SCHEMAS["members"].empty_table() if inputs.members is None else tables.read(inputs.members)
         return cls(
             layers=list(inputs.concepts),
@@ -79,6 +93,8 @@ class Graph:
             edges=edges,
             families=merged(inputs.families),
             members=parts_of(pl.DataFrame(pl.from_arrow(everyone)).filter(TO_OWN_CLASS), edges),
+            count=count,
+            images=images,
         )
 
     def relevance(self, layer: str) -> pl.DataFrame:
@@ -115,11 +131,69 @@ def parts_of(members: pl.DataFrame, edges: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def with_shares(edges: pl.DataFrame) -> pl.DataFrame:
-    """Add ``total``, the sum of |mean| into the same target within the scope, and ``share``, mean / total."""
+def with_shares(edges: pl.DataFrame, target: list[str] = TARGET) -> pl.DataFrame:
+    """Add ``total``, the sum of |mean| into the same target in the scope, ``sources``, and ``share``, mean / total."""
     mean = pl.col("mean").cast(pl.Float64)
-    edges = edges.with_columns(mean.abs().sum().over(TARGET).alias("total"))
+    edges = edges.with_columns(
+        mean.abs().sum().over(target).alias("total"), (pl.col("source") >= 0).sum().over(target).alias("sources")
+    )
     return edges.with_columns(pl.when(pl.col("total") > 0).then(mean / pl.col("total")).otherwise(0.0).alias("share"))
+
+
+def leading(edges: pl.DataFrame, end: list[str]) -> pl.DataFrame:
+    """Return the strongest edges of concepts at each end (columns), of either sign, the strongest first."""
+    return (
+        edges.filter((pl.col("source") >= 0) & (pl.col("mean") != 0))
+        .with_columns(pl.col("mean").abs().alias("size"), (pl.col("mean") > 0).alias("positive"))
+        .sort(["size", "source", "target"], descending=[True, False, False])
+        .filter(pl.int_range(pl.len()).over([*end, "positive"]) < NEIGHBOURS)
+    )
+
+
+def _read_edges(path: Path, kept: pl.DataFrame) -> tuple[pl.DataFrame, int, dict[int, int]]:
+    """Return the edges that views draw, the number of all edges of concepts, and the images of each scope.
+
+    One layer pair at a time, since all edges of many classes are more than should be in memory.
+    """
+    near = kept.filter(pl.col("scope") >= 0).select("scope", "layer", "concept")
+    everywhere = kept.select(pl.lit(DATASET, pl.Int32).alias("scope"), "layer", "concept").unique()
+    near = pl.concat([near, everywhere])
+    parts, count = [], 0
+    images: dict[int, int] = {}
+    for pair, table in tables.read_groups(path, PAIR):
+        edges = with_shares(_checked(path, "edges", table, PAIR), ["scope", "target"])
+        count += int((edges["source"] >= 0).sum())
+        images |= dict(edges.group_by("scope").agg(pl.col("images").max()).iter_rows())
+        names = [pl.lit(name).alias(column) for column, name in zip(PAIR, pair, strict=True)]
+        parts.append(_drawn(edges, pair, near).select(*names, pl.all()))
+    if not parts:
+        return with_shares(frame(path, "edges")), 0, {}
+    return pl.concat(parts), count, images
+
+
+def _drawn(edges: pl.DataFrame, pair: tuple[str, ...], near: pl.DataFrame) -> pl.DataFrame:
+    """Return the edges of one layer pair that views draw; `near` are the kept concepts of each scope."""
+    source, target = (near.filter(pl.col("layer") == layer).select("scope", "concept") for layer in pair)
+    edges = edges.with_row_index("row")
+    if pair[1] == CLASSES:
+        chosen = [edges.filter((pl.col("target") == pl.col("scope")) | pl.col("shown"))]
+    else:
+        into, out = (
+            edges.join(kept, left_on=["scope", end], right_on=["scope", "concept"], how="semi")
+            for end, kept in (("target", target), ("source", source))
+        )
+        between = into.join(source, left_on=["scope", "source"], right_on=["scope", "concept"], how="semi")
+        chosen = [
+            edges.filter("shown"),
+            between.filter(pl.col("scope") >= 0),
+            into.filter((pl.col("source") < 0) | (pl.int_range(pl.len()).over("scope", "target") == 0)),
+            leading(into, ["scope", "target"]),
+            leading(out, ["scope", "source"]),
+        ]
+    wanted = np.zeros(len(edges), bool)
+    for some in chosen:
+        wanted[some["row"].to_numpy()] = True
+    return edges.filter(pl.Series(wanted)).drop("row")
 
 
 def frame(path: object, kind: str) -> pl.DataFrame:
@@ -130,10 +204,13 @@ def frame(path: object, kind: str) -> pl.DataFrame:
     UserError
         If a column is missing.
     """
-    table = tables.read(path)  # type: ignore[arg-type]
-    missing = [name for name in SCHEMAS[kind].names if name not in table.column_names]
-    if missing:
+    return _checked(path, kind, tables.read(path))  # type: ignore[arg-type]
+
+
+def _checked(path: object, kind: str, table: pa.Table, without: Sequence[str] = ()) -> pl.DataFrame:
+    wanted = [name for name in SCHEMAS[kind].names if name not in without]
+    if missing := [name for name in wanted if name not in table.column_names]:
         raise UserError(
             f"explorer: {path} has no column {missing[0]}; it is of another version, delete it and run again"
         )
-    return pl.DataFrame(pl.from_arrow(table.select(SCHEMAS[kind].names)))
+    return pl.DataFrame(pl.from_arrow(table.select(wanted)))

@@ -24,6 +24,8 @@ from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
 
 KEPT = 8
 """Concepts of each layer in an image's graph."""
+AT_ONCE = 500
+"""Images whose edges are in memory at once."""
 
 
 def shown_images(inputs: Inputs) -> pl.DataFrame:
@@ -68,6 +70,24 @@ def image_chunks(
     """
     if images.is_empty():
         return
+    for shard in range(max(map(len, attributions.values()), default=0)):
+        own = slice(shard, shard + 1)
+        pairs = {pair: paths[own] for pair, paths in attributions.items()}
+        layers = {layer: paths[own] for layer, paths in coefficients.items()}
+        ids = [tables.numpy(tables.read(path, ["image_id"]), "image_id") for (path,) in pairs.values()]
+        here = images.filter(pl.col("image_id").is_in(np.unique(np.concatenate(ids)).tolist()))
+        for some in here.iter_slices(AT_ONCE):
+            yield from _chunks(graph, some, pairs, layers, shapes, faces)
+
+
+def _chunks(
+    graph: Graph,
+    images: pl.DataFrame,
+    attributions: Mapping[tuple[str, str], Sequence[Path]],
+    coefficients: Mapping[str, Sequence[Path]],
+    shapes: Mapping[str, tuple[int, ...]],
+    faces: Mapping[tuple[int, int], Any],
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     every, members = _edges(graph, images, attributions)
     chosen = _kept(graph, every, images)
     where = {

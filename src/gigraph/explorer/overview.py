@@ -41,7 +41,7 @@ def meta_chunk(
     per_class = {
         label: [n, r] for label, n, r in right.group_by("label").agg(pl.len(), pl.col("right").sum()).iter_rows()
     }
-    scopes = dict(graph.edges.group_by("scope").agg(pl.col("images").max()).iter_rows())
+    scopes = graph.images
     with_graph = set(graph.kept["scope"].to_list())
     pairs, overlap = _overlaps(graph)
     return {
@@ -65,7 +65,7 @@ def meta_chunk(
         "rejected": sum(
             not reason.startswith(PASSED_OVER) for reason in tables.read(inputs.rejected)["reason"].to_pylist()
         ),
-        "edges": graph.edges.filter(pl.col("source") >= 0).height,
+        "edges": graph.count,
         "classes": [
             [
                 label,
@@ -104,7 +104,7 @@ def first_faces(graph: Graph, face: dict[Key, list[Tile]]) -> dict[int, list[Til
     mine = graph.kept.filter((pl.col("layer") == graph.layers[last]) & (pl.col("scope") >= 0))
     found: dict[int, list[Tile]] = defaultdict(list)
     for scope, concept in mine.select("scope", "concept").iter_rows():
-        if len(found[scope]) < FACE and face.get((last, concept)):
+        if face.get((last, concept)) and len(found[scope]) < FACE:
             found[scope].append(face[last, concept][0])
     return found
 

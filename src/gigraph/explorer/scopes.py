@@ -10,13 +10,11 @@ import numpy as np
 import polars as pl
 
 from gigraph.explorer.chunks import numbers, shares
-from gigraph.explorer.graph import TARGET, Graph, Key
+from gigraph.explorer.graph import TARGET, Graph, Key, leading
 from gigraph.explorer.maps import encode_map
 from gigraph.explorer.sheets import Album, Place, Tile
 from gigraph.reserved import CLASSES, ERROR_NODE
 
-NEIGHBOURS = 8
-"""Entries of each neighbour list."""
 BLOCK = 64
 """Scopes whose graphs are made at once."""
 
@@ -115,7 +113,7 @@ def _measures(edges: pl.DataFrame) -> list[list[Any]]:
 
 def _into(edges: pl.DataFrame) -> dict[tuple[Any, ...], list[Any]]:
     """Summarise all edges into each target: (scope, source layer, target layer, target) -> summary."""
-    targets = edges.group_by(TARGET, maintain_order=True).agg((pl.col("source") >= 0).sum(), pl.first("total"))
+    targets = edges.group_by(TARGET, maintain_order=True).agg(pl.first("sources"), pl.first("total"))
     found = {(*key,): [count, float(f"{total:.7g}"), 0, None, 0, None] for *key, count, total in targets.iter_rows()}
     nodes = edges.filter(pl.col("source") < 0)
     ends = (nodes[name] for name in (*TARGET, "source"))
@@ -126,15 +124,10 @@ def _into(edges: pl.DataFrame) -> dict[tuple[Any, ...], list[Any]]:
 
 
 def near_chunk(
-    graph: Graph,
-    kept: pl.DataFrame,
-    edges: pl.DataFrame,
-    located: Mapping[Key, list[Any]],
-    members: Mapping[Key, list[Any]],
-) -> Any:
+    lists: Mapping[Key, Any], located: Mapping[Key, list[Any]], members: Mapping[Key, list[Any]]
+) -> dict[str, Any]:
     """Return neighbours, localisation and members of a class's kept concepts, under ``layer index:concept``."""
     chunk: dict[str, Any] = {}
-    lists = neighbours(graph, kept, edges)
     for key, entry in lists.items():
         more = {"members": members[key]} if key in members else {}
         chunk[":".join(map(str, key))] = {**entry, "located": located.get(key, []), **more}
@@ -157,48 +150,39 @@ def localised(
     return found
 
 
-def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[Key, Any]:
-    """Return the strongest neighbours of concepts within one scope.
+def neighbours(graph: Graph, kept: pl.DataFrame, edges: pl.DataFrame) -> dict[int, dict[Key, Any]]:
+    """Return the strongest neighbours of concepts within each scope.
 
     Parameters
     ----------
     graph : Graph
         The run's tables.
     kept : DataFrame
-        The concepts (columns layer, concept).
+        The concepts of each scope (columns scope, layer, concept).
     edges : DataFrame
-        Edges of one scope.
+        Edges of these scopes.
 
     Returns
     -------
     dict
-        For each concept ``in`` and ``out``, each a pair of lists (positive, negative) of [layer index,
-        concept, mean, se, support, ablation, ablation se, weight, share], strongest first, and ``into``:
+        Of each scope, for each of its concepts ``in`` and ``out``, each a pair of lists (positive, negative) of [layer
+        index, concept, mean, se, support, ablation, ablation se, weight, share], strongest first, and ``into``:
         layer index of the sources -> summary (see `scope_chunks`).
     """
     index = {layer: i for i, layer in enumerate(graph.layers)}
-    concepts = kept.select("layer", "concept").unique()
-    found: dict[Key, Any] = {
-        (index[layer], concept): {"in": [[], []], "out": [[], []], "into": {}}
-        for layer, concept in concepts.iter_rows()
-    }
+    concepts = kept.select("scope", "layer", "concept").unique()
+    found: dict[int, dict[Key, Any]] = defaultdict(dict)
+    for scope, layer, concept in concepts.iter_rows():
+        found[scope][index[layer], concept] = {"in": [[], []], "out": [[], []], "into": {}}
     between = edges.filter(pl.col("target_layer") != CLASSES)
     for side, end, other in (("in", "target", "source"), ("out", "source", "target")):
-        here = between.join(concepts, left_on=[f"{end}_layer", end], right_on=["layer", "concept"], how="semi")
+        ends = ["scope", f"{end}_layer", end]
+        here = between.join(concepts, left_on=ends, right_on=concepts.columns, how="semi")
         if side == "in":
-            for (_, source_layer, target_layer, concept), summary in _into(here).items():
-                found[index[target_layer], concept]["into"][index[source_layer]] = summary
-        strongest = (
-            here.filter((pl.col("source") >= 0) & (pl.col("mean") != 0))
-            .with_columns(pl.col("mean").abs().alias("size"), (pl.col("mean") > 0).alias("positive"))
-            .sort(["size", "source", "target"], descending=[True, False, False])
-            .with_columns(pl.int_range(pl.len()).over([f"{end}_layer", end, "positive"]).alias("place"))
-            .filter(pl.col("place") < NEIGHBOURS)
-        )
-        for layer, concept, other_layer, *entry in zip(
-            strongest[f"{end}_layer"], strongest[end], strongest[f"{other}_layer"],
-            strongest[other].to_list(),
-            *_measures(strongest), strict=True,
-        ):  # fmt: skip
-            found[index[layer], concept][side][0 if entry[1] > 0 else 1].append([index[other_layer], *entry])
+            for (scope, source_layer, target_layer, concept), summary in _into(here).items():
+                found[scope][index[target_layer], concept]["into"][index[source_layer]] = summary
+        strongest = leading(here, ends)
+        whose = (strongest[name] for name in (*ends, f"{other}_layer", other))
+        for scope, layer, concept, other_layer, *entry in zip(*whose, *_measures(strongest), strict=True):
+            found[scope][index[layer], concept][side][0 if entry[1] > 0 else 1].append([index[other_layer], *entry])
     return found

@@ -7,7 +7,8 @@ error node add up to the sum of S(X) - S(baseline) over the images where it was 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -86,15 +87,25 @@ class Rows:
 def class_edges(rows: Rows, images: dict[int, int]) -> Edges:
     """Average attributions of images to their own class: over each class, and (target -1) over the dataset."""
     own = rows.towards_own_class()
-    scope = np.concatenate([own.label, np.full(len(own.label), DATASET)])
-    return aggregate(scope, np.tile(own.source, 2), scope, np.tile(own.value, 2), images)
+    nowhere = np.full(len(own.label), DATASET)
+    return _both(
+        aggregate(nowhere, own.source, nowhere, own.value, images),
+        aggregate(own.label, own.source, own.label, own.value, images),
+    )
 
 
 def edges_of(rows: Rows, images: dict[int, int]) -> Edges:
     """Average attributions over each class and over the dataset."""
-    scope = np.concatenate([rows.label, np.full(len(rows.label), DATASET)])
-    source, target, value = (np.tile(part, 2) for part in (rows.source, rows.target, rows.value))
-    return aggregate(scope, source, target, value, images)
+    nowhere = np.full(len(rows.label), DATASET)
+    return _both(
+        aggregate(nowhere, rows.source, rows.target, rows.value, images),
+        aggregate(rows.label, rows.source, rows.target, rows.value, images),
+    )
+
+
+def _both(dataset: Edges, classes: Edges) -> Edges:
+    """Return the edges over the dataset, whose scope comes first, and over the classes."""
+    return Edges(*(np.concatenate([getattr(one, f.name) for one in (dataset, classes)]) for f in fields(Edges)))
 
 
 def edges_of_members(rows: Rows, leader: np.ndarray, wanted: Edges, images: dict[int, int]) -> Edges:
@@ -132,6 +143,27 @@ def among(scope: np.ndarray, concept: np.ndarray, kept_scope: np.ndarray, kept: 
     return np.isin(_pair_key(scope, concept), _pair_key(kept_scope, kept))
 
 
+def places_of(wanted: Sequence[np.ndarray], known: Sequence[np.ndarray]) -> np.ndarray:
+    """Return where each of the wanted (scope, source, target) is among the known ones, -1 where nowhere, int64 [E].
+
+    Parameters
+    ----------
+    wanted, known : three arrays of int64 each
+        Scopes, sources and targets, of length E and N; of equal known ones the last is found.
+    """
+    mine, theirs = np.zeros(len(wanted[0]), np.int64), np.zeros(len(known[0]), np.int64)
+    for one, other in zip(wanted, known, strict=True):
+        both = np.concatenate([one, other])
+        least, size = (both.min(), np.ptp(both) + 1) if len(both) else (0, 1)
+        mine, theirs = mine * size + (one - least), theirs * size + (other - least)
+    order = np.argsort(theirs, kind="stable")
+    at = np.searchsorted(theirs[order], mine, side="right") - 1
+    if not len(order):
+        return at
+    found = order[at]
+    return np.where((at >= 0) & (theirs[found] == mine), found, -1)
+
+
 def _pair_key(scope: np.ndarray, concept: np.ndarray) -> np.ndarray:
     return scope.astype(np.int64) * (1 << 32) + concept.astype(np.int64)
 
@@ -167,7 +199,7 @@ def aggregate(
         Sorted by scope, target, then falling |mean|. ``se`` is the standard deviation over the scope's images
         (n - 1 in the denominator) over sqrt(n), and NaN for a single image.
     """
-    order = np.lexsort((source, target, scope))
+    order = _stable_order(scope, target, source)
     scope, source, target = scope[order], source[order], target[order]
     value = value[order].astype(np.float64)
     new = np.ones(len(scope), bool)
@@ -188,16 +220,46 @@ def aggregate(
     squares = np.add.reduceat((value - mean[group]) ** 2, first) + (n - rows) * mean**2
     se = np.sqrt(squares / np.maximum(n - 1, 1) / n)
     evaluated = _evaluated(scope, target, rows)
-    order = np.lexsort((source, -np.abs(mean), target, scope))
+    # Sources already ascend within a target, and the order of equal ones stays.
+    order = np.lexsort((-np.abs(mean), _first_of_target(scope, target).cumsum()))
     return Edges(*(a[order] for a in (scope, source, target, mean, np.where(n > 1, se, np.nan), support, evaluated, n)))
 
 
 def _evaluated(scope: np.ndarray, target: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the largest row count among the sources of each (scope, target): its error node has every image."""
+    first = np.flatnonzero(_first_of_target(scope, target))
+    return np.repeat(np.maximum.reduceat(rows, first), np.diff(np.append(first, len(scope))))
+
+
+def _first_of_target(scope: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return where a (scope, target) begins, bool [E], of sorted ones."""
     new = np.ones(len(scope), bool)
     new[1:] = (scope[1:] != scope[:-1]) | (target[1:] != target[:-1])
-    first = np.flatnonzero(new)
-    return np.repeat(np.maximum.reduceat(rows, first), np.diff([*first, len(scope)]))
+    return new
+
+
+def _stable_order(*keys: np.ndarray) -> np.ndarray:
+    """Return the stable order by several keys, the first before the others; integers.
+
+    Keys and the place of a row are one number where they fit its bits, and sorting these is several times faster.
+    """
+    size = len(keys[0])
+    if not size:
+        return np.empty(0, np.int64)
+    joined, bits = np.zeros(size, np.int64), (size - 1).bit_length()
+    total = bits
+    for key in keys:
+        least = int(key.min())
+        width = (int(key.max()) - least).bit_length()
+        total += width
+        if total > 63:
+            return np.lexsort(keys[::-1])
+        joined <<= width
+        joined |= key - least
+    joined <<= bits
+    joined |= np.arange(size)
+    joined.sort()
+    return joined & ((1 << bits) - 1)
 
 
 def weights(scope: np.ndarray, mean: np.ndarray, source: np.ndarray) -> np.ndarray:

@@ -53,4 +53,6 @@ def _data(kind: str, keys: Mapping[str, str], row: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return escape(_UNWRITABLE.sub("\ufffd", str(value)))
+    if not isinstance(value, str):
+        return str(value)
+    return escape(_UNWRITABLE.sub("\ufffd", value))

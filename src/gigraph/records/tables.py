@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gigraph.errors import UserError
@@ -107,18 +108,68 @@ def read(paths: str | Path | Sequence[str | Path], columns: list[str] | None = N
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     tables = []
     for path in many:
-        try:
+        with _reading(path):
             # `pq.read_table` loads Arrow's data sets first, which takes longer than most of these tables.
             table = pq.ParquetFile(path, memory_map=True).read(columns)
-        except FileNotFoundError:
-            raise UserError(f"there is no table {path}; run snakemake to its end") from None
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"cannot read {path}: {error}; run snakemake again, it will be made anew") from None
-        _check_planned(path, (table.schema.metadata or {}).get(b"gigraph.lineage", b"").decode())
-        if missing := [name for name in columns or [] if name not in table.column_names]:
-            raise UserError(f"{path} has no column {missing[0]}: it is of another version; run snakemake again")
+        _check(path, table.schema, columns or [])
         tables.append(table)
     return pa.concat_tables(table.replace_schema_metadata() for table in tables).combine_chunks()
+
+
+def read_groups(path: str | Path, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
+    """Yield the rows of a table that agree in some columns, for each of their values: these, and the other columns.
+
+    For tables that are larger than what should be in memory at once; fast where rows that agree follow each other.
+
+    Raises
+    ------
+    UserError
+        As of `read`.
+    """
+    with _reading(path):
+        schema = pq.read_schema(path)
+    _check(path, schema, by)
+    file = pq.ParquetFile(path, memory_map=True, read_dictionary=[*by])
+    holding: dict[tuple[Any, ...], list[int]] = {}
+    alone: set[int] = set()
+    for group in range(file.num_row_groups):
+        with _reading(path):
+            table = file.read_row_group(group, [*by])
+        several = [table[name].unique().to_pylist() for name in by]
+        if all(len(values) == 1 for values in several):
+            alone.add(group)
+            keys = {tuple(values[0] for values in several): None}
+        else:
+            keys = dict.fromkeys(zip(*(table[name].to_pylist() for name in by), strict=True))
+        for key in keys:
+            holding.setdefault(key, []).append(group)
+    for key, groups in holding.items():
+        parts = []
+        for group in groups:
+            with _reading(path):
+                part = file.read_row_group(group)
+            if group not in alone:
+                for name, value in zip(by, key, strict=True):
+                    part = part.filter(pc.field(name) == value)
+            parts.append(part.drop_columns([*by]))
+        yield key, pa.concat_tables(parts)
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"there is no table {path}; run snakemake to its end") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"cannot read {path}: {error}; run snakemake again, it will be made anew") from None
+
+
+def _check(path: str | Path, schema: pa.Schema, columns: Sequence[str]) -> None:
+    """Refuse a table of another lineage than planned, or without these columns."""
+    _check_planned(path, (schema.metadata or {}).get(b"gigraph.lineage", b"").decode())
+    if missing := [name for name in columns if name not in schema.names]:
+        raise UserError(f"{path} has no column {missing[0]}: it is of another version; run snakemake again")
 
 
 def _check_planned(path: str | Path, lineage: str) -> None:

@@ -15,7 +15,7 @@ from gigraph.device import room
 from gigraph.method.lasso.codes import Codes, chunks
 from gigraph.method.lasso.rounding import dot_error, longest
 
-FIRST_ATOMS = 10
+FIRST_ATOMS = 5
 # Inside a working set the optimality conditions are met to this fraction of lambda.
 INNER = 1e-7
 SWEEPS = 3

@@ -27,7 +27,7 @@ FLOAT32_UNIT = 2.0**-24
 INNER = 1e-7
 # A pivot below this fraction of its diagonal is noise: Gram blocks carry float32 rounding.
 SINGULAR = 3e-6
-FIRST_ATOMS = 10
+FIRST_ATOMS = 5
 # Fewest atoms among which working sets are grown before all K are looked at again, and how close to lambda.
 CANDIDATES = 128
 NEAR = 0.5
