@@ -1,11 +1,13 @@
 """What matched concepts do in either run: for the classes, and for each other; compared image by image.
 
-A concept that only one run has does nothing in the other: it is compared with zeros.
+Three kinds of comparisons: what a concept that *both* have does in either run; what a concept that *only* one has does,
+which is nothing in the other (zeros); and what a concept does that is *split* from one of the other run
+(`gigraph.method.matching`). The last are told and not tested: the other run may do the same by what it has in one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,13 +33,16 @@ MEASURED = {
     "p": pl.Float64, "images_a": pl.Int64, "images_b": pl.Int64, "paired": pl.Boolean,
 }  # fmt: skip
 """Columns of every comparison: means of the two runs, b less a, its standard error, degrees of freedom, p-value."""
-RELEVANCE = {"class": pl.String, "layer": pl.String, "a": pl.Int64, "b": pl.Int64, **MEASURED}
+RELEVANCE = {"class": pl.String, "layer": pl.String, "kind": pl.String, "a": pl.Int64, "b": pl.Int64, **MEASURED}
 EDGE = {
-    "class": pl.String, "source_layer": pl.String, "source_a": pl.Int64, "source_b": pl.Int64,
+    "class": pl.String, "kind": pl.String, "source_layer": pl.String, "source_a": pl.Int64, "source_b": pl.Int64,
     "target_layer": pl.String, "target_a": pl.Int64, "target_b": pl.Int64, **MEASURED,
 }  # fmt: skip
-RANKED = {"rank": pl.Int64, "q": pl.Float64, "at_least": pl.Float64, "noise": pl.Float64}
-"""Columns that ranking adds: rank is null where the difference is not kept, noise where no other training tells it."""
+RANKED = {
+    "rank": pl.Int64, "kept": pl.Boolean, "q": pl.Float64, "at_least": pl.Float64, "noise": pl.Float64,
+}  # fmt: skip
+"""Columns that ranking adds: kept is what is told from chance; rank and q are null where nothing was tested, noise
+where no other training tells it."""
 FEWEST = 3
 """Images of a class that an edge is compared over: two that happen to agree would have no error at all."""
 ENOUGH = 0.5
@@ -111,14 +116,14 @@ class Compared:
         return pl.concat(found)
 
     def _relevances(self, layer: str, tables: tuple[pl.DataFrame, pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        ends = self._ends(layer)
+        ends, kinds = self._ends(layer), self._kinds(layer)
         for name, sides in self.sides.items():
             values = []
             for run, table, ids in zip(self.runs, tables, sides.ids, strict=True):
                 own = table.filter((pl.col("target") == run.names[name]) & pl.col("image_id").is_in(ids.tolist()))
                 values.append((own, ids))
             dense = self._dense(layer, values, share=False)
-            yield _frame(RELEVANCE, {"class": name, "layer": layer}, ends, sides, dense)
+            yield _frame(RELEVANCE, {"class": name, "layer": layer}, ends, kinds, sides, dense)
 
     def edges(self, source: str, target: str) -> pl.DataFrame:
         """Compare what each concept does for each matched one of a later layer, over each class's images.
@@ -150,7 +155,7 @@ class Compared:
                     "class": name, "source_layer": source, "target_layer": target, "target_a": ends[0],
                     "target_b": ends[1],
                 }  # fmt: skip
-                found.append(_frame(EDGE, said, self._ends(source), where, dense, "source_"))
+                found.append(_frame(EDGE, said, self._ends(source), self._kinds(source), where, dense, "source_"))
         return pl.concat(found)
 
     @staticmethod
@@ -164,12 +169,24 @@ class Compared:
 
     def _ends(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the two ids of each pair of nodes that is compared, -1 where a run has none: int64 arrays [E]."""
+        parts = self._parts(layer)
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def _kinds(self, layer: str) -> np.ndarray:
+        """Return the kind of each of `_ends`, str [E]."""
+        parts = zip(("both", "only", "only", "split", "split"), self._parts(layer), strict=True)
+        return np.concatenate([np.full(len(part[0]), kind) for kind, part in parts])
+
+    def _parts(self, layer: str) -> list[tuple[np.ndarray, np.ndarray]]:
         nodes, (first, second) = self.matched[layer].nodes, self.matched[layer].ids
-        none_a, none_b = (np.full(len(only), -1) for only in (nodes.only_two, nodes.only_one))
-        return (
-            np.concatenate([first[nodes.one], first[nodes.only_one], none_a]),
-            np.concatenate([second[nodes.two], none_b, second[nodes.only_two]]),
-        )
+
+        def alone(a: np.ndarray, b: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+            return [(first[a], np.full(len(a), -1)), (np.full(len(b), -1), second[b])]
+
+        splits = (np.flatnonzero(split >= 0) for split in (nodes.split_of_one, nodes.split_of_two))
+        return [
+            (first[nodes.one], second[nodes.two]), *alone(nodes.only_one, nodes.only_two), *alone(*splits),
+        ]  # fmt: skip
 
     def _dense(
         self, layer: str, rows: list[tuple[pl.DataFrame, np.ndarray]], share: bool
@@ -195,6 +212,7 @@ def _frame(
     schema: dict[str, type[pl.DataType]],
     said: dict[str, object],
     ends: tuple[np.ndarray, np.ndarray],
+    kinds: np.ndarray,
     sides: Sides,
     values: tuple[np.ndarray, np.ndarray],
     prefix: str = "",
@@ -204,6 +222,7 @@ def _frame(
     contrast = sides.contrast((values[0][:, there], values[1][:, there]))
     frame = pl.DataFrame(
         {
+            "kind": kinds[there],
             **{f"{prefix}{end}": ids[there] for end, ids in zip(ENDS, ends, strict=True)},
             "mean_a": contrast.one, "mean_b": contrast.two, "difference": contrast.difference, "se": contrast.se,
             "df": contrast.df, "p": contrast.p,
@@ -218,74 +237,81 @@ def _frame(
     return frame.select([pl.col(name).cast(kind) for name, kind in schema.items()])
 
 
-def noise_of(compared: pl.DataFrame) -> pl.DataFrame:
-    """Return what another training changes in the effects of each layer, or pair of layers.
+def noise_of(groups: Sequence[tuple[int, Sequence[pl.DataFrame]]]) -> pl.DataFrame:
+    """Return what another training changes in effects, by the kind of comparison, over all layers and classes.
+
+    A concept that only one of two trainings has is another thing than one that both have and use differently: the
+    first is rare among trainings alike, and small; the second is neither.
 
     Parameters
     ----------
-    compared : DataFrame
-        Differences of two runs that differ in their training only.
+    groups : sequence of (R, frames)
+        Trainings alike: how many, and what differs between the two runs of each of their R (R - 1) / 2 pairs.
 
     Returns
     -------
     DataFrame
-        The layers, ``noise`` (`gigraph.method.contrast.between_trainings`), and ``count``, of how many differences.
+        ``kind``, ``noise`` (`gigraph.method.contrast.between_trainings`) and ``freedom``, its degrees of freedom.
     """
-    where = _layers(compared)
+    schema = {"kind": pl.String, "noise": pl.Float64, "freedom": pl.Float64}
+    frames = [
+        frame.select("kind", "difference", "se", of=pl.lit(number), trainings=pl.lit(trainings)).drop_nulls()
+        for number, (trainings, pairs) in enumerate(groups)
+        for frame in pairs
+    ]
     rows = [
         {
-            **dict(zip(where, key, strict=True)),
-            "noise": between_trainings(*(_numbers(part, name) for name in ("difference", "se"))),
-            "count": len(part) - part["se"].null_count(),
+            "kind": kind,
+            "noise": between_trainings(
+                part["difference"].to_numpy(), part["se"].to_numpy(), 2 / part["trainings"].to_numpy()
+            ),
+            "freedom": float((part.unique("of")["trainings"] - 1).sum()),
         }
-        for key, part in compared.partition_by(where, as_dict=True).items()
+        for (kind,), part in (pl.concat(frames).partition_by("kind", as_dict=True).items() if frames else ())
     ]
-    schema = {**dict.fromkeys(where, pl.String), "noise": pl.Float64, "count": pl.Float64}
-    return pl.DataFrame(rows, schema=schema).filter(pl.col("count") > 0)
+    return pl.DataFrame(rows, schema=schema)
 
 
 def ranked(compared: pl.DataFrame, rate: float, noise: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Rank what differs by what each difference at least is; differences that are zero in every image are left out.
+    """Rank what differs, what both have and what only one has in one list; what is zero in every image is left out.
 
     Parameters
     ----------
     compared : DataFrame
         All that was compared.
     rate : float
-        False discovery rate over all of it.
+        False discovery rate over all that is tested: what is not split, and has a standard error.
     noise : DataFrame, optional
-        Of `noise_of`: then p, q and at_least are of what a difference is beyond another training's, and the order is by
-        at_least in units of the layer's noise (of the largest, where a layer's is not known).
+        Of `noise_of`: then p, q and at_least are of what a difference is beyond another training's.
 
     Returns
     -------
     DataFrame
-        With `RANKED` in front, those kept first, by falling `at_least`, the others by p.
+        With `RANKED` in front. First what is kept, by what each difference at least is, in units of the noise of its
+        kind (of the largest, where a kind's is not known); then the rest by p, and last what was not tested.
     """
     difference, se, df, p = (_numbers(compared, name) for name in ("difference", "se", "df", "p"))
     tau = np.full(len(compared), np.nan)
     if noise is not None and len(noise):
-        told = compared.join(noise, on=_layers(compared), how="left", maintain_order="left")
-        tau, count = (_numbers(told, name) for name in ("noise", "count"))
-        wide = widened(difference, se, df, tau, count)
+        told = compared.join(noise, on="kind", how="left", maintain_order="left")
+        tau, freedom = (_numbers(told, name) for name in ("noise", "freedom"))
+        wide = widened(difference, se, df, tau, freedom)
         # What is zero in every image differs in nothing, whatever the noise.
         there = ~np.isnan(tau) & ~((difference == 0) & (se == 0))
         se, df, p = (np.where(there, new, old) for new, old in zip(wide, (se, df, p), strict=True))
+    changed = ~((difference == 0) & (np.isnan(p) | (p == 1)))
+    p = np.where((compared["kind"] == "split").to_numpy(), np.nan, p)
     q = false_discovery(p)
     least = at_least(difference, se, df, q, rate)
     columns = {"p": p, "q": q, "at_least": least, "noise": tau}
     found = compared.with_columns(pl.Series(name, values).fill_nan(None) for name, values in columns.items())
-    scale = pl.Series(np.where(tau > 0, tau, np.nanmax(tau, initial=0) or 1))
-    found = found.with_columns(size=pl.col("at_least").abs() / scale)
-    found = found.filter((pl.col("difference") != 0) | (pl.col("p") < 1))
+    scale = np.where(tau > 0, tau, np.nanmax(tau, initial=0) or 1)
+    found = found.with_columns(size=pl.Series(np.abs(least) / scale), kept=pl.col("at_least") != 0)
+    found = found.filter(pl.Series(changed))
     found = found.sort("size", -pl.col("p"), descending=True, nulls_last=True, maintain_order=True)
-    kept = pl.col("at_least") != 0
-    found = found.with_columns(pl.when(kept).then(kept.cum_sum()).cast(pl.Int64).alias("rank"))
+    tested = pl.col("p").is_not_null()
+    found = found.with_columns(pl.when(tested).then(tested.cum_sum()).cast(pl.Int64).alias("rank"))
     return found.select(*RANKED, *compared.columns)
-
-
-def _layers(frame: pl.DataFrame) -> list[str]:
-    return [name for name in ("layer", "source_layer", "target_layer") if name in frame.columns]
 
 
 def _numbers(frame: pl.DataFrame, column: str) -> np.ndarray:
