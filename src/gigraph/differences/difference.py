@@ -75,7 +75,8 @@ class Difference:
     notes : list of str
         What was left out, and why.
     facts : dict
-        Images, layers, classes, false discovery rate.
+        Images, layers, classes, false discovery rate; the further trainings, their degrees of freedom, and the standard
+        deviation that another training adds to differences of relevances, by kind.
     runs : two Finished
         The runs, opened.
     """
@@ -242,18 +243,14 @@ def difference(
     view = View(images)
     found = view.look(runs, notes)
     groups = [(group, view.noise(group, flag)) for group, flag in zip(alike, NOISE, strict=True) if len(group) > 1]
-    relevances, edges = (
-        ranked(
-            getattr(found, name),
-            fdr,
-            noise_of([(len(group), [getattr(pair, name) for pair in pairs]) for group, pairs in groups]),
-        )
+    levels = {
+        name: noise_of([(len(group), [getattr(pair, name) for pair in pairs]) for group, pairs in groups])
         for name in ("relevances", "edges")
-    )
-    if groups and any(
-        frame.filter(pl.col("noise").is_null() & pl.col("p").is_not_null()).height for frame in (relevances, edges)
-    ):
-        notes.append("the other trainings do not tell the noise of all kinds; there errors are over images only")
+    }
+    relevances, edges = (ranked(getattr(found, name), fdr, noise) for name, noise in levels.items())
+    tested = pl.col("rank").is_not_null() & pl.col("noise").is_null()
+    if groups and any(len(frame.filter(tested)) for frame in (relevances, edges)):
+        notes.append("the further trainings do not tell the noise of all kinds; there errors are over images only")
     facts = {
         "fdr": fdr, "layers": found.layers, "classes": found.classes, "images": len(found.common.images),
         "shared": found.common.shared, "looked_at": len(found.looked), "task": runs[0].task, "output": runs[0].output,
@@ -263,6 +260,8 @@ def difference(
             "edges": len(found.edges) - found.edges["p"].null_count(),
         },
         "noise": {end: [str(run.folder) for run in group[1:]] for end, group in zip("ab", alike, strict=True)},
+        "freedom": sum(len(group) - 1 for group, _ in groups),
+        "deviations": dict(levels["relevances"].select("kind", "noise").sort("kind").iter_rows()),
     }  # fmt: skip
     return Difference(
         str(a), str(b), runs[0].method, runs[1].method, *_concepts(runs, found.matched), relevances, edges,
