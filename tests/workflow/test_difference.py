@@ -27,9 +27,9 @@ def run(toy_run) -> Path:
     return toy_run / "results"
 
 
-def beside(tmp_path: Path, run: Path, copied: bool = False) -> Path:
+def beside(tmp_path: Path, run: Path, copied: bool = False, name: str = "other") -> Path:
     """Return where a copy of a run goes: its images lie beside it, as they did."""
-    home = tmp_path / "other"
+    home = tmp_path / name
     home.mkdir()
     images = run.parent / "images"
     if images.is_dir():
@@ -90,7 +90,12 @@ def test_a_family_that_is_gone_is_only_in_the_other(run, tmp_path):
     assert gone.select("layer", "concept").rows() == [(LAYER, family)] and not len(found.only_b)
     assert len(found.concepts.filter(pl.col("layer") == LAYER)) >= len(left) // 2, "other numbers of concepts"
     first = found.relevances.filter((pl.col("a") == family) & (pl.col("class") == name)).row(0, named=True)
-    assert first["b"] is None and first["mean_b"] == 0 and first["difference"] == -first["mean_a"] < 0
+    assert (
+        first["kind"] == "only"
+        and first["b"] is None
+        and first["mean_b"] == 0
+        and first["difference"] == -first["mean_a"] < 0
+    )
     others = found.relevances.filter(pl.col("a").is_null() | (pl.col("a") != family))
     assert not len(others), "nothing else has changed"
     turned = difference(other, run)
@@ -117,12 +122,74 @@ def test_a_planted_difference_comes_first(run, tmp_path, capsys):
     assert f"1. {name}: {LAYER} #{family} / #{family}" in capsys.readouterr().out
     found = pl.read_parquet(tmp_path / "out" / "relevances.parquet")
     first = found.row(0, named=True)
-    assert len(found) == 1 and first["rank"] == 1 and first["difference"] == pytest.approx(PLANTED, abs=1e-5)
+    assert (
+        len(found) == 1
+        and first["rank"] == 1
+        and first["kept"]
+        and first["difference"] == pytest.approx(PLANTED, abs=1e-5)
+    )
     assert 0 < first["at_least"] <= first["difference"] and first["paired"]
     page = (tmp_path / "out" / "index.html").read_text()
     there = os.path.relpath((run / "explorer" / "index.html").resolve(), (tmp_path / "out").resolve())
     assert f'href="{there}#/class/{name}?sel={LAYER}:{family}"' in page
     assert [*(tmp_path / "out" / "pictures").iterdir()]
+
+
+def trained_again(seed: int, planted: tuple[int, int] | None = None):
+    """Return a change of all relevances, as much in all images, as another training makes; and what is planted."""
+
+    def change(source, target, table):
+        if target != CLASSES:
+            return table
+        generator, size = np.random.default_rng(seed), 0.02
+        families = sorted({one for sources in table["sources"] for one in sources})
+        by = generator.normal(size=(len(families), 20)) * size
+        values = [
+            [
+                v + by[families.index(s), t] + PLANTED * ((t, s) == planted and source == LAYER)
+                for s, v in zip(sources, values, strict=True)
+            ]
+            for t, sources, values in table.select("target", "sources", "values").iter_rows()
+        ]
+        return table.with_columns(values=pl.Series(values, dtype=pl.List(pl.Float32)))
+
+    return change
+
+
+def test_what_further_trainings_change_is_no_difference(run, tmp_path, capsys):
+    name, label, family = strongest(run)
+    other = altered(run, beside(tmp_path, run), change=trained_again(0, (label, family)))
+    again = [altered(run, beside(tmp_path, run, name=f"{i}"), change=trained_again(i)) for i in (1, 2, 3)]
+    alone = difference(run, other)
+    found = difference(run, other, noise=again[:2], noise_b=again[2])
+    assert len(alone.differs) > 5 and found.facts["freedom"] == 3
+    assert found.facts["noise"] == {"a": [*map(str, again[:2])], "b": [str(again[2])]}
+    # Of the seven differences of trainings at least, one is also planted: B against its further training.
+    assert found.facts["deviations"]["both"] == pytest.approx(0.02 * 2**0.5, rel=0.5)
+    assert len(found.relevances) == len(alone.relevances) and len(found.differs) < len(alone.differs) / 2
+    first = found.relevances.row(0, named=True)
+    assert (first["class"], first["layer"], first["a"], first["rank"]) == (name, LAYER, family, 1)
+    assert "by more than trainings do" in found.said()
+    capsys.readouterr()
+    arguments = ["--out", str(tmp_path / "out"), "--noise", str(again[0]), "--noise", str(again[1])]
+    assert cli.main(["diff", str(run), str(other), *arguments]) == 0
+    said = capsys.readouterr().out
+    assert f"1. {name}: {LAYER} #{family} / #{family}" in said
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["freedom"] == 2 and len(summary["noise"]["a"]) == 2
+    assert "2 further trainings of A" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_further_training_is_another_one(run, tmp_path, capsys):
+    other = altered(run, beside(tmp_path, run))
+    for given in (["--noise", str(run)], ["--noise", str(other)], ["--noise-b", f"{other}/../{other.name}"]):
+        assert cli.main(["diff", str(run), str(other), "--out", str(tmp_path / "out"), *given]) == 1
+        said = capsys.readouterr().err
+        assert f"{given[0]}: " in said and "is given twice" in said and said.count("\n") == 1
+    twin = altered(run, beside(tmp_path, run, name="twin"))
+    assert cli.main(["diff", str(run), str(other), "--out", str(tmp_path / "out"), "--noise", str(twin)]) == 1
+    said = capsys.readouterr().err
+    assert "tell no noise" in said and str(twin) in said and said.count("\n") == 1
 
 
 def rename(run: Path, **names: str) -> None:
