@@ -31,19 +31,25 @@ def measured(rank, mean_a, mean_b, kept=True, kind="both", **more):
         "rank": rank, "kept": kept, "kind": kind, "q": 1e-6 * rank if kept else 0.4 if rank else None,
         "at_least": change / 2 if kept else 0.0, "mean_a": mean_a,
         "mean_b": mean_b, "difference": change, "se": se, "df": 7.0, "p": 0.001, "images_a": 8, "images_b": 8,
-        "paired": True, **more,
+        "paired": True, "with_a": [], "with_b": [], **more,
     }  # fmt: skip
 
 
 def shown(**changes) -> Shown:
     relevances = [
         measured(1, 0.5, 0.0, kind="only", **{"class": HOSTILE, "layer": "layer4.0", "a": 10, "b": None}),
-        measured(2, 0.1, 0.3, **{"class": "cheetah", "layer": "layer3.1", "a": 2, "b": 3}),
+        measured(2, 0.1, 0.3, **{"class": "cheetah", "layer": "layer3.1", "a": 2, "b": 3, "with_a": [9]}),
         measured(3, 0.2, 0.1, **{"class": "leopard", "layer": "layer4.0", "a": 5, "b": 6}),
         measured(4, 0.2, 0.21, kept=False, **{"class": "cheetah", "layer": "layer4.0", "a": 6, "b": 7}),
-        measured(None, 0.3, 0.0, False, "split", **{"class": "moth", "layer": "layer3.1", "a": 9, "b": None}),
     ]
-    ends = {"source_layer": "layer3.1", "source_a": 2, "source_b": 3, "target_layer": "layer4.0"}
+    ends = {
+        "source_layer": "layer3.1",
+        "source_a": 2,
+        "source_b": 3,
+        "source_with_a": [9],
+        "source_with_b": [],
+        "target_layer": "layer4.0",
+    }
     edges = [measured(1, 0.4, -0.1, **{"class": "cheetah", **ends, "target_a": 5, "target_b": 6})]
     level = {"layer": "layer4.0", "chance": 0.25}
     concepts = [{**level, "level": "family", "a": 5, "b": 6, "similarity": 0.8, "members_a": 3, "members_b": 1}]
@@ -96,7 +102,8 @@ def test_what_is_only_in_one_is_shown_with_its_relevance_and_error(page):
     lone = text[text.index('id="a-layer4.0-10"') :].split("</li>")[0]
     assert "+0.500 ± 0.020" in lone and "the nearest correlates by 0.10" in lone
     split = text[text.index("Split otherwise in A: 1") :].split("</details>")[0]
-    assert "cut from #3" in split and "moth" in split and "Split otherwise in B" not in text
+    assert "cut from #3" in split and "Split otherwise in B" not in text
+    assert text.count("with #9") == 2, "it counts with its partner, for a class and for a concept"
 
 
 def test_the_page_says_what_is_noise(page, inputs, tmp_path):

@@ -102,17 +102,22 @@ def test_relevances_of_the_same_images_by_hand():
     assert not len(found.filter(pl.col("a") == 7, pl.col("class") == "cat")), "does nothing in either"
 
 
-def test_what_is_split_is_told_and_not_tested():
-    """Family 5 of A is cut from family 4 of B, whose partner is 2: it may do there what 5 does here."""
+def test_what_is_split_counts_with_the_partner():
+    """Family 5 of A is cut from family 4 of B, whose partner is 2: what both do here is compared with what 4 does."""
     there = vocabularies()
     there["low"].nodes.split_of_one[1] = 1
-    compared = Compared(runs(), common([(10, 20), (11, 21), (12, 22)]), there, ["cat"])
-    found = ranked(compared.relevances(), 0.05)
-    split = row(found, a=5)
-    assert split["kind"] == "split" and split["mean_a"] == pytest.approx(0.1) and split["difference"] < 0
-    assert [split[name] for name in ("rank", "kept", "p", "q")] == [None, False, None, None]
-    assert found["a"].to_list()[-1] == 5, "last"
-    assert row(found, b=1)["q"] == pytest.approx(row(found, b=1)["p"]), "of two that are tested, the larger"
+    compared = Compared(runs(), common([(10, 20), (11, 21), (12, 22)]), there, ["cat", "dog"])
+    found = compared.relevances()
+    both = row(found, **{"class": "cat", "a": 2})
+    assert (both["kind"], both["b"], both["with_a"], both["with_b"]) == ("both", 4, [5], [])
+    change = np.array([0.1 - 0.6, 0.2 - 0.7, 0.3 - 0.8])
+    assert both["mean_a"] == pytest.approx(0.7) and both["difference"] == pytest.approx(change.mean())
+    assert both["se"] == pytest.approx(change.std(ddof=1) / np.sqrt(3)) and not len(found.filter(pl.col("a") == 5))
+    assert row(found, **{"class": "cat", "b": 1})["with_b"] == []
+    edge = Compared(runs(), common([(10, 99)]), there, ["cat"])
+    edge.sides["cat"] = Sides((np.array([10, 11, 12]), np.array([20, 22, 22])), False)
+    (one,) = edge.edges("low", "high").to_dicts()
+    assert one["source_with_a"] == [5] and one["mean_a"] == pytest.approx(np.mean([3 / 8, 1 / 4, 3 / 4]))
 
 
 def test_classes_are_those_of_the_same_name():

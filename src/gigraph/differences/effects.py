@@ -1,14 +1,16 @@
 """What matched concepts do in either run: for the classes, and for each other; compared image by image.
 
-Three kinds of comparisons: what a concept that *both* have does in either run; what a concept that *only* one has does,
-which is nothing in the other (zeros); and what a concept does that is *split* from one of the other run
-(`gigraph.method.matching`). The last are told and not tested: the other run may do the same by what it has in one.
+Two kinds of comparisons: what a concept that *both* have does in either run, and what a concept that *only* one has
+does, which is nothing in the other (zeros). Concepts that are split from one of the other run
+(`gigraph.method.matching`) count with its partner: attributions add up, and what the one run has in two is compared
+with what the other has in one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,14 +30,20 @@ from gigraph.method.contrast import (
 from gigraph.reserved import CLASSES
 
 ENDS = ("a", "b")
-MEASURED = {
+MEASURED: dict[str, Any] = {
     "mean_a": pl.Float64, "mean_b": pl.Float64, "difference": pl.Float64, "se": pl.Float64, "df": pl.Float64,
     "p": pl.Float64, "images_a": pl.Int64, "images_b": pl.Int64, "paired": pl.Boolean,
 }  # fmt: skip
 """Columns of every comparison: means of the two runs, b less a, its standard error, degrees of freedom, p-value."""
-RELEVANCE = {"class": pl.String, "layer": pl.String, "kind": pl.String, "a": pl.Int64, "b": pl.Int64, **MEASURED}
-EDGE = {
+IDS = pl.List(pl.Int64)
+RELEVANCE: dict[str, Any] = {
+    "class": pl.String, "layer": pl.String, "kind": pl.String, "a": pl.Int64, "b": pl.Int64, "with_a": IDS,
+    "with_b": IDS, **MEASURED,
+}  # fmt: skip
+"""Ids are of partners, null where a run has none; ``with`` are those that are split from the other's, and count too."""
+EDGE: dict[str, Any] = {
     "class": pl.String, "kind": pl.String, "source_layer": pl.String, "source_a": pl.Int64, "source_b": pl.Int64,
+    "source_with_a": IDS, "source_with_b": IDS,
     "target_layer": pl.String, "target_a": pl.Int64, "target_b": pl.Int64, **MEASURED,
 }  # fmt: skip
 RANKED = {
@@ -116,14 +124,14 @@ class Compared:
         return pl.concat(found)
 
     def _relevances(self, layer: str, tables: tuple[pl.DataFrame, pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        ends, kinds = self._ends(layer), self._kinds(layer)
+        nodes = self._nodes(layer)
         for name, sides in self.sides.items():
             values = []
             for run, table, ids in zip(self.runs, tables, sides.ids, strict=True):
                 own = table.filter((pl.col("target") == run.names[name]) & pl.col("image_id").is_in(ids.tolist()))
                 values.append((own, ids))
-            dense = self._dense(layer, values, share=False)
-            yield _frame(RELEVANCE, {"class": name, "layer": layer}, ends, kinds, sides, dense)
+            dense = _dense(nodes, values, share=False)
+            yield _frame(RELEVANCE, {"class": name, "layer": layer}, nodes, sides, dense)
 
     def edges(self, source: str, target: str) -> pl.DataFrame:
         """Compare what each concept does for each matched one of a later layer, over each class's images.
@@ -135,7 +143,7 @@ class Compared:
         if one is None or two is None:
             return pl.DataFrame(schema=EDGE)
         tables = one, two
-        found, there = [pl.DataFrame(schema=EDGE)], self.matched[target]
+        found, there, nodes = [pl.DataFrame(schema=EDGE)], self.matched[target], self._nodes(source)
         for name, sides in self.sides.items():
             parts = [
                 table.filter(pl.col("image_id").is_in(ids.tolist())).partition_by("target", as_dict=True)
@@ -150,12 +158,12 @@ class Compared:
                 if min(len(ids) for ids in where.ids) < FEWEST:
                     continue
                 rows = list(zip((first, second), where.ids, strict=True))
-                dense = self._dense(source, rows, share=True)
+                dense = _dense(nodes, rows, share=True)
                 said = {
                     "class": name, "source_layer": source, "target_layer": target, "target_a": ends[0],
                     "target_b": ends[1],
                 }  # fmt: skip
-                found.append(_frame(EDGE, said, self._ends(source), self._kinds(source), where, dense, "source_"))
+                found.append(_frame(EDGE, said, nodes, where, dense, "source_"))
         return pl.concat(found)
 
     @staticmethod
@@ -167,73 +175,76 @@ class Compared:
         first, second = (ids[there] for ids, there in zip(sides.ids, inside, strict=True))
         return Sides((first, second), sides.same)
 
-    def _ends(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two ids of each pair of nodes that is compared, -1 where a run has none: int64 arrays [E]."""
-        parts = self._parts(layer)
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    def _nodes(self, layer: str) -> list[Nodes]:
+        """Return what is compared of a layer: pairs, then what only A has, then what only B has."""
+        nodes, ids = self.matched[layer].nodes, self.matched[layer].ids
+        splits = (nodes.split_of_one, nodes.split_of_two)
+        found: list[Nodes] = []
+        for pair in zip(nodes.one.tolist(), nodes.two.tolist(), strict=True):
+            parts = (
+                [own[k], *own[np.flatnonzero(split == other)]]
+                for own, split, k, other in zip(ids, splits, pair, pair[::-1], strict=True)
+            )
+            found.append(tuple([int(one) for one in part] for part in parts))
+        found += [([int(one)], []) for one in ids[0][nodes.only_one]]
+        return found + [([], [int(one)]) for one in ids[1][nodes.only_two]]
 
-    def _kinds(self, layer: str) -> np.ndarray:
-        """Return the kind of each of `_ends`, str [E]."""
-        parts = zip(("both", "only", "only", "split", "split"), self._parts(layer), strict=True)
-        return np.concatenate([np.full(len(part[0]), kind) for kind, part in parts])
 
-    def _parts(self, layer: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        nodes, (first, second) = self.matched[layer].nodes, self.matched[layer].ids
+Nodes = tuple[list[int], ...]
+"""What is compared: ids in A and in B, partners first; none where a run has none."""
 
-        def alone(a: np.ndarray, b: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-            return [(first[a], np.full(len(a), -1)), (np.full(len(b), -1), second[b])]
 
-        splits = (np.flatnonzero(split >= 0) for split in (nodes.split_of_one, nodes.split_of_two))
-        return [
-            (first[nodes.one], second[nodes.two]), *alone(nodes.only_one, nodes.only_two), *alone(*splits),
-        ]  # fmt: skip
-
-    def _dense(
-        self, layer: str, rows: list[tuple[pl.DataFrame, np.ndarray]], share: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the compared nodes do in either run's images, float64 [n, E] and [m, E]; zeros without a row."""
-        found = []
-        for ends, (table, ids) in zip(self._ends(layer), rows, strict=True):
-            column = {int(end): i for i, end in enumerate(ends.tolist()) if end >= 0}
-            row = {int(one): i for i, one in enumerate(ids.tolist())}
-            dense = np.zeros((len(ids), len(ends)))
-            for image, sources, values, total in table.select(
-                "image_id", "sources", "values", "total_absolute"
-            ).iter_rows():
-                at = row.get(image)
-                if at is not None:
-                    scale = (1 / total if total else 0.0) if share else 1.0
-                    dense[at, [column[one] for one in sources]] = np.multiply(values, scale)
-            found.append(dense)
-        return found[0], found[1]
+def _dense(
+    nodes: list[Nodes], rows: list[tuple[pl.DataFrame, np.ndarray]], share: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the compared nodes do in either run's images, float64 [n, E] and [m, E]; zeros without a row."""
+    found = []
+    for side, (table, ids) in enumerate(rows):
+        column = {one: i for i, ends in enumerate(nodes) for one in ends[side]}
+        row = {int(one): i for i, one in enumerate(ids.tolist())}
+        dense = np.zeros((len(ids), len(nodes)))
+        for image, sources, values, total in table.select(
+            "image_id", "sources", "values", "total_absolute"
+        ).iter_rows():
+            at = row.get(image)
+            if at is not None:
+                scale = (1 / total if total else 0.0) if share else 1.0
+                np.add.at(dense[at], [column[one] for one in sources], np.multiply(values, scale))
+        found.append(dense)
+    return found[0], found[1]
 
 
 def _frame(
-    schema: dict[str, type[pl.DataType]],
+    schema: dict[str, Any],
     said: dict[str, object],
-    ends: tuple[np.ndarray, np.ndarray],
-    kinds: np.ndarray,
+    nodes: list[Nodes],
     sides: Sides,
     values: tuple[np.ndarray, np.ndarray],
     prefix: str = "",
 ) -> pl.DataFrame:
     """Return the comparisons of effects of which any run has one."""
     there = values[0].any(0) | values[1].any(0)
+    own = [nodes[i] for i in np.flatnonzero(there)]
     contrast = sides.contrast((values[0][:, there], values[1][:, there]))
+    ids = {
+        f"{prefix}{what}{end}": [one[side][0] if one[side] else None for one in own] if not what else [
+            one[side][1:] for one in own
+        ]
+        for side, end in enumerate(ENDS) for what in ("", "with_")
+    }  # fmt: skip
     frame = pl.DataFrame(
         {
-            "kind": kinds[there],
-            **{f"{prefix}{end}": ids[there] for end, ids in zip(ENDS, ends, strict=True)},
-            "mean_a": contrast.one, "mean_b": contrast.two, "difference": contrast.difference, "se": contrast.se,
-            "df": contrast.df, "p": contrast.p,
-        }
+            "kind": ["both" if all(ends) else "only" for ends in own], **ids, "mean_a": contrast.one,
+            "mean_b": contrast.two, "difference": contrast.difference, "se": contrast.se, "df": contrast.df,
+            "p": contrast.p,
+        },
+        schema_overrides={name: schema[name] for name in ids},
     )  # fmt: skip
     counts = {f"images_{end}": len(ids) for end, ids in zip(ENDS, sides.ids, strict=True)}
     frame = frame.with_columns(
+        pl.col("se", "df", "p").fill_nan(None),
         **{name: pl.lit(value) for name, value in {**said, **counts, "paired": sides.same}.items()},
-        **{f"{prefix}{end}": pl.col(f"{prefix}{end}").replace(-1, None) for end in ENDS},
     )
-    frame = frame.with_columns(pl.col("se", "df", "p").fill_nan(None))
     return frame.select([pl.col(name).cast(kind) for name, kind in schema.items()])
 
 
@@ -280,7 +291,7 @@ def ranked(compared: pl.DataFrame, rate: float, noise: pl.DataFrame | None = Non
     compared : DataFrame
         All that was compared.
     rate : float
-        False discovery rate over all that is tested: what is not split, and has a standard error.
+        False discovery rate over all that is tested, which is what has a standard error.
     noise : DataFrame, optional
         Of `noise_of`: then p, q and at_least are of what a difference is beyond another training's.
 
@@ -299,15 +310,13 @@ def ranked(compared: pl.DataFrame, rate: float, noise: pl.DataFrame | None = Non
         # What is zero in every image differs in nothing, whatever the noise.
         there = ~np.isnan(tau) & ~((difference == 0) & (se == 0))
         se, df, p = (np.where(there, new, old) for new, old in zip(wide, (se, df, p), strict=True))
-    changed = ~((difference == 0) & (np.isnan(p) | (p == 1)))
-    p = np.where((compared["kind"] == "split").to_numpy(), np.nan, p)
     q = false_discovery(p)
     least = at_least(difference, se, df, q, rate)
     columns = {"p": p, "q": q, "at_least": least, "noise": tau}
     found = compared.with_columns(pl.Series(name, values).fill_nan(None) for name, values in columns.items())
     scale = np.where(tau > 0, tau, np.nanmax(tau, initial=0) or 1)
     found = found.with_columns(size=pl.Series(np.abs(least) / scale), kept=pl.col("at_least") != 0)
-    found = found.filter(pl.Series(changed))
+    found = found.filter((pl.col("difference") != 0) | (pl.col("p") < 1))
     found = found.sort("size", -pl.col("p"), descending=True, nulls_last=True, maintain_order=True)
     tested = pl.col("p").is_not_null()
     found = found.with_columns(pl.when(tested).then(tested.cum_sum()).cast(pl.Int64).alias("rank"))

@@ -160,6 +160,10 @@ class _End:
             return tag("span", inside, class_="end")
         return tag("a", inside, class_="end", href=address, data_end=self.end if key else None)
 
+    def others(self, concepts: Sequence[int]) -> str:
+        """Return what counts with a concept."""
+        return tag("div", "with " + ", ".join(f"#{one}" for one in concepts), class_="id") if concepts else ""
+
     def faces(self, layer: str, concept: int) -> str:
         """Return the pictures of a concept, the same as its face in the explorer."""
         sheet, row, count = self._layer(layer).get(concept, ("", 0, 0))
@@ -274,7 +278,10 @@ class _Body:
         rows, scale = [], _scale(listed)
         for row in listed.iter_rows(named=True):
             name, layer = row["class"], row["layer"]
-            ends = (tag("td", end.concept(name, layer, row[end.end], key=True)) for end in self.ends)
+            ends = (
+                tag("td", end.concept(name, layer, row[end.end], key=True), end.others(row[f"with_{end.end}"]))
+                for end in self.ends
+            )
             cells = tag("th", bdi(name), scope="row"), tag("td", text(layer)), *ends, _effect(row, scale)
             rows.append(_row(row["rank"], "r", name, [layer], cells))
         return _list("What decides the classes", head, rows, len(kept))
@@ -288,6 +295,7 @@ class _Body:
             name, layers = row["class"], [row["source_layer"], row["target_layer"]]
             ends = (
                 tag("td", end.concept(name, layer, row[f"{what}_{end.end}"], key=what == "source"),
+                    end.others(row[f"source_with_{end.end}"]) if what == "source" else "",
                     tag("div", text(layer), class_="id"))
                 for what, layer in zip(("source", "target"), layers, strict=True) for end in self.ends
             )  # fmt: skip
@@ -306,8 +314,8 @@ class _Body:
             if split:
                 said = tag("summary", f"Split otherwise in {end.end.upper()}: {len(split)}")
                 why = note(
-                    "Alike a concept of the other run, which has a nearer partner: the two runs cut one thing in other "
-                    "ways. Not tested."
+                    "Like a concept of the other run that has a nearer partner: the two runs cut one thing in other "
+                    "ways. They count with that partner."
                 )
                 more = tag("details", said, why, _lone_list(split))
             columns.append(tag("div", title, _lone_list(whole) or note("None."), more))
@@ -315,10 +323,8 @@ class _Body:
 
     def _most(self, end: _End, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a concept that one run has, with the class that it does most for, its relevance and error."""
-        mean = f"mean_{end.end}"
-        mine = self.shown.relevances.filter(
-            (pl.col("layer") == row["layer"]) & (pl.col(end.end) == row["concept"]) & (pl.col("kind") != "both")
-        )
+        mean, mine = f"mean_{end.end}", self.shown.relevances.filter(pl.col("layer") == row["layer"])
+        mine = mine.filter((pl.col(end.end) == row["concept"]) & (pl.col("kind") == "only"))
         best = mine.sort(pl.col(mean).abs(), descending=True).head(1).to_dicts()
         if not best:
             return {**row, "class": "", "mean": None, "size": 0.0}
@@ -333,14 +339,12 @@ class _Body:
     def _lone(self, end: _End, row: Mapping[str, Any]) -> str:
         """Return a concept that one run has."""
         layer, concept, name = row["layer"], row["concept"], row["class"]
-        said = "decides no class"
+        said = "decides no class" if row["split_from"] is None else f"cut from #{row['split_from']}"
         if row["mean"] is not None:
             said = f"{bdi(name)} {_number(row['mean'])}" + (
                 "" if row["se"] is None else f" \N{PLUS-MINUS SIGN} {row['se']:.3f}"
             )
         near = "" if row["best"] is None else f"; the nearest correlates by {row['best']:.2f}"
-        if row["split_from"] is not None:
-            near = f"; cut from #{row['split_from']}"
         inside = end.concept(name, layer, concept), tag("p", said), note(text(layer) + near)
         mark = {"data_class": name, "data_layer": layer, "id": f"{end.end}-{layer}-{concept}"}
         return tag("li", *inside, data_row=True, tabindex=-1, **mark)
