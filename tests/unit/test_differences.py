@@ -213,6 +213,16 @@ def test_a_new_concept_is_ranked_by_the_noise_of_new_ones():
     assert few["a"].to_list() == [2, 1, 3] and not few["kept"].any(), "of two trainings nothing can be told"
 
 
+def test_what_is_kept_is_ordered_in_units_of_the_noise():
+    noise = pl.DataFrame({"kind": ["both", "only"], "noise": [0.2, 0.05], "freedom": [90.0, 90.0]})
+    compared = effects(
+        kind=["both", "only"], a=[1, 2], difference=[1.2, 0.6], se=[0.01] * 2, df=[19.0] * 2, p=[1e-16] * 2
+    )
+    for given, order in ((None, [1, 2]), (noise, [2, 1])):
+        found = ranked(compared, 0.05, given)
+        assert found["kept"].all() and found["a"].to_list() == order and found["at_least"][order.index(1)] > 0.6
+
+
 def test_a_kind_that_no_training_tells_keeps_its_errors():
     noise = pl.DataFrame({"kind": ["both"], "noise": [0.2], "freedom": [4.0]})
     compared = effects(

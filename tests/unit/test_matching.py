@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gigraph.method.matching import assign, level, match, standardised
+from gigraph.method.matching import assign, level, match, split, standardised
 
 
 def responses(seed, images=40, positions=9, concepts=6):
@@ -90,6 +90,14 @@ def test_half_of_a_concept_is_split_and_not_new():
     assert found.split_of_one.tolist() == [-1, -1, 0] and found.only_one.tolist() == [0]
     turned = match(two, np.concatenate([new, halves], 2))
     assert turned.split_of_two.tolist() == [-1, -1, 0] and turned.only_two.tolist() == [0]
+
+
+def test_what_is_split_is_above_chance():
+    similarity, own = np.array([[0.9], [0.3]]), np.eye(2)
+    pair = np.array([0]), np.array([0])
+    assert split(similarity, np.array([[0.2], [0.25]]), pair, own).tolist() == [-1, 0]
+    assert split(similarity, np.array([[0.2], [0.35]]), pair, own).tolist() == [-1, -1]
+    assert split(similarity, np.zeros((2, 1)), (pair[0][:0], pair[1][:0]), own).tolist() == [-1, -1], "no pairs"
 
 
 def test_what_goes_along_with_another_is_new_all_the_same():
