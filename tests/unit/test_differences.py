@@ -223,6 +223,14 @@ def test_what_is_kept_is_ordered_in_units_of_the_noise():
         assert found["kept"].all() and found["a"].to_list() == order and found["at_least"][order.index(1)] > 0.6
 
 
+def test_what_is_not_kept_is_ordered_by_its_errors():
+    """The second has larger errors over images, and so more degrees of freedom and a smaller p."""
+    noise = pl.DataFrame({"kind": ["both"], "noise": [0.1], "freedom": [1.0]})
+    compared = effects(a=[1, 2, 3], difference=[0.5, 0.6, 0.0], se=[0.01, 0.1, 0.1], df=[19.0] * 3, p=[1e-9, 1e-4, 1])
+    found = ranked(compared, 0.001, noise)
+    assert found["a"].to_list() == [1, 2] and not found["kept"].any() and found["p"][0] > found["p"][1]
+
+
 def test_a_kind_that_no_training_tells_keeps_its_errors():
     noise = pl.DataFrame({"kind": ["both"], "noise": [0.2], "freedom": [4.0]})
     compared = effects(

@@ -299,7 +299,9 @@ def ranked(compared: pl.DataFrame, rate: float, noise: pl.DataFrame | None = Non
     -------
     DataFrame
         With `RANKED` in front. First what is kept, by what each difference at least is, in units of the noise of its
-        kind (of the largest, where a kind's is not known); then the rest by p, and last what was not tested.
+        kind (of the largest, where a kind's is not known); then the rest by how many of its errors, noise among them,
+        each is (p would prefer what has larger errors over images, which have more degrees of freedom), and last what
+        was not tested.
     """
     difference, se, df, p = (_numbers(compared, name) for name in ("difference", "se", "df", "p"))
     tau = np.full(len(compared), np.nan)
@@ -315,9 +317,13 @@ def ranked(compared: pl.DataFrame, rate: float, noise: pl.DataFrame | None = Non
     columns = {"p": p, "q": q, "at_least": least, "noise": tau}
     found = compared.with_columns(pl.Series(name, values).fill_nan(None) for name, values in columns.items())
     scale = np.where(tau > 0, tau, np.nanmax(tau, initial=0) or 1)
-    found = found.with_columns(size=pl.Series(np.abs(least) / scale), kept=pl.col("at_least") != 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.where(np.isnan(p) | (difference == 0), np.nan, np.abs(difference) / se)
+    found = found.with_columns(
+        size=pl.Series(np.abs(least) / scale), errors=pl.Series(errors).fill_nan(None), kept=pl.col("at_least") != 0
+    )
     found = found.filter((pl.col("difference") != 0) | (pl.col("p") < 1))
-    found = found.sort("size", -pl.col("p"), descending=True, nulls_last=True, maintain_order=True)
+    found = found.sort("size", "errors", descending=True, nulls_last=True, maintain_order=True)
     tested = pl.col("p").is_not_null()
     found = found.with_columns(pl.when(tested).then(tested.cum_sum()).cast(pl.Int64).alias("rank"))
     return found.select(*RANKED, *compared.columns)
