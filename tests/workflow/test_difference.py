@@ -13,6 +13,7 @@ import pytest
 
 import gigraph
 from gigraph import cli
+from gigraph.differences import difference as module
 from gigraph.differences.difference import OWN, Difference, difference
 from gigraph.errors import UserError
 from gigraph.reserved import CLASSES
@@ -177,6 +178,18 @@ def test_what_further_trainings_change_is_no_difference(run, tmp_path, capsys):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["freedom"] == 2 and len(summary["noise"]["a"]) == 2
     assert "2 further trainings of A" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_all_pairs_of_trainings_are_compared_and_each_run_is_looked_at_once(run, tmp_path, monkeypatch):
+    again = [altered(run, beside(tmp_path, run, name=f"{i}"), change=trained_again(i)) for i in (1, 2)]
+    looked = []
+    own = module.look
+    monkeypatch.setattr(module, "look", lambda one, *more: looked.append(one.folder) or own(one, *more))
+    pairs = module.View(20).noise([module.Finished(one) for one in (run, *again)], "--noise")
+    assert len(pairs) == 3 and sorted(looked) == sorted([run, *again])
+    ends = [pair.relevances.select("mean_a", "mean_b") for pair in pairs]
+    assert ends[0]["mean_a"].to_list() == pytest.approx(ends[1]["mean_a"].to_list())
+    assert ends[0]["mean_b"].to_list() == pytest.approx(ends[2]["mean_a"].to_list())
 
 
 def test_a_further_training_is_another_one(run, tmp_path, capsys):
