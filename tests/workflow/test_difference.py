@@ -204,6 +204,21 @@ def test_a_further_training_is_another_one(run, tmp_path, capsys):
     assert "tell no noise" in said and str(twin) in said and said.count("\n") == 1
 
 
+def test_what_is_not_alike_tells_no_noise(run, tmp_path, capsys):
+    other, noise = (altered(run, beside(tmp_path, run, name=name)) for name in ("b", "a2"))
+    said = []
+    for change in (
+        lambda: configured(noise, lambda config: config["attribution"].update(class_output="logit")),
+        lambda: rename(noise, bee="wasp"),
+    ):
+        change()
+        assert cli.main(["diff", str(run), str(other), "--out", str(tmp_path / "out"), "--noise", str(noise)]) == 1
+        said.append(capsys.readouterr().err)
+        assert said[-1].startswith("gigraph: error: --noise: ") and said[-1].count("\n") == 1
+    assert "other attributions (attribution.class_output)" in said[0] and "other classes" in said[1]
+    assert not (tmp_path / "out").exists()
+
+
 def rename(run: Path, **names: str) -> None:
     """Give classes other names."""
     for table in ("classes", "images"):

@@ -336,11 +336,22 @@ class View:
         Raises
         ------
         UserError
-            If two say the same of all they share: they are one training.
+            If two differ in more than their training, or in nothing at all: they are one training.
         """
         found = []
         for one, two in itertools.combinations(group, 2):
             pair = self.look((one, two), [], whole=False)
+            alike = {
+                "layers": one.layers == two.layers, "classes": one.names == two.names, "images": pair.common.shared,
+                "attributions (attribution.method)": one.attribution == two.attribution,
+                "attributions (attribution.class_output)": one.output == two.output,
+            }  # fmt: skip
+            for what, same in alike.items():
+                if not same:
+                    raise UserError(
+                        f"{flag}: {one.folder} and {two.folder} have other {what}, so that they do not tell what "
+                        "training alone changes; give runs that are alike but for the seed of their training"
+                    )
             if not len(ranked(pair.relevances, FDR)) and not len(ranked(pair.edges, FDR)):
                 raise UserError(
                     f"{flag}: {one.folder} and {two.folder} do not differ in any relevance or edge, so that they tell "
