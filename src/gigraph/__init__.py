@@ -36,8 +36,9 @@ def diff(
     fdr: float = 0.05,
     images: int = 200,
     noise: str | Path | Sequence[str | Path] = (),
+    noise_b: str | Path | Sequence[str | Path] = (),
 ) -> Difference:
     """Compare two finished runs (see `gigraph.differences.difference.difference`)."""
     from gigraph.differences.difference import difference
 
-    return difference(a, b, method, fdr, images, noise)
+    return difference(a, b, method, fdr, images, noise, noise_b)

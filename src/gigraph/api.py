@@ -336,7 +336,8 @@ class Run:
         UserError
             If the model is not the run's (its weights differ), or there is no such layer or concept.
         """
-        from gigraph.edit import Choice, Edited, plan_of
+        from gigraph.edit import Choice, Edited
+        from gigraph.planning.opening import plan_of
 
         asked = (("suppress", suppress), ("boost", boost))
         choices = [Choice.parse(action, text) for action, many in asked for text in _several(many)]

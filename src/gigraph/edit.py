@@ -30,13 +30,11 @@ from gigraph.model.folding import fold, proven
 from gigraph.model.models import load_model
 from gigraph.model.network import Layer
 from gigraph.model.placing import CHANNELS, Edit, Place, inserted, places_of
-from gigraph.planning.config import load
 from gigraph.planning.plan import Plan
 from gigraph.planning.stages.stage import read
 from gigraph.planning.standing import hold
 from gigraph.records import tables
 from gigraph.records.files import replacing
-from gigraph.records.paths import FILES
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
 from gigraph.version import __version__
@@ -136,26 +134,6 @@ def make_change(vectors: np.ndarray, gain: float, threshold: float | None) -> Ch
 
 
 # ---- the run -----------------------------------------------------------------------------------------------
-
-
-def plan_of(folder: str | Path) -> Plan:
-    """Return the plan of the last run in a results folder.
-
-    Raises
-    ------
-    UserError
-        If the folder is not a run's.
-    """
-    from gigraph.planning.config import PROJECT
-
-    path = Path(folder) / FILES["asked"].pattern
-    try:
-        asked = {**json.loads(path.read_text())["config"], "output": str(folder)}
-    except OSError:
-        raise UserError(f"there is no run in {folder} ({path} is missing); give the folder of its results") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} says nothing of what the run was made with; run snakemake again") from None
-    return Plan(load(asked), PROJECT / "workflow" / "scripts")
 
 
 class Edited:

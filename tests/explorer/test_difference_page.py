@@ -21,33 +21,42 @@ browsed = [
 FACTS = {
     "fdr": 0.05, "layers": [*LAYERS], "classes": NAMES, "images": 40, "shared": True, "looked_at": 20,
     "task": "classes", "output": "probability", "families": ["layer3.1", "layer4.0"],
-    "compared": {"relevances": 90, "edges": 400}, "noise": [],
+    "compared": {"relevances": 90, "edges": 400}, "noise": {"a": [], "b": []}, "freedom": 0, "deviations": {},
 }  # fmt: skip
 
 
-def measured(rank, mean_a, mean_b, **more):
+def measured(rank, mean_a, mean_b, kept=True, kind="both", **more):
     se, change = 0.02, mean_b - mean_a
     return {
-        "rank": rank, "q": 1e-6 * rank if rank else 0.4, "at_least": change / 2 if rank else 0.0, "mean_a": mean_a,
+        "rank": rank, "kept": kept, "kind": kind, "q": 1e-6 * rank if kept else 0.4 if rank else None,
+        "at_least": change / 2 if kept else 0.0, "mean_a": mean_a,
         "mean_b": mean_b, "difference": change, "se": se, "df": 7.0, "p": 0.001, "images_a": 8, "images_b": 8,
-        "paired": True, **more,
+        "paired": True, "with_a": [], "with_b": [], **more,
     }  # fmt: skip
 
 
 def shown(**changes) -> Shown:
     relevances = [
-        measured(1, 0.5, 0.0, **{"class": HOSTILE, "layer": "layer4.0", "a": 10, "b": None}),
-        measured(2, 0.1, 0.3, **{"class": "cheetah", "layer": "layer3.1", "a": 2, "b": 3}),
+        measured(1, 0.5, 0.0, kind="only", **{"class": HOSTILE, "layer": "layer4.0", "a": 10, "b": None}),
+        measured(2, 0.1, 0.3, **{"class": "cheetah", "layer": "layer3.1", "a": 2, "b": 3, "with_a": [9]}),
         measured(3, 0.2, 0.1, **{"class": "leopard", "layer": "layer4.0", "a": 5, "b": 6}),
-        measured(None, 0.2, 0.21, **{"class": "cheetah", "layer": "layer4.0", "a": 6, "b": 7}),
+        measured(4, 0.2, 0.21, kept=False, **{"class": "cheetah", "layer": "layer4.0", "a": 6, "b": 7}),
     ]
-    ends = {"source_layer": "layer3.1", "source_a": 2, "source_b": 3, "target_layer": "layer4.0"}
+    ends = {
+        "source_layer": "layer3.1",
+        "source_a": 2,
+        "source_b": 3,
+        "source_with_a": [9],
+        "source_with_b": [],
+        "target_layer": "layer4.0",
+    }
     edges = [measured(1, 0.4, -0.1, **{"class": "cheetah", **ends, "target_a": 5, "target_b": 6})]
     level = {"layer": "layer4.0", "chance": 0.25}
     concepts = [{**level, "level": "family", "a": 5, "b": 6, "similarity": 0.8, "members_a": 3, "members_b": 1}]
     only = [
-        {**level, "level": "family", "concept": 10, "members": 1, "best": 0.1},
-        {**level, "level": "concept", "concept": 41, "members": 1, "best": None},
+        {**level, "level": "family", "concept": 10, "members": 1, "best": 0.1, "split_from": None},
+        {**level, "level": "family", "layer": "layer3.1", "concept": 9, "members": 1, "best": 0.7, "split_from": 3},
+        {**level, "level": "concept", "concept": 41, "members": 1, "best": None, "split_from": None},
     ]
     classes = [
         {"class": name, "images": 8, "accuracy_a": 1.0, "accuracy_b": None, "accuracy_q": 0.5, "same_prediction": 0.75,
@@ -86,6 +95,24 @@ def test_only_sheets_that_are_shown_are_copied(page):
 def test_single_concepts_of_families_are_not_listed(page):
     text = page.read_text(encoding="utf-8")
     assert "Only in A: 1" in text and "Only in B: 0" in text and "#41" not in text
+
+
+def test_what_is_only_in_one_is_shown_with_its_relevance_and_error(page):
+    text = page.read_text(encoding="utf-8")
+    lone = text[text.index('id="a-layer4.0-10"') :].split("</li>")[0]
+    assert "+0.500 ± 0.020" in lone and "the nearest correlates by 0.10" in lone
+    split = text[text.index("Split otherwise in A: 1") :].split("</details>")[0]
+    assert "cut from #3" in split and "Split otherwise in B" not in text
+    assert text.count("with #9") == 2, "it counts with its partner, for a class and for a concept"
+
+
+def test_the_page_says_what_is_noise(page, inputs, tmp_path):
+    assert "two trainings of one network differ by more" in page.read_text(encoding="utf-8")
+    facts = {**FACTS, "noise": {"a": ["x", "y"], "b": ["z"]}, "freedom": 3, "deviations": {"both": 0.1, "only": 0.04}}
+    side = Side(Path("one"), "bisecting", inputs.exemplars, {}, NAMES, None)
+    text = write_page(tmp_path, (side, side), shown(facts=facts)).read_text(encoding="utf-8")
+    assert "2 further trainings of A and 1 further training of B" in text and "3 degrees of freedom" in text
+    assert "0.100 in what both have and 0.040 in what only one has" in text
 
 
 def test_equal_runs_have_a_page_that_says_so(page, inputs, tmp_path):
@@ -153,8 +180,9 @@ class TestReader:
 
     def test_it_reads_what_differs(self, reader):
         view = reader()
-        assert rows(view) == ["r1", "r2", "r3", "e1"]
+        assert rows(view) == ["r1", "r2", "r3", "r4", "e1"]
         assert view.locator("#r1 th").inner_text() == HOSTILE
+        assert view.locator("tr.doubt + tr").get_attribute("id") == "r4"
         first = view.locator("#r1").inner_text()
         assert "none" in first and "−0.500" in first and "± 0.020" in first
         assert view.locator("#r2 .strip-4").count() == 2
@@ -163,7 +191,7 @@ class TestReader:
 
     def test_a_link_keeps_what_is_chosen(self, reader):
         view = reader("#class=cheetah&at=r2")
-        assert rows(view) == ["r2", "e1"] and view.locator("#r2").get_attribute("aria-current") == "true"
+        assert rows(view) == ["r2", "r4", "e1"] and view.locator("#r2").get_attribute("aria-current") == "true"
         assert view.locator("#class").input_value() == "cheetah"
         view.select_option("#layer", "layer3.1")
         assert "layer=layer3.1" in view.url and rows(view) == ["r2", "e1"]
@@ -174,7 +202,7 @@ class TestReader:
         assert rows(reader("#" + view.url.split("#")[1])) == ["r1"], "hostile names too"
 
     def test_a_link_to_nothing_shows_all(self, reader):
-        assert rows(reader("#class=gone&at=r77")) == ["r1", "r2", "r3", "e1"]
+        assert rows(reader("#class=gone&at=r77")) == ["r1", "r2", "r3", "r4", "e1"]
 
     def test_the_keyboard_suffices(self, reader):
         view = reader()

@@ -135,31 +135,55 @@ def test_nothing_is_found_where_nothing_is():
 
 def test_what_training_adds_by_hand():
     difference, se = np.array([0.3, -0.4, np.nan, 5.0]), np.array([0.1, 0.1, 0.1, np.nan])
-    tau = between_trainings(difference, se)
+    tau = between_trainings(difference, se, np.ones(4))
     assert tau == pytest.approx(np.sqrt((0.09 - 0.01 + 0.16 - 0.01) / 2)), "of the two that have an error"
-    assert between_trainings(np.array([0.1]), np.array([0.5])) == 0 and np.isnan(between_trainings(*np.empty((2, 0))))
-    wide, df, p = widened(np.array([1.0]), np.array([0.3]), np.array([9.0]), np.array([0.4]), np.array([50.0]))
-    assert wide[0] == pytest.approx(0.5) and df[0] == pytest.approx(0.25**2 / (0.3**4 / 9 + 0.4**4 / 50))
+    weighed = between_trainings(difference, se, np.array([2.0, 1.0, 1.0, 1.0]))
+    assert weighed == pytest.approx(np.sqrt((2 * 0.08 + 0.15) / 3))
+    one = np.array([0.1]), np.array([0.5]), np.ones(1)
+    assert between_trainings(*one) == 0 and np.isnan(between_trainings(*np.empty((3, 0))))
+    wide, df, p = widened(np.array([1.0]), np.array([0.3]), np.array([9.0]), np.array([0.4]), np.array([2.0]))
+    assert wide[0] == pytest.approx(0.5) and df[0] == pytest.approx(0.25**2 / (0.3**4 / 9 + 0.4**4 / 2))
     assert p[0] == pytest.approx(2 * stats.t.sf(2, df[0]))
-    same = widened(np.array([1.0]), np.array([0.3]), np.array([9.0]), np.array([0.0]), np.array([50.0]))
+    same = widened(np.array([1.0]), np.array([0.3]), np.array([9.0]), np.array([0.0]), np.array([2.0]))
     assert [one[0] for one in same] == pytest.approx([0.3, 9, 2 * stats.t.sf(1 / 0.3, 9)])
 
 
+def test_a_group_weighs_as_its_variance_does():
+    """Of four trainings, the weighed mean square over the six pairs is twice the variance among the four."""
+    trainings = np.array([0.1, 0.5, -0.2, 0.9])
+    pairs = np.array([b - a for i, a in enumerate(trainings) for b in trainings[i + 1 :]])
+    tau = between_trainings(pairs, np.zeros(6), np.full(6, 2 / 4))
+    assert tau**2 == pytest.approx(2 * trainings.var(ddof=1))
+
+
 def test_what_another_training_does_is_no_difference():
-    """Three networks differ by chance of training; without the noise nearly all is found, with it what was planted."""
-    generator, false, naive, power = np.random.default_rng(4), [], [], []
-    truth = np.zeros(150)
-    truth[:10] = 3.0
-    for _ in range(100):
-        one, again, two = (generator.normal(size=150) + generator.normal(size=(20, 150)) * 0.4 for _ in range(3))
-        found, noise = paired(one, two + truth), paired(one, again)
-        tau = np.full(150, between_trainings(noise.difference, noise.se))
-        assert 1 < tau[0] < 2, "sqrt(2)"
-        wide, df, p = widened(found.difference, found.se, found.df, tau, np.full(150, 150.0))
-        q = false_discovery(p)
-        kept = q <= 0.1
-        assert ((at_least(found.difference, wide, df, q, 0.1) != 0) == kept).all()
-        false.append((kept & (truth == 0)).sum() / max(kept.sum(), 1))
-        power.append(kept[:10].mean())
-        naive.append((false_discovery(found.p) <= 0.1)[10:].mean())
-    assert np.mean(naive) > 0.8 and np.mean(false) <= 0.1 + 0.03 and np.mean(power) > 0.1
+    """Trainings differ by chance, the more the one the less the other; without the noise nearly all is found.
+
+    How much they differ is a chance of each training, the same for all its effects: so effects are no degrees of
+    freedom, and a test that took them for such would find something in most comparisons of trainings alike.
+    """
+    generator, naive, wrong, right, power = np.random.default_rng(4), [], [], [], []
+    truth = np.zeros(100)
+    truth[:3] = 60.0
+    for _ in range(150):
+        sizes = np.sqrt(generator.chisquare(1, 4))[:, None]
+        means = generator.normal(size=(4, 100)) * sizes
+        first, second, third, other = (mean + generator.normal(size=(20, 100)) * 0.2 for mean in means)
+        noise = [paired(a, b) for a, b in ((first, second), (first, third), (second, third))]
+        tau = between_trainings(
+            np.concatenate([one.difference for one in noise]), np.concatenate([one.se for one in noise]),
+            np.full(300, 2 / 3),
+        )  # fmt: skip
+        kept = {}
+        for name, two, freedom in (("none", other, 2), ("planted", other + truth, 2), ("effects", other, 200)):
+            found = paired(first, two)
+            wide, df, p = widened(found.difference, found.se, found.df, np.full(100, tau), np.full(100, float(freedom)))
+            q = false_discovery(p)
+            kept[name] = q <= 0.05
+            assert ((at_least(found.difference, wide, df, q, 0.05) != 0) == kept[name]).all()
+        naive.append((false_discovery(paired(first, other).p) <= 0.05).mean())
+        wrong.append(kept["effects"].any())
+        right.append(kept["none"].any())
+        power.append(kept["planted"][:3].mean())
+    assert np.mean(naive) > 0.5 and np.mean(wrong) > 0.2
+    assert np.mean(right) <= 0.05 and np.mean(power) > 0.3

@@ -38,7 +38,7 @@ class StandIn:
 
 def matching(one, two, k, l):  # noqa: E741
     every = np.ones(len(one)), np.ones(len(one)), np.ones(k), np.ones(l), np.ones(k), np.ones(l)
-    return Matching(np.array(one), np.array(two), *every)
+    return Matching(np.array(one), np.array(two), *every, np.full(k, -1), np.full(l, -1))
 
 
 def vocabularies():
@@ -90,11 +90,34 @@ def test_relevances_of_the_same_images_by_hand():
     change = np.array([0.1 - 0.5, 0.2 - 0.7, 0.3 - 0.6])
     assert both["difference"] == pytest.approx(change.mean())
     assert both["se"] == pytest.approx(change.std(ddof=1) / np.sqrt(3))
+    assert both["kind"] == "both"
     only_a, only_b = row(found, **{"class": "cat", "a": 5}), row(found, **{"class": "cat", "b": 1})
-    assert only_a["b"] is None and (only_a["mean_a"], only_a["mean_b"]) == (pytest.approx(0.1), 0)
+    assert (
+        only_a["kind"] == only_b["kind"] == "only"
+        and only_a["b"] is None
+        and (only_a["mean_a"], only_a["mean_b"]) == (pytest.approx(0.1), 0)
+    )
     assert only_b["a"] is None and (only_b["mean_a"], only_b["mean_b"]) == (0, pytest.approx(0.2))
     assert only_a["se"] == pytest.approx(np.std([0.1, 0, 0.2], ddof=1) / np.sqrt(3))
     assert not len(found.filter(pl.col("a") == 7, pl.col("class") == "cat")), "does nothing in either"
+
+
+def test_what_is_split_counts_with_the_partner():
+    """Family 5 of A is cut from family 4 of B, whose partner is 2: what both do here is compared with what 4 does."""
+    there = vocabularies()
+    there["low"].nodes.split_of_one[1] = 1
+    compared = Compared(runs(), common([(10, 20), (11, 21), (12, 22)]), there, ["cat", "dog"])
+    found = compared.relevances()
+    both = row(found, **{"class": "cat", "a": 2})
+    assert (both["kind"], both["b"], both["with_a"], both["with_b"]) == ("both", 4, [5], [])
+    change = np.array([0.1 - 0.6, 0.2 - 0.7, 0.3 - 0.8])
+    assert both["mean_a"] == pytest.approx(0.7) and both["difference"] == pytest.approx(change.mean())
+    assert both["se"] == pytest.approx(change.std(ddof=1) / np.sqrt(3)) and not len(found.filter(pl.col("a") == 5))
+    assert row(found, **{"class": "cat", "b": 1})["with_b"] == []
+    edge = Compared(runs(), common([(10, 99)]), there, ["cat"])
+    edge.sides["cat"] = Sides((np.array([10, 11, 12]), np.array([20, 22, 22])), False)
+    (one,) = edge.edges("low", "high").to_dicts()
+    assert one["source_with_a"] == [5] and one["mean_a"] == pytest.approx(np.mean([3 / 8, 1 / 4, 3 / 4]))
 
 
 def test_classes_are_those_of_the_same_name():
@@ -140,7 +163,9 @@ def test_few_images_in_common_are_not_enough_for_pairs():
 
 
 def effects(**columns):
-    frame = pl.DataFrame({name: columns.get(name, [None] * 4) for name in RELEVANCE}, strict=False)
+    count = len(columns["difference"])
+    given = {"kind": ["both"] * count, **columns}
+    frame = pl.DataFrame({name: given.get(name, [None] * count) for name in RELEVANCE}, strict=False)
     return frame.select(pl.col(name).cast(kind) for name, kind in RELEVANCE.items())
 
 
@@ -151,46 +176,73 @@ def test_what_differs_is_ranked_by_what_it_at_least_is():
                 p=[2e-9, 1e-19, 0.33, 1.0]),
         0.05,
     )  # fmt: skip
-    assert found["a"].to_list() == [1, 2, 3] and found["rank"].to_list() == [1, 2, None]
+    assert found["a"].to_list() == [1, 2, 3] and found["rank"].to_list() == [1, 2, 3]
+    assert found["kept"].to_list() == [True, True, False]
     assert found["q"].to_list() == pytest.approx([4e-9, 4e-19, 0.44]), "of four"
     # The interval's level is 1 - .05 2 / 4.
     assert found["at_least"][0] == pytest.approx(-(0.5 - 2.4334 * 0.05), abs=1e-4) and found["at_least"][2] == 0
 
 
-def test_noise_is_told_by_layer():
-    """In layer low another training changes nothing, in high as much as there is; nothing is known of middle."""
-    own = effects(layer=["low", "high", "high", "low"], difference=[0.0, 0.4, -0.4, 0.0], se=[0.0] * 4)
-    noise = noise_of(own)
-    assert dict(noise.select("layer", "noise").iter_rows()) == {"low": 0, "high": pytest.approx(0.4)}
+def test_noise_is_told_by_kind_from_all_pairs_of_trainings():
+    """Three trainings of A: three pairs, two degrees of freedom; two of B have one more, and weigh as much as that."""
+    change = effects(kind=["both", "both", "only"], difference=[0.3, -0.3, 0.0], se=[0.1, 0.1, 0.0])
+    still = effects(kind=["both", "both"], difference=[0.0, None], se=[0.0, None])
+    found = noise_of([(3, [change, change, still]), (2, [still])])
+    assert {row["kind"]: row["freedom"] for row in found.to_dicts()} == {"both": 3, "only": 2}, "B says nothing of only"
+    # Weights 2/3 of five differences of A, of which four are 0.3 -+ 0.1, and 1 of one of B.
+    told = dict(found.select("kind", "noise").iter_rows())
+    assert told["both"] == pytest.approx(np.sqrt((2 / 3 * 4 * 0.08) / (2 / 3 * 5 + 1))) and told["only"] == 0
+    assert not len(noise_of([])) and not len(noise_of([(2, [pl.DataFrame(schema=EDGE)])]))
+
+
+def test_a_new_concept_is_ranked_by_the_noise_of_new_ones():
+    """What both have differs by more, and trainings differ so by chance: it is nothing. The new one is first."""
+    noise = pl.DataFrame({"kind": ["both", "only"], "noise": [0.3, 0.03], "freedom": [4.0, 4.0]})
     compared = effects(
-        layer=["low", "high", "middle", "high"], a=[1, 2, 3, 4], difference=[0.2, 0.4, 0.4, 0.0],
-        se=[0.01, 0.01, 0.01, 0.0], df=[19.0] * 4, p=[1e-9, 1e-9, 1e-9, 1.0],
+        kind=["both", "only", "both", "only"], a=[1, 2, 3, 4], difference=[0.6, 0.4, 0.01, 0.0],
+        se=[0.01, 0.01, 0.01, 0.0], df=[19.0] * 4, p=[1e-19, 1e-15, 0.3, 1.0],
     )  # fmt: skip
+    assert ranked(compared, 0.05)["a"].to_list() == [1, 2, 3]
     found = ranked(compared, 0.05, noise)
-    assert {row["a"]: row["rank"] for row in found.to_dicts()} == {3: 1, 1: 2, 2: None}, "what is equal stays equal"
-    two = effects(
-        layer=["low", "high"] * 2,
-        a=[1, 2, 3, 4],
-        difference=[0.8, 0.7, 0.0, 0.0],
-        se=[0.01] * 4,
-        df=[19.0] * 4,
-        p=[0.0] * 4,
+    assert found["a"].to_list() == [2, 1, 3] and found["kept"].to_list() == [True, False, False]
+    total, one = 0.01**2 + 0.03**2, found.filter(a=2)
+    freedom = total**2 / (0.01**4 / 19 + 0.03**4 / 4)
+    assert one["p"][0] == pytest.approx(2 * stats.t.sf(0.4 / np.sqrt(total), freedom))
+    assert one["q"][0] == pytest.approx(4 * one["p"][0]) and one["noise"][0] == 0.03
+    few = ranked(compared, 0.05, noise.with_columns(freedom=pl.lit(1.0)))
+    assert few["a"].to_list() == [2, 1, 3] and not few["kept"].any(), "of two trainings nothing can be told"
+
+
+def test_what_is_kept_is_ordered_in_units_of_the_noise():
+    noise = pl.DataFrame({"kind": ["both", "only"], "noise": [0.2, 0.05], "freedom": [90.0, 90.0]})
+    compared = effects(
+        kind=["both", "only"], a=[1, 2], difference=[1.2, 0.6], se=[0.01] * 2, df=[19.0] * 2, p=[1e-16] * 2
     )
-    told = pl.DataFrame({"layer": ["low", "high"], "noise": [0.2, 0.05], "count": [90.0, 90.0]})
-    assert ranked(two, 0.05, told)["a"].to_list()[:2] == [2, 1], "in units of the noise"
-    assert ranked(two, 0.05)["a"].to_list()[:2] == [1, 2]
-    assert {row["a"]: row["noise"] for row in found.to_dicts()} == {3: None, 1: 0, 2: pytest.approx(0.4)}
-    assert found.filter(a=1)["p"][0] == pytest.approx(2 * stats.t.sf(20, 19))
-    assert (
-        len(noise_of(pl.DataFrame(schema=EDGE)))
-        == 0
-        == len(ranked(pl.DataFrame(schema=EDGE), 0.05, noise_of(pl.DataFrame(schema=EDGE))))
+    for given, order in ((None, [1, 2]), (noise, [2, 1])):
+        found = ranked(compared, 0.05, given)
+        assert found["kept"].all() and found["a"].to_list() == order and found["at_least"][order.index(1)] > 0.6
+
+
+def test_what_is_not_kept_is_ordered_by_its_errors():
+    """The second has larger errors over images, and so more degrees of freedom and a smaller p."""
+    noise = pl.DataFrame({"kind": ["both"], "noise": [0.1], "freedom": [1.0]})
+    compared = effects(a=[1, 2, 3], difference=[0.5, 0.6, 0.0], se=[0.01, 0.1, 0.1], df=[19.0] * 3, p=[1e-9, 1e-4, 1])
+    found = ranked(compared, 0.001, noise)
+    assert found["a"].to_list() == [1, 2] and not found["kept"].any() and found["p"][0] > found["p"][1]
+
+
+def test_a_kind_that_no_training_tells_keeps_its_errors():
+    noise = pl.DataFrame({"kind": ["both"], "noise": [0.2], "freedom": [4.0]})
+    compared = effects(
+        kind=["both", "only"], a=[1, 2], difference=[0.3, 0.3], se=[0.01] * 2, df=[19.0] * 2, p=[1e-16] * 2
     )
+    found = {row["a"]: row for row in ranked(compared, 0.05, noise).to_dicts()}
+    assert found[2]["noise"] is None and found[2]["p"] == 1e-16 and found[1]["p"] > 0.05
 
 
 def test_nothing_is_left_of_equal_effects():
     assert not len(ranked(effects(a=[1, 2, 3, 4], difference=[0.0] * 4, se=[0.0] * 4, df=[3.0] * 4, p=[1.0] * 4), 0.05))
-    assert ranked(pl.DataFrame(schema=RELEVANCE), 0.05).columns[:3] == ["rank", "q", "at_least"]
+    assert ranked(pl.DataFrame(schema=RELEVANCE), 0.05).columns[:4] == ["rank", "kept", "q", "at_least"]
 
 
 @pytest.mark.parametrize("grid", [(24, 24), (12, 12), (7, 9), (1, 1), (100, 3), (25, 25)])

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gigraph.method.matching import assign, match, standardised
+from gigraph.method.matching import assign, level, match, split, standardised
 
 
 def responses(seed, images=40, positions=9, concepts=6):
@@ -64,9 +64,50 @@ def test_noise_leaves_a_partner_and_its_correlation():
     assert found.similarity == pytest.approx(own, abs=1e-6)
 
 
-def test_one_of_twenty_unrelated_concepts_is_matched_at_most():
-    matched = sum(len(match(responses(100 + i, 30, 4), responses(500 + i, 30, 4), seed=i).one) for i in range(60))
-    assert matched <= 30, "of 360: 18 are expected if no pair had to be above the other's level, too"
+def test_of_twenty_layers_of_unrelated_concepts_one_has_a_match():
+    """A concept's level holds for its whole layer; and a pair must be above two, which is rarer still."""
+    found = [match(responses(100 + i, 30, 4), responses(500 + i, 30, 4), seed=i) for i in range(60)]
+    above = [(one.best_of_one > one.level_of_one).any() for one in found]
+    assert sum(above) <= 8, "3 are expected of 60"
+    assert sum(len(one.one) for one in found) <= 4
+
+
+def test_a_layers_level_by_hand():
+    """Means 2 and 20, deviations 1 and 10; the largest excess of each order is 1, 0 or 1."""
+    best = np.array([[1.0, 30.0], [2.0, 20.0], [3.0, 10.0]])
+    assert level(best) == pytest.approx([2 + 1, 20 + 10])
+    assert level(np.full((4, 2), 0.5)) == pytest.approx([0.5, 0.5])
+
+
+def test_half_of_a_concept_is_split_and_not_new():
+    """The other run has in one what this one has in two, which do not go together."""
+    halves = np.zeros((80, 9, 2), np.float32)
+    halves[::4, 2, 0], halves[1::4, 6, 1] = 1, 0.8
+    new = responses(5, 80, concepts=1)
+    two = np.concatenate([halves.sum(2, keepdims=True), 0.3 * responses(6, 80, concepts=1)], 2)
+    found = match(np.concatenate([new, halves], 2), two)
+    assert (found.one.tolist(), found.two.tolist()) == ([1], [0])
+    assert found.split_of_one.tolist() == [-1, -1, 0] and found.only_one.tolist() == [0]
+    turned = match(two, np.concatenate([new, halves], 2))
+    assert turned.split_of_two.tolist() == [-1, -1, 0] and turned.only_two.tolist() == [0]
+
+
+def test_what_is_split_is_above_chance():
+    similarity, own = np.array([[0.9], [0.3]]), np.eye(2)
+    pair = np.array([0]), np.array([0])
+    assert split(similarity, np.array([[0.2], [0.25]]), pair, own).tolist() == [-1, 0]
+    assert split(similarity, np.array([[0.2], [0.35]]), pair, own).tolist() == [-1, -1]
+    assert split(similarity, np.zeros((2, 1)), (pair[0][:0], pair[1][:0]), own).tolist() == [-1, -1], "no pairs"
+
+
+def test_what_goes_along_with_another_is_new_all_the_same():
+    """It is like the other's partner above chance, and not more so than it is like the other."""
+    known = np.maximum(responses(7, 80, concepts=1), 0)
+    along = 0.5 * known + 0.5 * np.maximum(responses(8, 80, concepts=1), 0)
+    two = known + 0.2 * responses(9, 80, concepts=1)
+    found = match(np.concatenate([known, along], 2), two)
+    assert found.one.tolist() == [0] and found.best_of_one[1] > found.level_of_one[1]
+    assert found.only_one.tolist() == [1] and found.split_of_one.tolist() == [-1, -1]
 
 
 def test_a_concept_that_is_everywhere_takes_nothing_from_one_that_is_rare():

@@ -13,6 +13,7 @@ import pytest
 
 import gigraph
 from gigraph import cli
+from gigraph.differences import difference as module
 from gigraph.differences.difference import OWN, Difference, difference
 from gigraph.errors import UserError
 from gigraph.reserved import CLASSES
@@ -27,9 +28,9 @@ def run(toy_run) -> Path:
     return toy_run / "results"
 
 
-def beside(tmp_path: Path, run: Path, copied: bool = False) -> Path:
+def beside(tmp_path: Path, run: Path, copied: bool = False, name: str = "other") -> Path:
     """Return where a copy of a run goes: its images lie beside it, as they did."""
-    home = tmp_path / "other"
+    home = tmp_path / name
     home.mkdir()
     images = run.parent / "images"
     if images.is_dir():
@@ -81,7 +82,7 @@ def test_the_order_of_concepts_is_no_difference(run, tmp_path):
 
 
 def test_a_family_that_is_gone_is_only_in_the_other(run, tmp_path):
-    name, _, family = strongest(run)
+    name, scope, family = strongest(run)
     table = families(run)
     left = table.filter(pl.col("family") != family)["concept"].to_list()
     other = altered(run, beside(tmp_path, run), {LAYER: left})
@@ -89,10 +90,14 @@ def test_a_family_that_is_gone_is_only_in_the_other(run, tmp_path):
     gone = found.only_a.filter(pl.col("level") == found.only_a["level"][0])
     assert gone.select("layer", "concept").rows() == [(LAYER, family)] and not len(found.only_b)
     assert len(found.concepts.filter(pl.col("layer") == LAYER)) >= len(left) // 2, "other numbers of concepts"
-    first = found.relevances.filter((pl.col("a") == family) & (pl.col("class") == name)).row(0, named=True)
-    assert first["b"] is None and first["mean_b"] == 0 and first["difference"] == -first["mean_a"] < 0
-    others = found.relevances.filter(pl.col("a").is_null() | (pl.col("a") != family))
-    assert not len(others), "nothing else has changed"
+    # The same PFVs are coded by what is left, so that the family may count with one of these.
+    counted = (pl.col("a") == family) | pl.col("with_a").list.contains(family)
+    first = found.relevances.filter(counted & (pl.col("class") == name)).row(0, named=True)
+    kept = pl.read_parquet(run / "bisecting" / "graph" / "kept.parquet")
+    lost = kept.filter(layer=LAYER, scope=scope, concept=family)["relevance"][0]
+    assert first["difference"] == pytest.approx(-lost, abs=1e-6) and lost > 0
+    assert (first["kind"] == "only") == (first["b"] is None) == (gone["split_from"][0] is None)
+    assert not len(found.relevances.filter(~counted)), "nothing else has changed"
     turned = difference(other, run)
     assert turned.only_b.select("layer", "concept").rows()[0] == (LAYER, family) and not len(turned.only_a)
     assert turned.relevances["difference"].abs().sort().to_list() == pytest.approx(
@@ -117,12 +122,101 @@ def test_a_planted_difference_comes_first(run, tmp_path, capsys):
     assert f"1. {name}: {LAYER} #{family} / #{family}" in capsys.readouterr().out
     found = pl.read_parquet(tmp_path / "out" / "relevances.parquet")
     first = found.row(0, named=True)
-    assert len(found) == 1 and first["rank"] == 1 and first["difference"] == pytest.approx(PLANTED, abs=1e-5)
+    assert (
+        len(found) == 1
+        and first["rank"] == 1
+        and first["kept"]
+        and first["difference"] == pytest.approx(PLANTED, abs=1e-5)
+    )
     assert 0 < first["at_least"] <= first["difference"] and first["paired"]
     page = (tmp_path / "out" / "index.html").read_text()
     there = os.path.relpath((run / "explorer" / "index.html").resolve(), (tmp_path / "out").resolve())
     assert f'href="{there}#/class/{name}?sel={LAYER}:{family}"' in page
     assert [*(tmp_path / "out" / "pictures").iterdir()]
+
+
+def trained_again(seed: int, planted: tuple[int, int] | None = None):
+    """Return a change of all relevances, as much in all images, as another training makes; and what is planted."""
+
+    def change(source, target, table):
+        if target != CLASSES:
+            return table
+        generator, size = np.random.default_rng(seed), 0.02
+        families = sorted({one for sources in table["sources"] for one in sources})
+        by = generator.normal(size=(len(families), 20)) * size
+        values = [
+            [
+                v + by[families.index(s), t] + PLANTED * ((t, s) == planted and source == LAYER)
+                for s, v in zip(sources, values, strict=True)
+            ]
+            for t, sources, values in table.select("target", "sources", "values").iter_rows()
+        ]
+        return table.with_columns(values=pl.Series(values, dtype=pl.List(pl.Float32)))
+
+    return change
+
+
+def test_what_further_trainings_change_is_no_difference(run, tmp_path, capsys):
+    name, label, family = strongest(run)
+    other = altered(run, beside(tmp_path, run), change=trained_again(0, (label, family)))
+    again = [altered(run, beside(tmp_path, run, name=f"{i}"), change=trained_again(i)) for i in (1, 2, 3)]
+    alone = difference(run, other)
+    found = difference(run, other, noise=again[:2], noise_b=again[2])
+    assert len(alone.differs) > 5 and found.facts["freedom"] == 3
+    assert found.facts["noise"] == {"a": [*map(str, again[:2])], "b": [str(again[2])]}
+    # Of the seven differences of trainings at least, one is also planted: B against its further training.
+    assert found.facts["deviations"]["both"] == pytest.approx(0.02 * 2**0.5, rel=0.5)
+    assert len(found.relevances) == len(alone.relevances) and len(found.differs) < len(alone.differs) / 2
+    first = found.relevances.row(0, named=True)
+    assert (first["class"], first["layer"], first["a"], first["rank"]) == (name, LAYER, family, 1)
+    assert "by more than trainings do" in found.said()
+    capsys.readouterr()
+    arguments = ["--out", str(tmp_path / "out"), "--noise", str(again[0]), "--noise", str(again[1])]
+    assert cli.main(["diff", str(run), str(other), *arguments]) == 0
+    said = capsys.readouterr().out
+    assert f"1. {name}: {LAYER} #{family} / #{family}" in said
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["freedom"] == 2 and len(summary["noise"]["a"]) == 2
+    assert "2 further trainings of A" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_all_pairs_of_trainings_are_compared_and_each_run_is_looked_at_once(run, tmp_path, monkeypatch):
+    again = [altered(run, beside(tmp_path, run, name=f"{i}"), change=trained_again(i)) for i in (1, 2)]
+    looked = []
+    own = module.look
+    monkeypatch.setattr(module, "look", lambda one, *more: looked.append(one.folder) or own(one, *more))
+    pairs = module.View(20).noise([module.Finished(one) for one in (run, *again)], "--noise")
+    assert len(pairs) == 3 and sorted(looked) == sorted([run, *again])
+    ends = [pair.relevances.select("mean_a", "mean_b") for pair in pairs]
+    assert ends[0]["mean_a"].to_list() == pytest.approx(ends[1]["mean_a"].to_list())
+    assert ends[0]["mean_b"].to_list() == pytest.approx(ends[2]["mean_a"].to_list())
+
+
+def test_a_further_training_is_another_one(run, tmp_path, capsys):
+    other = altered(run, beside(tmp_path, run))
+    for given in (["--noise", str(run)], ["--noise", str(other)], ["--noise-b", f"{other}/../{other.name}"]):
+        assert cli.main(["diff", str(run), str(other), "--out", str(tmp_path / "out"), *given]) == 1
+        said = capsys.readouterr().err
+        assert f"{given[0]}: " in said and "is given twice" in said and said.count("\n") == 1
+    twin = altered(run, beside(tmp_path, run, name="twin"))
+    assert cli.main(["diff", str(run), str(other), "--out", str(tmp_path / "out"), "--noise", str(twin)]) == 1
+    said = capsys.readouterr().err
+    assert "tell no noise" in said and str(twin) in said and said.count("\n") == 1
+
+
+def test_what_is_not_alike_tells_no_noise(run, tmp_path, capsys):
+    other, noise = (altered(run, beside(tmp_path, run, name=name)) for name in ("b", "a2"))
+    said = []
+    for change in (
+        lambda: configured(noise, lambda config: config["attribution"].update(class_output="logit")),
+        lambda: rename(noise, bee="wasp"),
+    ):
+        change()
+        assert cli.main(["diff", str(run), str(other), "--out", str(tmp_path / "out"), "--noise", str(noise)]) == 1
+        said.append(capsys.readouterr().err)
+        assert said[-1].startswith("gigraph: error: --noise: ") and said[-1].count("\n") == 1
+    assert "other attributions (attribution.class_output)" in said[0] and "other classes" in said[1]
+    assert not (tmp_path / "out").exists()
 
 
 def rename(run: Path, **names: str) -> None:

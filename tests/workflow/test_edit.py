@@ -15,11 +15,12 @@ from PIL import Image
 
 import gigraph
 from gigraph.cli import main
-from gigraph.edit import Choice, Edited, plan_of
+from gigraph.edit import Choice, Edited
 from gigraph.edit_images import facts, measure, of_run
 from gigraph.errors import UserError
 from gigraph.method.heldout import held_out
 from gigraph.model.models import load_model
+from gigraph.planning.opening import plan_of
 from gigraph.records import tables
 from gigraph.worlds.model import normalise
 
@@ -241,7 +242,7 @@ def test_nothing_edited_is_the_model_in_python(here):
         (["--suppress", "layer3.1:0", "--of", "cheeta"], "did you mean cheetah"),
         (["--suppress", "layer3.1:0", "--images", "nowhere"], "--images: there is no folder"),
         (["--suppress", "layer3.1:0", "--method", "sea"], "no graph of 'sea'"),
-        (["--suppress", "layer3.1:0", "--run", "elsewhere"], "there is no run in elsewhere"),
+        (["--suppress", "layer3.1:0", "--run", "elsewhere"], "there is no elsewhere/run.json"),
         (["--suppress", "layer3.1:0", "--draws", "-1"], "at least 0"),
     ],
 )
@@ -283,9 +284,9 @@ def test_what_is_no_number_is_not_counted(here, capsys):
 
 @pytest.mark.parametrize("text", ["{}", "[]", "", '{"config": 3}'])
 def test_a_run_that_says_nothing_of_itself_is_refused(tmp_path, capsys, text):
-    (tmp_path / "asked.json").write_text(text)
+    (tmp_path / "run.json").write_text(text)
     assert edit("--suppress", "layer3.1:0", "--run", str(tmp_path)) == 1
-    assert "says nothing of what the run was made with" in capsys.readouterr().err
+    assert f"cannot read {tmp_path / 'run.json'}" in capsys.readouterr().err
 
 
 def test_spans_of_nothing_and_of_everything(here, capsys, monkeypatch):
@@ -303,6 +304,21 @@ def test_spans_of_nothing_and_of_everything(here, capsys, monkeypatch):
     torch.testing.assert_close(scores, scores[:1].expand_as(scores), atol=1e-3, rtol=1e-3)
 
 
+def test_a_run_is_edited_from_any_folder(here, tmp_path, monkeypatch):
+    """Its configuration names the images relative to where snakemake was started."""
+    told = json.loads(Path("results/run.json").read_text())["config"]
+    assert not Path(told["output"]).is_absolute() and not Path(told["images"]["source"]).is_absolute()
+    arguments = ["--suppress", "layer3.1:0,1", "--out"]
+    assert edit(*arguments, str(tmp_path / "there")) == 0
+    monkeypatch.chdir(tmp_path)
+    assert edit("--run", str(here / "results"), *arguments, "here") == 0
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("there", "here")]
+    assert [report.pop("run") for report in reports] == ["results", str(here / "results")]
+    assert reports[0] == reports[1] and reports[0]["images"][0]["all"]["images"] > 10
+    own = gigraph.open(here / "results").edited(load_model("menagerie"), suppress=["layer3.1:0,1"])
+    assert torch.isfinite(own(photos(here))).all()
+
+
 def test_another_model_than_the_runs_is_refused(here):
     run, model = gigraph.open("results"), load_model("menagerie")
     with torch.no_grad():
@@ -318,9 +334,9 @@ def test_another_model_than_the_runs_is_refused(here):
 def test_a_run_of_other_settings_is_refused(done, tmp_path, monkeypatch, capsys):
     folder = shutil.copytree(done, tmp_path / "toy", symlinks=True)
     monkeypatch.chdir(folder)
-    asked = json.loads(Path("results/asked.json").read_text())
-    asked["config"]["seed"] = 5
-    Path("results/asked.json").write_text(json.dumps(asked))
+    told = json.loads(Path("results/run.json").read_text())
+    told["config"]["seed"] = 5
+    Path("results/run.json").write_text(json.dumps(told))
     assert edit("--suppress", "layer3.1:0") == 1
     assert "is not what this configuration plans" in capsys.readouterr().err
     assert yaml.safe_load(Path("config.yaml").read_text())["output"] == "results"

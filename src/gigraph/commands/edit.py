@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Edit, measure, write, and say the result in a few lines."""
-    from gigraph.edit import ACTIONS, Choice, Edited, edit, plan_of
+    from gigraph.edit import ACTIONS, Choice, Edited, edit
     from gigraph.errors import UserError
+    from gigraph.planning.opening import plan_of
 
     choices = [Choice.parse(action, text) for action in ACTIONS for text in getattr(args, action)]
     if not choices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from gigraph.differences.images import LOOKED_AT, Common, common_images
 from gigraph.differences.responses import Seen, Vocabularies, look, matched
 from gigraph.errors import UserError, nearest
 from gigraph.explorer.difference import Shown, Side, write_page
+from gigraph.hashing import file_digest
 from gigraph.method.contrast import disagreement, false_discovery, paired
 from gigraph.method.matching import Matching
 from gigraph.records.files import replacing
@@ -28,13 +30,15 @@ FDR = 0.05
 """False discovery rate of what is ranked."""
 FEWEST = 10
 """Images without which no concepts are matched."""
+NOISE = ("--noise", "--noise-b")
+"""What further trainings of A and of B are given as."""
 CONCEPT = {
     "layer": pl.String, "level": pl.String, "a": pl.Int64, "b": pl.Int64, "similarity": pl.Float64,
     "chance": pl.Float64, "cosine": pl.Float64, "members_a": pl.Int64, "members_b": pl.Int64,
 }  # fmt: skip
 ONLY = {
     "layer": pl.String, "level": pl.String, "concept": pl.Int64, "members": pl.Int64, "best": pl.Float64,
-    "chance": pl.Float64,
+    "chance": pl.Float64, "split_from": pl.Int64,
 }  # fmt: skip
 CLASS = {
     "class": pl.String, "images": pl.Int64, "accuracy_a": pl.Float64, "accuracy_b": pl.Float64,
@@ -59,18 +63,20 @@ class Difference:
         ``concept``: a single one), their ids, the correlation of their responses, the chance level that it is above,
         the cosine of their vectors where both models have the same features (else null), and members.
     only_a, only_b : DataFrame
-        Concepts without a partner above chance, with the largest correlation that they reach, be it that of a concept
-        with a nearer partner, and the chance level of each.
+        Concepts without a partner, with the largest correlation that they reach, be it that of a concept with a nearer
+        partner, and the chance level of each. ``split_from`` is the concept of the other run that one is cut from
+        (`gigraph.method.matching`); where it is null, only this run has the concept.
     relevances, edges : DataFrame
-        What differs of what concepts do for classes, and for each other; `gigraph.differences.effects`. Ranked where
-        the difference is kept at the false discovery rate; ids are null where a run has no such concept.
+        What differs of what concepts do for classes, and for each other, by rank; `gigraph.differences.effects`. Kept
+        is what is told from chance at the false discovery rate; ids are null where a run has no such concept.
     classes : DataFrame
         Accuracy over all common images (null without labels), and the mean score of the class's images (its
         probability; of a regression how far the value lies on that side) over those that both models ran on.
     notes : list of str
         What was left out, and why.
     facts : dict
-        Images, layers, classes, false discovery rate.
+        Images, layers, classes, false discovery rate; the further trainings, their degrees of freedom, and the standard
+        deviation that another training adds to differences of relevances, by kind.
     runs : two Finished
         The runs, opened.
     """
@@ -101,7 +107,7 @@ class Difference:
     @property
     def differs(self) -> pl.DataFrame:
         """The relevances that are kept at the false discovery rate, by rank."""
-        return self.relevances.filter(pl.col("rank").is_not_null())
+        return self.relevances.filter("kept")
 
     def __repr__(self) -> str:
         return f"gigraph.diff({self.a!r}, {self.b!r}): {self.said()}"
@@ -110,11 +116,20 @@ class Difference:
         """Return the result in one line."""
         if self.equal:
             return "nothing differs"
-        edges = self.edges["rank"].is_not_null().sum()
+        counts = self.counts()
+        beyond = " by more than trainings do" if any(self.facts["noise"].values()) else ""
+        kept = f"{len(self.differs)} relevances and {self.edges['kept'].sum()} edges differ{beyond}"
         return (
-            f"{len(self.differs)} relevances and {edges} edges differ; {self.nodes(self.only_a)} concepts only in A, "
-            f"{self.nodes(self.only_b)} only in B, {self.nodes(self.concepts)} in both"
+            f"{kept}; {counts['a']} concepts only in A, {counts['b']} only in B, {counts['both']} in both, "
+            f"{counts['split']} split otherwise"
         )
+
+    def counts(self) -> dict[str, int]:
+        """Return how many nodes of the graphs both have, only A (``a``) or B (``b``), and how many are ``split``."""
+        only = {"a": self.only_a, "b": self.only_b}
+        whole = {end: self.nodes(frame.filter(pl.col("split_from").is_null())) for end, frame in only.items()}
+        split = sum(self.nodes(frame) for frame in only.values()) - sum(whole.values())
+        return {"both": self.nodes(self.concepts), **whole, "split": split}
 
     def nodes(self, frame: pl.DataFrame) -> int:
         """Return how many rows of a frame of concepts are nodes of the graphs."""
@@ -130,11 +145,7 @@ class Difference:
         return {
             "gigraph": __version__, "a": self.a, "b": self.b, "methods": [self.method_a, self.method_b],
             "equal": self.equal, "said": self.said(), **self.facts, "notes": self.notes,
-            "relevances": len(self.differs), "edges": int(self.edges["rank"].is_not_null().sum()),
-            "concepts": {
-                name: self.nodes(frame)
-                for name, frame in (("both", self.concepts), ("a", self.only_a), ("b", self.only_b))
-            },
+            "relevances": len(self.differs), "edges": int(self.edges["kept"].sum()), "concepts": self.counts(),
         }  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:
@@ -190,6 +201,7 @@ def difference(
     fdr: float = FDR,
     images: int = LOOKED_AT,
     noise: str | Path | Sequence[str | Path] = (),
+    noise_b: str | Path | Sequence[str | Path] = (),
 ) -> Difference:
     """Compare two finished runs.
 
@@ -203,13 +215,14 @@ def difference(
         False discovery rate, in (0, 1), of relevances and of edges.
     images : int
         Images that both models run on, to match concepts and compare probabilities, at most; at least 10.
-    noise : path or several
-        Results of further trainings of A: what these change is no difference (`gigraph.differences.effects.noise_of`).
+    noise, noise_b : path or several
+        Results of further trainings of A, and of B: all pairs of trainings alike are compared as A and B are, and what
+        differs between these is no difference (`gigraph.differences.effects.noise_of`).
 
     Raises
     ------
     UserError
-        If a run is not finished, or the two have nothing in common that could be compared.
+        If a run is not finished, the two have nothing in common that could be compared, or a further training is none.
     """
     if not 0 < fdr < 1:
         raise UserError(f"--fdr: {fdr} is no false discovery rate; give a number between 0 and 1, such as {FDR}")
@@ -220,20 +233,24 @@ def difference(
         given *= 2
     if len(given) != 2:
         raise UserError(f"--method: {len(given)} are given; give one for both runs, or two")
+    further = [[one] if isinstance(one, str | Path) else list(one) for one in (noise, noise_b)]
+    _check_others([Path(a), Path(b)], further)
     runs = Finished(a, given[0]), Finished(b, given[1])
-    again = [Finished(run, given[0]) for run in ([noise] if isinstance(noise, str | Path) else noise)]
+    alike = [
+        [run, *(Finished(other, run.method) for other in others)] for run, others in zip(runs, further, strict=True)
+    ]
     notes: list[str] = []
-    found = _look(runs, images, notes)
-    others = [_look((runs[0], other), images, []) for other in again]
-    relevances, edges = (
-        ranked(compared, fdr, noise_of(pl.concat(same)) if same else None)
-        for compared, same in (
-            (found.relevances, [one.relevances for one in others]),
-            (found.edges, [one.edges for one in others]),
-        )
-    )
-    if again and relevances["noise"].null_count() + edges["noise"].null_count():
-        notes.append("the other trainings do not tell the noise of all layers; there errors are over images only")
+    view = View(images)
+    found = view.look(runs, notes)
+    groups = [(group, view.noise(group, flag)) for group, flag in zip(alike, NOISE, strict=True) if len(group) > 1]
+    levels = {
+        name: noise_of([(len(group), [getattr(pair, name) for pair in pairs]) for group, pairs in groups])
+        for name in ("relevances", "edges")
+    }
+    relevances, edges = (ranked(getattr(found, name), fdr, noise) for name, noise in levels.items())
+    tested = pl.col("rank").is_not_null() & pl.col("noise").is_null()
+    if groups and any(len(frame.filter(tested)) for frame in (relevances, edges)):
+        notes.append("the further trainings do not tell the noise of all kinds; there errors are over images only")
     facts = {
         "fdr": fdr, "layers": found.layers, "classes": found.classes, "images": len(found.common.images),
         "shared": found.common.shared, "looked_at": len(found.looked), "task": runs[0].task, "output": runs[0].output,
@@ -242,7 +259,9 @@ def difference(
             "relevances": len(found.relevances) - found.relevances["p"].null_count(),
             "edges": len(found.edges) - found.edges["p"].null_count(),
         },
-        "noise": [str(run.folder) for run in again],
+        "noise": {end: [str(run.folder) for run in group[1:]] for end, group in zip("ab", alike, strict=True)},
+        "freedom": sum(len(group) - 1 for group, _ in groups),
+        "deviations": dict(levels["relevances"].select("kind", "noise").sort("kind").iter_rows()),
     }  # fmt: skip
     return Difference(
         str(a), str(b), runs[0].method, runs[1].method, *_concepts(runs, found.matched), relevances, edges,
@@ -250,8 +269,100 @@ def difference(
     )  # fmt: skip
 
 
+def _check_others(runs: Sequence[Path], further: Sequence[Sequence[str | Path]]) -> None:
+    """Refuse a run that is given twice: as its own further training it would say that there is no noise."""
+    seen = {run.resolve() for run in runs}
+    for flag, others in zip(NOISE, further, strict=True):
+        for other in others:
+            if Path(other).resolve() in seen:
+                raise UserError(f"{flag}: {other} is given twice; give the results of another training")
+            seen.add(Path(other).resolve())
+
+
+class View:
+    """Pairs of runs looked at; each run once on the same images.
+
+    Parameters
+    ----------
+    images : int
+        That both models of a pair run on, at most.
+    """
+
+    def __init__(self, images: int):
+        self.images = images
+        self._seen: dict[tuple[int, tuple[str, ...]], Seen] = {}
+
+    def look(self, runs: tuple[Finished, Finished], notes: list[str], whole: bool = True) -> Looked:
+        """Look at two runs.
+
+        Parameters
+        ----------
+        runs : two Finished
+        notes : list of str
+            What is left out is added.
+        whole : bool
+            Match single concepts as well as the graphs' nodes.
+        """
+        layers, classes = _in_common(runs, notes)
+        common, folder = common_images(*runs), runs[0].image_folder
+        if not common.shared:
+            notes.append(
+                f"the runs share no image: concepts are matched on images of {runs[0].folder}, seen by both models"
+            )
+        looked = common.spread(self.images)
+        if len(looked) < FEWEST:
+            raise UserError(
+                f"{runs[0].folder} and {runs[1].folder} have {len(looked)} images in common, {FEWEST} are needed to "
+                "match concepts; give runs of the same images, or of more"
+            )
+        content = tuple(file_digest(folder / path) for path in looked["path"])
+        seen = []
+        for run, side in zip(runs, "ab", strict=True):
+            key = id(run), content
+            if key not in self._seen:
+                self._seen[key] = look(run, run.layers, folder, looked, side)
+            seen.append(self._seen[key])
+        found = {}
+        for layer in layers:
+            found[layer] = one = matched(runs, (seen[0], seen[1]), layer, whole)
+            counts = [len(ids) for ids in one.ids]
+            log.info("%s: %d of %d and %d concepts match", layer, len(one.nodes.one), *counts)
+        effects = _effects(runs, Compared(runs, common, found, classes), layers, notes)
+        return Looked(layers, classes, common, looked, (seen[0], seen[1]), found, *effects)
+
+    def noise(self, group: Sequence[Finished], flag: str) -> list[Looked]:
+        """Look at all pairs of trainings alike.
+
+        Raises
+        ------
+        UserError
+            If two differ in more than their training, or in nothing at all: they are one training.
+        """
+        found = []
+        for one, two in itertools.combinations(group, 2):
+            pair = self.look((one, two), [], whole=False)
+            alike = {
+                "layers": one.layers == two.layers, "classes": one.names == two.names, "images": pair.common.shared,
+                "attributions (attribution.method)": one.attribution == two.attribution,
+                "attributions (attribution.class_output)": one.output == two.output,
+            }  # fmt: skip
+            for what, same in alike.items():
+                if not same:
+                    raise UserError(
+                        f"{flag}: {one.folder} and {two.folder} have other {what}, so that they do not tell what "
+                        "training alone changes; give runs that are alike but for the seed of their training"
+                    )
+            if not len(ranked(pair.relevances, FDR)) and not len(ranked(pair.edges, FDR)):
+                raise UserError(
+                    f"{flag}: {one.folder} and {two.folder} do not differ in any relevance or edge, so that they tell "
+                    "no noise; give results of trainings with another seed"
+                )
+            found.append(pair)
+        return found
+
+
 @dataclass(frozen=True)
-class _Looked:
+class Looked:
     """Two runs looked at: what they have in common, what their models say, and all that was compared."""
 
     layers: list[str]
@@ -262,29 +373,6 @@ class _Looked:
     matched: dict[str, Vocabularies]
     relevances: pl.DataFrame
     edges: pl.DataFrame
-
-
-def _look(runs: tuple[Finished, Finished], images: int, notes: list[str]) -> _Looked:
-    layers, classes = _in_common(runs, notes)
-    common, folder = common_images(*runs), runs[0].image_folder
-    if not common.shared:
-        notes.append(
-            f"the runs share no image: concepts are matched on images of {runs[0].folder}, seen by both models"
-        )
-    looked = common.spread(images)
-    if len(looked) < FEWEST:
-        raise UserError(
-            f"{runs[0].folder} and {runs[1].folder} have {len(looked)} images in common, {FEWEST} are needed to match "
-            "concepts; give runs of the same images, or of more"
-        )
-    seen = look(runs[0], layers, folder, looked, "a"), look(runs[1], layers, folder, looked, "b")
-    found = {}
-    for layer in layers:
-        found[layer] = one = matched(runs, seen, layer)
-        counts = [len(ids) for ids in one.ids]
-        log.info("%s: %d of %d and %d concepts match", layer, len(one.nodes.one), *counts)
-    effects = _effects(runs, Compared(runs, common, found, classes), layers, notes)
-    return _Looked(layers, classes, common, looked, seen, found, *effects)
 
 
 def _side(run: Finished) -> Side:
@@ -379,15 +467,19 @@ def _concepts(
                 "chance": matching.chance, "cosine": cosine, "members_a": members[0], "members_b": members[1],
             }, len(ends[0])))  # fmt: skip
             sides = (
-                (matching.only_one, matching.best_of_one, matching.level_of_one),
-                (matching.only_two, matching.best_of_two, matching.level_of_two),
+                (matching.one, matching.best_of_one, matching.level_of_one, matching.split_of_one),
+                (matching.two, matching.best_of_two, matching.level_of_two, matching.split_of_two),
             )
-            for where, own, group, (left, best, level_of) in zip(only, ids, families, sides, strict=True):
+            for where, own, other, group, (there, best, level_of, split) in zip(
+                only, ids, ids[::-1], families, sides, strict=True
+            ):
+                left = np.setdiff1d(np.arange(len(best)), there)
+                source = np.where(split[left] >= 0, other[split[left]], -1) if len(other) else split[left]
                 count = group.size[own[left]] if node else np.ones(len(left))
                 where.append(_of(ONLY, {
                     "layer": layer, "level": level, "concept": own[left], "members": count, "best": best[left],
-                    "chance": level_of[left],
-                }, len(left)))  # fmt: skip
+                    "chance": level_of[left], "split_from": source,
+                }, len(left)).with_columns(pl.col("split_from").replace(-1, None)))  # fmt: skip
     return pl.concat(both), pl.concat(only[0]), pl.concat(only[1])
 
 
@@ -400,7 +492,7 @@ def _of(schema: dict[str, Any], columns: dict[str, Any], rows: int) -> pl.DataFr
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _classes(runs: tuple[Finished, Finished], found: _Looked) -> pl.DataFrame:
+def _classes(runs: tuple[Finished, Finished], found: Looked) -> pl.DataFrame:
     """Compare what the two models say of the images of each class."""
     (one, two), common, looked, seen = runs, found.common, found.looked, found.seen
     told = common.images

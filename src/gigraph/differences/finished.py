@@ -1,8 +1,7 @@
-"""A finished run, opened from its results folder alone: what it was made with stands in it."""
+"""A finished run with its model and images, as two are compared."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,13 +13,11 @@ from gigraph.api import Run
 from gigraph.errors import UserError
 from gigraph.method.families import Families
 from gigraph.method.targets import class_output
-from gigraph.planning.config import PROJECT, load
-from gigraph.planning.plan import Plan
+from gigraph.planning.opening import plan_of
 from gigraph.records.families import read_families
 from gigraph.records.paths import Results
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
-from gigraph.worlds.registry import NAMES
 
 
 class Finished:
@@ -50,20 +47,7 @@ class Finished:
         self.folder = Path(folder)
         self.run = Run(folder, method)
         self.method, self.results = self.run.method, Results(folder)
-        told = self.results("run")
-        try:
-            raw = _with_paths(json.loads(told.read_text(encoding="utf-8"))["config"], self.folder)
-        except FileNotFoundError:
-            raise UserError(f"there is no {told}, which says what the run was made with; run snakemake there") from None
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise UserError(f"cannot read {told} ({error}); run snakemake again in the folder of its results") from None
-        try:
-            config = load(raw).model_copy(update={"output": str(self.folder)})
-        except UserError as error:
-            raise UserError(
-                f"{told} is of another version of gigraph ({error}); run snakemake again, or compare it by that version"
-            ) from None
-        self.plan = Plan(config, PROJECT / "workflow" / "scripts")
+        self.plan = plan_of(folder)
 
     # ---- what it is made of ---------------------------------------------------------------------------------
 
@@ -149,19 +133,3 @@ class Finished:
     def _network(self) -> dict[str, Any]:
         _ = self.plan.model_files  # refuses a missing one by its key
         return {"model": self.plan.model_settings, "preprocessing": self.plan.config.preprocessing.model_dump()}
-
-
-def _with_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a configuration whose files are found from here, if they still lie where they did beside the results."""
-    given, here = Path(raw["output"]), folder.resolve()
-    if given.is_absolute() or here.parts[-len(given.parts) :] != given.parts:
-        return raw
-    home = here.parents[len(given.parts) - 1]
-    moved = {section: dict(raw[section]) for section in ("images", "model")}
-    for section, key in (("images", "source"), ("model", "source"), ("model", "weights")):
-        value = moved[section][key]
-        file, factory, name = (value or "").partition(".py:")
-        path = home / (f"{file}.py" if factory else file)
-        if file and value not in NAMES and path.exists():
-            moved[section][key] = f"{path}:{name}" if factory else str(path)
-    return {**raw, **moved}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +42,15 @@ class Seen:
         The class that each is taken for.
     scores : float64 array [N, classes]
         Probabilities; of a regression how far the value lies below and above the reference.
+    maps : dict of str to float32 array [N, P, families]
+        Of the layers that were matched so far, for the next match.
     """
 
     subject: Subject
     inputs: list[torch.Tensor]
     predicted: np.ndarray
     scores: np.ndarray
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     def pfvs(self, layer: str) -> np.ndarray:
         """Return a layer's PFVs at the positions looked at (`places`), float32 [N, P, C]."""
@@ -144,7 +147,9 @@ class Vocabularies:
     cosines: np.ndarray | None
 
 
-def matched(runs: tuple[Finished, Finished], seen: tuple[Seen, Seen], layer: str, seed: int = 0) -> Vocabularies:
+def matched(
+    runs: tuple[Finished, Finished], seen: tuple[Seen, Seen], layer: str, whole: bool = True, seed: int = 0
+) -> Vocabularies:
     """Match a layer's concepts and families by their responses.
 
     A node responds where its map is: the coefficients of its concepts, by weight (`Families.maps`), which is what
@@ -158,13 +163,13 @@ def matched(runs: tuple[Finished, Finished], seen: tuple[Seen, Seen], layer: str
     seen : two Seen
         Of the same images.
     layer : str
+    whole : bool
+        Match single concepts, and compare directions, besides the graphs' nodes.
     seed : int
         Of the permutations that chance is estimated from.
     """
-    pfvs = seen[0].pfvs(layer), seen[1].pfvs(layer)
     families = runs[0].families(layer), runs[1].families(layer)
-    sides = list(zip(runs, seen, pfvs, strict=True))
-    nodes = [_maps(run, one.subject, layer, x) for run, one, x in sides]
+    nodes = [_maps(run, one, layer) for run, one in zip(runs, seen, strict=True)]
     same_grid = seen[0].subject.layers[layer].grid == seen[1].subject.layers[layer].grid
 
     def together(one: np.ndarray, two: np.ndarray) -> Matching:
@@ -172,27 +177,35 @@ def matched(runs: tuple[Finished, Finished], seen: tuple[Seen, Seen], layer: str
             one, two = one.max(1, keepdims=True), two.max(1, keepdims=True)
         return match(one, two, seed)
 
+    ids = families[0].ids, families[1].ids
+    if not whole:
+        return Vocabularies(together(nodes[0], nodes[1]), ids, None, None)
+    pfvs = seen[0].pfvs(layer), seen[1].pfvs(layer)
     several = any(one.merged for one in families) and max(len(one.leader) for one in families) <= MOST
     same = pfvs[0].shape == pfvs[1].shape and np.array_equal(pfvs[0], pfvs[1])
     return Vocabularies(
         together(nodes[0], nodes[1]),
-        (families[0].ids, families[1].ids),
-        together(*(_projections(run, layer, x) for run, _, x in sides)) if several else None,
+        ids,
+        together(*(_projections(run, layer, x) for run, x in zip(runs, pfvs, strict=True))) if several else None,
         _cosines(runs, layer) if same else None,
     )
 
 
-def _maps(run: Finished, subject: Subject, layer: str, pfvs: np.ndarray) -> np.ndarray:
-    """Return the maps of a layer's families in images with PFVs [N, P, C], float32 [N, P, families]."""
+def _maps(run: Finished, seen: Seen, layer: str) -> np.ndarray:
+    """Return the maps of a layer's families in the images seen, float32 [N, P, families]."""
+    if layer in seen.maps:
+        return seen.maps[layer]
     tolerance = run.plan.config.layer(layer).coefficients.tolerance
-    vocabulary = Vocabulary(run.folder, run.method, layer, subject, tolerance, merge=True)
+    vocabulary = Vocabulary(run.folder, run.method, layer, seen.subject, tolerance, merge=True)
+    pfvs = seen.pfvs(layer)
     n, p, c = pfvs.shape
     codes, families = vocabulary.code(pfvs.reshape(n * p, c)), vocabulary.families
     found = np.zeros((n * p, len(families.ids)), np.float32)
     rows = np.repeat(np.arange(n * p), np.diff(codes.indptr))
     leaders, values = families.collect(codes.indices, codes.values)
     np.add.at(found, (rows, np.searchsorted(families.ids, leaders)), values)
-    return found.reshape(n, p, -1)
+    seen.maps[layer] = found.reshape(n, p, -1)
+    return seen.maps[layer]
 
 
 def _projections(run: Finished, layer: str, pfvs: np.ndarray) -> np.ndarray:

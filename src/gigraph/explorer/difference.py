@@ -19,8 +19,8 @@ from gigraph.images.tiles import FACE, face_sheet
 from gigraph.records import tables
 
 PAGES = Path(__file__).parent / "pages"
-SHOWN = 300
-"""Rows of a list; the tables beside the page hold all."""
+SHOWN, FIRST = 300, 12
+"""Rows of a list, at most and, where there are so many, at least; the tables beside the page hold all."""
 TILE = 40
 """Side of a picture in pixels; the style knows it, too."""
 WIDTH, HEIGHT, EDGE = 190, 26, 8
@@ -160,6 +160,10 @@ class _End:
             return tag("span", inside, class_="end")
         return tag("a", inside, class_="end", href=address, data_end=self.end if key else None)
 
+    def others(self, concepts: Sequence[int]) -> str:
+        """Return what counts with a concept."""
+        return tag("div", "with " + ", ".join(f"#{one}" for one in concepts), class_="id") if concepts else ""
+
     def faces(self, layer: str, concept: int) -> str:
         """Return the pictures of a concept, the same as its face in the explorer."""
         sheet, row, count = self._layer(layer).get(concept, ("", 0, 0))
@@ -200,6 +204,7 @@ class _Body:
         self.both, self.only_a, self.only_b = (
             _nodes(frame, shown.facts) for frame in (shown.concepts, shown.only_a, shown.only_b)
         )
+        self.counts = [len(frame.filter(pl.col("split_from").is_null())) for frame in (self.only_a, self.only_b)]
         seen = {*shown.relevances["class"], *shown.edges["class"]}
         self.classes = [name for name in shown.facts["classes"] if name in seen]
 
@@ -220,7 +225,7 @@ class _Body:
         )
         counts = {
             "relevances differ": _kept(self.shown.relevances), "edges differ": _kept(self.shown.edges),
-            "concepts in both": len(self.both), "only in A": len(self.only_a), "only in B": len(self.only_b),
+            "concepts in both": len(self.both), "only in A": self.counts[0], "only in B": self.counts[1],
         }  # fmt: skip
         numbers = "".join(tag("div", tag("dt", name), tag("dd", f"{count:,}")) for name, count in counts.items())
         notes = "".join(note(bdi(one)) for one in self.shown.notes)
@@ -228,19 +233,33 @@ class _Body:
         return tag("section", tag("h1", said), tag("p", told), numbers, notes, class_="lede")
 
     def _footer(self) -> str:
-        again = len(self.facts["noise"])
-        noise = (
-            f"What {again} further training{'s' * (again > 1)} of A changed is noise: the order and q are of what a "
-            "difference is beyond that."
-            if again
-            else "Errors are over images: two trainings of one network differ by more, which --noise accounts for."
-        )
         told = (
-            f"Ranked are differences at a false discovery rate of {100 * self.facts['fdr']:g}%, by what each at least "
-            f"is: the end nearest zero of its confidence interval at that rate. {noise} All numbers are in the tables "
-            "beside this page."
+            "What both runs have and what only one has is one list, by what each difference at least is: the end "
+            f"nearest zero of its confidence interval at a false discovery rate of {100 * self.facts['fdr']:g}%. "
+            f"{self._noise()} All numbers are in the tables beside this page."
         )
         return tag("footer", note(told))
+
+    def _noise(self) -> str:
+        counts = {end.upper(): len(runs) for end, runs in self.facts["noise"].items() if runs}
+        if not counts:
+            return (
+                "Errors are over images: two trainings of one network differ by more, which --noise and --noise-b "
+                "account for."
+            )
+        given = " and ".join(f"{count} further training{'s' * (count > 1)} of {end}" for end, count in counts.items())
+        levels = self.facts["deviations"]
+        said = [
+            f"{levels[kind]:.3f} in {what}"
+            for kind, what in (("both", "what both have"), ("only", "what only one has"))
+            if kind in levels
+        ]
+        return (
+            f"Noise is what differs between trainings alike, told by {given}: a standard deviation of "
+            f"{' and '.join(said) or 'nothing'} of the relevances, with {self.facts['freedom']} degrees of freedom. "
+            "The order and q are of what a difference is beyond that; with few trainings only the largest can be told "
+            "from it."
+        )
 
     def _tools(self) -> str:
         def choice(key: str, title: str, names: Iterable[str]) -> str:
@@ -255,11 +274,14 @@ class _Body:
     def _relevances(self) -> str:
         unit = UNITS.get(self.facts["output"], "of the class's score")
         head = ["", "class", "layer", "in A", "in B", f"relevance, {unit}", "#difference", "#q"]
-        kept = self.shown.relevances.filter(pl.col("rank").is_not_null())
-        rows, scale = [], _scale(kept)
-        for row in kept.head(SHOWN).iter_rows(named=True):
+        kept, listed = _listed(self.shown.relevances)
+        rows, scale = [], _scale(listed)
+        for row in listed.iter_rows(named=True):
             name, layer = row["class"], row["layer"]
-            ends = (tag("td", end.concept(name, layer, row[end.end], key=True)) for end in self.ends)
+            ends = (
+                tag("td", end.concept(name, layer, row[end.end], key=True), end.others(row[f"with_{end.end}"]))
+                for end in self.ends
+            )
             cells = tag("th", bdi(name), scope="row"), tag("td", text(layer)), *ends, _effect(row, scale)
             rows.append(_row(row["rank"], "r", name, [layer], cells))
         return _list("What decides the classes", head, rows, len(kept))
@@ -267,12 +289,13 @@ class _Body:
     def _edges(self) -> str:
         targets = [f"{what} in {end}" for what in ("source", "target") for end in ("A", "B")]
         head = ["", "class", *targets, "share of the target", "#difference", "#q"]
-        kept = self.shown.edges.filter(pl.col("rank").is_not_null())
-        rows, scale = [], _scale(kept)
-        for row in kept.head(SHOWN).iter_rows(named=True):
+        kept, listed = _listed(self.shown.edges)
+        rows, scale = [], _scale(listed)
+        for row in listed.iter_rows(named=True):
             name, layers = row["class"], [row["source_layer"], row["target_layer"]]
             ends = (
                 tag("td", end.concept(name, layer, row[f"{what}_{end.end}"], key=what == "source"),
+                    end.others(row[f"source_with_{end.end}"]) if what == "source" else "",
                     tag("div", text(layer), class_="id"))
                 for what, layer in zip(("source", "target"), layers, strict=True) for end in self.ends
             )  # fmt: skip
@@ -282,19 +305,45 @@ class _Body:
 
     def _only(self) -> str:
         columns = []
-        for end, frame in zip(self.ends, (self.only_a, self.only_b), strict=True):
-            items = "".join(self._lone(end, row) for row in frame.head(SHOWN).iter_rows(named=True))
-            title = tag("h2", end.letter, f"Only in {end.end.upper()}: {len(frame)}")
-            columns.append(tag("div", title, tag("ul", items, class_="lone") if items else note("None.")))
+        for end, frame, count in zip(self.ends, (self.only_a, self.only_b), self.counts, strict=True):
+            rows = sorted((self._most(end, row) for row in frame.iter_rows(named=True)), key=lambda row: -row["size"])
+            whole = [self._lone(end, row) for row in rows if row["split_from"] is None]
+            split = [self._lone(end, row) for row in rows if row["split_from"] is not None]
+            title = tag("h2", end.letter, f"Only in {end.end.upper()}: {count}")
+            more = ""
+            if split:
+                said = tag("summary", f"Split otherwise in {end.end.upper()}: {len(split)}")
+                why = note(
+                    "Like a concept of the other run that has a nearer partner: the two runs cut one thing in other "
+                    "ways. They count with that partner."
+                )
+                more = tag("details", said, why, _lone_list(split))
+            columns.append(tag("div", title, _lone_list(whole) or note("None."), more))
         return tag("section", tag("div", *columns, class_="sides"))
 
-    def _lone(self, end: _End, row: Mapping[str, Any]) -> str:
-        """Return a concept that one run has, with the class that it does most for."""
-        layer, concept, mean = row["layer"], row["concept"], f"mean_{end.end}"
-        mine = self.shown.relevances.filter((pl.col("layer") == layer) & (pl.col(end.end) == concept))
+    def _most(self, end: _End, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a concept that one run has, with the class that it does most for, its relevance and error."""
+        mean, mine = f"mean_{end.end}", self.shown.relevances.filter(pl.col("layer") == row["layer"])
+        mine = mine.filter((pl.col(end.end) == row["concept"]) & (pl.col("kind") == "only"))
         best = mine.sort(pl.col(mean).abs(), descending=True).head(1).to_dicts()
-        name = best[0]["class"] if best else ""
-        said = f"{bdi(name)} {_number(best[0][mean])}" if best else "decides no class"
+        if not best:
+            return {**row, "class": "", "mean": None, "size": 0.0}
+        return {
+            **row,
+            "class": best[0]["class"],
+            "mean": best[0][mean],
+            "se": best[0]["se"],
+            "size": abs(best[0][mean]),
+        }
+
+    def _lone(self, end: _End, row: Mapping[str, Any]) -> str:
+        """Return a concept that one run has."""
+        layer, concept, name = row["layer"], row["concept"], row["class"]
+        said = "decides no class" if row["split_from"] is None else f"cut from #{row['split_from']}"
+        if row["mean"] is not None:
+            said = f"{bdi(name)} {_number(row['mean'])}" + (
+                "" if row["se"] is None else f" \N{PLUS-MINUS SIGN} {row['se']:.3f}"
+            )
         near = "" if row["best"] is None else f"; the nearest correlates by {row['best']:.2f}"
         inside = end.concept(name, layer, concept), tag("p", said), note(text(layer) + near)
         mark = {"data_class": name, "data_layer": layer, "id": f"{end.end}-{layer}-{concept}"}
@@ -337,11 +386,25 @@ class _Body:
         return tag("section", tag("h2", "What the models say"), _table(head, "".join(rows)))
 
 
-def _list(title: str, head: Sequence[str], rows: Sequence[str], total: int) -> str:
-    said = "No difference is large enough to be told from chance."
-    none = tag("p", said, class_="note nothing", hidden=bool(rows))
-    more = note(f"The first {len(rows):,} of {total:,}.") if total > len(rows) else ""
-    return tag("section", tag("h2", title), none, _table(head, "".join(rows), "changes"), more)
+def _listed(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what is kept, and the rows of a list: that, and if it is little the next by rank."""
+    kept = frame.filter("kept")
+    tested = frame.filter(pl.col("rank").is_not_null())
+    return kept, tested.head(min(max(len(kept), FIRST), SHOWN))
+
+
+def _list(title: str, head: Sequence[str], rows: Sequence[str], kept: int) -> str:
+    none = tag("p", "No difference.", class_="note nothing", hidden=bool(rows))
+    more = note(f"The first {len(rows):,} of {kept:,}.") if kept > len(rows) else ""
+    doubtful = []
+    if kept < len(rows):
+        said = "Not told from chance" if kept else "None is told from chance; the first are"
+        doubtful = [tag("tr", tag("td", said, colspan=len(head), class_="note"), class_="doubt"), *rows[kept:]]
+    return tag("section", tag("h2", title), none, _table(head, "".join([*rows[:kept], *doubtful]), "changes"), more)
+
+
+def _lone_list(items: Sequence[str]) -> str:
+    return tag("ul", *items[:SHOWN], class_="lone") if items else ""
 
 
 def _table(head: Sequence[str], body: str, kind: str | None = None) -> str:
@@ -411,7 +474,7 @@ def _nodes(frame: pl.DataFrame, facts: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def _kept(frame: pl.DataFrame) -> int:
-    return int(frame["rank"].is_not_null().sum())
+    return int(frame["kept"].sum())
 
 
 def _relative(path: Path, folder: Path) -> str:

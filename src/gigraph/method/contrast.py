@@ -13,11 +13,15 @@ mean of y less that of x, s_e its standard error, nu_e its degrees of freedom.
   intervals of the kept effects no more than that rate miss (Benjamini and Yekutieli, "False discovery rate-adjusted
   multiple confidence intervals for selected parameters", J. Am. Stat. Assoc. 2005). An effect is kept exactly if it is
   not zero there, so that the order by it ranks all that is kept.
-- Standard errors over images do not know that a network trained again differs in all effects. Where a further training
-  of the one side is there, the differences e_j of M effects between these two, with errors s_j, tell the variance that
-  training adds by the method of moments, tau^2 = max(0, mean_j(e_j^2 - s_j^2)) (after Cochran, "The combination of
-  estimates from different experiments", Biometrics 1954); s^2 + tau^2 then stands for s^2, Satterthwaite's degrees of
-  freedom for nu.
+- Standard errors over images do not know that a network trained again differs in all effects. Of R trainings alike,
+  two runs that differ in their training alone change effect j by e_j, with an error s_j over images; over all
+  R (R - 1) / 2 pairs, tau^2 = max(0, mean(e^2 - s^2)) is the variance that training adds to a difference of two (the
+  method of moments; Cochran, "The combination of estimates from different experiments", Biometrics 1954). Several
+  groups of trainings (of the one side, of the other) are pooled as variances are, by R - 1 each. The pairs of R
+  trainings hold R - 1 independent contrasts, however many effects tau is the mean of: effects of one training are not
+  trainings. So tau^2 has sum(R - 1) degrees of freedom, which are few. s^2 + tau^2 then stands for s^2, Satterthwaite's
+  degrees of freedom for nu ("An approximate distribution of estimates of variance components", Biometrics Bulletin
+  1946), and Student's t for the normal: with few trainings only what is many times the noise can be told from it.
 """
 
 from __future__ import annotations
@@ -109,19 +113,27 @@ def _contrast(one: np.ndarray, two: np.ndarray, change: np.ndarray, se: np.ndarr
     return Contrast(one, two, change, se, df, p)
 
 
-def between_trainings(difference: np.ndarray, se: np.ndarray) -> float:
-    """Return tau, the standard deviation that another training adds to effects, from M differences that it made [M].
+def between_trainings(difference: np.ndarray, se: np.ndarray, weight: np.ndarray) -> float:
+    """Return tau, the standard deviation that another training adds to differences, from M that it made.
 
     NaN where there are none; those without a standard error do not count.
+
+    Parameters
+    ----------
+    difference, se : arrays [M]
+        Of all pairs of trainings.
+    weight : array [M]
+        2 / R for a pair of R trainings: so a group weighs as many pairs as it holds independent contrasts.
     """
     known = ~np.isnan(difference) & ~np.isnan(se)
     if not known.any():
         return float("nan")
-    return float(np.sqrt(max(0.0, np.mean(difference[known] ** 2 - se[known] ** 2))))
+    excess = difference[known] ** 2 - se[known] ** 2
+    return float(np.sqrt(max(0.0, np.average(excess, weights=weight[known]))))
 
 
 def widened(
-    difference: np.ndarray, se: np.ndarray, df: np.ndarray, noise: np.ndarray, count: np.ndarray
+    difference: np.ndarray, se: np.ndarray, df: np.ndarray, noise: np.ndarray, freedom: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return standard error, degrees of freedom and p-value of differences [E] once training's own variance is added.
 
@@ -131,11 +143,11 @@ def widened(
         Of `Contrast`.
     noise : array [E]
         tau of each.
-    count : array [E]
-        Of how many differences each tau is.
+    freedom : array [E]
+        Degrees of freedom of tau^2.
     """
     total = se**2 + noise**2
-    below = np.divide(se**4, df, out=np.full(len(df), np.nan), where=df > 0) + noise**4 / count
+    below = np.divide(se**4, df, out=np.full(len(df), np.nan), where=df > 0) + noise**4 / freedom
     wide = np.divide(total**2, below, out=np.array(df, dtype=np.float64), where=below > 0)
     found = _contrast(np.zeros(0), np.zeros(0), difference, np.sqrt(total), wide)
     return found.se, found.df, found.p

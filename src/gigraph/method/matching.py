@@ -4,12 +4,20 @@ Notation: N images that both runs look at, P positions of a layer's map, K conce
 r_ik the responses of concept k over all positions of image i; S_kl the correlation of two concepts' responses over all
 images and positions.
 
-*Chance* c_k of a concept is what unrelated ones reach with it: the images of one side are permuted, each map as it is,
-so that what always lies at the same place, or is everywhere, still agrees. It is a quantile, over permutations, of the
-best correlation with any concept of the other run (the maximum of many, as in Westfall and Young, "Resampling-based
-multiple testing", 1993): an unrelated concept passes it in a share 1 - quantile of comparisons. A pair must be above
-both of its levels. The assignment is the one of the largest sum of correlations above chance (Kuhn, "The Hungarian
-method for the assignment problem", Naval Research Logistics Quarterly 1955).
+*Chance.* The null: the images of one side are permuted, each map as it is and none in its place, so that what always
+lies at the same place, or is everywhere, still agrees, and nothing else does. M_k, the best correlation of concept k
+with any of the other run, has a mean and a deviation over permutations; the largest of (M_k - mean) / deviation over
+all concepts of a layer has a 95% quantile z, and the level of concept k is mean + z deviation (the single-step maxT
+procedure of Westfall and Young, "Resampling-based multiple testing", 1993): were all concepts unrelated, any of a
+layer would pass its level in 5% of comparisons. A pair must be above both of its levels. The assignment is the one of
+the largest sum of correlations above chance (Kuhn, "The Hungarian method for the assignment problem", Naval Research
+Logistics Quarterly 1955).
+
+*Splitting.* A dictionary may cut in two what another has as one ("feature splitting", Bricken et al., "Towards
+monosemanticity", 2023): then one half has a partner and the other none, and yet is not new. A concept k without a
+partner is split from l of the other run if it is above chance like l, and more so than it is like the concept of its
+own run that is l's partner. (What merely goes along with that partner is as like it as like l.) What has no partner and
+is not split only one run has.
 """
 
 from __future__ import annotations
@@ -26,7 +34,7 @@ quantile is the largest."""
 PRODUCTS = 1e11
 """Multiplications that all orders together may take, some seconds, if that leaves the fewest."""
 QUANTILE = 0.95
-"""Of the best pairs of unrelated concepts."""
+"""Of the largest excess of a layer's unrelated concepts."""
 EQUAL = 1e-6
 """Correlations nearer than this are equal, and equal positions are then preferred: rounding does not part twins."""
 
@@ -45,6 +53,8 @@ class Matching:
         Largest correlation of each concept with any of the other run; NaN where it responds alike everywhere.
     level_of_one, level_of_two : float64 arrays [K], [L]
         Each concept's chance.
+    split_of_one, split_of_two : int64 arrays [K], [L]
+        Which concept of the other run one without a partner is split from, the nearest; -1 where it is not.
     """
 
     one: np.ndarray
@@ -55,16 +65,18 @@ class Matching:
     best_of_two: np.ndarray
     level_of_one: np.ndarray
     level_of_two: np.ndarray
+    split_of_one: np.ndarray
+    split_of_two: np.ndarray
 
     @property
     def only_one(self) -> np.ndarray:
         """Concepts that only the one run has, ascending, int64."""
-        return np.setdiff1d(np.arange(len(self.best_of_one)), self.one)
+        return np.setdiff1d(np.flatnonzero(self.split_of_one < 0), self.one)
 
     @property
     def only_two(self) -> np.ndarray:
         """Concepts that only the other run has, ascending, int64."""
-        return np.setdiff1d(np.arange(len(self.best_of_two)), self.two)
+        return np.setdiff1d(np.flatnonzero(self.split_of_two < 0), self.two)
 
 
 def match(one: np.ndarray, two: np.ndarray, seed: int = 0) -> Matching:
@@ -93,7 +105,39 @@ def match(one: np.ndarray, two: np.ndarray, seed: int = 0) -> Matching:
     least = np.maximum(levels[0][:, None], levels[1][None])
     first, second = assign(found, least)
     at = first, second
-    return Matching(first, second, found[at], least[at], _largest(found, 1), _largest(found, 0), *levels)
+    splits = (
+        split(found, least, partner, own)
+        for found, least, partner, own in (
+            (found, least, (first, second), _flat(left)), (found.T, least.T, (second, first), _flat(right)),
+        )
+    )  # fmt: skip
+    return Matching(first, second, found[at], least[at], _largest(found, 1), _largest(found, 0), *levels, *splits)
+
+
+def split(
+    similarity: np.ndarray, least: np.ndarray, partners: tuple[np.ndarray, np.ndarray], own: np.ndarray
+) -> np.ndarray:
+    """Return which concept of the other run each of one without a partner is split from, -1 where none: int64 [K].
+
+    Parameters
+    ----------
+    similarity, least : float arrays [K, L]
+        Correlations, and the levels of chance.
+    partners : two int64 arrays [M]
+        The pairs.
+    own : float array [n, K]
+        The run's responses, `standardised`.
+    """
+    first, second = partners
+    rest = np.setdiff1d(np.arange(len(similarity)), first)
+    alone = own[:, rest].T @ own[:, first]
+    there = similarity[np.ix_(rest, second)]
+    near = (there > least[np.ix_(rest, second)]) & (there > alone + EQUAL)
+    found = np.full(len(similarity), -1, np.int64)
+    if len(first) and len(rest):
+        best = np.where(near, there, -np.inf).argmax(1)
+        found[rest] = np.where(near.any(1), second[best], -1)
+    return found
 
 
 def assign(similarity: np.ndarray, least: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
@@ -137,8 +181,15 @@ def _chance(left: np.ndarray, right: np.ndarray, seed: int) -> tuple[np.ndarray,
         found = narrow @ _flat(wide[_moved(generator, len(wide))])
         for side, axis in zip(best, (1, 0), strict=True):
             side.append(found.max(axis, initial=-1))
-    one, two = (np.quantile(side, QUANTILE, axis=0, method="higher").astype(np.float64) for side in best)
+    one, two = (level(np.array(side, dtype=np.float64)) for side in best)
     return one, two
+
+
+def level(best: np.ndarray) -> np.ndarray:
+    """Return the level of each of K concepts from their best correlations under R permutations [R, K]."""
+    mean, deviation = best.mean(0), best.std(0, ddof=1)
+    excess = np.divide(best - mean, deviation, out=np.zeros_like(best), where=deviation > 0)
+    return mean + np.quantile(excess.max(1, initial=0), QUANTILE, method="higher") * deviation
 
 
 def _moved(generator: np.random.Generator, n: int) -> np.ndarray:
