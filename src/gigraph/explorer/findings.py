@@ -21,8 +21,8 @@ APART = 1.5
 """Distance of a concept from the others, over their spread, from which it lies apart."""
 MOSTLY = 0.5
 """Part of a concept's relevance to all classes that makes it one class's."""
-LISTED = 4
-"""Concepts or classes of a finding."""
+PICTURED, LISTED = 3, 4
+"""Concepts and classes of a finding."""
 
 
 class Places:
@@ -103,7 +103,7 @@ def findings(
     -------
     list of dict
         Each with ``title``; ``said``, a list of texts and of links to classes, [label] or [label, ``layer:concept``];
-        ``nodes`` [layer, concept, tiles, what stands below]; ``classes`` [label, share, text]; and ``how``, in words.
+        ``nodes`` [layer, concept, tiles, number, notes...]; ``classes`` [label, share, text]; and ``how``, in words.
     """
     size = f"|{title(inputs.attribution)}|"
     found = [_apart(graph, face, places, size), _shared(graph, common), _unexplained(graph, size)]
@@ -142,16 +142,16 @@ def _apart(graph: Graph, face: Mapping[Key, list[Tile]], places: Places, size: s
     )
     chosen = sorted((row for row in rows if row[1] >= MOSTLY and row[2] >= APART), key=lambda row: (-row[0], *row[4:]))
     if not chosen:
-        said = ["No concept that serves mostly one class lies apart from the class's others."]
-        return finding("Nothing lies apart", said, how)
+        none = "No concept that serves mostly one class lies apart from the class's others."
+        return finding("Nothing lies apart", [none], how)
     share, part, distance, images, label, layer, concept = chosen[0]
     seen = "1 image" if images == 1 else f"{images} images"
     said: list[Any] = [
         f"{share:.0%} of {size} to ",
         [label, f"{layer}:{concept}"],
-        f" comes from one concept of {layer}; {'all' if part > 0.995 else f'{part:.0%}'} of its relevance to classes is "
-        f"to this one. It lies apart from the class's other concepts, {distance:.1f} times their spread away ({seen}): "
-        "a mark, or the background?",
+        f" comes from one concept of {layer}; {'all' if part > 0.995 else f'{part:.0%}'} of its relevance to classes "
+        f"is to this one. It lies apart from the class's other concepts, {distance:.1f} times their spread away "
+        f"({seen}): a mark, or the background?",
     ]
     node = [index[layer], concept, face.get((index[layer], concept), []), f"{share:.0%}"]
     return finding("A strong cause that lies apart", said, how, nodes=[node])
@@ -159,7 +159,7 @@ def _apart(graph: Graph, face: Mapping[Key, list[Tile]], places: Places, size: s
 
 def _shared(graph: Graph, common: list[list[Any]]) -> dict[str, Any] | None:
     total, last = graph.kept.filter(pl.col("scope") >= 0)["scope"].n_unique(), len(graph.layers) - 1
-    several = [one for one in common if one[1] > 1][:LISTED]
+    several = [one for one in common if one[1] > 1][:PICTURED]
     if not several:
         return None
     said = [f"{several[0][1]} of {total} classes rest on the first of these concepts of {graph.layers[last]}."]

@@ -217,7 +217,7 @@ def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading:
     size = f"|{title(inputs.attribution)}|"
     nodes = [
         [index, concept, face.get((index, concept), []), "not kept" if rank is None else f"rank {rank + 1}",
-         f"AP {precision:.2f}" + ("" if rank is None else f", {share:.0%} of {size}")]
+         graph.layers[index], f"AP {precision:.2f}" + ("" if rank is None else f", {share:.0%} of {size}")]
         for index, concept, precision, rank, share in rows
     ]  # fmt: skip
     part, planted, elsewhere = (inputs.shortcut[key] for key in ("part", "planted", "elsewhere"))

@@ -67,7 +67,7 @@ views.atlas = {
     return [
       heading(bdi(name), `${plural(rows.length, "concept")}, ${plural(kept, ...meta.unit)} kept for some class`,
         pick(layer, "Layer", i => go({args: [layers[i].name], params: {sel: null}}), null,
-          layers.map((l, i) => ({label: i, name: l.name}))),
+          layers.map((l, i) => ({label: i, shown: l.name, name: ""}))),
         pick(label, "Of class", to => set("of", classOf(to).name), "Of any class"),
         label !== undefined && h("button", {onclick: () => set("of", null)}, "All")),
       h("div.tools", tree && choice("Show",
@@ -142,7 +142,7 @@ const icicle = (pen, width, root, of, ink, selected) => {
     pen.fillStyle = tone > 0.7 ? paper : text;
     const best = classOf(+strongest(Object.keys(votes), label => votes[label]));
     [
-      row ? "#" + row[0] : best ? best.name : "", row ? best && best.name : plural(leaves, "concept"),
+      row ? "#" + row[0] : best ? best.shown : "", row ? best && best.shown : plural(leaves, "concept"),
     ].forEach((words, line) => {
       if (words && pen.measureText(words).width < w - 8) pen.fillText(words, x + 5, y + 18 + 15 * line);
     });

@@ -91,8 +91,8 @@ const chip = (text, kind, title) => h("span.chip" + kind, {title}, text);
 const flags = (layer, key, {size, images, cohesion, low, twin, stable, family}) => h("p.flags",
   family && chip(`${family[2].length} concepts, cosine ${num(family[0])}`, "",
     `Mean cosine of two members; least ${num(family[1])}`),
-  size === 1 ? chip("singleton", ".warn")
-    : chip(plural(size, "PFV") + (images ? ` of ${plural(images, "image")}` : ""), images === 1 ? ".warn" : ""),
+  chip((size === 1 ? "singleton" : plural(size, "PFV")) + (images ? `, seen in ${plural(images, "image")}` : ""),
+    images === 1 ? ".warn" : ""),
   cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "",
     "Mean cosine to the concept" + (low ? "; lowest tenth of the layer" : "")),
   stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn",
@@ -151,17 +151,15 @@ const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "R
 
 const lists = (layer, near, here) => {
   if (!near) return note("No neighbours.");
-  const sums = Object.values(near.into), total = sum(sums, e => e[1]);
   const most = largest([...near.in, ...near.out].flat().map(e => e[8]));
-  const part = k => percent(sum(sums, e => Math.abs(e[k])) / total);
   return h("section.near",
-    h("h3", "Neighbours, ", here ? ["over ", here.name ? "" : "images of ", here.name || className(here.label)]
-      : "over all images"),
+    h("h3", "Neighbours, over ", here ? here.name || [plural(classOf(here.label).attributed, "image"), " of ", className(here.label)]
+      : "all images"),
     layer < layers.length - 1 && [list("Raises, above", near.out[0], most), list("Lowers, above", near.out[1], most)],
     layer > 0 && [
       list("Raised by, below", near.in[0], most), list("Lowered by, below", near.in[1], most),
-      total > 0
-        && note(`Of ${sized()} into it, ${part(2)} is unexplained (error node) and ${part(4)} not kept (remainder).`),
+      entries(near.into).map(([from, [, total, error, , rest]]) => total > 0 && note(`${layers[from].name} → this: of ${sized()} ${
+        percent(Math.abs(error) / total)} unexplained (error node), ${percent(Math.abs(rest) / total)} not kept (remainder).`)),
     ]);
 };
 const list = (title, entries, most) => h("div.list", h("h4", title), entries.length ? table([

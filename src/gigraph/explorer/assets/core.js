@@ -1,7 +1,7 @@
 // Chunks, elements, numbers, pictures. These files share one scope, in the order of build.py; data is only ever text.
 const LAYOUT = 6, views = {__proto__: null};
 // What is read once, at the start; and what changes with each step of the reader.
-let meta, explained, layers, classes, byLabel, byName, labels;
+let meta, explained, layers, everyone, classes, byLabel, byName, labels;
 let state = {view: "", args: [], params: {}}, graph = null, fromKeyboard = false;
 
 const {max: larger, min: smaller} = Math, {assign, entries} = Object, active = () => document.activeElement;
@@ -48,7 +48,7 @@ const h = (kind, ...rest) => {
 const s = (tag, ...rest) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), ...rest);
 const show = (node, ...rest) => { node.replaceChildren(...children(rest)); return node; };
 // A name is isolated, so that right-to-left text cannot disturb what stands beside it.
-const bdi = text => h("bdi", text === "" ? "(no name)" : text);
+const bdi = (text, title) => h("bdi", {title}, text || "(no name)");
 const link = (href, text, more) => h("a", {href, ...more}, text);
 const note = (...text) => h("p.note", text);
 // A button; what it does in words is its name for those who cannot see its sign, and its tooltip.
@@ -105,7 +105,8 @@ const percent = (value, digits = 0) => {
 };
 const tally = value => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 const plural = (n, one, many = one + "s") => tally(n) + " " + (n === 1 ? one : many);
-const pm = (mean, se) => num(mean) + (isNumber(se) ? " ± " + num(se, 2) : "");
+// An error is missing where there is one image only.
+const pm = (mean, se) => num(mean) + " ± " + (isNumber(se) ? num(se, 2) : "– (one image)");
 const sum = (list, of = x => x) => list.reduce((n, x) => n + of(x), 0);
 const largest = values => values.reduce((most, v) => larger(most, Math.abs(v || 0)), 0);
 const strongest = (list, of) => list.reduce((a, b) => (a && of(a) >= of(b) ? a : b), null);
@@ -196,5 +197,8 @@ const classOf = label => byLabel.get(label);
 const conceptLink = (layer, concept) => [
   link(select(layer, concept), "#" + concept, {key: `to-${layer}:${concept}`}), " ", captionOf(`${layer}:${concept}`),
 ];
-const namedLike = text => classes.filter(c => c.name.toLowerCase().includes(text));
-const className = label => bdi(classOf(label) ? classOf(label).name : "unlabelled");
+const namedLike = (text, list = classes) => list.filter(c => `${c.shown} ${c.name}`.toLowerCase().includes(text.trim().toLowerCase()));
+const className = label => {
+  const {shown, name} = classOf(label) || {shown: "unlabelled"};
+  return bdi(shown, shown === name ? null : name);
+};

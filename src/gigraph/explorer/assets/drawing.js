@@ -66,7 +66,7 @@ const conceptNode = (node, {scopes, relevance, picture}) => {
   return h("button.node" + (values[1] ? ".shared" : ""), {
     tabindex: -1, key,
     label: `${say(layer, concept)}${parts ? `, a family of ${parts[0]}` : ""}; `
-      + values.map(v => `${meta.gig} to ${classOf(v[0].label).name} ${v[1]}`).join(", "),
+      + values.map(v => `${meta.gig} to ${classOf(v[0].label).shown} ${v[1]}`).join(", "),
   }, map ? h("span.face.one", photo(picture.at, "", map)) : face(layer, mine[6]),
   map && h("span.strip", mine[6].slice(0, 3).map(t => tile(layer, t))),
   caption && h("span.caption", caption), h("span.line",
@@ -77,24 +77,26 @@ const conceptNode = (node, {scopes, relevance, picture}) => {
   parts && listed("open").includes(keyId(key)) && parts.slice(1).map(([id, mean, , , weight, share]) =>
     h("span.line", h("span.id", "#" + id), meter(sizeOf(weight, share, relevance)), number(value(mean, weight, share)))));
 };
-const errorNode = (layer, share) => h("button.node.error", {
-  tabindex: -1, key: "error:" + layer,
-  label: `Error node of ${layers[layer].name}: unexplained by its concepts, ${
-    percent(share)} of ${sized()} into the row above`,
-}, h("span.hatch"), h("span.caption", "unexplained"), number(percent(share)));
+// What is said of a layer and the next one up stands between their rows, beside the edges that it is said of.
+const pairOf = layer => `${layers[layer].name} → ${layer < layers.length - 1 ? layers[layer + 1].name : "class"}`;
+const errorNode = (layer, sums, scopes) => {
+  const shares = sums.map(({error, total}, i) => [scopes[i].letter, percent(total ? error / total : null)]);
+  const text = `${pairOf(layer)}: unexplained (error node) ${shares.map(s => s.join(" ")).join(", ")} of ${sized()}`;
+  return h("button.node.error", {tabindex: -1, key: "error:" + layer, label: text, title: text}, h("span.hatch"),
+    h("span.caption", "unexplained"), h("span.line", shares.map(([letter, share]) => [letter && h("b", letter), number(share)])));
+};
 const gutter = (layer, count, part, more) => {
   const [drawn, rest, error] = ["drawn", "rest", "error"].map(part), concealed = larger(0, 1 - drawn - rest - error);
   const {name, families} = layers[layer];
-  const text = `Of the ${sized()} into the row above: ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${
+  const text = `${pairOf(layer)}: of ${sized()} ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${
     percent(rest)} not kept (remainder), ${percent(error)} unexplained (error node)`;
   return h("div.gutter", h("h2", link(linkTo("atlas", [name]), name)),
     h("p", `${count} of ${tally(families)}`, more > 0 && `, ${more} more shared`),
-    h("span.stack", {role: "img", label: text, title: text}, entries({drawn, concealed, rest, error})
-      .map(([kind, size]) => h("span." + kind, {style: {width: 100 * size + "%"}}))),
-    h("p", percent(drawn) + " drawn"));
+    h("div.cover", {title: text}, h("span.stack", {role: "img", label: text}, entries({drawn, concealed, rest, error})
+      .map(([kind, size]) => h("span." + kind, {style: {width: 100 * size + "%"}}))), percent(drawn) + " drawn"));
 };
 const pill = ({label, letter, note}) => h("button.node.pill", {
-  tabindex: -1, key: toClass(label), label: "class " + classOf(label).name,
+  tabindex: -1, key: toClass(label), label: "class " + classOf(label).shown,
 }, letter && h("span.letter", letter), className(label), note && h("span.id", note));
 
 // ---- the drawing ----
@@ -115,7 +117,7 @@ const drawGraph = model => {
         h("div.nodes", groups.map(([title, concepts]) => h("div.group", title ? {label: title, role: "group"} : {},
           concepts.length ? concepts.map(c => conceptNode(model.nodes.get(`${layer}:${c}`), model))
             : h("p.id", two ? "none" : "no concept kept")))),
-        h("div.chips", total > 0 && errorNode(layer, part("error"))));
+        h("div.chips", total > 0 && errorNode(layer, sums, scopes)));
     }));
   const scroller = h("div.scroller", stage);
   const base = s("g", {class: "base"}), lit = s("g", {class: "lit"}), hits = s("g", {class: "hits"});
@@ -126,10 +128,10 @@ const drawGraph = model => {
   };
   let width = 0;
   view.place = () => {
-    const room = scroller.clientWidth, narrow = room < 736;
+    const room = scroller.clientWidth, narrow = room < (two ? 1100 : 736);
     if (!room) return; // not on the page, or behind the maximised card
     stage.classList.toggle("narrow", narrow);
-    if (!width || narrow || width < 736) measure(view);
+    if (!width || narrow || width < 1100) measure(view);
     width = room;
     const k = view.k = view.zoom || larger(narrow ? 0.9 : 0.62, smaller(1, (room - 4) / stage.offsetWidth));
     assign(stage.style, {

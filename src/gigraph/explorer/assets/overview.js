@@ -5,7 +5,7 @@ const faceButton = (layer, [concept, tiles], words, ...under) => h("button.node"
   onclick: event => { fromKeyboard = !event.detail; go({params: {sel: idOf(layer, concept)}}); },
 }, face(layer, tiles), h("span.caption", captionOf(`${layer}:${concept}`)),
 h("span.line", h("span.id", "#" + concept), number(under)));
-const classLink = label => link(linkTo("class", [slug(label)]), className(label));
+const classLink = (label, sel) => link(linkTo("class", [slug(label)], {sel}), className(label));
 const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)]), text, {title});
 
 const stack = () => table([
@@ -22,7 +22,7 @@ const stack = () => table([
 const classList = () => {
   const list = h("ul.classes"), said = h("p.note", {role: "status"}), last = layers.length - 1;
   const search = text => {
-    const hits = namedLike(text.trim().toLowerCase());
+    const hits = namedLike(text);
     show(list, hits.slice(0, 120).map(({label, images, right, kept, near, faces}) => h("li",
       classLink(label), h("span.faces", faces.map(t => tile(last, t))),
       images > 0 && meter(right / images), number(images ? percent(right / images, 1) : "no images"),
@@ -31,21 +31,23 @@ const classList = () => {
       : !hits.length && "No class is so named.");
   };
   search("");
+  const without = everyone.filter(c => !c.images).length;
   return [h("input", {
     type: "search", placeholder: "Filter classes", label: "Filter classes",
     oninput: event => search(event.target.value),
-  }), list, said];
+  }), list, said, without > 0 && h("label.note", h("input", {
+    type: "checkbox", checked: state.params.all, key: "all",
+    onchange: event => go({params: {all: +event.target.checked}}, true),
+  }), ` also the ${tally(without)} without images`)];
 };
 
-// The drawn world knows the truth: what was planted, and whether the graph found it.
-const verdict = t => t && h("section.verdict", h("h2", `The planted shortcut was ${t.found ? "" : "not "}found`),
-  h("p", `The ${t.part} was planted in ${percent(t.planted)} of the images of `, classLink(t.label),
-    ` and ${percent(t.elsewhere)} of the others. `, t.found
-      ? "Concepts that detect it are among their layer's three strongest:"
-      : "No concept that detects it is among the three strongest:"),
-  h("div.strip", t.rows.map(([layer, concept, ap, rank, share, tiles]) => h("div", note(layers[layer].name),
-    faceButton(layer, [concept, tiles], `detects the ${t.part}`, rank === null ? "not kept" : `rank ${rank + 1}`),
-    note("AP " + num(ap)), rank !== null && note(`${percent(share)} of ${sized()}`)))));
+// What was found (`gigraph.explorer.findings`): texts, and classes [label] or [label, concept].
+const finding = ({title, said, nodes, classes, how, truth}) => h("section" + (truth ? ".verdict" : ""),
+  h("h2", title), h("p", said.map(part => part.trim ? part : classLink(...part))),
+  nodes[0] && h("div.strip", nodes.map(([layer, concept, tiles, under, ...more]) =>
+    h("div", faceButton(layer, [concept, tiles], under, under), more.map(words => note(words))))),
+  classes[0] && h("ul.classes", classes.map(([label, share, text]) => h("li", classLink(label), meter(share), number(text)))),
+  note(how));
 
 const shared = (layer, total) => {
   const list = meta.common[layer].filter(c => c[1] > 1);
@@ -72,7 +74,7 @@ views.overview = {
       h("section.lede", h("h1", bdi(m.title)),
         h("p", "Begin with a class: its graph runs from textures up to the decision."),
         assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ...numbers]), {className: "numbers"})),
-      verdict(m.truth),
+      h("div.findings", m.findings.map(finding)),
       h("div.columns",
         section("Classes", "Share recognised; which shares most.", classList()),
         h("div",

@@ -26,11 +26,52 @@ const legend = () => h("p.legend",
   [["pos", "raises"], ["neg", "− lowers"], ["err", "unexplained"]].map(([kind, text]) =>
     h("span", h("i." + kind), text)),
   h("span", "width: magnitude"));
-const pick = (value, name, change, first, all = kept()) => {
-  const select = h("select", {label: name, key: name, onchange: () => select.value && change(+select.value)},
-    first && h("option", {value: ""}, first),
-    all.map(c => h("option", {value: c.label, selected: c.label === value, dir: "auto"}, c.name || "(no name)")));
-  return select;
+// A field with a list below that typing narrows down. Hits: [name, kind, what to do]; without typing all, at the one now.
+const combo = (field, box, hitsOf, now, name = "") => {
+  let hits = [], at = -1;
+  const toggle = open => { box.hidden = !open; fill(field, {"aria-expanded": String(open)}); };
+  const leave = () => { field.value = name; toggle(false); };
+  const open = i => { if (hits[i]) { leave(); hits[i][2](); } };
+  const point = () => {
+    show(box, hits.map(([name, kind], i) => h("div", {
+      role: "option", id: box.id + i, "aria-selected": String(i === at),
+      onpointerdown: event => { event.preventDefault(); open(i); },
+    }, name, h("span", kind))), !hits.length && h("p", "Nothing found"));
+    fill(field, {"aria-activedescendant": at < 0 ? "" : box.id + at});
+    if (at > 0) box.scrollTop = box.children[at].offsetTop - 90;
+  };
+  const list = (text, first) => {
+    hits = hitsOf(text);
+    at = hits.length ? first : -1;
+    toggle(Boolean(text.trim() || now));
+    point();
+  };
+  const all = () => { if (now && box.hidden) { field.select(); list("", now()); } };
+  fill(field, {
+    oninput: () => list(field.value, 0),
+    onclick: all,
+    onblur: leave,
+    onkeydown: event => {
+      const way = {ArrowDown: 1, ArrowUp: -1}[event.key];
+      if (way) {
+        event.preventDefault();
+        if (box.hidden) return all();
+        if (hits.length) at = (at + way + hits.length) % hits.length;
+        point();
+      } else if (event.key === "Enter") open(at);
+      else if (event.key === "Escape") { event.stopPropagation(); leave(); }
+    },
+  });
+};
+const pick = (value, name, change, placeholder, all = kept()) => {
+  const {shown = "", name: title} = all.find(c => c.label === value) || classOf(value) || {};
+  const box = h("div.hits", {role: "listbox", id: name, label: name, hidden: true}), field = h("input", {
+    type: "search", key: name, label: name, title, placeholder, role: "combobox", autocomplete: "off",
+    "aria-expanded": "false", "aria-controls": name, value: shown,
+  });
+  combo(field, box, text => namedLike(text, all).map(c => [bdi(c.shown), c.label === value && "here", () => change(c.label)]),
+    () => all.findIndex(c => c.label === value), shown);
+  return h("span.pick", field, box);
 };
 const fresh = {sel: null, on: null, pin: null};
 const frame = (head, tools, model, foot) => [
@@ -79,7 +120,7 @@ views.class = {
   scopes: ([label]) => [scope(label)],
   draw: ([label], [data]) => {
     const c = classOf(label);
-    const head = heading(bdi(c.name),
+    const head = heading(className(label),
       [accuracy(c), c.attributed > 0 && `; means over ${plural(c.attributed, "image")}`],
       pick(label, "Class", to => go({args: [slug(to)], params: fresh})),
       data && [
@@ -113,13 +154,13 @@ views.compare = {
   draw: ([a, b], data) => {
     const [one, two] = [a, b].map(classOf), swap = (x, y) => go({args: [slug(x), slug(y)], params: fresh});
     const head = heading(
-      [h("span.letter", "A"), bdi(one.name), h("span.vs", "and"), h("span.letter", "B"), bdi(two.name)],
+      [h("span.letter", "A"), className(a), h("span.vs", "and"), h("span.letter", "B"), className(b)],
       ["A: ", accuracy(one), ". B: ", accuracy(two), "."],
       pick(a, "Class A", to => swap(to, b)), press("⇄", "Swap A and B", () => swap(b, a)),
       pick(b, "Class B", to => swap(a, to)));
     if (a === b) return [head, empty("Both are the same class.")];
     if (data.length < 2) return [
-      head, empty("No concept of ", bdi((one.kept ? two : one).name), " was kept."),
+      head, empty("No concept of ", className(one.kept ? b : a), " was kept."),
     ];
     prefetch([a, b]);
     // A telephone has room for five concepts side by side.
@@ -154,7 +195,7 @@ const nearOf = ({data, at, path}, found) => {
       .map(([a, , ...rest]) => [layer - 1, a, ...rest])),
     out: split((above ? above.edges : []).filter(e => e[0] === concept)
       .map(([, b, ...rest]) => [layer + 1, b, ...rest])),
-    into: below && below.into[concept] ? [below.into[concept]] : [],
+    into: below && below.into[concept] ? {[layer - 1]: below.into[concept]} : {},
     located: map ? [[at, path, null, node[1], map]] : [], members: data.members[found.join(":")],
   };
 };
@@ -173,17 +214,17 @@ views.image = {
     if (explained.length) pictured.unshift(classOf(-1));
     const picker = pick(label, "Images of", to => go({args: [slug(to)], params: fresh}), null, pictured);
     shown = null;
-    if (!entry) return [heading(bdi(c.name), "", picker), empty("No image was attributed.")];
+    if (!entry) return [heading(className(label), "", picker), empty("No image was attributed.")];
     if (id && entry[0] !== id) notice(`There is no image “${id}”; this is the first.`);
     const [name, at, path, predicted, probability] = entry, data = await load("image/" + name), {picture, maps} = data;
     shown = {label: predicted, data, at, path};
     const right = taken => taken === label || label === -1;
     const frames = list.map(([one, where, file, taken]) => h("li", h("a" + (right(taken) ? "" : ".wrong"), {
       href: linkTo("image", [slug(label), one]), key: "image-" + one, "aria-current": one === name && "true",
-      label: `${file}, taken for ${classOf(taken).name}`,
+      label: `${file}, taken for ${classOf(taken).shown}`,
     }, photo(where))));
     return frame([
-      heading([className(predicted), !right(predicted) && [h("span.vs", "not"), bdi(c.name)]],
+      heading([className(predicted), !right(predicted) && [h("span.vs", "not"), className(label)]],
         [h("bdi", path), " · taken for ", className(predicted), ` with ${meta.said} ${num(probability)}`],
         picker, classOf(predicted).kept && button("class", [predicted], "The class’s graph")),
       h("div.film", photo(at, path), h("ol.strip", {label: "Images"}, frames)),

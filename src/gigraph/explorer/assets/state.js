@@ -20,7 +20,7 @@ const classFrom = slug => slug[0] === "~" ? (classOf(+slug.slice(1)) || {}).labe
 const nearestClass = slug => {
   const pairs = text => [...text.toLowerCase()].map((_, i, all) => all[i] + all[i + 1]), wanted = pairs(slug);
   const score = c => {
-    const mine = pairs(c.name);
+    const mine = pairs(c.shown);
     return wanted.filter(p => mine.includes(p)).length / (wanted.length + mine.length);
   };
   const best = strongest(kept(), score);
@@ -34,8 +34,8 @@ const go = (change, replace) => {
   if (replace) location.replace(hash); else location.hash = hash;
 };
 const linkTo = (view, args, params) => {
-  const {norm, top, shared, min} = state.params;
-  return format({view, args, params: {norm, top, shared, min, ...params}});
+  const {norm, top, shared, min, all} = state.params;
+  return format({view, args, params: {norm, top, shared, min, all, ...params}});
 };
 const select = (layer, concept) => format({...state, params: {...state.params, sel: idOf(layer, concept)}});
 // The concepts of a list in the address: those pinned, and those whose members are shown (open).
@@ -88,6 +88,7 @@ const place = ({view, args}) => format({view, args});
 const route = async () => {
   const [next, notes] = mend(parse(location.hash)), fresh = !drawn || place(next) !== place(state);
   state = next;
+  classes = everyone.filter(c => state.params.all || c.images || c.kept || c.pictured);
   if (format(state) !== location.hash) history.replaceState(null, "", format(state));
   if (fresh || notes.length) show($("notice"));
   notes.forEach(notice);
