@@ -19,6 +19,8 @@ from gigraph.reserved import ERROR_NODE
 
 APART = 1.5
 """Distance of a concept from the others, over their spread, from which it lies apart."""
+STRONG = 0.05
+"""Share of a class's attributions from which a concept is shown although it does not lie apart."""
 MOSTLY = 0.5
 """Part of a concept's relevance to all classes that makes it one class's."""
 PICTURED, LISTED = 3, 4
@@ -137,24 +139,28 @@ def _apart(graph: Graph, face: Mapping[Key, list[Tile]], places: Places, size: s
         return None
     how = (
         f"In each image: the distance of the concept's centre from that of its layer's other concepts, weighted by "
-        f"relevance, over their spread; here at least {APART}. At least {MOSTLY:.0%} of its relevance is to one class. "
-        "The strongest of these."
+        f"relevance, over their spread. Of those with {MOSTLY:.0%} of their relevance in one class, the strongest from "
+        f"{APART} on"
     )
-    chosen = sorted((row for row in rows if row[1] >= MOSTLY and row[2] >= APART), key=lambda row: (-row[0], *row[4:]))
-    if not chosen:
-        none = "No concept that serves mostly one class lies apart from the class's others."
-        return finding("Nothing lies apart", [none], how)
-    share, part, distance, images, label, layer, concept = chosen[0]
+    own = sorted((row for row in rows if row[1] >= MOSTLY), key=lambda row: (-row[0], *row[4:]))
+    far = [row for row in own if row[2] >= APART]
+    if not far:
+        own = sorted((row for row in own if row[0] >= STRONG), key=lambda row: -row[2])
+        how += f"; there is none, so the farthest with {STRONG:.0%} of {size} to the class"
+    if not (far or own):
+        return None
+    share, part, distance, images, label, layer, concept = (far or own)[0]
     seen = "1 image" if images == 1 else f"{images} images"
     said: list[Any] = [
         f"{share:.0%} of {size} to ",
         [label, f"{layer}:{concept}"],
         f" comes from one concept of {layer}; {'all' if part > 0.995 else f'{part:.0%}'} of its relevance to classes "
-        f"is to this one. It lies apart from the class's other concepts, {distance:.1f} times their spread away "
-        f"({seen}): a mark, or the background?",
+        f"is to this one. It lies {distance:.1f} times the spread of the class's other concepts away from them ({seen})"
+        + (": a mark, or the background?" if far else "."),
     ]
     node = [index[layer], concept, face.get((index[layer], concept), []), f"{share:.0%}"]
-    return finding("A strong cause that lies apart", said, how, nodes=[node])
+    heading = "Strongest cause that lies apart" if far else "No strong cause lies apart"
+    return finding(heading, said, how + ".", nodes=[node])
 
 
 def _shared(graph: Graph, common: list[list[Any]]) -> dict[str, Any] | None:
@@ -165,7 +171,7 @@ def _shared(graph: Graph, common: list[list[Any]]) -> dict[str, Any] | None:
     said = [f"{several[0][1]} of {total} classes rest on the first of these concepts of {graph.layers[last]}."]
     how = "By how many classes have it among the concepts kept for them; of the layer next to the decision."
     nodes = [[last, concept, tiles, f"{classes}/{total}"] for concept, classes, tiles in several]
-    return finding("What most classes share", said, how, nodes=nodes)
+    return finding("Most shared", said, how, nodes=nodes)
 
 
 def _unexplained(graph: Graph, size: str) -> dict[str, Any] | None:

@@ -53,7 +53,6 @@ def meta_chunk(
     shown = [None if new == old else new for new, old in zip(shown_names(names, inputs.names), names, strict=True)]
     return {
         "schema": LAYOUT,
-        "version": __version__,
         "title": inputs.title,
         "method": inputs.method,
         **_words(inputs.output, graph),
@@ -67,12 +66,9 @@ def meta_chunk(
         "top": inputs.top,
         "shared": inputs.shared,
         "images": len(images),
-        "attributed": scopes.get(DATASET, 0),
         "accuracy": [int(right["right"].sum() or 0), len(right)],
-        "rejected": sum(
-            not reason.startswith(PASSED_OVER) for reason in tables.read(inputs.rejected)["reason"].to_pylist()
-        ),
         "edges": graph.edges.filter(pl.col("source") >= 0).height,
+        "fields": ["label", "name", "images", "right", "kept", "attributed", "near", "faces", "pictured", "shown"],
         "classes": [
             [
                 label,
@@ -93,8 +89,19 @@ def meta_chunk(
         "aligned": _aligned(graph, inputs) | _aligned_members(graph, inputs),
         "common": common,
         "pairs": pairs,
-        "notes": list(inputs.notes),
+        "notes": [*inputs.notes, *_left_out(inputs)],
+        "made": f"gigraph {__version__} · run {inputs.lineage[:8]} · {_images(scopes.get(DATASET, 0))} attributed",
     }
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
+def _left_out(inputs: Inputs) -> list[str]:
+    reasons = tables.read(inputs.rejected)["reason"].to_pylist()
+    count = sum(not reason.startswith(PASSED_OVER) for reason in reasons)
+    return [f"{_images(count)} could not be read and {'was' if count == 1 else 'were'} left out."] * (count > 0)
 
 
 def _words(setting: str, graph: Graph) -> dict[str, str]:

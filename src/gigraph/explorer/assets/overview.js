@@ -1,8 +1,8 @@
 // The overview: the run, its verdict, the stack of layers, the classes, and what many classes share.
 const section = (title, words, ...content) => h("section", h("h2", title), note(words), content);
-const faceButton = (layer, [concept, tiles], words, ...under) => h("button.node", {
+const faceButton = (layer, [concept, tiles], words, under) => h("button.node", {
   key: `${layer}:${concept}`, label: `${say(layer, concept)}; ${words}`,
-  onclick: event => { fromKeyboard = !event.detail; go({params: {sel: idOf(layer, concept)}}); },
+  onclick: event => { fromKeyboard = !event.detail; visit({sel: idOf(layer, concept)}); },
 }, face(layer, tiles), h("span.caption", captionOf(`${layer}:${concept}`)),
 h("span.line", h("span.id", "#" + concept), number(under)));
 const classLink = (label, sel) => link(linkTo("class", [slug(label)], {sel}), className(label));
@@ -12,12 +12,10 @@ const stack = () => table([
   ["Layer", "height × width × channels"], ["Concepts", "kept, of all"],
   ["Keeps", "score · predictions"],
   ["Error", "relative l2"], ["Non-zeros", "concepts per position"],
-  ["Twins", "within cosine 0.9 of another; mean cosine"],
 ], layers.map(l => line([link(linkTo("atlas", [l.name]), l.name), note(`${l.height} × ${l.width} × ${l.channels}`)],
   [h("b", tally(l.kept)), " of " + plural(l.families, ...meta.unit), l.families < l.concepts && note(`of ${tally(l.concepts)}`)],
   percent(l.logit) + " · " + percent(l.agreement),
-  [meter(l.error / largest(layers.map(one => one.error))), num(l.error)], num(l.nonzeros),
-  tally(l.twins) + " · " + num(l.cosine, 2))).reverse());
+  [meter(l.error / largest(layers.map(one => one.error))), num(l.error)], num(l.nonzeros))).reverse());
 
 const classList = () => {
   const list = h("ul.classes"), said = h("p.note", {role: "status"}), last = layers.length - 1;
@@ -36,8 +34,8 @@ const classList = () => {
     type: "search", placeholder: "Filter classes", label: "Filter classes",
     oninput: event => search(event.target.value),
   }), list, said, without > 0 && h("label.note", h("input", {
-    type: "checkbox", checked: state.params.all, key: "all",
-    onchange: event => go({params: {all: +event.target.checked}}, true),
+    type: "checkbox", checked: params.all, key: "all",
+    onchange: event => adjust({all: +event.target.checked}),
   }), ` also the ${tally(without)} without images`)];
 };
 
@@ -65,34 +63,28 @@ views.overview = {
       [m.images, "images"], [classes.length, "classes"], [layers.length, "layers"],
       [sum(layers, l => l.concepts), "concepts"], [m.edges, "attributions"],
     ].map(([n, name]) => [name, tally(n)]);
-    const notes = [
-      ...m.notes.map(bdi),
-      m.rejected > 0
-        && `${plural(m.rejected, "image")} could not be read and ${m.rejected === 1 ? "was" : "were"} left out.`,
-    ].filter(Boolean);
     return h("div.overview",
       h("section.lede", h("h1", bdi(m.title)),
         h("p", "Begin with a class: its graph runs from textures up to the decision."),
         assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ...numbers]), {className: "numbers"})),
       h("div.findings", m.findings.map(finding)),
       h("div.columns",
-        section("Classes", "Share recognised; which shares most.", classList()),
+        section("Classes", "Share recognised; nearest class.", classList()),
         h("div",
           section("Layers",
             ["From the decision down; concepts by ", h("i", m.method), "."], stack()),
           m.pairs.length > 0 && section(
-            "Classes that share most", "Relevance drawn from the same concepts.",
+            "Classes that share most", "By relevance.",
             h("ul.classes.pairs", m.pairs.slice(0, 8).map(([a, b, share]) => h("li",
               pairLink(a, b, [className(a), h("span.vs", "and"), className(b)]),
               meter(share), number(percent(share)))))))),
       section("Concepts that many classes share",
         "By how many classes keep them.",
         layers.map((l, i) => h("div.common", h("h3", l.name), shared(i, total))).reverse()),
-      notes.length > 0 && h("details.notes", {open: notes.length < 4},
-        h("summary", "Notes on this run"), h("ul", notes.map(n => h("li", n)))),
+      m.notes[0] && h("details.notes", {open: !m.notes[3]},
+        h("summary", "Notes on this run"), h("ul", m.notes.map(n => h("li", bdi(n))))),
       h("footer",
-        h("span", {title: m.lineage}, `gigraph ${m.version} · run ${m.lineage.slice(0, 8)} · ${
-          plural(m.attributed, "image")} attributed · labels: `),
+        h("span", {title: m.lineage}, m.made, " · labels: "),
         h("button.plain", {onclick: exportLabels}, "export"),
         h("label.button.plain", "import", h("input", {
           type: "file", accept: ".yaml,.yml,.json", onchange: event => importLabels(event.target.files[0]),

@@ -20,7 +20,7 @@ const find = () => combo($("search"), $("hits"), text => hitsOf(text).map(([name
   [bdi(name), kind, () => { fromKeyboard = true; $("search").blur(); location.hash = href; }]));
 
 const KEYS = [
-  ["← →", "previous, next of a layer"], ["↑ ↓", "along the strongest edge"],
+  ["← →", "within a layer"], ["↑ ↓", "along the strongest edge"],
   ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
   ["P", "pin its paths"], ["M", "its members"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
 ];
@@ -36,16 +36,15 @@ const keys = event => {
   if (chorded(event) || $("keys").open && event.key !== "?") return;
   const node = event.target.closest(".node"), wide = $("frame").classList, key = event.key.toLowerCase();
   if (key === "escape") {
-    if (wide.contains("wide")) wide.remove("wide"); else if (state.params.sel) closeCard();
-  } else if (event.target.matches("input:not([type=range]), select")) return;
+    if (wide.contains("wide")) wide.remove("wide"); else if (params.sel) closeCard();
+  } else if (event.target.matches("input:not([type=range], [type=checkbox])")) return;
   else if (key === "/") { event.preventDefault(); $("search").focus(); }
   else if (key === "?") help();
   else if (key === "f") maximise();
   else if (key === "p" || key === "m")
-    toggle(key === "p" ? "pin" : "open", node && node.dataset.key || keyOf(state.params.sel));
+    toggle(key === "p" ? "pin" : "open", node && keyIn(node) || keyOf(params.sel));
 };
 
-const CLASS_FIELDS = "label name images right kept attributed near faces pictured shown".split(" ");
 const start = async () => {
   try {
     meta = await load("meta");
@@ -57,7 +56,7 @@ const start = async () => {
     return;
   }
   layers = meta.layers;
-  everyone = meta.classes.map(row => Object.fromEntries(CLASS_FIELDS.map((name, i) => [name, row[i]])));
+  everyone = meta.classes.map(row => Object.fromEntries(meta.fields.map((name, i) => [name, row[i]])));
   everyone.forEach(c => { c.shown ??= c.name; });
   if (explained.length) meta.pictured = 1;
   byLabel = new Map([...everyone, {label: -1, name: "new images", shown: "new images"}].map(c => [c.label, c]));
@@ -67,7 +66,7 @@ const start = async () => {
   addEventListener("hashchange", route);
   addEventListener("keydown", keys);
   fill($("help"), {onclick: help});
-  fill(document.querySelector(".skip"), {onclick: event => { event.preventDefault(); $("main").focus(); }});
+  fill(page.querySelector(".skip"), {onclick: event => { event.preventDefault(); $("main").focus(); }});
   find();
   route();
 };

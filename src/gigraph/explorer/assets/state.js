@@ -27,21 +27,22 @@ const nearestClass = slug => {
   return best && score(best) > 0.15 ? best.label : undefined;
 };
 
-// Steps the reader may want to come back to make history; settings do not.
+// Steps the reader may want to come back to make history (visit); settings do not (adjust).
 const go = (change, replace) => {
-  const hash = format({...state, ...change, params: {...state.params, ...change.params}});
+  const hash = format({...state, ...change, params: {...params, ...change.params}});
   if (hash === location.hash) return;
   if (replace) location.replace(hash); else location.hash = hash;
 };
-const linkTo = (view, args, params) => {
-  const {norm, top, shared, min, all} = state.params;
-  return format({view, args, params: {norm, top, shared, min, all, ...params}});
+const visit = params => go({params}), adjust = params => go({params}, true);
+const linkTo = (view, args, more) => {
+  const {norm, top, shared, min, all} = params;
+  return format({view, args, params: {norm, top, shared, min, all, ...more}});
 };
-const select = (layer, concept) => format({...state, params: {...state.params, sel: idOf(layer, concept)}});
+const select = (layer, concept) => format({...state, params: {...params, sel: idOf(layer, concept)}});
 // The concepts of a list in the address: those pinned, and those whose members are shown (open).
-const listed = list => (state.params[list] || "").split(",").filter(Boolean);
+const listed = list => (params[list] || "").split(",").filter(Boolean);
 const whole = (key, otherwise, low, high) => {
-  const text = state.params[key];
+  const text = params[key];
   return /^\d{1,4}$/.test(text || "") ? smaller(high, larger(low, +text)) : otherwise;
 };
 
@@ -72,13 +73,12 @@ const mend = ({view, args, params}) => {
     }
     found.push(here);
   }
-  const known = id => parseId(id) || !missing("concept", id, " here; the link may be of another run");
+  const known = id => parseId(id) || !missing("concept", id, " in this run");
   const next = {...params};
   if (params.sel && !known(params.sel)) delete next.sel;
   for (const list of ["pin", "open"]) if (params[list]) next[list] = params[list].split(",").filter(known).join(",");
   if (params.norm && !(params.norm in NORMS)) { missing("normalisation", params.norm, " "); delete next.norm; }
-  const slugs = found.map((value, i) =>
-    takes[i] === "class" ? slug(value) : takes[i] === "layer" ? layers[value].name : value);
+  const slugs = found.map((value, i) => takes[i] === "class" ? slug(value) : takes[i] === "layer" ? layers[value].name : value);
   while (slugs.at(-1) === "") slugs.pop();
   return [{view, args: slugs, params: next, found}, notes];
 };
@@ -88,11 +88,12 @@ const place = ({view, args}) => format({view, args});
 const route = async () => {
   const [next, notes] = mend(parse(location.hash)), fresh = !drawn || place(next) !== place(state);
   state = next;
-  classes = everyone.filter(c => state.params.all || c.images || c.kept || c.pictured);
+  params = state.params;
+  classes = everyone.filter(c => params.all || c.images || c.kept || c.pictured);
   if (format(state) !== location.hash) history.replaceState(null, "", format(state));
   if (fresh || notes.length) show($("notice"));
   notes.forEach(notice);
-  const {sel, pin, on, circuit, ...rest} = state.params, key = format({...state, params: rest});
+  const {sel, pin, on, circuit, ...rest} = params, key = format({...state, params: rest});
   if (key !== drawn) {
     drawn = key;
     show($("views"), entries(views).filter(([, v]) => !v.hidden || !v.hidden()).map(([id, v]) => h("a", {
@@ -107,7 +108,7 @@ const route = async () => {
 const redraw = () => { drawn = " "; route(); };
 
 const drawView = async fresh => {
-  const view = views[state.view], main = $("main"), mine = ++turn, focus = active().dataset.key;
+  const view = views[state.view], main = $("main"), mine = ++turn, focus = keyIn(active());
   main.setAttribute("aria-busy", "true");
   // Chunks take milliseconds from disk: only say so where they do not.
   const patience = setTimeout(() => mine === turn && show(main, empty("Loading…")), 150);
@@ -126,10 +127,10 @@ const drawView = async fresh => {
     clearTimeout(patience);
     if (mine === turn) main.removeAttribute("aria-busy");
   }
-  document.title = [...$$("h1 bdi").map(n => n.textContent), view.title, meta.title].join(" · ");
-  const again = focus && $$("[data-key]", main).find(node => node.dataset.key === focus);
+  page.title = [...$$("h1 bdi").map(n => n.textContent), view.title, meta.title].join(" · ");
+  const again = focus && $$("[data-key]", main).find(node => keyIn(node) === focus);
   // The reader may have tabbed on while chunks were loading.
-  if (again) { if (active() === document.body) again.focus({preventScroll: true}); }
+  if (again) { if (active() === page.body) again.focus({preventScroll: true}); }
   else if (fresh) { scrollTo(0, 0); if (turn > 1) main.focus({preventScroll: true}); }
 };
 
