@@ -69,7 +69,7 @@ views.atlas = {
         label !== undefined && h("button", {onclick: () => adjust({of: null})}, "All")),
       h("div.tools", tree && choice("Show",
         [["map", "importance × spread"], ["tree", "split tree"]], byTree ? "tree" : "map", as => adjust({as}))),
-      !hits.length && empty("No concept has this class among its three strongest."),
+      !hits.length && empty("No concept serves it most."),
       box, crumbs,
       table(head, sorted.slice(0, count).map(row => line(
         conceptLink(layer, row[0]), ...measures(row).map(m => m[1]),

@@ -72,7 +72,7 @@ views.overview = {
         section("Classes", "Share recognised; nearest class.", classList()),
         h("div",
           section("Layers",
-            ["From the decision down; concepts by ", h("i", m.method), "."], stack()),
+            ["Concepts by ", h("i", m.method), "."], stack()),
           m.pairs.length > 0 && section(
             "Classes that share most", "By relevance.",
             h("ul.classes.pairs", m.pairs.slice(0, 8).map(([a, b, share]) => h("li",
