@@ -86,10 +86,11 @@ const mend = ({view, args, params}) => {
 let drawn = "", turn = 0;
 const place = ({view, args}) => format({view, args});
 const route = async () => {
-  const [next, notes] = mend(parse(location.hash)), fresh = !drawn || place(next) !== place(state);
+  const asked = parse(location.hash);
+  classes = everyone.filter(c => asked.params.all || c.images || c.kept || c.pictured);
+  const [next, notes] = mend(asked), fresh = !drawn || place(next) !== place(state);
   state = next;
-  params = state.params;
-  classes = everyone.filter(c => params.all || c.images || c.kept || c.pictured);
+  ({params} = state);
   if (format(state) !== location.hash) history.replaceState(null, "", format(state));
   if (fresh || notes.length) show($("notice"));
   notes.forEach(notice);
