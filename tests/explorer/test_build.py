@@ -16,7 +16,7 @@ from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.card import _no_place
 from gigraph.explorer.chunks import numbers, script_json
-from gigraph.explorer.maps import encode_map
+from gigraph.explorer.maps import decode_map, encode_map
 from gigraph.records import tables
 from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
 from gigraph.running.current import shown_evaluation
@@ -51,6 +51,8 @@ def test_nothing_in_a_chunk_can_close_or_open_a_script(site: Path):
 )
 def test_a_map_is_rows_of_digits_up_to_its_largest(coefficients, shape, text):
     assert encode_map(np.array(coefficients), *shape) == text
+    there = np.maximum(coefficients, 0)[slice(*(shape[2:] or (0,)), None)][: shape[0] * shape[1]]
+    assert decode_map(text) == pytest.approx(there.reshape(shape[:2]) / np.max(coefficients), abs=0.5 / 35)
 
 
 def test_a_token_of_the_whole_image_is_said_to_be_one():
@@ -309,9 +311,9 @@ def test_the_shortcut_is_found_if_any_concept_that_detects_it_leads(inputs: Inpu
     }  # fmt: skip
     tables.write(tmp_path / "alignment.parquet", "alignment", columns, "abc")
     build(dataclasses.replace(inputs, alignment=tmp_path / "alignment.parquet"), tmp_path / "site")
-    truth = chunk(tmp_path / "site", "meta")["truth"]
-    assert truth["found"] is leads
-    assert [row[1] for row in truth["rows"]] == ([first] if leads else [idle])
+    truth = chunk(tmp_path / "site", "meta")["findings"][0]
+    assert truth["truth"] and truth["found"] is leads
+    assert [node[1] for node in truth["nodes"]] == ([first] if leads else [idle])
 
 
 def test_an_edge_far_out_is_counted_and_squeezes_no_dots(inputs: Inputs, site: Path, tmp_path: Path):

@@ -138,7 +138,7 @@ const located = ({near, name, label}) => h("section", h("h3", "Where it is in ",
       h("li", {title: `${path}; largest coefficient ${num(coefficient)}`},
         photo(at, `located in ${path}`, map), number(`${meta.gig} ${num(gig)}`))))
     : note(near ? "Not located here."
-      : "Not kept for this class; below: over all images."));
+      : "Not kept for this class."));
 
 const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "Relevance to classes"), list.length
   ? h("table.relevance", h("tbody", list.map(([label, mean, se, support, weight, share]) =>

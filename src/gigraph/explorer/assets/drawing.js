@@ -81,7 +81,7 @@ const conceptNode = (node, {scopes, relevance, picture}) => {
 const pairOf = layer => `${layers[layer].name} → ${layer < layers.length - 1 ? layers[layer + 1].name : "class"}`;
 const errorNode = (layer, sums, scopes) => {
   const shares = sums.map(({error, total}, i) => [scopes[i].letter, percent(total ? error / total : null)]);
-  const text = `Error node of ${pairOf(layer)}: unexplained, of ${sized()} ${shares.map(s => s.join(" "))}`;
+  const text = `Error node of ${pairOf(layer)}: unexplained, of ${sized()} ${shares.map(s => s.join(" ")).join(", ")}`;
   return press([h("span.hatch"), h("span.caption", "unexplained"),
     h("span.line", shares.map(([letter, share]) => [letter && h("b", letter), number(share)]))],
   text, null, {class: "node error", tabindex: -1, key: "error:" + layer});

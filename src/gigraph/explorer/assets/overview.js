@@ -35,7 +35,7 @@ const classList = () => {
     oninput: event => search(event.target.value),
   }), list, said, without > 0 && h("label.note", h("input", {
     type: "checkbox", checked: params.all, key: "all",
-    onchange: event => adjust({all: +event.target.checked}),
+    onchange: event => adjust({all: event.target.checked && 1}),
   }), ` also the ${tally(without)} without images`)];
 };
 
@@ -52,7 +52,7 @@ const shared = (layer, total) => {
   return list.length
     ? h("div.strip", list.map(([concept, n, tiles]) =>
       faceButton(layer, [concept, tiles], `kept by ${n} of ${plural(total, "class", "classes")}`, `${n}/${total}`)))
-    : note("No concept is kept by two classes.");
+    : note("None.");
 };
 
 views.overview = {

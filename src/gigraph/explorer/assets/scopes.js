@@ -38,7 +38,7 @@ const combo = (field, box, hitsOf, now, name = "") => {
       onpointerdown: event => { event.preventDefault(); open(i); },
     }, name, h("span", kind))), !hits.length && h("p", "Nothing found"));
     fill(field, {"aria-activedescendant": at < 0 ? "" : box.id + at});
-    if (at > 0) box.scrollTop = box.children[at].offsetTop - 90;
+    if (at > 0) box.scrollTop = box.children[at].offsetTop - box.clientHeight / 2;
   };
   const list = (text, first) => {
     hits = hitsOf(text);
@@ -54,14 +54,14 @@ const combo = (field, box, hitsOf, now, name = "") => {
     onclick: all,
     onblur: leave,
     onkeydown: event => {
-      const way = {ArrowDown: 1, ArrowUp: -1}[event.key];
+      const {key} = event, way = {ArrowDown: 1, ArrowUp: -1}[key];
+      if (way || key === "Escape") event.preventDefault(); // or the browser empties the field
       if (way) {
-        event.preventDefault();
         if (box.hidden) return all();
         if (hits.length) at = (at + way + hits.length) % hits.length;
         point();
-      } else if (event.key === "Enter") open(at);
-      else if (event.key === "Escape") { event.stopPropagation(); leave(); }
+      } else if (key === "Enter") open(at);
+      else if (key === "Escape") { event.stopPropagation(); leave(); }
     },
   });
   leave();
