@@ -222,6 +222,27 @@ def test_without_families_every_concept_is_a_node(inputs: Inputs, tmp_path: Path
     assert chunk(tmp_path / "site", "class/0")["members"] == {}
 
 
+def test_a_branch_is_named_by_the_class_that_most_of_its_concepts_serve(inputs: Inputs, site: Path):
+    atlas = chunk(site, "atlas/2")
+    first = {row[0]: row[5][:1] for row in atlas["rows"]}
+    rows = {row["node"]: row for row in tables.read(inputs.trees["layer3.1"]).to_pylist()}
+    children: dict[int | None, list[int]] = {}
+    for node, row in rows.items():
+        children.setdefault(row["parent"], []).append(node)
+
+    def served(node: int) -> list[int]:
+        below = [label for child in children.get(node, []) for label in served(child)]
+        return below if rows[node]["concept"] is None else first[rows[node]["concept"]]
+
+    def preorder(node: int) -> list[int]:
+        concept, votes = rows[node]["concept"], served(node)
+        best = min(votes, key=lambda label: (-votes.count(label), label), default=-1)
+        below = [one for child in children.get(node, []) for one in preorder(child)]
+        return [-2 - best if concept is None else concept, *below]
+
+    assert atlas["tree"] == preorder(children[None][0]) and len({one for one in atlas["tree"] if one < 0}) > 1
+
+
 def test_accuracy_is_counted(site: Path):
     meta = chunk(site, "meta")
     assert meta["accuracy"] == [39, 40]

@@ -85,6 +85,9 @@ def test_the_strongest_cause_that_lies_apart_is_found(inputs: Inputs):
     share = mine.filter(pl.col("concept") == own[1])["share"][0]
     assert first["said"][0] == f"{share:.0%} of |GIG| to " and "(2 images)" in first["said"][2]
     assert places.of(1, LAST, own[1])[0] >= APART > places.of(1, LAST, own[0])[0]
+    places = Places()
+    seen(places, 1, 1, {**body, own[0]: (0.9, spot(4, 3)), shared[0]: (0.9, spot(0, 0))})
+    assert findings(graph, inputs, {}, [], places)[0]["nodes"][0][1] == own[0]
 
 
 def test_where_nothing_lies_apart_the_farthest_is_shown(inputs: Inputs):
@@ -99,7 +102,8 @@ def test_where_nothing_lies_apart_the_farthest_is_shown(inputs: Inputs):
 
 
 def test_the_most_shared_and_the_least_explained_are_the_tables(inputs: Inputs, site: Path):
-    found = {one["title"]: one for one in read_chunk(site / "data", "meta")["findings"]}
+    meta = read_chunk(site / "data", "meta")
+    found = {one["title"]: one for one in meta["findings"]}
     kept = [
         row for row in tables.read(inputs.kept).to_pylist() if row["scope"] >= 0 and row["layer"] == list(LAYERS)[-1]
     ]
@@ -107,6 +111,7 @@ def test_the_most_shared_and_the_least_explained_are_the_tables(inputs: Inputs, 
     nodes = found["Most shared"]["nodes"]
     assert [node[3] for node in nodes] == [f"{count[node[1]]}/5" for node in nodes]
     assert [count[node[1]] for node in nodes] == sorted(count.values(), reverse=True)[:3]
+    assert [node[1] for node in nodes] == [row[0] for row in meta["common"][-1][:3]]  # of equals the most relevant
     edges = tables.read(inputs.edges).to_pylist()
     error: dict[int, list[float]] = {}
     for label in range(5):

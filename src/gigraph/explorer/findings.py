@@ -135,8 +135,6 @@ def _apart(graph: Graph, face: Mapping[Key, list[Tile]], places: Places, size: s
         distance, images = places.of(label, index[layer], concept)
         if images:
             rows.append((share, part, distance, images, label, layer, concept))
-    if not rows:  # no image has a graph, or layers have no positions
-        return None
     how = (
         f"In each image: the distance of the concept's centre from that of its layer's other concepts, weighted by "
         f"relevance, over their spread. Of those with {MOSTLY:.0%} of their relevance in one class, the strongest from "
@@ -147,7 +145,7 @@ def _apart(graph: Graph, face: Mapping[Key, list[Tile]], places: Places, size: s
     if not far:
         own = sorted((row for row in own if row[0] >= STRONG), key=lambda row: -row[2])
         how += f"; there is none, so the farthest with {STRONG:.0%} of {size} to the class"
-    if not (far or own):
+    if not (far or own):  # or no image has a graph, or no layer positions
         return None
     share, part, distance, images, label, layer, concept = (far or own)[0]
     seen = "1 image" if images == 1 else f"{images} images"

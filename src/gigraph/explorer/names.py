@@ -41,7 +41,9 @@ def shown_names(names: Sequence[str], given: Mapping[str, str]) -> list[str]:
     spaced = _where_unique(names, [name.replace("_", " ").strip(" ") for name in names])
     codes = [CODE.match(name) for name in names]
     if len({code and (code[1], len(code[2])) for code in codes}) == 1 and all(codes):
-        rest = [name[code.end() :].replace("_", " ").strip(" ") for name, code in zip(names, codes, strict=True) if code]
+        rest = [
+            name[code.end() :].replace("_", " ").strip(" ") for name, code in zip(names, codes, strict=True) if code
+        ]
         spaced = _where_unique(spaced, rest)
     return [given.get(name, short) for name, short in zip(names, spaced, strict=True)]
 
