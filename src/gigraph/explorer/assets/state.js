@@ -19,10 +19,10 @@ const classFrom = slug => slug[0] === "~" ? (classOf(+slug.slice(1)) || {}).labe
 // By the pairs of letters that both names have.
 const nearestClass = slug => {
   const pairs = text => [...text.toLowerCase()].map((_, i, all) => all[i] + all[i + 1]), wanted = pairs(slug);
-  const score = c => {
-    const mine = pairs(c.shown);
+  const score = c => larger(...[c.shown, c.name].map(name => {
+    const mine = pairs(name);
     return wanted.filter(p => mine.includes(p)).length / (wanted.length + mine.length);
-  };
+  }));
   const best = strongest(kept(), score);
   return best && score(best) > 0.15 ? best.label : undefined;
 };
