@@ -276,6 +276,7 @@ def write_evaluation(t, plain, rng, names) -> None:
         **blank, "method": ["bisecting", "random"] * len(names), "layer": np.repeat(names, 2).tolist(),
         "metric": ["rel_l2"] * 2 * len(names), "value": rng.uniform(size=2 * len(names)),
         "se": [0.01] * 2 * len(names), "n": [9] * 2 * len(names),
+        "values": [[]] * 2 * len(names),
     })  # fmt: skip
     compared = [
         (method, layer, network, seed, reading, metric, values)

@@ -93,11 +93,12 @@ def test_overview(reader: Reader):
     reader.open()
     assert reader.hash() == "#/overview"
     assert "97.5%" in reader.text(".numbers")
-    assert reader.page.locator(".classes:not(.pairs) li").count() == len(NAMES)
+    listed = reader.page.locator(".columns .classes:not(.pairs) li")
+    assert listed.count() == len(NAMES) - 1  # one has no images
     assert "K capped" in reader.text(".notes") and "1 image could not be read" in reader.text(".notes")
     assert "0.420" in reader.text("table")
     reader.page.get_by_label("Filter classes").fill("LEOP")
-    assert reader.page.locator(".classes:not(.pairs) li").count() == 1
+    assert listed.count() == 1
     reader.page.get_by_label("Filter classes").fill("zzz")
     assert "No class is so named" in reader.text(".columns")
 
@@ -357,8 +358,9 @@ def test_a_first_visit_by_keyboard_alone(browser, reader: Reader, site: Path):
     reader.page.wait_for_function("document.activeElement.id === 'card-title'")
     press("Escape")
     # compare with another class, by its first letters
-    focus_by_tab(reader, "select[data-key='Compare with']", back=True)
+    focus_by_tab(reader, "[data-key='Compare with']", back=True)
     reader.page.keyboard.type("leop")
+    press("Enter")
     reader.page.wait_for_function("location.hash.startsWith('#/compare/cheetah/leopard')")
     reader.settle()
     focus_by_tab(reader, ".stage .node")
@@ -650,21 +652,193 @@ def test_the_program_runs_as_it_is_written_where_there_is_no_minifier(browser, s
     assert reader.errors == []
 
 
-def test_a_thousand_classes(browser, inputs: Inputs, tmp_path: Path):
-    names = [*NAMES, *(f"class {i:04d}" for i in range(1000 - len(NAMES)))]
-    tables.write(
-        tmp_path / "classes.parquet",
-        "classes",
-        {"label": list(range(1000)), "class": names, "task": ["classes"] * 1000},
-    )
-    build(dataclasses.replace(inputs, classes=tmp_path / "classes.parquet"), tmp_path / "site")
-    assert (tmp_path / "site/data/meta.js").stat().st_size < 200_000
-    reader = Reader(browser, tmp_path / "site").open()
-    assert "120 of 1,000 classes" in reader.text("#main")
-    reader.page.get_by_label("Filter classes").fill("0777")
-    assert reader.page.locator(".classes:not(.pairs) li").count() == 1
+WORDS = ["tench", "great_white_shark", "crane", "tree_frog", "common_newt", "crane"]
+CLASSES_OF_1000 = [f"n{2 * i:08d}_{WORDS[i] if i < len(WORDS) else f'class_{i}'}" for i in range(1000)]
+"""Of which the first five have images; two are called the same but for their codes."""
+
+
+@pytest.fixture(scope="module")
+def thousand(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site of 1,000 classes with codes before their names: five have images, one image each."""
+    folder = tmp_path_factory.mktemp("thousand")
+    columns = {"label": list(range(1000)), "class": CLASSES_OF_1000, "task": ["classes"] * 1000}
+    tables.write(folder / "classes.parquet", "classes", columns)
+    for name, path in (("kept", inputs.kept), ("edges", inputs.edges)):
+        table = tables.read(path).to_pydict()
+        one = {"se": [None] * len(table["se"])}
+        if name == "edges":
+            one |= {"ablation_se": [None] * len(table["se"]), "images": [1] * len(table["se"])}
+        tables.write(folder / f"{name}.parquet", name, {**table, **one})
+    run = dataclasses.replace(
+        inputs, classes=folder / "classes.parquet", kept=folder / "kept.parquet", edges=folder / "edges.parquet",
+        shortcut=None, names={CLASSES_OF_1000[1]: "Jaws"},
+    )  # fmt: skip
+    build(run, folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture
+def visitor(browser, thousand: Path) -> Iterator[Reader]:
+    """Open a page of the site of a thousand classes; nothing was logged in the end."""
+    reader = Reader(browser, thousand)
+    yield reader
     reader.context.close()
     assert reader.errors == []
+
+
+def test_classes_without_images_are_out_of_sight(visitor: Reader, thousand: Path):
+    assert (thousand / "data/meta.js").stat().st_size < 200_000
+    visitor.open()
+    page, listed = visitor.page, visitor.page.locator(".columns .classes:not(.pairs) li")
+    count = page.locator(".numbers div", has_text="classes").locator("dd")
+    assert (listed.count(), count.inner_text()) == (5, "5")
+    assert "class 777" not in visitor.text("#main")
+    page.get_by_label("Search classes").fill("class 777")
+    assert "Nothing found" in visitor.text("#hits")
+    page.get_by_label("also the 995 without images").check()
+    page.wait_for_function("location.hash.includes('all=1')")
+    visitor.settle()
+    assert "120 of 1,000 classes" in visitor.text("#main") and count.inner_text() == "1,000"
+    page.get_by_label("Filter classes").fill("777")
+    assert listed.all_inner_texts() == ["class 777\nno images\nno graph"]
+    page.get_by_label("also the 995 without images").uncheck()
+    page.wait_for_function("!location.hash.includes('all=')")
+    visitor.open("#/class/" + CLASSES_OF_1000[777])  # a link to one still leads there
+    assert visitor.text("h1") == "class 777" and "no images" in visitor.text(".heading")
+
+
+def test_names_are_shown_for_people_and_addressed_as_they_are(visitor: Reader):
+    visitor.open("#/class/" + CLASSES_OF_1000[0])
+    name = visitor.page.locator("h1 bdi")
+    assert (name.inner_text(), name.get_attribute("title")) == ("tench", CLASSES_OF_1000[0])
+    visitor.open("#/class/tree frog")
+    assert visitor.hash() == "#/class/" + CLASSES_OF_1000[3] and not visitor.text("#notice")
+    visitor.open("#/class/Jaws")  # from explorer.names
+    assert visitor.hash() == "#/class/" + CLASSES_OF_1000[1]
+    visitor.open("#/overview")
+    names = visitor.page.locator(".columns .classes:not(.pairs) li > a").all_inner_texts()
+    assert names == ["tench", "Jaws", "n00000004 crane", "tree frog", "common newt"]
+
+
+def test_a_list_of_classes_says_where_one_is_and_is_narrowed_by_typing(visitor: Reader):
+    visitor.open("#/class/tree frog?all=1")
+    page, field, box = (
+        visitor.page,
+        visitor.page.get_by_role("combobox", name="Class", exact=True),
+        visitor.page.locator("#Class"),
+    )
+    assert field.input_value() == "tree frog" and not box.is_visible()
+    field.click()
+    here = box.locator("[aria-selected=true]")
+    assert here.inner_text() == "tree frog\nhere" and box.locator("[role=option]").count() == 5
+    page.keyboard.type("JAW")
+    assert box.locator("[role=option]").all_inner_texts() == ["Jaws"]
+    page.keyboard.press("Escape")
+    assert field.input_value() == "tree frog" and not box.is_visible()
+    field.click()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.hash.startsWith('#/class/n00000008_common_newt')")
+    visitor.settle()
+    assert page.evaluate("document.activeElement.dataset.key") == "Class"
+    visitor.open("#/class/" + CLASSES_OF_1000[777])  # that is in no list
+    assert field.input_value() == "class 777"
+
+
+def test_the_class_that_one_is_at_is_in_view_of_a_long_list(reader: Reader):
+    """The field of the atlas' classes, in a box of little height, so that five are a long list."""
+    reader.open("#/class/" + slug(NAMES[4]))
+    reader.page.add_style_tag(content=".options { max-height: 120px !important }")
+    reader.page.get_by_role("combobox", name="Class", exact=True).click()
+    box, here = (reader.page.locator(part).bounding_box() for part in ("#Class", "#Class [aria-selected=true]"))
+    assert box["y"] <= here["y"] and here["y"] + here["height"] <= box["y"] + box["height"] + 1
+    assert reader.page.locator("#Class").evaluate("box => box.scrollTop") > 0
+
+
+def test_a_missing_error_is_shown_as_missing(visitor: Reader, inputs: Inputs):
+    concept = kept_of(inputs, 3, "layer3.1")[0]["concept"]
+    visitor.open(f"#/class/tree frog?sel=layer3.1:{concept}")
+    card = visitor.page.locator("#card")
+    card.locator("h3").first.wait_for()
+    titles = [node.get_attribute("title") for node in card.locator("td.value[title], .relevance tr[title]").all()]
+    told = [title for title in titles if "±" in title]
+    assert told and all("± – (one image)" in title for title in told)
+    assert "Neighbours, over 1 image of tree frog" in card.inner_text()
+
+
+def test_a_card_says_in_how_many_images_a_concept_was_seen(reader: Reader):
+    reader.open("#/class/cheetah?sel=layer3.1:2")
+    assert reader.text("#card .flags .warn") == "singleton, seen in 1 image"
+    reader.open("#/class/cheetah?sel=layer3.1:3")
+    assert "PFVs, seen in " in reader.text("#card .flags")
+
+
+def test_the_first_screen_leads_to_what_was_found(visitor: Reader, thousand: Path):
+    found = read_chunk(thousand / "data", "meta")["findings"]
+    assert [one["title"] for one in found][-2:] == ["Most shared", "Least explained"]
+    visitor.open()
+    sections = visitor.page.locator(".findings section")
+    assert sections.locator("h2").all_inner_texts() == [one["title"] for one in found]
+    assert all(one["how"] in section.inner_text() for one, section in zip(found, sections.all(), strict=True))
+    box = sections.last.bounding_box()
+    assert box["y"] + box["height"] < 900
+    label, share, text = found[-1]["classes"][0]
+    row = sections.last.locator("li").first
+    assert text in row.inner_text()
+    row.locator("a").click()
+    visitor.page.wait_for_function("location.hash.startsWith('#/class/')")
+    assert visitor.hash() == "#/class/" + CLASSES_OF_1000[label] and 0 < share < 1
+    visitor.open()
+    sections.locator(".node").first.click()
+    visitor.page.wait_for_function("location.hash.includes('sel=')")
+    visitor.page.locator("#card h3").first.wait_for()
+
+
+def test_two_classes_are_not_shrunk_beside_an_open_card(reader: Reader):
+    reader.open(f"#/compare/cheetah/{slug(NAMES[4])}?top=8&sel=layer3.1:5")  # which share nothing: 16 in a row
+    reader.page.locator("#card h3").first.wait_for()
+    reader.page.wait_for_function("document.querySelector('.stage.narrow')")
+    stage, scroller = reader.page.locator(".stage"), reader.page.locator(".scroller")
+    assert stage.evaluate("node => node.getBoundingClientRect().width / node.offsetWidth") == pytest.approx(1)
+    assert scroller.evaluate("node => node.scrollWidth - node.clientWidth") <= 0
+    sizes = reader.page.locator(".stage .node .id").evaluate_all(
+        "list => list.map(n => n.getBoundingClientRect().height)"
+    )
+    assert min(sizes) > 12
+    card, last = reader.page.locator("#card").bounding_box(), reader.page.locator(".stage .node").all()
+    assert max(box["x"] + box["width"] for box in (node.bounding_box() for node in last)) < card["x"]
+
+
+def test_the_unexplained_share_is_that_of_the_pair_that_it_stands_beside(reader: Reader, inputs: Inputs):
+    """Of each class by itself, and between the rows that its edges join."""
+    reader.open("#/compare/cheetah/leopard")
+    names = [*LAYERS, "classes"]
+    edges = tables.read(inputs.edges).to_pylist()
+    for index, (source, target) in enumerate(pairwise(names)):
+        row = reader.page.locator(f".row[data-layer='{index}']")
+        drawn = {
+            int(key.split(":")[1])
+            for key in reader.page.locator(f".row[data-layer='{index + 1}'] .node").evaluate_all(
+                "nodes => nodes.map(node => node.dataset.key)"
+            )
+            if key[0].isdigit()
+        }
+        shares = []
+        for label in (0, 1):
+            own = {r["concept"] for r in kept_of(inputs, label, target)} & drawn if target in LAYERS else {label}
+            mine = [
+                e for e in edges if e["scope"] == label and (e["source_layer"], e["target_layer"]) == (source, target)
+            ]
+            mine = [e for e in mine if e["target"] in own]
+            error = sum(abs(e["mean"]) for e in mine if e["source"] == -1)
+            shares.append(error / sum(abs(e["mean"]) for e in mine))
+        shown = row.locator(".error .value").all_inner_texts()
+        assert [float(text.strip("%")) for text in shown] == [pytest.approx(100 * s, abs=0.51) for s in shares]
+        assert f"{source} → {target if target in LAYERS else 'class'}" in row.locator(".node.error").get_attribute(
+            "title"
+        )
+        chip, nodes = row.locator(".node.error").bounding_box(), row.locator(".nodes .node").first.bounding_box()
+        assert chip["y"] + chip["height"] <= nodes["y"] + 8
 
 
 def test_a_circuit_of_any_size_is_marked(reader: Reader, site: Path):

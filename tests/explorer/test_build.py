@@ -21,7 +21,7 @@ from gigraph.explorer import images as image_graphs
 from gigraph.explorer.card import _no_place
 from gigraph.explorer.chunks import numbers, script_json
 from gigraph.explorer.graph import Graph
-from gigraph.explorer.maps import encode_map
+from gigraph.explorer.maps import decode_map, encode_map
 from gigraph.explorer.scopes import neighbours
 from gigraph.records import tables
 from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
@@ -57,6 +57,10 @@ def test_nothing_in_a_chunk_can_close_or_open_a_script(site: Path):
 )
 def test_a_map_is_rows_of_digits_up_to_its_largest(coefficients, shape, text):
     assert encode_map(np.array(coefficients), *shape) == text
+    there = np.maximum(coefficients, 0)[slice(*(shape[2:] or (0,)), None)][: shape[0] * shape[1]]
+    assert decode_map(text) == pytest.approx(
+        there.reshape(shape[:2]) / max(there.max(), *coefficients, 1e-9), abs=0.5 / 35
+    )
 
 
 def test_a_token_of_the_whole_image_is_said_to_be_one():
@@ -230,6 +234,27 @@ def test_without_families_every_concept_is_a_node(inputs: Inputs, tmp_path: Path
     assert chunk(tmp_path / "site", "class/0")["members"] == {}
 
 
+def test_a_branch_is_named_by_the_class_that_most_of_its_concepts_serve(inputs: Inputs, site: Path):
+    atlas = chunk(site, "atlas/2")
+    first = {row[0]: row[5][:1] for row in atlas["rows"]}
+    rows = {row["node"]: row for row in tables.read(inputs.trees["layer3.1"]).to_pylist()}
+    children: dict[int | None, list[int]] = {}
+    for node, row in rows.items():
+        children.setdefault(row["parent"], []).append(node)
+
+    def served(node: int) -> list[int]:
+        below = [label for child in children.get(node, []) for label in served(child)]
+        return below if rows[node]["concept"] is None else first[rows[node]["concept"]]
+
+    def preorder(node: int) -> list[int]:
+        concept, votes = rows[node]["concept"], served(node)
+        best = min(votes, key=lambda label: (-votes.count(label), label), default=-1)
+        below = [one for child in children.get(node, []) for one in preorder(child)]
+        return [-2 - best if concept is None else concept, *below]
+
+    assert atlas["tree"] == preorder(children[None][0]) and len({one for one in atlas["tree"] if one < 0}) > 1
+
+
 def test_accuracy_is_counted(site: Path):
     meta = chunk(site, "meta")
     assert meta["accuracy"] == [39, 40]
@@ -321,9 +346,9 @@ def test_the_shortcut_is_found_if_any_concept_that_detects_it_leads(inputs: Inpu
     }  # fmt: skip
     tables.write(tmp_path / "alignment.parquet", "alignment", columns, "abc")
     build(dataclasses.replace(inputs, alignment=tmp_path / "alignment.parquet"), tmp_path / "site")
-    truth = chunk(tmp_path / "site", "meta")["truth"]
-    assert truth["found"] is leads
-    assert [row[1] for row in truth["rows"]] == ([first] if leads else [idle])
+    truth = chunk(tmp_path / "site", "meta")["findings"][0]
+    assert truth["truth"] and truth["found"] is leads
+    assert [node[1] for node in truth["nodes"]] == ([first] if leads else [idle])
 
 
 def test_an_edge_far_out_is_counted_and_squeezes_no_dots(inputs: Inputs, site: Path, tmp_path: Path):
@@ -423,10 +448,11 @@ def test_the_comparison_says_what_each_measure_is_and_whether_it_can_be_trusted(
     assert lead[2][1] == pytest.approx(difference.std(ddof=1) / 3**0.5, rel=1e-3)
     marked = [row[:2] for row in parts["Relative l2 error of whole maps"]["rows"]]
     assert marked == [["bisecting", "lasso (tells nothing)"], ["random", "lasso"]]  # of random nothing is known
-    (table,) = chapters["Which measures can be trusted?"]
-    told = {row[0]: row[2] for row in table["rows"]}
-    assert told == {precision["title"]: "yes", "Relative l2 error of whole maps": "no"}
-    assert len(table["rows"]) == 2 and table["rows"][0][3] == pytest.approx(0.9)
+    compared, reconstruction = (table["rows"] for table in chapters["Which measures can be trusted?"])
+    told = {row[0]: row[1] for row in compared}
+    assert told == {f"{precision['title']}, cosine": "yes", "Relative l2 error of whole maps, lasso": "no"}
+    assert compared[0][2:] == [pytest.approx(0.9)] * len(LAYERS)
+    assert reconstruction == [["Relative l2 error of held-out PFVs", "no", *[pytest.approx(0.4)] * len(LAYERS)]]
 
 
 def test_a_class_says_what_it_carries_alone(inputs: Inputs, site: Path, tmp_path: Path):

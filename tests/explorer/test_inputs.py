@@ -50,7 +50,8 @@ def test_the_drawn_worlds_truth_is_shown_of_it_only(tmp_path: Path, drawn: bool)
     images = {"source": "menagerie" if drawn else str(tmp_path / "photos")}
     (tmp_path / "photos" / "a").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a" / "0.png")
-    config = load({"layers": ["layer1.0"], "output": str(tmp_path), "images": images})
+    names = {"explorer": {"names": {"a": "A"}}}
+    config = load({"layers": ["layer1.0"], "output": str(tmp_path), "images": images, **names})
     settings = json.loads(Plan(config, SCRIPTS).settings_json("explorer"))
     found = inputs_of(Results(tmp_path), settings, "mine", ["none"], ["a remark"])
     assert (found.alignment is not None) == drawn
@@ -59,6 +60,7 @@ def test_the_drawn_worlds_truth_is_shown_of_it_only(tmp_path: Path, drawn: bool)
     else:
         assert found.shortcut is None
     assert (found.lineage, found.notes, found.evaluation) == ("mine", ["a remark"], {})
+    assert found.names == {"a": "A"}
 
 
 def test_notes_are_those_of_the_planned_jobs_of_this_method(tmp_path: Path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def atlas_chunk(graph: Graph, inputs: Inputs, layer: str) -> Any:
         ``rows``: [concept, importance, spread, members, cohesion, labels of the up to three classes it raises
         most], each concept by itself, whatever its family. Importance is its mean relevance to each image's own class
         over all attributed images, spread the exponential of the entropy of its |relevance| over classes. ``tree``:
-        the split tree in preorder, concepts as leaves and -1 for splits, or null.
+        the split tree in preorder, concepts as leaves, and for splits -2 - the class that most of its concepts raise
+        most, or -1 if they raise none; or null.
     """
     own = graph.relevance(layer).select("source", "scope", pl.col("mean").cast(pl.Float64), "images")
     if layer in graph.families:
@@ -55,11 +57,11 @@ def atlas_chunk(graph: Graph, inputs: Inputs, layer: str) -> Any:
         importance, spread, classes = found.get(concept, (0.0, 0.0, []))
         short = None if one is None else round(one, 4)
         listed.append([concept, float(f"{importance:.5g}"), round(spread, 3), members, short, classes])
-    return {"rows": listed, "tree": _preorder(inputs.trees.get(layer))}
+    return {"rows": listed, "tree": _preorder(inputs.trees.get(layer), {row[0]: row[5][:1] for row in listed})}
 
 
-def _preorder(path: Path | None) -> list[int] | None:
-    """Return a split tree in preorder: concepts as leaves, -1 for splits."""
+def _preorder(path: Path | None, raised: Mapping[int, Sequence[int]]) -> list[int] | None:
+    """Return a split tree in preorder: concepts as leaves, -2 - class or -1 for splits."""
     if path is None or not path.is_file():
         return None
     table = tables.read(path, ["node", "parent", "concept"]).to_pylist()
@@ -69,7 +71,12 @@ def _preorder(path: Path | None) -> list[int] | None:
     concept = {row["node"]: row["concept"] for row in table}
     order, stack = [], children[None][::-1]
     while stack:
-        node = stack.pop()
-        order.append(-1 if concept[node] is None else concept[node])
-        stack += children[node][::-1]
-    return order if len(order) > 1 else None
+        order.append(stack.pop())
+        stack += children[order[-1]][::-1]
+    votes: dict[int | None, Counter[int]] = {}
+    for node in reversed(order):  # children before their parents
+        below = (votes[child] for child in children[node])
+        votes[node] = Counter(raised.get(concept[node], ())) if concept[node] is not None else sum(below, Counter())
+    first = {node: min(own, key=lambda label: (-own[label], label), default=-1) for node, own in votes.items()}
+    named = [concept[node] if concept[node] is not None else -2 - first[node] for node in order]
+    return named if len(order) > 1 else None

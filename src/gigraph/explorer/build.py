@@ -20,6 +20,7 @@ from gigraph.explorer.chunks import read_chunk, write_chunk
 from gigraph.explorer.circuits import circuits_by_class
 from gigraph.explorer.decisions import kept_by_class
 from gigraph.explorer.evidence import evidence
+from gigraph.explorer.findings import Places
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.images import entry_of, image_chunks, shown_images
 from gigraph.explorer.inputs import Inputs
@@ -103,10 +104,12 @@ def _write(inputs: Inputs, site: Path) -> None:
             write_chunk(data, f"class/{label}", {**graphs[label], "keeps": keeps.get(label, []), **alone})
             write_chunk(data, f"near/{label}", near)
     listed: dict[int, list[Any]] = defaultdict(list)
+    where = Places()
     for row, chunk in image_chunks(graph, images, inputs.attributions, inputs.coefficients, shapes, face):
         place = places.get(row["image_id"])
         write_chunk(data, f"image/{row['image_id']}", {**chunk, "picture": place})
         listed[row["label"]].append(entry_of(row, place))
+        where.add(row, chunk)
     place_of = {str(image): place for place, image in enumerate(images["image_id"].to_list())}
     for label, entries in listed.items():
         entries.sort(key=lambda entry: place_of[entry[0]])  # they came shard by shard
@@ -118,7 +121,7 @@ def _write(inputs: Inputs, site: Path) -> None:
         write_chunk(data, name, chunk)
     write_chunk(data, "evidence", evidence(graph, inputs))
     write_chunk(data, "faces", {f"{index}:{concept}": tiles for (index, concept), tiles in face.items()})
-    meta = meta_chunk(graph, inputs, albums, face, first, list(cards), set(listed))
+    meta = meta_chunk(graph, inputs, albums, face, first, list(cards), set(listed), where)
     write_chunk(data, "meta", meta)
     (data / SHOWN).write_text(json.dumps(meta["evaluation"]))
     write_chunk(data, "explained", [])

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-LAYOUT = 5
+LAYOUT = 6
 """Version of the chunks' layout; the page refuses data of another one."""
 
 

@@ -42,6 +42,8 @@ class Inputs:
         Heading of the site.
     labels : dict of str to str
         ``layer:concept`` to a name given by the user.
+    names : mapping of str to str
+        Class to what it is called on the page, given by the user.
     top, shared : int
         Concepts shown per layer: of a class, and shared by two classes. Readers can change both.
     nearest : int
@@ -99,6 +101,7 @@ class Inputs:
     output: str = "auto"
     title: str = "gigraph"
     labels: dict[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
     top: int = 5
     shared: int = 3
     nearest: int = 10
@@ -160,6 +163,7 @@ def inputs_of(
         output=settings["attribution"]["class_output"],
         title=settings["title"],
         labels=settings["labels"],
+        names=settings["names"],
         top=settings["top"],
         shared=settings["shared"],
         nearest=settings["nearest"],

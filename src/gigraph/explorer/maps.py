@@ -27,3 +27,10 @@ def encode_map(coefficients: np.ndarray, height: int, width: int, first: int = 0
     text[:, :-1] = DIGITS[level[grid]].reshape(height, width)
     others = DIGITS[np.delete(level, grid)].tobytes()
     return (text.tobytes()[:-1] + (b"|" + others if others else b"")).decode()
+
+
+def decode_map(text: str) -> np.ndarray:
+    """Return the levels [H, W] of a map's positions in the image, 0 to 1."""
+    rows = text.split("|")[0].encode().split(b"/")
+    level = np.frombuffer(b"".join(rows), np.uint8)
+    return np.searchsorted(DIGITS, level).reshape(len(rows), -1) / (len(DIGITS) - 1)

@@ -10,9 +10,11 @@ import numpy as np
 import polars as pl
 
 from gigraph.evaluation.orders import title
-from gigraph.explorer.chunks import LAYOUT, numbers, rows, shares
+from gigraph.explorer.chunks import LAYOUT, numbers, rows
+from gigraph.explorer.findings import Places, finding, findings
 from gigraph.explorer.graph import Graph, Key, frame
 from gigraph.explorer.inputs import Inputs
+from gigraph.explorer.names import shown_names
 from gigraph.explorer.sheets import Album, Tile
 from gigraph.images.listing import PASSED_OVER
 from gigraph.images.tiles import FACE
@@ -33,6 +35,7 @@ def meta_chunk(
     first: Mapping[int, list[Tile]],
     groups: list[str],
     pictured: set[int],
+    places: Places,
 ) -> Any:
     """Return what every view needs, and the overview."""
     images = frame(inputs.images, "images")
@@ -44,9 +47,12 @@ def meta_chunk(
     scopes = graph.images
     with_graph = set(graph.kept["scope"].to_list())
     pairs, overlap = _overlaps(graph)
+    common = [_common(graph, index, face) for index in range(len(graph.layers))]
+    verdict = _verdict(graph, inputs, face)
+    names = graph.classes["class"].to_list()
+    shown = [None if new == old else new for new, old in zip(shown_names(names, inputs.names), names, strict=True)]
     return {
         "schema": LAYOUT,
-        "version": __version__,
         "title": inputs.title,
         "method": inputs.method,
         **_words(inputs.output, graph),
@@ -56,16 +62,13 @@ def meta_chunk(
         "evaluation": next(filter(None, map(tables.lineage_of, inputs.evaluation.values())), ""),
         "graph": (tables.lineage_of(inputs.edges) or "")[:16],
         "pictured": int(bool(pictured)),
-        "truth": _verdict(graph, inputs, face),
+        "findings": [*([verdict] if verdict else []), *findings(graph, inputs, face, common[-1], places)],
         "top": inputs.top,
         "shared": inputs.shared,
         "images": len(images),
-        "attributed": scopes.get(DATASET, 0),
         "accuracy": [int(right["right"].sum() or 0), len(right)],
-        "rejected": sum(
-            not reason.startswith(PASSED_OVER) for reason in tables.read(inputs.rejected)["reason"].to_pylist()
-        ),
         "edges": graph.count,
+        "fields": ["label", "name", "images", "right", "kept", "attributed", "near", "faces", "pictured", "shown"],
         "classes": [
             [
                 label,
@@ -76,17 +79,29 @@ def meta_chunk(
                 overlap.get(label),
                 first.get(label, []),
                 int(label in pictured),
+                called,
             ]
-            for label, name in graph.classes.select("label", "class").iter_rows()
+            for label, name, called in zip(graph.classes["label"].to_list(), names, shown, strict=True)
         ],
         "layers": _layers(graph, inputs, albums, groups),
         "labels": _labels(graph, inputs),
         "unit": ["family", "families"] if graph.families else ["concept", "concepts"],
         "aligned": _aligned(graph, inputs) | _aligned_members(graph, inputs),
-        "common": [_common(graph, index, face) for index in range(len(graph.layers))],
+        "common": common,
         "pairs": pairs,
-        "notes": list(inputs.notes),
+        "notes": [*inputs.notes, *_left_out(inputs)],
+        "made": f"gigraph {__version__} · run {inputs.lineage[:8]} · {_images(scopes.get(DATASET, 0))} attributed",
     }
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
+def _left_out(inputs: Inputs) -> list[str]:
+    reasons = tables.read(inputs.rejected)["reason"].to_pylist()
+    count = sum(not reason.startswith(PASSED_OVER) for reason in reasons)
+    return [f"{_images(count)} could not be read and {'was' if count == 1 else 'were'} left out."] * (count > 0)
 
 
 def _words(setting: str, graph: Graph) -> dict[str, str]:
@@ -185,7 +200,7 @@ def _parts(graph: Graph, inputs: Inputs, vectors: pl.Expr) -> dict[str, list[lis
 
 
 def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading: int = 3) -> dict[str, Any] | None:
-    """Return whether concepts that detect the planted shortcut are among the class's first `leading` causes."""
+    """Return, as a finding, whether concepts that detect the planted shortcut are among the class's first causes."""
     if inputs.shortcut is None:
         return None
     (label,) = graph.classes.filter(pl.col("class") == inputs.shortcut["class"])["label"].to_list() or [-1]
@@ -200,15 +215,26 @@ def _verdict(graph: Graph, inputs: Inputs, face: dict[Key, list[Tile]], leading:
         for part, precision, _ in parts:
             if part == inputs.shortcut["part"] and precision >= ALIGNED:
                 own = kept.get((graph.layers[index], concept), {})
-                tiles = face.get((index, concept), [])
-                rows.append([index, concept, precision, own.get("rank"), *shares([own.get("share") or 0]), tiles])
-    found = any(row[3] is not None and row[3] < leading for row in rows)
+                rows.append((index, concept, precision, own.get("rank"), own.get("share") or 0))
+    found = any(rank is not None and rank < leading for *_, rank, _ in rows)
     # Those of the leading ones, or, where there is none, each layer's best.
     best = {layer: max(row[2] for row in rows if row[0] == layer) for layer in {row[0] for row in rows}}
     rows = [row for row in rows if (row[3] is not None and row[3] < leading if found else row[2] == best[row[0]])]
-    planted = {key: inputs.shortcut[key] for key in ("part", "class", "planted", "elsewhere")}
     rows.sort(key=lambda row: (row[0], row[3] or 0))
-    return {**planted, "label": label, "found": found, "rows": rows}
+    size = f"|{title(inputs.attribution)}|"
+    nodes = [
+        [index, concept, face.get((index, concept), []), "not kept" if rank is None else f"rank {rank + 1}",
+         graph.layers[index], f"AP {precision:.2f}" + ("" if rank is None else f", {share:.0%} of {size}")]
+        for index, concept, precision, rank, share in rows
+    ]  # fmt: skip
+    part, planted, elsewhere = (inputs.shortcut[key] for key in ("part", "planted", "elsewhere"))
+    said = [
+        f"The {part} was planted in {planted:.0%} of the images of ", [label], f" and {elsewhere:.0%} of the others. "
+        + ("Concepts that detect it are among their layer's three strongest." if found else
+           "No concept that detects it is among the three strongest."),
+    ]  # fmt: skip
+    about = finding(f"The planted shortcut was {'' if found else 'not '}found", said, "", nodes=nodes)
+    return {**about, "truth": True, "found": found}
 
 
 def _common(graph: Graph, index: int, face: dict[Key, list[Tile]], count: int = 8) -> list[list[Any]]:

@@ -494,6 +494,9 @@ class Explorer(Section):
     """Shown as the page's title."""
     labels: dict[str, str] = {}
     """Names of concepts, as `layer:concept: name`; the explorer exports them as such a file."""
+    names: dict[str, str] = {}
+    """What classes are called on the page, as `class: name`; tables, links and exports keep their own names. Without:
+    underscores become spaces, and codes that all names begin with (n01440764_) are left out."""
     images_per_class: NonNegativeInt = 20
     """Images of each class that get a graph of their own."""
 

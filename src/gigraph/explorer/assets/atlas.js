@@ -7,11 +7,10 @@ const measures = ([, importance, spread, members, cohesion]) => [
 views.atlas = {
   title: "Atlas", takes: ["layer"], needs: layer => ["atlas/" + layer],
   draw: ([layer], [{rows, tree}]) => {
-    const {params} = state, {name, kept} = layers[layer];
+    const {name, kept} = layers[layer];
     const sort = params.sort in SORTS ? params.sort : "importance", byTree = params.as === "tree" && tree;
     const label = byName.get(params.of), of = row => label === undefined || row[5].includes(label);
     const hits = rows.filter(of);
-    const set = (key, value) => go({params: {[key]: value}}, true);
     const canvas = h("canvas.atlas", {silent: true}), crumbs = h("div"), trunk = byTree && plant(tree, rows);
     let spots = [], root = trunk;
     const paint = () => {
@@ -26,11 +25,9 @@ views.atlas = {
       spots = (byTree ? icicle : scatter)(pen, width, root || rows, of, ink, chosen === layer ? concept : -1);
       const inside = byTree && `${plural(root.leaves, "concept")} of ${plural(root.size, "PFV")}`;
       show(crumbs, note(!byTree
-        ? "Right: more relevance over all images (log scale). Up: spread over more classes (exp of the entropy). "
-          + "Area: members."
+        ? "Right: relevance over all images (log). Up: spread over classes. Area: members."
         : root === trunk
-          ? inside + ". Width: members. Blue: importance of the strongest concept. A branch bears the class that most "
-            + "of its concepts serve; click it to enter."
+          ? inside + ". Width: members. Blue: importance. Named by the class that most serve; click to enter."
           : [h("button", {onclick: () => { root = trunk; paint(); }}, "Whole tree"), " " + inside]));
     };
     const at = event => {
@@ -50,7 +47,7 @@ views.atlas = {
       onpointerleave: event => tip(event),
       onclick: event => {
         const spot = at(event);
-        if (spot && spot.row) go({params: {sel: idOf(layer, spot.row[0])}});
+        if (spot && spot.row) visit({sel: idOf(layer, spot.row[0])});
         else if (spot) { root = spot.node; paint(); }
       },
     });
@@ -59,7 +56,7 @@ views.atlas = {
     const head = [
       ["Concept"],
       ...Object.keys(SORTS).map(key =>
-        [h("button.plain", {key: "sort" + key, pressed: key === sort, onclick: () => set("sort", key)}, key)]),
+        [h("button.plain", {key: "sort" + key, pressed: key === sort, onclick: () => adjust({sort: key})}, key)]),
       ["Classes", "up to three, by relevance"],
     ];
     const watch = new ResizeObserver(() => canvas.isConnected ? paint() : watch.disconnect()), box = h("div", canvas);
@@ -67,28 +64,28 @@ views.atlas = {
     return [
       heading(bdi(name), `${plural(rows.length, "concept")}, ${plural(kept, ...meta.unit)} kept for some class`,
         pick(layer, "Layer", i => go({args: [layers[i].name], params: {sel: null}}), null,
-          layers.map((l, i) => ({label: i, name: l.name}))),
-        pick(label, "Of class", to => set("of", classOf(to).name), "Of any class"),
-        label !== undefined && h("button", {onclick: () => set("of", null)}, "All")),
+          layers.map((l, i) => ({label: i, shown: l.name, name: ""}))),
+        pick(label, "Of class", of => adjust({of: classOf(of).name}), "Of any class"),
+        label !== undefined && h("button", {onclick: () => adjust({of: null})}, "All")),
       h("div.tools", tree && choice("Show",
-        [["map", "importance × spread"], ["tree", "split tree"]], byTree ? "tree" : "map", as => set("as", as))),
-      !hits.length && empty("No concept has this class among its three strongest."),
+        [["map", "importance × spread"], ["tree", "split tree"]], byTree ? "tree" : "map", as => adjust({as}))),
+      !hits.length && empty("No concept serves it most."),
       box, crumbs,
       table(head, sorted.slice(0, count).map(row => line(
         conceptLink(layer, row[0]), ...measures(row).map(m => m[1]),
         h("span.aside", row[5].map((c, i) => [i > 0 && ", ", className(c)]))))),
       hits.length > count && h("button", {
-        key: "more", onclick: () => set("rows", smaller(9999, count * 4)),
+        key: "more", onclick: () => adjust({rows: smaller(9999, count * 4)}),
       }, `Show more of ${tally(hits.length)}`),
     ];
   },
 };
 
 const scatter = (pen, width, rows, of, ink, selected) => {
-  const seen = rows.filter(r => r[1] > 0), logs = seen.map(r => Math.log10(r[1]));
+  const seen = rows.filter(r => r[1] > 0), logs = seen.map(r => log10(r[1]));
   const least = larger(-7, smaller(0, ...logs)), most = larger(-6, ...logs);
   const high = larger(2, largest(seen.map(r => r[2]))), large = largest(rows.map(r => r[3]));
-  const x = v => 46 + (width - 70) * (larger(Math.log10(v), least) - least) / (most - least || 1);
+  const x = v => 46 + (width - 70) * (larger(log10(v), least) - least) / (most - least || 1);
   const y = v => HEIGHT - 34 - (HEIGHT - 60) * (larger(1, v) - 1) / (high - 1);
   const grid = (text, at, up, wide, tall) => {
     pen.strokeRect(up ? 46 : at, up ? at : 10, wide, tall);
@@ -97,8 +94,8 @@ const scatter = (pen, width, rows, of, ink, selected) => {
   pen.strokeStyle = ink("line"); pen.fillStyle = ink("soft"); pen.textAlign = "center";
   for (let e = Math.ceil(least); e <= most; e++) grid(num(10 ** e, 1), x(10 ** e), false, 0, HEIGHT - 40);
   pen.textAlign = "right";
-  for (let v = 1; v <= high; v += larger(1, Math.round(high / 5))) grid(v, y(v), true, width - 60, 0);
-  const spots = seen.map(row => ({row, x: x(row[1]), y: y(row[2]), r: 2 + 9 * Math.sqrt(row[3] / large)}))
+  for (let v = 1; v <= high; v += larger(1, round(high / 5))) grid(v, y(v), true, width - 60, 0);
+  const spots = seen.map(row => ({row, x: x(row[1]), y: y(row[2]), r: 2 + 9 * sqrt(row[3] / large)}))
     .sort((a, b) => b.r - a.r);
   const [fill, lit] = [ink("pos"), ink("neg")];
   for (const s of spots) {
@@ -110,18 +107,16 @@ const scatter = (pen, width, rows, of, ink, selected) => {
   return spots;
 };
 
-// The tree comes as its nodes in preorder: a concept, or -1 for a split.
+// The tree comes as its nodes in preorder: a concept, or of a split -2 - its class.
 const plant = (tree, rows) => {
   const byId = new Map(rows.map(r => [r[0], r]));
   let at = 0;
   const grow = () => {
-    const row = byId.get(tree[at++]);
-    if (row) return {row, size: row[3], leaves: 1, peak: row[1] || 0, votes: {[row[5][0]]: 1}};
+    const id = tree[at++], row = byId.get(id);
+    if (row) return {row, size: row[3], leaves: 1, peak: row[1] || 0, best: row[5][0]};
     const children = [grow(), grow()].sort((a, b) => b.size - a.size), total = key => sum(children, c => c[key]);
-    const votes = {...children[0].votes};
-    for (const label in children[1].votes) votes[label] = (votes[label] || 0) + children[1].votes[label];
     return {
-      children, size: total("size"), leaves: total("leaves"), peak: larger(...children.map(c => c.peak)), votes,
+      children, size: total("size"), leaves: total("leaves"), peak: larger(...children.map(c => c.peak)), best: -2 - id,
     };
   };
   return grow();
@@ -131,8 +126,8 @@ const icicle = (pen, width, root, of, ink, selected) => {
   const spots = [], tall = HEIGHT / LEVELS, [fill, lit, text, paper] = ["pos", "neg", "ink", "paper"].map(ink);
   const shown = node => node.row ? of(node.row) : node.children.some(shown);
   const place = (node, x, w, level) => {
-    const {row, children, leaves, peak, votes} = node, end = row || level === LEVELS - 1, y = level * tall;
-    const tone = shown(node) ? 0.08 + 0.8 * Math.sqrt(larger(0, peak) / (root.peak || 1)) : 0.03;
+    const {row, children, leaves, peak} = node, end = row || level === LEVELS - 1, y = level * tall;
+    const tone = shown(node) ? 0.08 + 0.8 * sqrt(larger(0, peak) / (root.peak || 1)) : 0.03;
     if (w < 0.5) return;
     spots.push({node, row, x, w, y, h: end ? HEIGHT - y : tall});
     pen.globalAlpha = row && row[0] === selected ? 1 : tone;
@@ -140,9 +135,9 @@ const icicle = (pen, width, root, of, ink, selected) => {
     pen.fillRect(x, y, w - smaller(1, w / 4), (end ? HEIGHT - y : tall) - 1);
     pen.globalAlpha = 1;
     pen.fillStyle = tone > 0.7 ? paper : text;
-    const best = classOf(+strongest(Object.keys(votes), label => votes[label]));
+    const best = classOf(node.best);
     [
-      row ? "#" + row[0] : best ? best.name : "", row ? best && best.name : plural(leaves, "concept"),
+      row ? "#" + row[0] : best ? best.shown : "", row ? best && best.shown : plural(leaves, "concept"),
     ].forEach((words, line) => {
       if (words && pen.measureText(words).width < w - 8) pen.fillText(words, x + 5, y + 18 + 15 * line);
     });

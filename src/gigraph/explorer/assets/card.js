@@ -11,7 +11,7 @@ const readLabels = () => {
 const setLabels = changes => {
   assign(labels, changes);
   try { localStorage.setItem(store(), JSON.stringify(labels)); }
-  catch { notice("This browser keeps no labels; export them."); }
+  catch { notice("Not kept by this browser; export them."); }
   redraw();
 };
 // A file that Snakemake takes beside the configuration: snakemake --configfile my.yaml labels.yaml
@@ -30,8 +30,8 @@ const importLabels = async file => {
 
 const goBack = () => { if (opener && opener.isConnected) opener.focus(); };
 const drawCard = async () => {
-  const card = $("card"), found = parseId(state.params.sel), mine = ++cardTurn;
-  document.body.classList.toggle("with-card", found);
+  const card = $("card"), found = parseId(params.sel), mine = ++cardTurn;
+  page.body.classList.toggle("with-card", found);
   if (!found) {
     const inside = card.contains(active());
     card.hidden = true;
@@ -58,8 +58,8 @@ const drawCard = async () => {
   if (fromKeyboard) { fromKeyboard = false; $("card-title").focus(); }
 };
 const closeCard = () => {
-  opener = graph && graph.nodes.get(keyOf(state.params.sel)) || opener;
-  go({params: {sel: null, on: null}});
+  opener = graph && graph.nodes.get(keyOf(params.sel)) || opener;
+  visit({sel: null, on: null});
   goBack();
 };
 const maximise = () => { if (!$("card").hidden) $("frame").classList.toggle("wide"); };
@@ -78,8 +78,8 @@ const content = (layer, concept, key, data, scopes) => {
     head(layer, concept, key),
     empty("Nothing is stored of it."),
   ];
-  const here = state.params.on === "all" ? null
-    : scopes.find(s => s.on === state.params.on) || scopes.find(s => s.near);
+  const here = params.on === "all" ? null
+    : scopes.find(s => s.on === params.on) || scopes.find(s => s.near);
   return [
     head(layer, concept, key), flags(layer, key, data), pictures(layer, data),
     over(scopes, here), members(layer, data, here && here.near), here && located(here),
@@ -91,8 +91,8 @@ const chip = (text, kind, title) => h("span.chip" + kind, {title}, text);
 const flags = (layer, key, {size, images, cohesion, low, twin, stable, family}) => h("p.flags",
   family && chip(`${family[2].length} concepts, cosine ${num(family[0])}`, "",
     `Mean cosine of two members; least ${num(family[1])}`),
-  size === 1 ? chip("singleton", ".warn")
-    : chip(plural(size, "PFV") + (images ? ` of ${plural(images, "image")}` : ""), images === 1 ? ".warn" : ""),
+  chip((size === 1 ? "singleton" : plural(size, "PFV")) + (images ? `, seen in ${plural(images, "image")}` : ""),
+    images === 1 ? ".warn" : ""),
   cohesion !== null && chip(`${low ? "low " : ""}cohesion ${num(cohesion)}`, low ? ".warn" : "",
     "Mean cosine to the concept" + (low ? "; lowest tenth of the layer" : "")),
   stable && chip(`stability ${num(stable[0])}`, stable[0] > stable[1] ? "" : ".warn",
@@ -104,10 +104,10 @@ const flags = (layer, key, {size, images, cohesion, low, twin, stable, family}) 
       `Average precision ${num(ap)}; prevalence ${num(prevalence)}`)));
 
 const pictures = (layer, {exemplars, relevant}) => {
-  const most = relevant[0] && state.params.by;
+  const most = relevant[0] && params.by;
   return h("section", h("h3", most ? "Most relevant patches" : "Nearest patches"),
     relevant[0] && choice("By", [["", meta.reading], ["relevance", "relevance"]], most || "",
-      by => go({params: {by}}, true)),
+      by => adjust({by})),
     exemplars[0] ? h("ol.tiles", (most ? relevant : exemplars).map(([at, one, label, path]) => h("li", {title: path},
       tile(layer, at, className(label).textContent), number(num(one)), h("span.note", className(label)))))
       : note("No pictures."));
@@ -118,7 +118,7 @@ const over = (scopes, here) => scopes.length
     ...scopes.map(({on, letter, name, label}) =>
       [on, [letter && h("span.letter", letter), name || className(label)]]),
     ["all", "all classes"],
-  ], here ? here.on : "all", on => go({params: {on}}, true))
+  ], here ? here.on : "all", on => adjust({on}))
   : note("Means over all images.");
 
 // What a family is made of, and what each member does for the class at hand.
@@ -138,30 +138,28 @@ const located = ({near, name, label}) => h("section", h("h3", "Where it is in ",
       h("li", {title: `${path}; largest coefficient ${num(coefficient)}`},
         photo(at, `located in ${path}`, map), number(`${meta.gig} ${num(gig)}`))))
     : note(near ? "Not located here."
-      : "Not kept for this class; below: over all images."));
+      : "Not kept for this class."));
 
 const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "Relevance to classes"), list.length
   ? h("table.relevance", h("tbody", list.map(([label, mean, se, support, weight, share]) =>
     h("tr" + (mean < 0 ? ".neg" : ""), {title: `${pm(mean, se)}, ${plural(support, "image")}`},
       h("th", {scope: "row"}, classOf(label).kept
         ? link(linkTo("class", [slug(label)], {sel: idOf(layer, concept)}), className(label)) : className(label)),
-      h("td", meter(Math.abs(mean) / largest(list.map(r => r[1])))),
+      h("td", meter(abs(mean) / largest(list.map(r => r[1])))),
       h("td.value", value(mean, weight, share))))))
   : note("No class."));
 
 const lists = (layer, near, here) => {
   if (!near) return note("No neighbours.");
-  const sums = Object.values(near.into), total = sum(sums, e => e[1]);
   const most = largest([...near.in, ...near.out].flat().map(e => e[8]));
-  const part = k => percent(sum(sums, e => Math.abs(e[k])) / total);
   return h("section.near",
-    h("h3", "Neighbours, ", here ? ["over ", here.name ? "" : "images of ", here.name || className(here.label)]
-      : "over all images"),
+    h("h3", "Neighbours, over ", here ? here.name || [plural(classOf(here.label).attributed, "image"), " of ", className(here.label)]
+      : "all images"),
     layer < layers.length - 1 && [list("Raises, above", near.out[0], most), list("Lowers, above", near.out[1], most)],
     layer > 0 && [
       list("Raised by, below", near.in[0], most), list("Lowered by, below", near.in[1], most),
-      total > 0
-        && note(`Of ${sized()} into it, ${part(2)} is unexplained (error node) and ${part(4)} not kept (remainder).`),
+      entries(near.into).map(([from, [, total, error, , rest]]) => total > 0 && note(`${layers[from].name} → this: of ${sized()} ${
+        percent(abs(error) / total)} unexplained (error node), ${percent(abs(rest) / total)} not kept (remainder).`)),
     ]);
 };
 const list = (title, entries, most) => h("div.list", h("h4", title), entries.length ? table([

@@ -1,17 +1,18 @@
 // Chunks, elements, numbers, pictures. These files share one scope, in the order of build.py; data is only ever text.
-const LAYOUT = 5, views = {__proto__: null};
+const LAYOUT = 6, views = {__proto__: null};
 // What is read once, at the start; and what changes with each step of the reader.
-let meta, explained, layers, classes, byLabel, byName, labels;
-let state = {view: "", args: [], params: {}}, graph = null, fromKeyboard = false;
+let meta, explained, layers, everyone, classes, byLabel, byName, labels;
+let state = {view: "", args: []}, params = {}, graph = null, fromKeyboard = false;
 
-const {max: larger, min: smaller} = Math, {assign, entries} = Object, active = () => document.activeElement;
+const {max: larger, min: smaller, abs, sqrt, round, log10} = Math, {assign, entries} = Object, page = document;
+const active = () => page.activeElement, keyIn = node => node.dataset.key;
 const rect = node => node.getBoundingClientRect();
 
 // ---- chunks: data files call gigraph.chunk(id, data); scripts, because pages opened from disk may not fetch ----
 const waiting = {}, loaded = {};
 window.gigraph = {chunk: (id, data) => { loaded[id] = data; }};
 const load = id => waiting[id] ||= new Promise((resolve, reject) => {
-  const file = `data/${id.replaceAll("/", "-")}.js`, script = document.createElement("script");
+  const file = `data/${id.replaceAll("/", "-")}.js`, script = page.createElement("script");
   const end = () => {
     script.remove();
     if (id in loaded) return resolve(loaded[id]);
@@ -20,13 +21,13 @@ const load = id => waiting[id] ||= new Promise((resolve, reject) => {
   };
   script.onload = script.onerror = end;
   script.src = file;
-  document.head.append(script);
+  page.head.append(script);
 });
 
 // ---- elements: h("p.note", {title: name, onclick: work}, "text", node); never markup ----
 const WORDS = {label: "aria-label", key: "data-key", pressed: "aria-pressed", silent: "aria-hidden"};
-const $ = id => document.getElementById(id);
-const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const $ = id => page.getElementById(id);
+const $$ = (selector, root = page) => [...root.querySelectorAll(selector)];
 const fill = (node, first, ...rest) => {
   const more = first && first.constructor === Object;
   for (const [key, value] of entries(more ? first : {})) {
@@ -41,14 +42,14 @@ const fill = (node, first, ...rest) => {
 };
 const children = list => list.flat(9).filter(child => child || child === 0);
 const h = (kind, ...rest) => {
-  const [tag, ...names] = kind.split("."), node = document.createElement(tag);
+  const [tag, ...names] = kind.split("."), node = page.createElement(tag);
   if (names.length) node.className = names.join(" ");
   return fill(node, ...rest);
 };
-const s = (tag, ...rest) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), ...rest);
+const s = (tag, ...rest) => fill(page.createElementNS("http://www.w3.org/2000/svg", tag), ...rest);
 const show = (node, ...rest) => { node.replaceChildren(...children(rest)); return node; };
 // A name is isolated, so that right-to-left text cannot disturb what stands beside it.
-const bdi = text => h("bdi", text === "" ? "(no name)" : text);
+const bdi = (text, title) => h("bdi", {title}, text || "(no name)");
 const link = (href, text, more) => h("a", {href, ...more}, text);
 const note = (...text) => h("p.note", text);
 // A button; what it does in words is its name for those who cannot see its sign, and its tooltip.
@@ -94,20 +95,21 @@ const download = (name, type, text) => {
 const isNumber = value => typeof value === "number";
 const num = (value, digits = 3) => {
   if (!isNumber(value)) return "–";
-  const size = Math.abs(value), far = size >= 1e5 || size < 1e-4;
+  const size = abs(value), far = size >= 1e5 || size < 1e-4;
   return (value < 0 ? "−" : "") + (!size ? 0 : far ? size.toExponential(digits - 1)
-    : size < 10 ** digits ? size.toPrecision(digits) : Math.round(size));
+    : size < 10 ** digits ? size.toPrecision(digits) : round(size));
 };
 const percent = (value, digits = 0) => {
   if (!isNumber(value)) return "–";
-  const size = Math.abs(value) * 100, text = size.toFixed(size >= 0.05 && size < 0.95 && !digits ? 1 : digits);
+  const size = abs(value) * 100, text = size.toFixed(size >= 0.05 && size < 0.95 && !digits ? 1 : digits);
   return (value < 0 && +text ? "−" : "") + text + "%";
 };
 const tally = value => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 const plural = (n, one, many = one + "s") => tally(n) + " " + (n === 1 ? one : many);
-const pm = (mean, se) => num(mean) + (isNumber(se) ? " ± " + num(se, 2) : "");
+// An error is missing where there is one image only.
+const pm = (mean, se) => num(mean) + " ± " + (isNumber(se) ? num(se, 2) : "– (one image)");
 const sum = (list, of = x => x) => list.reduce((n, x) => n + of(x), 0);
-const largest = values => values.reduce((most, v) => larger(most, Math.abs(v || 0)), 0);
+const largest = values => values.reduce((most, v) => larger(most, abs(v || 0)), 0);
 const strongest = (list, of) => list.reduce((a, b) => (a && of(a) >= of(b) ? a : b), null);
 
 // The three normalisations: [mean, weight, share] -> the number shown and, for drawing, a size in [0, 1].
@@ -118,13 +120,13 @@ const NORMS = {
 };
 // What sizes are called by the graph's attribution method, as |GIG|.
 const sized = () => `|${meta.gig}|`;
-const norm = () => (state.params.norm in NORMS ? state.params.norm : "share");
+const norm = () => (params.norm in NORMS ? params.norm : "share");
 const value = (mean, weight, share) =>
   norm() === "share" ? percent(share) : num(norm() === "paper" ? Math.sign(mean) * weight : mean);
-const sizeOf = (weight, share, most) => norm() === "share" ? smaller(1, Math.abs(share) / (most || 1)) : weight;
+const sizeOf = (weight, share, most) => norm() === "share" ? smaller(1, abs(share) / (most || 1)) : weight;
 // An ablation in the unit that its attribution is shown in.
 const like = (mean, weight, share, ablation) =>
-  value(ablation, mean && weight * Math.abs(ablation / mean), mean && share * ablation / mean);
+  value(ablation, mean && weight * abs(ablation / mean), mean && share * ablation / mean);
 
 // ---- pictures: one request a sheet, however many of its tiles are shown ----
 const sheets = {};
@@ -163,7 +165,7 @@ const shade = map => {
   const pen = canvas.getContext("2d");
   const pixels = pen.createImageData(canvas.width, canvas.height);
   [...rows.join("")].forEach((digit, i) => {
-    pixels.data[4 * i + 3] = 178 * (1 - Math.sqrt(parseInt(digit, 36) / 35));
+    pixels.data[4 * i + 3] = 178 * (1 - sqrt(parseInt(digit, 36) / 35));
   });
   pen.putImageData(pixels, 0, 0);
   return canvas;
@@ -196,5 +198,8 @@ const classOf = label => byLabel.get(label);
 const conceptLink = (layer, concept) => [
   link(select(layer, concept), "#" + concept, {key: `to-${layer}:${concept}`}), " ", captionOf(`${layer}:${concept}`),
 ];
-const namedLike = text => classes.filter(c => c.name.toLowerCase().includes(text));
-const className = label => bdi(classOf(label) ? classOf(label).name : "unlabelled");
+const namedLike = (text, list = classes) => list.filter(c => `${c.shown} ${c.name}`.toLowerCase().includes(text.trim().toLowerCase()));
+const className = label => {
+  const {shown, name} = classOf(label) || {shown: "unlabelled"};
+  return bdi(shown, shown === name ? null : name);
+};

@@ -21,7 +21,7 @@ const modelOf = (scopes, rows, min, picture) => {
       const sum = {layer, total: 0, drawn: 0, error: 0, rest: 0, hidden: 0, errors: []};
       for (const target of targets) if (into[target]) {
         const [count, total, error, , rest] = into[target];
-        sum.hidden += count; sum.total += total; sum.error += Math.abs(error); sum.rest += Math.abs(rest);
+        sum.hidden += count; sum.total += total; sum.error += abs(error); sum.rest += abs(rest);
         sum.errors.push({to: keyOf(target), mean: error, share: total ? error / total : 0});
       }
       for (const row of all) {
@@ -38,7 +38,7 @@ const modelOf = (scopes, rows, min, picture) => {
   for (const e of shown) {
     const id = e.from + e.to;
     twice.set(id, (twice.get(id) || 0) + 1);
-    e.sum.drawn += Math.abs(e.mean); e.sum.hidden--; e.size = sizeOf(e.weight, e.share, most);
+    e.sum.drawn += abs(e.mean); e.sum.hidden--; e.size = sizeOf(e.weight, e.share, most);
     nodes.get(e.from).edges.push(e); nodes.get(e.to).edges.push(e);
   }
   for (const e of shown) e.shift = twice.get(e.from + e.to) > 1 ? 8 * e.scope - 4 : 0;
@@ -66,7 +66,7 @@ const conceptNode = (node, {scopes, relevance, picture}) => {
   return h("button.node" + (values[1] ? ".shared" : ""), {
     tabindex: -1, key,
     label: `${say(layer, concept)}${parts ? `, a family of ${parts[0]}` : ""}; `
-      + values.map(v => `${meta.gig} to ${classOf(v[0].label).name} ${v[1]}`).join(", "),
+      + values.map(v => `${meta.gig} to ${classOf(v[0].label).shown} ${v[1]}`).join(", "),
   }, map ? h("span.face.one", photo(picture.at, "", map)) : face(layer, mine[6]),
   map && h("span.strip", mine[6].slice(0, 3).map(t => tile(layer, t))),
   caption && h("span.caption", caption), h("span.line",
@@ -77,24 +77,27 @@ const conceptNode = (node, {scopes, relevance, picture}) => {
   parts && listed("open").includes(keyId(key)) && parts.slice(1).map(([id, mean, , , weight, share]) =>
     h("span.line", h("span.id", "#" + id), meter(sizeOf(weight, share, relevance)), number(value(mean, weight, share)))));
 };
-const errorNode = (layer, share) => h("button.node.error", {
-  tabindex: -1, key: "error:" + layer,
-  label: `Error node of ${layers[layer].name}: unexplained by its concepts, ${
-    percent(share)} of ${sized()} into the row above`,
-}, h("span.hatch"), h("span.caption", "unexplained"), number(percent(share)));
+// What is said of a layer and the next one up stands between their rows, beside the edges that it is said of.
+const pairOf = layer => `${layers[layer].name} → ${layer < layers.length - 1 ? layers[layer + 1].name : "class"}`;
+const errorNode = (layer, sums, scopes) => {
+  const shares = sums.map(({error, total}, i) => [scopes[i].letter, percent(total ? error / total : null)]);
+  const text = `Error node of ${pairOf(layer)}: unexplained, of ${sized()} ${shares.map(s => s.join(" ")).join(", ")}`;
+  return press([h("span.hatch"), h("span.caption", "unexplained"),
+    h("span.line", shares.map(([letter, share]) => [letter && h("b", letter), number(share)]))],
+  text, null, {class: "node error", tabindex: -1, key: "error:" + layer});
+};
 const gutter = (layer, count, part, more) => {
   const [drawn, rest, error] = ["drawn", "rest", "error"].map(part), concealed = larger(0, 1 - drawn - rest - error);
   const {name, families} = layers[layer];
-  const text = `Of the ${sized()} into the row above: ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${
+  const text = `${pairOf(layer)}: of ${sized()} ${percent(drawn)} drawn, ${percent(concealed)} hidden, ${
     percent(rest)} not kept (remainder), ${percent(error)} unexplained (error node)`;
   return h("div.gutter", h("h2", link(linkTo("atlas", [name]), name)),
     h("p", `${count} of ${tally(families)}`, more > 0 && `, ${more} more shared`),
-    h("span.stack", {role: "img", label: text, title: text}, entries({drawn, concealed, rest, error})
-      .map(([kind, size]) => h("span." + kind, {style: {width: 100 * size + "%"}}))),
-    h("p", percent(drawn) + " drawn"));
+    h("div.cover", {title: text}, h("span.stack", {role: "img", label: text}, entries({drawn, concealed, rest, error})
+      .map(([kind, size]) => h("span." + kind, {style: {width: 100 * size + "%"}}))), percent(drawn) + " drawn"));
 };
 const pill = ({label, letter, note}) => h("button.node.pill", {
-  tabindex: -1, key: toClass(label), label: "class " + classOf(label).name,
+  tabindex: -1, key: toClass(label), label: "class " + classOf(label).shown,
 }, letter && h("span.letter", letter), className(label), note && h("span.id", note));
 
 // ---- the drawing ----
@@ -115,23 +118,23 @@ const drawGraph = model => {
         h("div.nodes", groups.map(([title, concepts]) => h("div.group", title ? {label: title, role: "group"} : {},
           concepts.length ? concepts.map(c => conceptNode(model.nodes.get(`${layer}:${c}`), model))
             : h("p.id", two ? "none" : "no concept kept")))),
-        h("div.chips", total > 0 && errorNode(layer, part("error"))));
+        h("div.chips", total > 0 && errorNode(layer, sums, scopes)));
     }));
   const scroller = h("div.scroller", stage);
   const base = s("g", {class: "base"}), lit = s("g", {class: "lit"}), hits = s("g", {class: "hits"});
   svg.append(base, lit, hits);
   const view = graph = {
     stage, scroller, svg, model, base, lit, hits, held: [],
-    nodes: new Map($$(".node", stage).map(n => [n.dataset.key, n])),
+    nodes: new Map($$(".node", stage).map(n => [keyIn(n), n])),
   };
   let width = 0;
   view.place = () => {
-    const room = scroller.clientWidth, narrow = room < 736;
+    const room = scroller.clientWidth, narrow = room < (two ? 1100 : 736);
     if (!room) return; // not on the page, or behind the maximised card
     stage.classList.toggle("narrow", narrow);
-    if (!width || narrow || width < 736) measure(view);
+    if (!width || narrow || width < 1100) measure(view);
     width = room;
-    const k = view.k = view.zoom || larger(narrow ? 0.9 : 0.62, smaller(1, (room - 4) / stage.offsetWidth));
+    const k = view.k = view.zoom || (narrow ? 1 : larger(0.62, smaller(1, (room - 4) / stage.offsetWidth)));
     assign(stage.style, {
       transform: `scale(${k})`, marginBottom: `${(k - 1) * stage.offsetHeight}px`,
       marginLeft: `${larger(0, (room - k * stage.offsetWidth) / 2)}px`,
@@ -154,7 +157,7 @@ const curve = ([x1, y1, x2, y2]) => {
   const m = (y1 + y2) / 2;
   return `M${x1} ${y1}C${x1} ${m} ${x2} ${m} ${x2} ${y2}`;
 };
-const pathOf = (e, opacity = 0.28 + 0.55 * Math.sqrt(e.size)) => s("path", {
+const pathOf = (e, opacity = 0.28 + 0.55 * sqrt(e.size)) => s("path", {
   d: curve(e.line), class: e.mean < 0 ? "neg" : "pos",
   "stroke-width": (0.8 + 7.2 * e.size).toFixed(2), "stroke-opacity": opacity.toFixed(2),
   "stroke-dasharray": e.mean < 0 && `${(3 + 4 * e.size).toFixed(1)} ${(2.5 + 3 * e.size).toFixed(1)}`,
@@ -169,7 +172,7 @@ const measure = view => {
   for (const [key, node] of view.nodes) {
     const r = rect(node);
     view.spots.set(key, {
-      x: Math.round((r.left + r.width / 2 - box.left) / k),
+      x: round((r.left + r.width / 2 - box.left) / k),
       top: (r.top - box.top) / k, bottom: (r.bottom - box.top) / k,
     });
   }
@@ -217,7 +220,7 @@ const light = (view, key) => {
       on.add(e.to);
       drawn.push(
         s("path", {
-          d: curve(line), class: "err", "stroke-width": 1 + 7 * smaller(1, Math.abs(e.share) / (model.most || 1)),
+          d: curve(line), class: "err", "stroke-width": 1 + 7 * smaller(1, abs(e.share) / (model.most || 1)),
         }),
         s("text", {...along(0.8, line), class: "number"}, norm() === "raw" ? num(e.mean) : percent(e.share)));
     }
@@ -233,15 +236,15 @@ const interact = view => {
   roam(stage.querySelector(".row:not(.tops) .node") || stage.querySelector(".node"));
   const focused = () => {
     const node = active();
-    return stage.contains(node) && node.matches(":focus-visible") ? node.dataset.key : "";
+    return stage.contains(node) && node.matches(":focus-visible") ? keyIn(node) : "";
   };
   const open = key => {
-    if (key[0] !== "c") go({params: {sel: state.params.sel === keyId(key) ? null : keyId(key), on: null}});
-    else if (state.view === "class") go({params: {sel: null}});
+    if (key[0] !== "c") visit({sel: params.sel === keyId(key) ? null : keyId(key), on: null});
+    else if (state.view === "class") visit({sel: null});
     else location.hash = linkTo("class", [slug(+key.slice(6))]);
   };
   // Handlers of the stage that concern the node at hand.
-  const forNode = work => event => { const node = nodeAt(event); if (node) work(node.dataset.key, node, event); };
+  const forNode = work => event => { const node = nodeAt(event); if (node) work(keyIn(node), node, event); };
   fill(stage, {
     onpointerover: forNode(key => light(view, key)),
     onpointerout: forNode(() => light(view, focused())),
@@ -277,33 +280,33 @@ const interact = view => {
 const step = ({stage, model, spots, nodes}, node, key) => {
   const rows = $$(".row", stage).map(row => $$(".node", row)).filter(row => row.length);
   const r = rows.findIndex(row => row.includes(node));
-  const row = rows[r], i = row.indexOf(node), x = n => spots.get(n.dataset.key).x;
+  const row = rows[r], i = row.indexOf(node), x = n => spots.get(keyIn(n)).x;
   if (key === "ArrowLeft") return row[i - 1];
   if (key === "ArrowRight") return row[i + 1];
   if (key === "Home") return row[0];
   if (key === "End") return row.at(-1);
   if (key !== "ArrowUp" && key !== "ArrowDown") return null;
-  const up = key === "ArrowUp", best = strongestEdge(model.nodes.get(node.dataset.key), up ? "from" : "to");
+  const up = key === "ArrowUp", best = strongestEdge(model.nodes.get(keyIn(node)), up ? "from" : "to");
   return best ? nodes.get(up ? best.to : best.from)
-    : strongest(rows[r + (up ? -1 : 1)] || [], n => -Math.abs(x(n) - x(node)));
+    : strongest(rows[r + (up ? -1 : 1)] || [], n => -abs(x(n) - x(node)));
 };
 
 const toggle = (list, key) => {
   if (!/^\d+:\d+$/.test(key)) return;
   const id = keyId(key), ids = listed(list);
-  go({params: {[list]: (ids.includes(id) ? ids.filter(p => p !== id) : [...ids, id]).join(",")}});
+  visit({[list]: (ids.includes(id) ? ids.filter(p => p !== id) : [...ids, id]).join(",")});
 };
 // What is selected and pinned stays lit; called after each change of the hash.
 const mark = () => {
-  const pins = listed("pin").map(keyOf), selected = keyOf(state.params.sel), view = graph;
+  const pins = listed("pin").map(keyOf), selected = keyOf(params.sel), view = graph;
   for (const node of $$(".node[data-key]", $("main"))) {
-    const key = node.dataset.key;
+    const key = keyIn(node);
     node.classList.toggle("pinned", pins.includes(key));
     if (/^\d/.test(key)) fill(node, {pressed: key === selected});
   }
   if (!view) return;
   if (ring) {
-    const {stops} = ring, field = $("ring"), at = larger(0, stops.findIndex(s => s[0] === state.params.circuit));
+    const {stops} = ring, field = $("ring"), at = larger(0, stops.findIndex(s => s[0] === params.circuit));
     field.value = at;
     show(field.nextSibling, stops[at][1]);
     view.nodes.forEach((node, key) => node.classList.toggle("out", stops[at][2].includes(key)));
@@ -335,7 +338,7 @@ const exportGraph = () => {
     return s("svg", {...at(node), viewBox: `${column} ${row} 1 1`, preserveAspectRatio: "none"},
       s("image", {href: new URL(file, location), width: columns, height: rows, preserveAspectRatio: "none"}));
   });
-  const words = seen(".id, .more, .value, .caption, .pill bdi, .gutter h2, .gutter p").map(node => {
+  const words = seen(".id, .more, .value, .caption, .pill bdi, .gutter h2, .gutter p, .cover").map(node => {
     const {x, y, height} = at(node);
     return s("text", {
       x, y: y + height / 2 + 4, "font-size": look(node, "fontSize"), fill: look(node, "color"),
@@ -346,6 +349,6 @@ const exportGraph = () => {
     xmlns: "http://www.w3.org/2000/svg", viewBox: `0 0 ${width} ${height}`, width, height, "font-family": "sans-serif",
   },
   s("style", ".edges text { font: 600 12px sans-serif; text-anchor: middle; paint-order: stroke; stroke-width: 4px }"),
-  s("rect", {width, height, fill: look(document.body, "backgroundColor")}), edges, boxes, tiles, words);
-  download(document.title.replace(/\W+/g, "-") + ".svg", "image/svg+xml", new XMLSerializer().serializeToString(all));
+  s("rect", {width, height, fill: look(page.body, "backgroundColor")}), edges, boxes, tiles, words);
+  download(page.title.replace(/\W+/g, "-") + ".svg", "image/svg+xml", new XMLSerializer().serializeToString(all));
 };

@@ -62,6 +62,5 @@ const chapter = ({title, note, parts, empty: why}) => {
 views.evidence = {
   title: "Evidence", needs: () => ["evidence"],
   draw: (_, [chapters]) => h("div.overview.evidence", h("h1", "How far to trust this run"),
-    note("Numbers are rows of the tables named."),
     chapters.map(chapter)),
 };

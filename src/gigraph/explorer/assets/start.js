@@ -4,7 +4,7 @@
 const hitsOf = text => {
   const wanted = text.trim().toLowerCase();
   const found = namedLike(wanted).slice(0, 8)
-    .map(c => [c.name, "class", linkTo("class", [slug(c.label)])]);
+    .map(c => [c.shown, "class", linkTo("class", [slug(c.label)])]);
   const add = (key, name) => found.push([name, keyId(key), select(...key.split(":").map(Number))]);
   for (const [key, name] of entries(labels)) if (name.toLowerCase().includes(wanted)) add(key, name);
   for (const [key, parts] of entries(meta.aligned))
@@ -16,38 +16,11 @@ const hitsOf = text => {
   });
   return wanted ? found.slice(0, 12) : [];
 };
-const find = () => {
-  const field = $("search"), box = $("hits");
-  let hits = [], at = -1;
-  const open = i => { if (hits[i]) { fromKeyboard = true; location.hash = hits[i][2]; leave(); } };
-  const point = () => {
-    show(box, hits.map(([name, kind], i) => h("div", {
-      role: "option", id: "hit-" + i, "aria-selected": String(i === at),
-      onpointerdown: event => { event.preventDefault(); open(i); },
-    }, bdi(name), h("span", kind))), !hits.length && h("p", "Nothing found"));
-    fill(field, {"aria-activedescendant": at < 0 ? "" : "hit-" + at});
-  };
-  const toggle = open => { box.hidden = !open; fill(field, {"aria-expanded": String(open)}); };
-  const leave = () => { field.value = ""; toggle(false); field.blur(); };
-  fill(field, {
-    oninput: () => {
-      hits = hitsOf(field.value);
-      at = hits.length ? 0 : -1;
-      toggle(Boolean(field.value.trim()));
-      point();
-    },
-    onblur: () => toggle(false),
-    onkeydown: event => {
-      const way = {ArrowDown: 1, ArrowUp: -1}[event.key];
-      if (way) { event.preventDefault(); if (hits.length) at = (at + way + hits.length) % hits.length; point(); }
-      else if (event.key === "Enter") open(at);
-      else if (event.key === "Escape") { event.stopPropagation(); leave(); }
-    },
-  });
-};
+const find = () => combo($("search"), $("hits"), text => hitsOf(text).map(([name, kind, href]) =>
+  [bdi(name), kind, () => { fromKeyboard = true; $("search").blur(); location.hash = href; }]));
 
 const KEYS = [
-  ["← →", "previous, next of a layer"], ["↑ ↓", "along the strongest edge"],
+  ["← →", "within a layer"], ["↑ ↓", "along the strongest edge"],
   ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
   ["P", "pin its paths"], ["M", "its members"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
 ];
@@ -63,16 +36,15 @@ const keys = event => {
   if (chorded(event) || $("keys").open && event.key !== "?") return;
   const node = event.target.closest(".node"), wide = $("frame").classList, key = event.key.toLowerCase();
   if (key === "escape") {
-    if (wide.contains("wide")) wide.remove("wide"); else if (state.params.sel) closeCard();
-  } else if (event.target.matches("input:not([type=range]), select")) return;
+    if (wide.contains("wide")) wide.remove("wide"); else if (params.sel) closeCard();
+  } else if (event.target.matches("input:not([type=range], [type=checkbox])")) return;
   else if (key === "/") { event.preventDefault(); $("search").focus(); }
   else if (key === "?") help();
   else if (key === "f") maximise();
   else if (key === "p" || key === "m")
-    toggle(key === "p" ? "pin" : "open", node && node.dataset.key || keyOf(state.params.sel));
+    toggle(key === "p" ? "pin" : "open", node && keyIn(node) || keyOf(params.sel));
 };
 
-const CLASS_FIELDS = "label name images right kept attributed near faces pictured".split(" ");
 const start = async () => {
   try {
     meta = await load("meta");
@@ -84,15 +56,17 @@ const start = async () => {
     return;
   }
   layers = meta.layers;
-  classes = meta.classes.map(row => Object.fromEntries(CLASS_FIELDS.map((name, i) => [name, row[i]])));
+  everyone = meta.classes.map(row => Object.fromEntries(meta.fields.map((name, i) => [name, row[i]])));
+  everyone.forEach(c => { c.shown ??= c.name; });
   if (explained.length) meta.pictured = 1;
-  byLabel = new Map([...classes, {label: -1, name: "new images"}].map(c => [c.label, c]));
-  byName = new Map([...classes].reverse().map(c => [c.name, c.label]));
+  byLabel = new Map([...everyone, {label: -1, name: "new images", shown: "new images"}].map(c => [c.label, c]));
+  // A class answers to what it is called, too.
+  byName = new Map(["shown", "name"].flatMap(key => [...everyone].reverse().map(c => [c[key], c.label])));
   readLabels();
   addEventListener("hashchange", route);
   addEventListener("keydown", keys);
   fill($("help"), {onclick: help});
-  fill(document.querySelector(".skip"), {onclick: event => { event.preventDefault(); $("main").focus(); }});
+  fill(page.querySelector(".skip"), {onclick: event => { event.preventDefault(); $("main").focus(); }});
   find();
   route();
 };

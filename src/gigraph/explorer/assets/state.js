@@ -19,29 +19,30 @@ const classFrom = slug => slug[0] === "~" ? (classOf(+slug.slice(1)) || {}).labe
 // By the pairs of letters that both names have.
 const nearestClass = slug => {
   const pairs = text => [...text.toLowerCase()].map((_, i, all) => all[i] + all[i + 1]), wanted = pairs(slug);
-  const score = c => {
-    const mine = pairs(c.name);
+  const score = c => larger(...[c.shown, c.name].map(name => {
+    const mine = pairs(name);
     return wanted.filter(p => mine.includes(p)).length / (wanted.length + mine.length);
-  };
+  }));
   const best = strongest(kept(), score);
   return best && score(best) > 0.15 ? best.label : undefined;
 };
 
-// Steps the reader may want to come back to make history; settings do not.
+// Steps the reader may want to come back to make history (visit); settings do not (adjust).
 const go = (change, replace) => {
-  const hash = format({...state, ...change, params: {...state.params, ...change.params}});
+  const hash = format({...state, ...change, params: {...params, ...change.params}});
   if (hash === location.hash) return;
   if (replace) location.replace(hash); else location.hash = hash;
 };
-const linkTo = (view, args, params) => {
-  const {norm, top, shared, min} = state.params;
-  return format({view, args, params: {norm, top, shared, min, ...params}});
+const visit = params => go({params}), adjust = params => go({params}, true);
+const linkTo = (view, args, more) => {
+  const {norm, top, shared, min, all} = params;
+  return format({view, args, params: {norm, top, shared, min, all, ...more}});
 };
-const select = (layer, concept) => format({...state, params: {...state.params, sel: idOf(layer, concept)}});
+const select = (layer, concept) => format({...state, params: {...params, sel: idOf(layer, concept)}});
 // The concepts of a list in the address: those pinned, and those whose members are shown (open).
-const listed = list => (state.params[list] || "").split(",").filter(Boolean);
+const listed = list => (params[list] || "").split(",").filter(Boolean);
 const whole = (key, otherwise, low, high) => {
-  const text = state.params[key];
+  const text = params[key];
   return /^\d{1,4}$/.test(text || "") ? smaller(high, larger(low, +text)) : otherwise;
 };
 
@@ -72,13 +73,12 @@ const mend = ({view, args, params}) => {
     }
     found.push(here);
   }
-  const known = id => parseId(id) || !missing("concept", id, " here; the link may be of another run");
+  const known = id => parseId(id) || !missing("concept", id, " in this run");
   const next = {...params};
   if (params.sel && !known(params.sel)) delete next.sel;
   for (const list of ["pin", "open"]) if (params[list]) next[list] = params[list].split(",").filter(known).join(",");
   if (params.norm && !(params.norm in NORMS)) { missing("normalisation", params.norm, " "); delete next.norm; }
-  const slugs = found.map((value, i) =>
-    takes[i] === "class" ? slug(value) : takes[i] === "layer" ? layers[value].name : value);
+  const slugs = found.map((value, i) => takes[i] === "class" ? slug(value) : takes[i] === "layer" ? layers[value].name : value);
   while (slugs.at(-1) === "") slugs.pop();
   return [{view, args: slugs, params: next, found}, notes];
 };
@@ -86,12 +86,15 @@ const mend = ({view, args, params}) => {
 let drawn = "", turn = 0;
 const place = ({view, args}) => format({view, args});
 const route = async () => {
-  const [next, notes] = mend(parse(location.hash)), fresh = !drawn || place(next) !== place(state);
+  const asked = parse(location.hash);
+  classes = everyone.filter(c => asked.params.all || c.images || c.kept || c.pictured);
+  const [next, notes] = mend(asked), fresh = !drawn || place(next) !== place(state);
   state = next;
+  ({params} = state);
   if (format(state) !== location.hash) history.replaceState(null, "", format(state));
   if (fresh || notes.length) show($("notice"));
   notes.forEach(notice);
-  const {sel, pin, on, circuit, ...rest} = state.params, key = format({...state, params: rest});
+  const {sel, pin, on, circuit, ...rest} = params, key = format({...state, params: rest});
   if (key !== drawn) {
     drawn = key;
     show($("views"), entries(views).filter(([, v]) => !v.hidden || !v.hidden()).map(([id, v]) => h("a", {
@@ -106,7 +109,7 @@ const route = async () => {
 const redraw = () => { drawn = " "; route(); };
 
 const drawView = async fresh => {
-  const view = views[state.view], main = $("main"), mine = ++turn, focus = active().dataset.key;
+  const view = views[state.view], main = $("main"), mine = ++turn, focus = keyIn(active());
   main.setAttribute("aria-busy", "true");
   // Chunks take milliseconds from disk: only say so where they do not.
   const patience = setTimeout(() => mine === turn && show(main, empty("Loading…")), 150);
@@ -125,10 +128,10 @@ const drawView = async fresh => {
     clearTimeout(patience);
     if (mine === turn) main.removeAttribute("aria-busy");
   }
-  document.title = [...$$("h1 bdi").map(n => n.textContent), view.title, meta.title].join(" · ");
-  const again = focus && $$("[data-key]", main).find(node => node.dataset.key === focus);
+  page.title = [...$$("h1 bdi").map(n => n.textContent), view.title, meta.title].join(" · ");
+  const again = focus && $$("[data-key]", main).find(node => keyIn(node) === focus);
   // The reader may have tabbed on while chunks were loading.
-  if (again) { if (active() === document.body) again.focus({preventScroll: true}); }
+  if (again) { if (active() === page.body) again.focus({preventScroll: true}); }
   else if (fresh) { scrollTo(0, 0); if (turn > 1) main.focus({preventScroll: true}); }
 };
 
