@@ -19,6 +19,8 @@ from gigraph.reserved import ERROR_NODE
 
 APART = 1.5
 """Distance of a concept from the others, over their spread, from which it lies apart."""
+OUTER = 0.5
+"""Place between the middle of an image (0) and its edge (1) from which on it lies apart: outside the middle half."""
 STRONG = 0.05
 """Share of a class's attributions from which a concept is shown although it does not lie apart."""
 MOSTLY = 0.5
@@ -28,10 +30,10 @@ PICTURED, LISTED = 3, 4
 
 
 class Places:
-    """How far from the other concepts of its layer each concept lies in images of a class."""
+    """Where each concept lies in images of a class: how far from the others of its layer, how near to the edge."""
 
     def __init__(self) -> None:
-        self._apart: dict[tuple[int, int, int], list[float]] = defaultdict(list)
+        self._apart: dict[tuple[int, int, int], list[tuple[float, float]]] = defaultdict(list)
 
     def add(self, row: Mapping[str, Any], chunk: Mapping[str, Any]) -> None:
         """Take an image's graph (`gigraph.explorer.images.image_chunks`) in; those of a mistaken image say nothing."""
@@ -40,17 +42,18 @@ class Places:
         for layer, nodes in enumerate(chunk["layers"]):
             maps = {node[0]: chunk["maps"].get(f"{layer}:{node[0]}") for node in nodes}
             there = {node[0]: (node[1], decode_map(where)) for node in nodes if (where := maps[node[0]])}
-            for concept, distance in apart(there).items():
-                self._apart[row["label"], layer, concept].append(distance)
+            for concept, place in apart(there).items():
+                self._apart[row["label"], layer, concept].append(place)
 
-    def of(self, label: int, layer: int, concept: int) -> tuple[float, int]:
-        """Return a concept's mean distance in images of a class, and how many these are; NaN where there is none."""
+    def of(self, label: int, layer: int, concept: int) -> tuple[float, float, int]:
+        """Return the means of a concept's places (`apart`) in images of a class, and how many these are."""
         found = self._apart.get((label, layer, concept), [])
-        return (float(np.mean(found)) if found else float("nan")), len(found)
+        distance, edge = np.mean(found, axis=0).tolist() if found else (float("nan"),) * 2
+        return distance, edge, len(found)
 
 
-def apart(concepts: Mapping[int, tuple[float, np.ndarray]]) -> dict[int, float]:
-    """Return how far each concept of an image lies from the others, over their spread.
+def apart(concepts: Mapping[int, tuple[float, np.ndarray]]) -> dict[int, tuple[float, float]]:
+    """Return how far each concept of an image lies from the others, over their spread, and how near to the edge.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ def apart(concepts: Mapping[int, tuple[float, np.ndarray]]) -> dict[int, float]:
     dict
         Distance between the centre of the concept's map and that of the others' relevance, each spread over the image
         in proportion to its own map, over the root mean square distance of this relevance from its centre. Image sides
-        are 1, and a position is a square, not a point. Empty in a layer without positions, and without two others.
+        are 1, and a position is a square, not a point. And how near to the image's edge the concept's centre is, from 0
+        in the middle to 1. Empty in a layer without positions, and without two others.
     """
     maps = {concept: (relevance, where) for concept, (relevance, where) in concepts.items() if where.sum() > 0}
     if len(maps) < 3 or next(iter(maps.values()))[1].size < 4:
@@ -80,7 +84,8 @@ def apart(concepts: Mapping[int, tuple[float, np.ndarray]]) -> dict[int, float]:
     square = (1 / height**2 + 1 / width**2) / 12
     spread = np.sqrt(np.maximum(others[:, 2] - (others[:, :2] ** 2).sum(1), 0) + square)
     distance = np.linalg.norm(moments[:, :2] - others[:, :2], axis=1) / spread
-    return dict(zip(maps, distance.tolist(), strict=True))
+    edge = 2 * np.abs(moments[:, :2] - 0.5).max(1)
+    return dict(zip(maps, zip(distance.tolist(), edge.tolist(), strict=True), strict=True))
 
 
 def findings(
@@ -132,29 +137,29 @@ def _apart(graph: Graph, face: Mapping[Key, list[Tile]], places: Places, size: s
     )
     rows = []
     for label, layer, concept, share, part in kept.select("scope", "layer", "concept", "share", "held").iter_rows():
-        distance, images = places.of(label, index[layer], concept)
+        distance, edge, images = places.of(label, index[layer], concept)
         if images:
-            rows.append((share, part, distance, images, label, layer, concept))
+            rows.append((share, part, distance, edge, images, label, layer, concept))
     how = (
         f"In each image: the distance of the concept's centre from that of its layer's other concepts, weighted by "
         f"relevance, over their spread. Of those with {MOSTLY:.0%} of their relevance in one class, the strongest from "
-        f"{APART} on"
+        f"{APART} on and outside the middle half of the image"
     )
-    own = sorted((row for row in rows if row[1] >= MOSTLY), key=lambda row: (-row[0], *row[4:]))
-    far = [row for row in own if row[2] >= APART]
+    own = sorted((row for row in rows if row[1] >= MOSTLY), key=lambda row: (-row[0], *row[5:]))
+    far = [row for row in own if row[2] >= APART and row[3] >= OUTER]
     if not far:
         own = sorted((row for row in own if row[0] >= STRONG), key=lambda row: -row[2])
         how += f"; there is none, so the farthest with {STRONG:.0%} of {size} to the class"
     if not (far or own):  # or no image has a graph, or no layer positions
         return None
-    share, part, distance, images, label, layer, concept = (far or own)[0]
+    share, part, distance, _, images, label, layer, concept = (far or own)[0]
     seen = "1 image" if images == 1 else f"{images} images"
     said: list[Any] = [
         f"{share:.0%} of {size} to ",
         [label, f"{layer}:{concept}"],
         f" comes from one concept of {layer}; {'all' if part > 0.995 else f'{part:.0%}'} of its relevance to classes "
-        f"is to this one. It lies {distance:.1f} times the spread of the class's other concepts away from them ({seen})"
-        + (": a mark, or the background?" if far else "."),
+        f"is to this one. It lies {distance:.1f} times the spread of the class's other concepts away from them"
+        + (f", outside the middle of the image ({seen}). Is that the object?" if far else f" ({seen})."),
     ]
     node = [index[layer], concept, face.get((index[layer], concept), []), f"{share:.0%}"]
     heading = "Strongest cause that lies apart" if far else "No strong cause lies apart"
