@@ -303,6 +303,11 @@ onsuccess:
 
 
 onerror:
+    if any(RULES[name][0] is not PLAN for name in RUN.failed if name in RULES):
+        WORDS.error(
+            "gigraph: a job of the control has failed: the network with its weights shuffled, which may say nothing of any "
+            "image; evaluation.control: false leaves it out"
+        )
     WORDS.error(
         "gigraph: the run is not complete; nothing of it is lost: mend what is named above and run the same command again"
     )

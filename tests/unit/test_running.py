@@ -3,10 +3,12 @@
 import errno
 import fcntl
 import json
+import logging
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +18,7 @@ from gigraph.running import record
 from gigraph.running.cluster import cancel_orphans
 from gigraph.running.locks import hold_results, release_stale_locks
 from gigraph.running.progress import Progress, duration
+from gigraph.running.session import Session
 
 
 def test_a_receipt_speaks_for_the_last_attempt_only(tmp_path):
@@ -194,3 +197,30 @@ def test_one_after_another(tmp_path):
         said.append("first")
     thread.join()
     assert said == ["first", "second"]
+
+
+def test_a_session_begins_once_knows_what_failed_and_ends_with_its_last_job():
+    said = []
+    rules = [
+        SimpleNamespace(jobid=n, rule=SimpleNamespace(name=name)) for n, name in enumerate(("a", "control_a", "x"))
+    ]
+    workflow = SimpleNamespace(
+        dag=SimpleNamespace(jobs=rules, needrun_jobs=lambda: rules), dryrun=False,
+        modifier=SimpleNamespace(is_main_snakefile=lambda: False),
+    )  # fmt: skip
+    names = {"a": "a", "control_a": "control's a"}
+    session = Session(workflow, names, lambda one: said.append("begin"), lambda one: said.append("end"))
+
+    def event(kind, **more):
+        session.emit(logging.makeLogRecord({"event": kind, **more}))
+
+    event("job_error", rule_name="a")  # of nothing that has begun
+    assert not session.failed
+    for _ in range(2):
+        event("run_info")
+    assert said == ["begin"] and session.left == {0, 1}
+    event("job_error", rule_name="control_a")
+    event("job_finished", job_id=0)
+    assert session.failed == {"control_a"} and said == ["begin"]
+    event("job_finished", job_id=1)
+    assert said == ["begin", "end"]

@@ -45,6 +45,7 @@ class Session(logging.Handler):
         self._begin, self._end = begin, end
         self.waits = workflow.modifier.is_main_snakefile()
         self.left: set[int] = set()
+        self.failed: set[str] = set()
         self.began = time.monotonic()
         self.begun = self.over = False
 
@@ -75,6 +76,9 @@ class Session(logging.Handler):
             # The workflow that is called itself ends by `onsuccess`, when its last job's files are looked at, too.
             if not self.left and not self.waits:
                 self.finish()
+
+        elif event == "job_error" and self.begun:
+            self.failed.add(str(getattr(record, "rule_name", "")))
 
     def finish(self) -> None:
         """End the session, once."""
