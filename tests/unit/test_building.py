@@ -255,8 +255,11 @@ def test_random_weights_are_those_that_the_jobs_draw():
     ("other", "words"),
     [
         ({"said:": torch.tensor([[1.0, -100.0]])}, None),
-        ({"said:": torch.tensor([[1.0009, -100.0]])}, None),
-        ({"said:": torch.tensor([[1.002, -100.0]])}, "the output differs by up to 0.002, where the largest is 1e"),
+        ({"said:": torch.tensor([[1.0, -100.0009]])}, None),
+        ({"said:": torch.tensor([[1.00001, -100.0]])}, None),
+        ({"said:": torch.tensor([[1.0, -100.002]])}, "the output differs by up to 0.002, where the largest is 1e"),
+        # Small beside the other output, and yet another number.
+        ({"said:": torch.tensor([[1.0009, -100.0]])}, "the output differs by up to 0.0009, where the largest is 1e"),
         ({"said:": torch.tensor([[float("nan"), -100.0]])}, "the output differs by up to nan"),
         ({"said:": torch.tensor([1.0, -100.0])}, r"the output is \[2\] instead of \[1, 2\]"),
         ({"said:logits": torch.tensor([[1.0, -100.0]])}, "only one returns"),

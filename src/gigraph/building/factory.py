@@ -143,12 +143,12 @@ class _Written:
         self.known[name] = value
         if isinstance(value, types.ModuleType):
             home, _, last = value.__name__.rpartition(".")
-            self._import(value.__name__, f"import {value.__name__}" if name == value.__name__ else
-                         f"from {home} import {last} as {name}" if home else f"import {last} as {name}")  # fmt: skip
+            lead = f"from {home} " if home else ""
+            self._import(value.__name__, f"{lead}import {_as(last, name)}")
         elif isinstance(value, type | types.FunctionType) and value.__module__ == SESSION:
             self._define(name, value)
         elif own := _importable_name(name, value):
-            self._import(value.__module__, f"from {value.__module__} import {own} as {name}")
+            self._import(value.__module__, f"from {value.__module__} import {_as(own, name)}")
         elif isinstance(value, dtype):
             self.take("torch", sys.modules["torch"])
             self.parts[name] = f"{name} = {value!r}"
@@ -272,6 +272,10 @@ def _below(file: Path, folder: Path) -> str:
     """Return a path from a folder where it lies there, else the whole of it."""
     file = file.resolve()
     return str(file.relative_to(folder.resolve()) if file.is_relative_to(folder.resolve()) else file)
+
+
+def _as(own: str, name: str) -> str:
+    return own if own == name else f"{own} as {name}"
 
 
 def _called(value: Any) -> str:
