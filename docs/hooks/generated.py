@@ -24,7 +24,8 @@ from gigraph.records.paths import FILES
 PACKAGE = Path(inspect.getfile(settings)).parents[1]
 ROOMS: dict[str, tuple[str, ...]] = {
     "A run and what is done with it": (
-        "gigraph", "api", "errors", "edit", "differences.*", "subject", "vocabulary", "pair", "replacement", "circuits",
+        "gigraph", "api", "errors", "building.*", "edit", "differences.*", "subject", "vocabulary", "pair",
+        "replacement", "circuits",
     ),
     "Method": ("method.*",),
     "Extractors": ("extractors", "extractors.*"),
