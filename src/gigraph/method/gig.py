@@ -543,9 +543,9 @@ class _Paths:
         # Those with the most targets first, so that a batch's points have about as many.
         back.sort(key=lambda place: (-len(points[place].columns), points[place].row))
         done = 0
-        while done < len(back):
-            some = self.room.run(self._backwards, [points[place] for place in back[done:]])
-            for place, one in zip(back[done:], some, strict=False):
+        while left := back[done:]:
+            some = self.room.run(self._backwards, [points[place] for place in left])
+            for place, one in zip(left, some, strict=False):
                 found[place] = one
             done += len(some)
         return found
@@ -556,7 +556,8 @@ class _Paths:
 
     def _backwards(self, at_once: int, points: Sequence[_Point]) -> list[np.ndarray]:
         """Return the slopes at the first few points [t, Q] each: one pass forwards, and one back for each target."""
-        some = points[: max(1, at_once)]
+        # In equal parts: a last batch of a few points would take as long as one of many.
+        some = points[: -(-len(points) // -(-len(points) // max(1, at_once)))]
         rows = torch.tensor([point.row for point in some], device=self.offset.device)
         alpha = self.offset.new_tensor([point.alpha for point in some])
         most = len(some[0].columns)
