@@ -556,8 +556,7 @@ class _Paths:
 
     def _backwards(self, at_once: int, points: Sequence[_Point]) -> list[np.ndarray]:
         """Return the slopes at the first few points [t, Q] each: one pass forwards, and one back for each target."""
-        # In equal parts: a last batch of a few points would take as long as one of many.
-        some = points[: -(-len(points) // -(-len(points) // max(1, at_once)))]
+        some = points[: max(1, at_once)]
         rows = torch.tensor([point.row for point in some], device=self.offset.device)
         alpha = self.offset.new_tensor([point.alpha for point in some])
         most = len(some[0].columns)

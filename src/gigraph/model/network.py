@@ -168,6 +168,12 @@ class Network:
         nodes = self.graph_module.graph.nodes
         return sum(math.prod(shape[1:]) for node in nodes if len(shape := node.meta.get("shape", ())) > 1)
 
+    def largest(self, layer: Layer) -> int:
+        """Return the numbers in the largest map from a layer on, for one image: what a pass through a segment holds."""
+        nodes = list(self.graph_module.graph.nodes)
+        after = nodes[nodes.index(self.node(layer.node)) :]
+        return max(math.prod(shape[1:]) for node in after if len(shape := node.meta.get("shape", ())) > 1)
+
     @property
     def _place_of_end(self) -> int:
         """Where the nodes begin that are the model's output in some form."""
