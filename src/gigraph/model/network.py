@@ -25,6 +25,7 @@ from gigraph.method.srd import Sweep
 from gigraph.model.axes import channel_axis
 from gigraph.model.batchnorm import batchnorm_at, fused
 from gigraph.model.heads import check_varies, read_head
+from gigraph.model.pointwise import Pointwise, is_pointwise
 from gigraph.model.tracing import RECTIFIERS, cut_sweep, is_a, several_probes, target_of, trace
 from gigraph.reserved import CLASSES
 
@@ -494,7 +495,8 @@ class Network:
         Returns
         -------
         Network
-            Its folded convolutions carry the name of the batch norm's node. All else is shared with this one.
+            Its folded convolutions carry the name of the batch norm's node; 1 x 1 convolutions are `Pointwise`. Other
+            parameters are shared with this one.
         """
         root: dict[str, object] = {}
         kept = {layer.node for layer in keep}
@@ -527,6 +529,7 @@ class Network:
         for node in reversed(list(graph.nodes)):
             if not node.users and node.op == "get_attr":
                 graph.erase_node(node)
+        root = {path: Pointwise(one) if is_pointwise(one) else one for path, one in root.items()}
         other = copy.copy(self)
         other.graph_module = fx.GraphModule(root, graph, class_name="Folded").eval()
         nodes = {node.name: node for node in other.graph_module.graph.nodes}
