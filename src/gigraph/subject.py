@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CACHE_MB = 96
 """Of path points at once on a CPU."""
+FEW_POINTS = 16
+"""Of fewer path points at once each takes longer."""
 
 
 class Subject:
@@ -178,13 +180,17 @@ class Subject:
         return self.network.pfv_segment(self.layers[source], None if target == CLASSES else self.layers[target])
 
     def path_points(self, source: str) -> int:
-        """Return how many inputs of the segments from a layer fit the memory budget, at some 24 maps of its size each.
+        """Return how many inputs of the segments from a layer fit the memory, at some 24 maps of the largest's size.
 
-        On a CPU no more than what its caches hold: larger batches were three times slower.
+        On a CPU no more than what its caches hold: larger batches were three times slower. But some, where the memory
+        holds as many at 24 maps of the layer's own size.
         """
         layer = self.layers[source]
-        budget = self.memory if self.device.type == "cuda" else min(self.memory, CACHE_MB * 10**6)
-        return max(1, budget // (4 * 24 * layer.positions * layer.channels))
+        own = 4 * 24 * layer.positions * layer.channels
+        largest = max(own, 4 * 24 * self.network.largest(layer))
+        if self.device.type == "cuda":
+            return max(1, self.memory // largest)
+        return max(1, min(self.memory, CACHE_MB * 10**6) // largest, min(FEW_POINTS, self.memory // own))
 
 
 def check_finite(values: Tensor, layer: str, ids: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from gigraph.errors import UserError
 from gigraph.method.positions import Positions
-from gigraph.method.srd import Sweep, share
+from gigraph.method.srd import Sweep, norms_of, share
 from reference.srd import bias_share, sharing_ratio
 
 
@@ -52,7 +52,7 @@ def make(seed=0, bias=True):
 def shared(v, x, relevance):
     """Return what an operation on maps passes on: [N, H, W] of relevance [N, H', W']."""
     at, place = (Positions.fresh(map_.shape, (0, 2, 3), map_.device) for map_ in (v, x))
-    (found,) = share(v, at, [x], [place], relevance.flatten())
+    (found,) = share(v, at, norms_of(v, at), [x], [place], relevance.flatten())
     return found.reshape(len(x), *x.shape[2:])
 
 

@@ -37,12 +37,7 @@ def main(args: Namespace) -> None:
         targets = _concept_targets(args.targets, labels, ids, pair.target.families.ids.tolist(), settings)
     precision = settings["attribution"]["precision"]
     table: list[dict] = []
-    sweep = subject.images(settings["images"], ids, [selection[i]["path"] for i in ids.tolist()])
-    for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
-        with torch.inference_mode():
-            real = subject.network.activations(x, list(subject.layers.values()))[target]
-            check_finite(real, target, ids[part])
-            real = real if target == CLASSES else subject.layers[target].to_pfvs(real)
+    for part, images, real in _gathered(args, subject, target, ids, selection, decompositions):
         to = (
             class_targets(real.cpu().numpy(), labels[part], settings["top_classes"])
             if targets is None
@@ -50,7 +45,6 @@ def main(args: Namespace) -> None:
         )
         to = as_device(to, subject.device)
         at_x = pair.at_x(real, to)
-        images = decompositions(part)
         found = pair.attribute(images, to)
         deviation = {}
         if precision != "float32" and part.start == 0:
@@ -69,6 +63,28 @@ def main(args: Namespace) -> None:
         _report(columns, source, target, settings["attribution"]["tolerance"])
     elif table:
         log.info("%d images x targets by %s, which need not be complete", len(table), pair.method)
+
+
+def _gathered(args, subject, target, ids, selection, decompositions):
+    """Yield (rows, decompositions, real activations of the target) of as many images as their paths fit the memory.
+
+    What is run forward at once is limited by the maps of all layers. Paths are shorter: those of more images fill the
+    batches of later steps, in which few points are left of each.
+    """
+    layers, first = list(subject.layers.values()), 0
+    images, real = [], []
+    sweep = subject.images(args.settings["images"], ids, [selection[i]["path"] for i in ids.tolist()])
+    for part, x in progress(sweep, -(-len(ids) // subject.images_at_once), "batches"):
+        with torch.inference_mode():
+            found = subject.network.activations(x, layers)[target]
+        check_finite(found, target, ids[part])
+        real.append(found if target == CLASSES else subject.layers[target].to_pfvs(found))
+        images += decompositions(part)
+        held = sum(4 * (one.u.numel() + len(one.u) * layers[0].channels) for one in images)
+        held += sum(4 * one.numel() for one in real)
+        if part.stop == len(ids) or len(images) >= subject.compute.batch_size or held > subject.memory / 4:
+            yield slice(first, part.stop), images, torch.cat(real)
+            images, real, first = [], [], part.stop
 
 
 def _report(columns: dict[str, list], source: str, target: str, tolerance: float) -> None:

@@ -543,9 +543,9 @@ class _Paths:
         # Those with the most targets first, so that a batch's points have about as many.
         back.sort(key=lambda place: (-len(points[place].columns), points[place].row))
         done = 0
-        while done < len(back):
-            some = self.room.run(self._backwards, [points[place] for place in back[done:]])
-            for place, one in zip(back[done:], some, strict=False):
+        while left := back[done:]:
+            some = self.room.run(self._backwards, [points[place] for place in left])
+            for place, one in zip(left, some, strict=False):
                 found[place] = one
             done += len(some)
         return found

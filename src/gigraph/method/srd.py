@@ -52,6 +52,8 @@ class _Step:
     leaves: dict[fx.Node, Tensor]
     out: Any
     done: set[str]
+    norms: Tensor | None = None
+    """|v_j|^2 of its output's positions, once relevance has passed."""
 
 
 class Sweep:
@@ -278,7 +280,9 @@ class Sweep:
                 pending[source] = pending[source] + r if source in pending else r
                 continue
             places = [self.positions[source] for source in step.leaves]
-            passed = share(step.out, self.positions[node], list(step.leaves.values()), places, r)
+            if step.norms is None:
+                step.norms = norms_of(step.out, self.positions[node])
+            passed = share(step.out, self.positions[node], step.norms, list(step.leaves.values()), places, r)
             for source, r_in in zip(step.leaves, passed, strict=True):
                 pending[source] = pending[source] + r_in if source in pending else r_in
         return found
@@ -291,7 +295,14 @@ def _passes(out: Any) -> bool:
     return isinstance(out, Tensor) and out.requires_grad and positions_of(out) is not None
 
 
-def share(v: Tensor, at: Positions, inputs: list[Tensor], places: list[Positions], relevance: Tensor) -> list[Tensor]:
+def norms_of(v: Tensor, at: Positions) -> Tensor:
+    """Return |v_j|^2 of each position [J]."""
+    return at.sum(v.detach().square())
+
+
+def share(
+    v: Tensor, at: Positions, norms: Tensor, inputs: list[Tensor], places: list[Positions], relevance: Tensor
+) -> list[Tensor]:
     """Pass relevance through one operation, by one vector-Jacobian product [Eq. 10].
 
     Parameters
@@ -300,6 +311,8 @@ def share(v: Tensor, at: Positions, inputs: list[Tensor], places: list[Positions
         The operation's output, on the graph of its inputs, in which it is affine.
     at : Positions
         Of the output.
+    norms : Tensor [J]
+        `norms_of` the output, which serve every relevance.
     inputs : list of Tensor
         Its inputs.
     places : list of Positions
@@ -313,7 +326,6 @@ def share(v: Tensor, at: Positions, inputs: list[Tensor], places: list[Positions
         R_i of each input's positions.
     """
     values = v.detach()
-    norms = at.sum(values.square())  # [J]
     ratio = torch.where(norms > 0, relevance / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0)
     with torch.enable_grad():
         paired = _Paired.apply(v, values * at.spread(ratio))

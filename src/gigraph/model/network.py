@@ -25,6 +25,7 @@ from gigraph.method.srd import Sweep
 from gigraph.model.axes import channel_axis
 from gigraph.model.batchnorm import batchnorm_at, fused
 from gigraph.model.heads import check_varies, read_head
+from gigraph.model.pointwise import Pointwise, is_pointwise
 from gigraph.model.tracing import RECTIFIERS, cut_sweep, is_a, several_probes, target_of, trace
 from gigraph.reserved import CLASSES
 
@@ -171,6 +172,12 @@ class Network:
         """Numbers in the outputs of all operations together, for one image: what a sweep holds."""
         nodes = self.graph_module.graph.nodes
         return sum(math.prod(shape[1:]) for node in nodes if len(shape := node.meta.get("shape", ())) > 1)
+
+    def largest(self, layer: Layer) -> int:
+        """Return the numbers in the largest map from a layer on, for one image: what a pass through a segment holds."""
+        nodes = list(self.graph_module.graph.nodes)
+        after = nodes[nodes.index(self.node(layer.node)) :]
+        return max(math.prod(shape[1:]) for node in after if len(shape := node.meta.get("shape", ())) > 1)
 
     @property
     def _place_of_end(self) -> int:
@@ -497,7 +504,8 @@ class Network:
         Returns
         -------
         Network
-            Its folded convolutions carry the name of the batch norm's node. All else is shared with this one.
+            Its folded convolutions carry the name of the batch norm's node; 1 x 1 convolutions are `Pointwise`. Other
+            parameters are shared with this one.
         """
         root: dict[str, object] = {}
         kept = {layer.node for layer in keep}
@@ -530,6 +538,7 @@ class Network:
         for node in reversed(list(graph.nodes)):
             if not node.users and node.op == "get_attr":
                 graph.erase_node(node)
+        root = {path: Pointwise(one) if is_pointwise(one) else one for path, one in root.items()}
         other = copy.copy(self)
         other.graph_module = fx.GraphModule(root, graph, class_name="Folded").eval()
         nodes = {node.name: node for node in other.graph_module.graph.nodes}
