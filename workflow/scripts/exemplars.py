@@ -109,19 +109,20 @@ def _relevant(args, subject, sample, families, directions, concepts, relevance, 
         for place, (active, where) in zip(progress(places, len(places), "maps of relevance"), maps, strict=True)
     )
     chosen = most_relevant(of_images, wanted, count)
-    spots = sorted({(image, at) for found in chosen.values() for _, image, at in found})
-    row_of = {spot: len(sample.image_id) + i for i, spot in enumerate(spots)}
+    spots = {(image, at) for found in chosen.values() for _, image, at in found}
+    there = sample.y.astype(np.int64) * layer.width + sample.x
+    row_of = {spot: i for i, spot in enumerate(zip(sample.image_id.tolist(), there.tolist(), strict=True))}
+    new = sorted(spots - row_of.keys())  # what the sample has already is cut once for both
+    row_of |= {spot: len(there) + i for i, spot in enumerate(new)}
     rows = {c: np.array([row_of[image, at] for _, image, at in chosen.get(c, [])], np.int64) for c in concepts}
     values = {c: np.array([value for value, _, _ in chosen.get(c, [])]) for c in concepts}
-    more = _pfvs_at(args, subject, spots, selection)
-    images_of = {**sample.images, **{image: selection[image] for image, _ in spots}}
-    position = np.array([at for _, at in spots], np.int64)
+    position = np.array([at for _, at in new], np.int64)
     larger = Sample(
-        np.concatenate([sample.pfvs, more]),
-        np.append(sample.image_id, np.array([image for image, _ in spots], sample.image_id.dtype)),
+        np.concatenate([sample.pfvs, _pfvs_at(args, subject, new, selection)]),
+        np.append(sample.image_id, np.array([image for image, _ in new], sample.image_id.dtype)),
         np.append(sample.y, (position // layer.width).astype(sample.y.dtype)),
         np.append(sample.x, (position % layer.width).astype(sample.x.dtype)),
-        images_of,
+        {**sample.images, **{image: selection[image] for image, _ in spots}},
         sample.folder,
     )
     return larger, Pictured("relevant", directions, "relevance", rows, values)
