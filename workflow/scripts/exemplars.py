@@ -6,6 +6,7 @@ families are in images.
 
 import shutil
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from gigraph.exemplars import (
     Pictured,
     Sample,
     by_response,
+    enlarged,
     exemplars,
     localisation,
     matters_in,
@@ -110,25 +112,14 @@ def _relevant(args, subject, sample, families, directions, concepts, relevance, 
     )
     chosen = most_relevant(of_images, wanted, count)
     spots = {(image, at) for found in chosen.values() for _, image, at in found}
-    there = sample.y.astype(np.int64) * layer.width + sample.x
-    row_of = {spot: i for i, spot in enumerate(zip(sample.image_id.tolist(), there.tolist(), strict=True))}
-    new = sorted(spots - row_of.keys())  # what the sample has already is cut once for both
-    row_of |= {spot: len(there) + i for i, spot in enumerate(new)}
+    pfvs = partial(_pfvs_at, args, subject, selection)
+    larger, row_of = enlarged(sample, spots, layer.width, pfvs, {image: selection[image] for image, _ in spots})
     rows = {c: np.array([row_of[image, at] for _, image, at in chosen.get(c, [])], np.int64) for c in concepts}
     values = {c: np.array([value for value, _, _ in chosen.get(c, [])]) for c in concepts}
-    position = np.array([at for _, at in new], np.int64)
-    larger = Sample(
-        np.concatenate([sample.pfvs, _pfvs_at(args, subject, new, selection)]),
-        np.append(sample.image_id, np.array([image for image, _ in new], sample.image_id.dtype)),
-        np.append(sample.y, (position // layer.width).astype(sample.y.dtype)),
-        np.append(sample.x, (position % layer.width).astype(sample.x.dtype)),
-        {**sample.images, **{image: selection[image] for image, _ in spots}},
-        sample.folder,
-    )
     return larger, Pictured("relevant", directions, "relevance", rows, values)
 
 
-def _pfvs_at(args, subject, spots, selection) -> np.ndarray:
+def _pfvs_at(args, subject, selection, spots) -> np.ndarray:
     """Return the centred PFVs at (image, position), float32 [E, C]."""
     layer = subject.layers[args.settings["layer"]]
     beta = tables.beta(args.centre)
