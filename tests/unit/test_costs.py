@@ -218,3 +218,10 @@ def test_the_command_measures_a_users_model(tmp_path):
     assert lines[1].startswith("2 images (2 attributed), 2 classes, 2 layers, ")
     assert {line.split()[0]: line.split()[1] for line in lines[4:] if line}["trials"] == "2"
     assert "on 3 cores" in run.stdout
+
+
+def test_circuits_run_on_as_many_images_as_a_class_has():
+    """Of 10 classes: 48 + 48 circuits of each, on three images where there are as many."""
+    some = {"circuit": {"classes": 10}}
+    runs = load({"layers": ["a"], **some}).circuit.runs
+    assert [runs(200, 200), runs(200, 600), runs(4, 200), runs(4, 6)] == [10 * 96, 30 * 96, 12 * 96, 6 * 96]
