@@ -229,6 +229,40 @@ def most_relevant(
     return {one: sorted(found, key=lambda spot: (-spot[0], spot[1]))[:count] for one, found in best.items()}
 
 
+def enlarged(
+    sample: Sample, spots: Iterable[tuple[int, int]], width: int,
+    pfvs: Callable[[list[tuple[int, int]]], np.ndarray], images: Mapping[int, Mapping[str, Any]],
+) -> tuple[Sample, dict[tuple[int, int], int]]:  # fmt: skip
+    """Return a sample with further PFVs, and the row of each (image, position); those that it has stay where they are.
+
+    Parameters
+    ----------
+    sample : Sample
+    spots : iterable of (int, int)
+        Image and position of each PFV.
+    width : int
+        Of the layer's map.
+    pfvs : callable
+        From a list of spots [E] to their centred PFVs, float32 [E, C].
+    images : mapping
+        Rows of the spots' images, as of the sample's.
+    """
+    there = sample.y.astype(np.int64) * width + sample.x
+    row_of = {spot: i for i, spot in enumerate(zip(sample.image_id.tolist(), there.tolist(), strict=True))}
+    new = sorted({*spots} - row_of.keys())
+    row_of |= {spot: len(there) + i for i, spot in enumerate(new)}
+    at = np.array([at for _, at in new], np.int64)
+    larger = Sample(
+        np.concatenate([sample.pfvs, pfvs(new)]) if new else sample.pfvs,
+        np.append(sample.image_id, np.array([image for image, _ in new], sample.image_id.dtype)),
+        np.append(sample.y, (at // width).astype(sample.y.dtype)),
+        np.append(sample.x, (at % width).astype(sample.x.dtype)),
+        {**sample.images, **images},
+        sample.folder,
+    )
+    return larger, row_of
+
+
 def exemplars(
     subject: Subject, layer: str, sample: Sample, pictured: Sequence[Pictured], *, side: int, method: str
 ) -> tuple[Columns, dict[str, list[list[Image]]]]:

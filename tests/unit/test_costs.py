@@ -21,11 +21,12 @@ PAIRS = [("a", "b"), ("a", "classes"), ("b", "classes")]
 RUN = Run(
     images=50_000, attributed=5000, classes=1000, shards=64, image_bytes=0, scenes=0, layers=LAYERS, pairs=PAIRS,
     methods=1, steps=16, max_steps=144, concept_targets=12, class_targets=4, kept=8, top_sources=64,
-    nearest=10, localised=4, batch=16, memory=4 * 10**9,
+    nearest=10, relevant=0, localised=4, batch=16, memory=4 * 10**9,
 )  # fmt: skip
 RATE = Throughput(
     start=4, light_start=0.5, kernels_start=1, draw=0, decode=0.01, forward=0.1, sweep=0.3,
-    segment=dict.fromkeys(PAIRS, 0.05), clustering=2e-10, product=1e-11, lasso=3, activations=200 * 10**6,
+    segment=dict.fromkeys(PAIRS, 0.05), reached={"a": 0.1, "b": 0.15}, field={"a": 0.05, "b": 0.15},
+    clustering=2e-10, product=1e-11, lasso=3, activations=200 * 10**6,
     base=6 * 10**8,
 )  # fmt: skip
 
@@ -74,10 +75,14 @@ def test_what_a_pursuit_and_its_trials_cost():
 def test_an_image_is_run_once_for_all_its_tiles():
     few, many = costs(RUN, RATE)["exemplars"], costs(replace(RUN, nearest=1000), RATE)["exemplars"]
     start = RUN.methods * 2 * RATE.start
-    assert many.seconds == pytest.approx(2 * 50_000 * (0.02 + 0.3 + 0.006) + start)
+    whole = 50_000 * (0.02 + 0.15 + 0.15 + 0.006)
+    assert many.seconds == pytest.approx(50_000 * (0.02 + 0.1 + 0.05 + 0.006) + whole + start)
     # Of layer b as many as there are PFVs, though 80,000 are shown.
-    tiles = 10 * 512 + 50_000
-    assert few.seconds == pytest.approx(tiles * (0.02 + 0.3 + 0.006) + start)
+    assert few.seconds == pytest.approx(5120 * (0.02 + 0.1 + 0.05 + 0.006) + whole + start)
+    # And the maps of relevance, 16 points of each of 5,000 images, with the PFVs that 2 a concept lead to.
+    more = costs(replace(RUN, relevant=2), RATE)["exemplars"].seconds - few.seconds
+    maps = 2 * 5000 * (32 * 0.05 + 0.01 + 0.1)
+    assert more == pytest.approx(maps + 1024 * (0.02 + 0.1 + 0.05 + 0.006) + 2 * 8000 * (0.15 + 0.006))
 
 
 def test_uniform_positions_cost_only_where_something_looks_at_them(tmp_path):
@@ -139,7 +144,7 @@ def test_the_papers_layer_by_hand():
     assert found["sample"].disk == 50_000 * (4 * 64 + 24 + 4 * 2048 + 24)
     assert found["concepts"].disk == 4 * (512 * 64 + 16_384 * 2048)
     assert found["attribution"].jobs == 3 * 64
-    passes = 16 * 2.7 * 0.05 * (13 + 5 + 5)
+    passes = 16 * 3.4 * 0.05 * (13 + 5 + 5) + 0.001 * (12 + 4 + 4)
     assert found["attribution"].seconds == pytest.approx(5000 * (3 * 0.11 + passes) + 192 * 4)
     # x as read, centred, of unit length and on its way: four times 50,000 x 2,048 floats.
     assert found["concepts"].memory == RATE.base + 4 * 4 * 50_000 * 2048
@@ -213,3 +218,10 @@ def test_the_command_measures_a_users_model(tmp_path):
     assert lines[1].startswith("2 images (2 attributed), 2 classes, 2 layers, ")
     assert {line.split()[0]: line.split()[1] for line in lines[4:] if line}["trials"] == "2"
     assert "on 3 cores" in run.stdout
+
+
+def test_circuits_run_on_as_many_images_as_a_class_has():
+    """Of 10 classes: 48 + 48 circuits of each, on three images where there are as many."""
+    some = {"circuit": {"classes": 10}}
+    runs = load({"layers": ["a"], **some}).circuit.runs
+    assert [runs(200, 200), runs(200, 600), runs(4, 200), runs(4, 6)] == [10 * 96, 30 * 96, 12 * 96, 6 * 96]

@@ -16,6 +16,7 @@ from gigraph.exemplars import (
     Coded,
     Sample,
     by_response,
+    enlarged,
     exemplars,
     localisation,
     matters_in,
@@ -204,6 +205,14 @@ def test_maps_of_relevance_add_up_to_the_attribution_and_are_the_literal_integra
     np.testing.assert_allclose(maps.sum(0), whole.values[0].numpy(), rtol=1e-4, atol=1e-5)
     ((_, at_x),) = module.relevance_maps(pair, [image], [1], 0)
     assert not np.allclose(at_x, maps)
+    # Of several images at once, whatever has room, as of each alone.
+    others = [Decomposition(torch.tensor([1, 3]), torch.rand(positions, 2)), image]
+    alone = [next(module.relevance_maps(pair, [one], [to], steps))[1] for one, to in zip(others, (2, 0), strict=True)]
+    for points in (3, 8, 17, 64):
+        some = SimpleNamespace(path=replace(path, room=Batch(points)))
+        found = [maps for _, maps in module.relevance_maps(some, [image, *others], [1, 2, 0], steps)]
+        for one, expected in zip(found, [maps, *alone], strict=True):
+            np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_maps_of_responses_take_the_place_of_coefficients():
@@ -232,3 +241,19 @@ def test_a_family_is_pictured_where_its_members_together_matter_most_once_an_ima
     found = most_relevant(maps, wanted, 1)
     assert found == {3: [(2.4, 13, 1)], 4: [(1.0, 10, 0)]}
     assert most_relevant(maps[:2], wanted, 5)[3] == [(2.4, 13, 1), (1.2, 12, 1)]
+
+
+def test_a_pfv_that_was_drawn_is_not_taken_a_second_time(tmp_path):
+    sample, asked = a_sample(tmp_path), []  # of images 0, 0, 1, 1, 2, 2 at positions 0 to 5
+
+    def pfvs(spots):
+        asked.extend(spots)
+        return np.full((len(spots), 3), 9, np.float32)
+
+    larger, row_of = enlarged(sample, {(1, 3), (2, 0), (7, 6)}, 4, pfvs, {7: {"path": "7.png"}})
+    assert asked == [(2, 0), (7, 6)]
+    assert [row_of[spot] for spot in ((1, 3), (2, 0), (7, 6))] == [3, 6, 7]
+    np.testing.assert_array_equal(larger.pfvs[:6], sample.pfvs)
+    assert (larger.pfvs[6:] == 9).all() and larger.image_id[6:].tolist() == [2, 7]
+    assert larger.y[6:].tolist() == [0, 1] and larger.x[6:].tolist() == [0, 2]
+    assert larger.images[7] == {"path": "7.png"} and larger.images[0] == sample.images[0]

@@ -2,8 +2,14 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
+
+from gigraph.model.network import Network
+from gigraph.subject import CACHE_MB, Subject
 
 PROGRAM = """
 import ctypes, gc, sys
@@ -101,6 +107,36 @@ def test_passes_through_the_network_keep_to_their_budget(work, least):
     budget = 96
     found = growth(NETWORK.format(budget=budget), work)
     assert least * budget * 10**6 < found < 1.25 * budget * 10**6
+
+
+class Inverted(nn.Module):
+    """A block whose inner map is six times as large as what it is made from."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide, self.narrow = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 48, 1), nn.Conv2d(48, 8, 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        return self.head(torch.relu(self.narrow(torch.relu(self.wide(x)))).mean((2, 3)))
+
+
+def test_path_points_are_counted_by_the_largest_map_behind_the_layer():
+    network = Network(Inverted().eval(), (3, 10, 10), "inverted")
+    layers = {layer.name: layer for layer in network.check_order(["stem", "narrow"])}
+    assert [network.largest(layer) for layer in layers.values()] == [4800, 800]
+
+    def points(name, memory, device="cpu"):
+        subject = SimpleNamespace(layers=layers, network=network, memory=memory, device=torch.device(device))
+        return Subject.path_points(subject, name)
+
+    one = 4 * 24 * 800
+    assert points("narrow", 50 * one) == 50 and points("stem", 600 * one) == 100
+    # On a CPU a few in any case, as long as maps of the layer's own size would fit; no more than caches hold.
+    assert points("stem", 50 * one) == 16 and points("stem", 50 * one, "cuda") == 8
+    assert points("stem", 7 * one) == 7 and points("stem", 1) == 1
+    assert points("narrow", 10**12) == CACHE_MB * 10**6 // one
 
 
 CURVES = """

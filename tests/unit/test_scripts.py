@@ -8,10 +8,12 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from gigraph.errors import UserError
 from gigraph.explorer.chunks import numbers
@@ -313,3 +315,31 @@ def test_an_attribution_that_tells_no_error_of_its_own_is_judged_by_its_sum(told
     script("attribution")._report(columns, "low", "high", 0.09)
     assert "1 of 2 stay above" in caplog.text
     assert ("largest 1.5e-01" in caplog.text) == (told[0] is not None)
+
+
+def gathered(most, memory):
+    """Seven images in sweeps of two; of two positions, three channels and concepts, and four logits: 64 bytes each."""
+    x = torch.arange(7.0)[:, None].expand(-1, 4)
+    parts = [slice(first, min(first + 2, 7)) for first in range(0, 7, 2)]
+    subject = SimpleNamespace(
+        layers={"a": SimpleNamespace(channels=3)}, images_at_once=2, memory=memory,
+        compute=SimpleNamespace(batch_size=most), images=lambda *_: iter([(part, x[part]) for part in parts]),
+        network=SimpleNamespace(activations=lambda some, _: {"classes": some}),
+    )  # fmt: skip
+    decompositions = lambda part: [  # noqa: E731
+        SimpleNamespace(u=torch.zeros(2, 3), image=i) for i in range(part.start, part.stop)
+    ]
+    ids, given = np.arange(7), Namespace(settings={"images": ""})
+    selection = {i: {"path": ""} for i in range(7)}
+    return list(script("attribution")._gathered(given, subject, "classes", ids, selection, decompositions))
+
+
+@pytest.mark.parametrize(
+    ("most", "memory", "sizes"), [(4, 10**6, [4, 3]), (32, 10**6, [7]), (32, 4 * 200, [4, 3]), (1, 4, [2, 2, 2, 1])]
+)
+def test_paths_of_as_many_images_as_fit_are_attributed_together(most, memory, sizes):
+    found = gathered(most, memory)
+    assert [part.stop - part.start for part, _, _ in found] == sizes
+    assert [one.image for _, images, _ in found for one in images] == list(range(7))
+    for part, _, real in found:
+        assert real[:, 0].tolist() == list(range(part.start, part.stop))

@@ -6,6 +6,7 @@ families are in images.
 
 import shutil
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from gigraph.exemplars import (
     Pictured,
     Sample,
     by_response,
+    enlarged,
     exemplars,
     localisation,
     matters_in,
@@ -109,25 +111,15 @@ def _relevant(args, subject, sample, families, directions, concepts, relevance, 
         for place, (active, where) in zip(progress(places, len(places), "maps of relevance"), maps, strict=True)
     )
     chosen = most_relevant(of_images, wanted, count)
-    spots = sorted({(image, at) for found in chosen.values() for _, image, at in found})
-    row_of = {spot: len(sample.image_id) + i for i, spot in enumerate(spots)}
+    spots = {(image, at) for found in chosen.values() for _, image, at in found}
+    pfvs = partial(_pfvs_at, args, subject, selection)
+    larger, row_of = enlarged(sample, spots, layer.width, pfvs, {image: selection[image] for image, _ in spots})
     rows = {c: np.array([row_of[image, at] for _, image, at in chosen.get(c, [])], np.int64) for c in concepts}
     values = {c: np.array([value for value, _, _ in chosen.get(c, [])]) for c in concepts}
-    more = _pfvs_at(args, subject, spots, selection)
-    images_of = {**sample.images, **{image: selection[image] for image, _ in spots}}
-    position = np.array([at for _, at in spots], np.int64)
-    larger = Sample(
-        np.concatenate([sample.pfvs, more]),
-        np.append(sample.image_id, np.array([image for image, _ in spots], sample.image_id.dtype)),
-        np.append(sample.y, (position // layer.width).astype(sample.y.dtype)),
-        np.append(sample.x, (position % layer.width).astype(sample.x.dtype)),
-        images_of,
-        sample.folder,
-    )
     return larger, Pictured("relevant", directions, "relevance", rows, values)
 
 
-def _pfvs_at(args, subject, spots, selection) -> np.ndarray:
+def _pfvs_at(args, subject, selection, spots) -> np.ndarray:
     """Return the centred PFVs at (image, position), float32 [E, C]."""
     layer = subject.layers[args.settings["layer"]]
     beta = tables.beta(args.centre)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from gigraph.planning.ladder import numbers
 from gigraph.planning.resources import costs
 from gigraph.worlds import registry as worlds
 
+FORKED = 0.1
+"""Seconds until a job forked from a process that has torch loaded does its first work (`gigraph.running.forks`)."""
 UNIT_IMAGE_BYTES = 20_000
 """Of a drawn image of 96 pixels with its mask."""
 
@@ -79,7 +82,8 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         settings["model"] = config.model.model_dump()
     traced = time.process_time()
     subject = Subject(settings, config.compute, config.names)
-    start = _start("gigraph.subject, gigraph.records.tables") + time.process_time() - traced
+    traced = time.process_time() - traced
+    start = traced + (FORKED if _forks(subject) else _start("gigraph.subject, gigraph.records.tables"))
     light = _start("gigraph.running.runtime, gigraph.records.tables")
     kernels = _start("gigraph.running.runtime, gigraph.records.tables, numba, scipy.linalg") - light
     images, classes, draw, decode = _images(plan, config, subject)
@@ -96,7 +100,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
             torch.cuda.synchronize()
         return now() - began
 
-    few = min(8, config.compute.batch_size)
+    few = subject.images_at_once
     _, height, width = subject.network.image_shape
     x = subject.inputs(list(np.random.default_rng(0).integers(0, 256, (few, height, width, 3), np.uint8)))
     layers = list(subject.layers.values())
@@ -112,6 +116,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         points = torch.randn(some, here.positions, here.channels, device=subject.device)
         with torch.inference_mode():
             segment[source, target] = clock(partial(there, points)) / some
+    reached, field = _fields(subject, x, method, clock)
     sizes = []
     for name, layer in subject.layers.items():
         own = config.layer(name)
@@ -140,7 +145,8 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         for value in subject.network.activations(x[:1], layers).values()
     )  # fmt: skip
     rate = Throughput(
-        start, light, kernels, draw, decode, forward, sweep, segment, clustering, product, max(1.0, share),
+        start, light, kernels, draw, decode, forward, sweep, segment, reached, field, clustering, product,
+        max(1.0, share),
         _activations(subject, x[:1], kept), 450 * 2**20 + 8 * sum(p.numel() for p in _parameters(subject)), pursuit,
     )  # fmt: skip
     a = config.attribution
@@ -151,7 +157,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,
         concept_targets=a.class_targets + a.top_targets, class_targets=min(classes, 1 + a.top_classes),
         kept=a.class_targets, top_sources=a.top_sources, nearest=config.exemplars.nearest,
-        localised=config.exemplars.localised, batch=subject.images_at_once,
+        relevant=config.exemplars.relevant, localised=config.exemplars.localised, batch=subject.images_at_once,
         memory=config.compute.memory_mb * 10**6, kernels=plan.kernels, spread=plan.spread,
         circuits=config.circuit.runs(classes, a.most_images(classes, images)),
     )  # fmt: skip
@@ -175,6 +181,32 @@ def _start(modules: str) -> float:
     subprocess.run([sys.executable, "-c", f"import {modules}, os; os._exit(0)"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def _fields(
+    subject: Any, x: Any, method: str, clock: Callable[[Callable[[], Any]], float]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return of each layer the seconds of a pass that relevance can go back from, per image, and of a PFV's field."""
+    import torch
+
+    from gigraph.model.contribution import receptive_fields
+
+    reached, field = {}, {}
+    for name, layer in subject.layers.items():
+
+        def seconds(count: int, layer: Any = layer) -> float:
+            at = torch.arange(count, device=x.device).expand(len(x), -1) % layer.positions
+            return clock(partial(receptive_fields, subject.network, layer, x, at, method)) / len(x)
+
+        one, three = seconds(1), seconds(3)
+        field[name] = max(0.0, three - one) / 2
+        reached[name] = max(0.0, one - field[name])
+    return reached, field
+
+
+def _forks(subject: Any) -> bool:
+    """Whether jobs of a run on this machine are forked."""
+    return sys.platform == "linux" and subject.device.type == "cpu" and os.environ.get("GIGRAPH_FORKS") != "0"
 
 
 def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, float]:

@@ -8,6 +8,7 @@ smaller ones: where channels lie last that moves no number.
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ def rearranged(maps: int, positions: int) -> int:
     return next((n for n in fits if total // n >= NARROWEST), 0)
 
 
-def is_pointwise(module: object) -> bool:
+def is_pointwise(module: object) -> TypeGuard[nn.Conv2d]:
     """Whether a module is a 1 x 1 convolution and nothing else."""
     return (
         type(module) is nn.Conv2d

@@ -400,7 +400,8 @@ class Circuit(Section):
         chosen = classes if self.classes is None else min(self.classes, classes)
         # Curves, and what bisections take; the circuits found run on other images, too.
         circuits = (2 + self.random) * (self.points + 6) + self.passes
-        return min(chosen * self.images, attributed) * circuits
+        each = min(self.images, -(-attributed // max(1, classes)))
+        return min(chosen * each, attributed) * circuits
 
 
 class Exemplars(Section):

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from gigraph.reserved import CLASSES
 
-REFINED = 2.7
-"""Path points over `steps`, as the menagerie's graph needed them (half of its pairs 1, a third 3, the rest 9 times)."""
+REFINED = 3.4
+"""Path points over `steps`, as the menagerie's graph needed them (1.6 to 6.9 times, by the pair)."""
+REFINING = 0.001
+"""Seconds that the integral of a target of an image took besides its passes."""
 TRIALS = 6
 """Solutions that a calibration of lambda takes."""
 COMPILING = {"clustering": 3.0, "lasso": 7.0, "pursuit": 16.0}
@@ -60,6 +62,8 @@ class Throughput:
         Per image: drawing it, reading it, running the network, a sampling sweep.
     segment : dict of (source, target) to float
         A forward pass of one path point; a backward pass takes as long.
+    reached, field : dict of str to float
+        By the layer: a forward pass that relevance can go back from, per image, and a PFV's receptive field.
     clustering : float
         Per row, channel and level of the split tree.
     product : float
@@ -81,6 +85,8 @@ class Throughput:
     forward: float
     sweep: float
     segment: dict[tuple[str, str], float]
+    reached: dict[str, float]
+    field: dict[str, float]
     clustering: float
     product: float
     lasso: float
@@ -114,7 +120,7 @@ class Run:
         Scenes that the concepts are compared with; 0 where images are the user's.
     layers : list of LayerSize
     pairs : list of (str, str)
-    methods, steps, max_steps, concept_targets, class_targets, kept, top_sources, nearest, localised : int
+    methods, steps, max_steps, concept_targets, class_targets, kept, top_sources, nearest, relevant, localised : int
         As configured; `kept` are the concepts kept per class.
     batch, memory : int
         Images per batch, and bytes of the memory budget.
@@ -142,6 +148,7 @@ class Run:
     kept: int
     top_sources: int
     nearest: int
+    relevant: int
     localised: int
     batch: int
     memory: int
@@ -163,7 +170,12 @@ class Run:
 
     def pictured(self, layer: LayerSize) -> int:
         """Return the tiles of a layer."""
-        return min(layer.concepts, self.classes * self.kept) * self.nearest
+        return min(layer.concepts, self.classes * self.kept) * (self.nearest + self.relevant)
+
+    def fields(self, layer: LayerSize) -> int:
+        """Return the PFVs of a layer whose receptive fields are needed: of those drawn each once, and relevant ones."""
+        concepts = min(layer.concepts, self.classes * self.kept)
+        return min(concepts * self.nearest, self.rows(layer)) + min(concepts * self.relevant, self.codes(layer))
 
     @property
     def placed(self) -> int:

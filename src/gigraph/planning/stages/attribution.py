@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.attributors.registry import source_of
-from gigraph.planning.costs import REFINED, Cost, Run, Sizes, Throughput
+from gigraph.planning.costs import REFINED, REFINING, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.stage import Read, Stage, read
 from gigraph.reserved import CLASSES
 
@@ -99,7 +99,12 @@ class Attribution(Stage):
             run.methods
             * sum(
                 run.attributed
-                * (rate.decode + rate.forward + run.steps * refined * (1 + run.targets(pair)) * rate.segment[pair])
+                * (
+                    rate.decode
+                    + rate.forward
+                    + run.steps * refined * (1 + run.targets(pair)) * rate.segment[pair]
+                    + run.targets(pair) * REFINING
+                )
                 for pair in run.pairs
             ),
             run.memory + max(16 * run.codes(layer) * layer.nonzeros / run.shards for layer in run.layers),

@@ -52,9 +52,12 @@ class Exemplars(Stage):
         work = 0.0
         for layer in run.layers:
             # A PFV is cut once, and an image is read and run forward once, however many concepts they picture.
-            tiles = min(run.pictured(layer), run.rows(layer))
+            tiles = run.fields(layer)
             images = min(tiles, run.images)
-            work += images * (2 * rate.decode + rate.sweep / 2) + tiles * (rate.sweep / 2 + CUT)
+            work += images * (2 * rate.decode + rate.reached[layer.name]) + tiles * (rate.field[layer.name] + CUT)
+            if run.relevant:  # the maps of relevance, and the PFVs that they lead to
+                maps = 2 * run.steps * rate.segment[layer.name, CLASSES]
+                work += run.attributed * (maps + rate.decode + rate.forward)
         return Cost(
             len(run.layers) * run.methods,
             run.methods * work,
