@@ -126,7 +126,8 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         tried = tuple(sparse(numbers(c.most), k, layer.channels)) if c.penalty == "decision" else ()
         nonzeros = c.value if c.penalty == "nonzeros" else c.most if tried else 16
         drawn = own.sampling.pfvs_per_image
-        sizes.append(LayerSize(name, layer.channels, layer.positions, k, nonzeros, drawn, c.method, tried))
+        merged = own.families.cosine is not None
+        sizes.append(LayerSize(name, layer.channels, layer.positions, k, nonzeros, drawn, c.method, tried, merged))
     middle = sorted(sizes, key=lambda size: size.channels)[len(sizes) // 2]
     rng = np.random.default_rng(0)
     k = min(1024, middle.concepts)

@@ -6,6 +6,7 @@ one core (or of one GPU), so that a run on several takes a share of them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from gigraph.reserved import CLASSES
@@ -24,8 +25,12 @@ TRIED = 48
 """Images on which numbers of non-zeros are tried (`workflow/scripts/trials.py`)."""
 TILE = 4000
 """Bytes of a small picture."""
-CUT = 0.006
-"""Seconds that cutting one took."""
+CUT = 0.0025
+"""Seconds that cutting one took, and its sheets."""
+FAMILIES = 1 / 3
+"""Families over concepts, where some are merged: a tenth to a third in the menagerie, more in an ImageNet network."""
+FACES = 4
+"""Tiles of a family's member."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class LayerSize:
         The method of its coefficients.
     tried : tuple of int
         Numbers of non-zeros that are tried.
+    merged : bool
+        Whether near-parallel concepts are merged into families.
     """
 
     name: str
@@ -48,6 +55,7 @@ class LayerSize:
     pfvs_per_image: int
     coding: str = "lasso"
     tried: tuple[int, ...] = ()
+    merged: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,9 +181,14 @@ class Run:
         return min(layer.concepts, self.classes * self.kept) * (self.nearest + self.relevant)
 
     def fields(self, layer: LayerSize) -> int:
-        """Return the PFVs of a layer whose receptive fields are needed: of those drawn each once, and relevant ones."""
-        concepts = min(layer.concepts, self.classes * self.kept)
-        return min(concepts * self.nearest, self.rows(layer)) + min(concepts * self.relevant, self.codes(layer))
+        """Return the PFVs of a layer whose receptive fields are needed: of those drawn each once, and relevant ones.
+
+        As if families and members took theirs of those drawn at random, each by itself.
+        """
+        shown = min(layer.concepts * (FAMILIES if layer.merged else 1), self.classes * self.kept)
+        picked = shown * self.nearest + (layer.concepts - shown) * FACES * layer.merged
+        drawn = self.rows(layer)
+        return round(drawn * -math.expm1(-picked / drawn) + min(shown * self.relevant, self.codes(layer)))
 
     @property
     def placed(self) -> int:
