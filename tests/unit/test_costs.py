@@ -235,3 +235,15 @@ def test_circuits_run_on_as_many_images_as_a_class_has():
     some = {"circuit": {"classes": 10}}
     runs = load({"layers": ["a"], **some}).circuit.runs
     assert [runs(200, 200), runs(200, 600), runs(4, 200), runs(4, 6)] == [10 * 96, 30 * 96, 12 * 96, 6 * 96]
+
+
+def test_what_gathers_grows_with_its_edges_classes_and_images():
+    """By hand: 12, 4 and 4 targets with 64 sources each, of 1,000 classes; the site has a graph of each image."""
+    found = costs(RUN, RATE)
+    assert RUN.edges == 1000 * 20 * 64 and replace(RUN, attributed=6).edges == 6 * 20 * 64
+    assert found["graph"].seconds == pytest.approx(1000 * 20 * 64 * 2e-6 + RATE.light_start)
+    assert found["explorer"].seconds == pytest.approx(1000 * 0.018 + 5000 * 0.01 + RATE.light_start)
+    some = replace(RUN, circuits=96)
+    assert costs(some, RATE)["circuits"].seconds - found["circuits"].seconds == pytest.approx(
+        96 * (0.05 + 0.05 + 49 * 4 * 2048 * 16_384 * 1e-11 * 3 + 2 * 0.0003)
+    )

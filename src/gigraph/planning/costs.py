@@ -23,6 +23,14 @@ CALIBRATED = 2000
 """PFVs that a calibration looks at."""
 TRIED = 48
 """Images on which numbers of non-zeros are tried (`workflow/scripts/trials.py`)."""
+CIRCUIT = 0.0003
+"""Seconds that an image took in a layer of a circuit besides its passes and codes."""
+EDGE = 2e-6
+"""Seconds that assembling an edge of the graph took."""
+SCOPE, GRAPHED = 0.018, 0.01
+"""Seconds that the explorer took for a class, and for an image that has a graph."""
+DRAWN = 1.0
+"""Seconds that the report's figures took."""
 TILE = 4000
 """Bytes of a small picture."""
 CUT = 0.0025
@@ -189,6 +197,12 @@ class Run:
         picked = shown * self.nearest + (layer.concepts - shown) * FACES * layer.merged
         drawn = self.rows(layer)
         return round(drawn * -math.expm1(-picked / drawn) + min(shown * self.relevant, self.codes(layer)))
+
+    @property
+    def edges(self) -> int:
+        """The graph's edges: of each class the sources of the targets that its images have, at most."""
+        of_class = sum(self.targets(pair) for pair in self.pairs) * self.top_sources
+        return min(self.attributed, self.classes) * of_class
 
     @property
     def placed(self) -> int:
