@@ -24,7 +24,7 @@ from gigraph.planning.ladder import numbers
 from gigraph.planning.resources import costs
 from gigraph.worlds import registry as worlds
 
-FORKED = 0.1
+FORKED = 0.3
 """Seconds until a job forked from a process that has torch loaded does its first work (`gigraph.running.forks`)."""
 UNIT_IMAGE_BYTES = 20_000
 """Of a drawn image of 96 pixels with its mask."""
