@@ -1,5 +1,6 @@
 """The planner: costs grow as the sizes say, and the command answers in one table or one line."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -75,14 +76,23 @@ def test_what_a_pursuit_and_its_trials_cost():
 def test_an_image_is_run_once_for_all_its_tiles():
     few, many = costs(RUN, RATE)["exemplars"], costs(replace(RUN, nearest=1000), RATE)["exemplars"]
     start = RUN.methods * 2 * RATE.start
-    whole = 50_000 * (0.02 + 0.15 + 0.15 + 0.006)
-    assert many.seconds == pytest.approx(50_000 * (0.02 + 0.1 + 0.05 + 0.006) + whole + start)
-    # Of layer b as many as there are PFVs, though 80,000 are shown.
-    assert few.seconds == pytest.approx(5120 * (0.02 + 0.1 + 0.05 + 0.006) + whole + start)
+
+    def work(layer, images, tiles):
+        return images * (0.02 + RATE.reached[layer]) + tiles * (RATE.field[layer] + 0.0025)
+
+    assert many.seconds == pytest.approx(work("a", 49_998, 49_998) + work("b", 50_000, 50_000) + start)
+    # Of layer b as many as there are PFVs at most, though 80,000 are shown: so many differ if they are any ones.
+    tiles = [round(50_000 * (1 - math.exp(-shown / 50_000))) for shown in (5120, 80_000)]
+    assert tiles == [4867, 39_905]
+    assert few.seconds == pytest.approx(work("a", 4867, 4867) + work("b", 39_905, 39_905) + start)
     # And the maps of relevance, 16 points of each of 5,000 images, with the PFVs that 2 a concept lead to.
     more = costs(replace(RUN, relevant=2), RATE)["exemplars"].seconds - few.seconds
     maps = 2 * 5000 * (32 * 0.05 + 0.01 + 0.1)
-    assert more == pytest.approx(maps + 1024 * (0.02 + 0.1 + 0.05 + 0.006) + 2 * 8000 * (0.15 + 0.006))
+    assert more == pytest.approx(maps + work("a", 1024, 1024) + work("b", 50_000 - 39_905, 16_000))
+    # Families are a third of their concepts, and members have four tiles.
+    merged = replace(RUN, layers=[replace(layer, merged=True) for layer in LAYERS])
+    shown = 512 / 3 * 10 + 512 * 2 / 3 * 4
+    assert merged.fields(merged.layers[0]) == round(50_000 * (1 - math.exp(-shown / 50_000)))
 
 
 def test_uniform_positions_cost_only_where_something_looks_at_them(tmp_path):
@@ -225,3 +235,15 @@ def test_circuits_run_on_as_many_images_as_a_class_has():
     some = {"circuit": {"classes": 10}}
     runs = load({"layers": ["a"], **some}).circuit.runs
     assert [runs(200, 200), runs(200, 600), runs(4, 200), runs(4, 6)] == [10 * 96, 30 * 96, 12 * 96, 6 * 96]
+
+
+def test_what_gathers_grows_with_its_edges_classes_and_images():
+    """By hand: 12, 4 and 4 targets with 64 sources each, of 1,000 classes; the site has a graph of each image."""
+    found = costs(RUN, RATE)
+    assert RUN.edges == 1000 * 20 * 64 and replace(RUN, attributed=6).edges == 6 * 20 * 64
+    assert found["graph"].seconds == pytest.approx(1000 * 20 * 64 * 2e-6 + RATE.light_start)
+    assert found["explorer"].seconds == pytest.approx(1000 * 0.018 + 5000 * 0.01 + RATE.light_start)
+    some = replace(RUN, circuits=96)
+    assert costs(some, RATE)["circuits"].seconds - found["circuits"].seconds == pytest.approx(
+        96 * (0.05 + 0.05 + 49 * 4 * 2048 * 16_384 * 1e-11 * 3 + 2 * 0.0003)
+    )

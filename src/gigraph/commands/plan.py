@@ -24,7 +24,7 @@ from gigraph.planning.ladder import numbers
 from gigraph.planning.resources import costs
 from gigraph.worlds import registry as worlds
 
-FORKED = 0.1
+FORKED = 0.3
 """Seconds until a job forked from a process that has torch loaded does its first work (`gigraph.running.forks`)."""
 UNIT_IMAGE_BYTES = 20_000
 """Of a drawn image of 96 pixels with its mask."""
@@ -126,7 +126,8 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         tried = tuple(sparse(numbers(c.most), k, layer.channels)) if c.penalty == "decision" else ()
         nonzeros = c.value if c.penalty == "nonzeros" else c.most if tried else 16
         drawn = own.sampling.pfvs_per_image
-        sizes.append(LayerSize(name, layer.channels, layer.positions, k, nonzeros, drawn, c.method, tried))
+        merged = own.families.cosine is not None
+        sizes.append(LayerSize(name, layer.channels, layer.positions, k, nonzeros, drawn, c.method, tried, merged))
     middle = sorted(sizes, key=lambda size: size.channels)[len(sizes) // 2]
     rng = np.random.default_rng(0)
     k = min(1024, middle.concepts)

@@ -6,6 +6,7 @@ one core (or of one GPU), so that a run on several takes a share of them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from gigraph.reserved import CLASSES
@@ -22,10 +23,22 @@ CALIBRATED = 2000
 """PFVs that a calibration looks at."""
 TRIED = 48
 """Images on which numbers of non-zeros are tried (`workflow/scripts/trials.py`)."""
+CIRCUIT = 0.0003
+"""Seconds that an image took in a layer of a circuit besides its passes and codes."""
+EDGE = 2e-6
+"""Seconds that assembling an edge of the graph took."""
+SCOPE, GRAPHED = 0.018, 0.01
+"""Seconds that the explorer took for a class, and for an image that has a graph."""
+DRAWN = 1.0
+"""Seconds that the report's figures took."""
 TILE = 4000
 """Bytes of a small picture."""
-CUT = 0.006
-"""Seconds that cutting one took."""
+CUT = 0.0025
+"""Seconds that cutting one took, and its sheets."""
+FAMILIES = 1 / 3
+"""Families over concepts, where some are merged: a tenth to a third in the menagerie, more in an ImageNet network."""
+FACES = 4
+"""Tiles of a family's member."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,8 @@ class LayerSize:
         The method of its coefficients.
     tried : tuple of int
         Numbers of non-zeros that are tried.
+    merged : bool
+        Whether near-parallel concepts are merged into families.
     """
 
     name: str
@@ -48,6 +63,7 @@ class LayerSize:
     pfvs_per_image: int
     coding: str = "lasso"
     tried: tuple[int, ...] = ()
+    merged: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,9 +189,20 @@ class Run:
         return min(layer.concepts, self.classes * self.kept) * (self.nearest + self.relevant)
 
     def fields(self, layer: LayerSize) -> int:
-        """Return the PFVs of a layer whose receptive fields are needed: of those drawn each once, and relevant ones."""
-        concepts = min(layer.concepts, self.classes * self.kept)
-        return min(concepts * self.nearest, self.rows(layer)) + min(concepts * self.relevant, self.codes(layer))
+        """Return the PFVs of a layer whose receptive fields are needed: of those drawn each once, and relevant ones.
+
+        As if families and members took theirs of those drawn at random, each by itself.
+        """
+        shown = min(layer.concepts * (FAMILIES if layer.merged else 1), self.classes * self.kept)
+        picked = shown * self.nearest + (layer.concepts - shown) * FACES * layer.merged
+        drawn = self.rows(layer)
+        return round(drawn * -math.expm1(-picked / drawn) + min(shown * self.relevant, self.codes(layer)))
+
+    @property
+    def edges(self) -> int:
+        """The graph's edges: of each class the sources of the targets that its images have, at most."""
+        of_class = sum(self.targets(pair) for pair in self.pairs) * self.top_sources
+        return min(self.attributed, self.classes) * of_class
 
     @property
     def placed(self) -> int:

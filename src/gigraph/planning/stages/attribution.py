@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.attributors.registry import source_of
-from gigraph.planning.costs import REFINED, REFINING, Cost, Run, Sizes, Throughput
+from gigraph.planning.costs import CIRCUIT, EDGE, REFINED, REFINING, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.stage import Read, Stage, read
 from gigraph.reserved import CLASSES
 
@@ -207,7 +207,7 @@ class Circuits(Stage):
     def cost(self, run: Run, rate: Throughput) -> Cost:
         steps = itertools.pairwise([*(layer.name for layer in run.layers), CLASSES])
         once = sum(rate.segment[pair] for pair in steps)
-        once += sum(layer.positions * rate.code(layer) for layer in run.layers[1:])
+        once += sum(layer.positions * rate.code(layer) for layer in run.layers[1:]) + CIRCUIT * len(run.layers)
         return Cost(
             run.shards * run.methods,
             run.methods * run.circuits * once,
@@ -240,7 +240,7 @@ class Graph(Stage):
         return gathering_need(sizes)
 
     def cost(self, run: Run, rate: Throughput) -> Cost:
-        return Cost(run.methods, 0, 0, 0)
+        return Cost(run.methods, run.methods * run.edges * EDGE, 0, 0)
 
 
 def pair_need(sizes: Sizes) -> tuple[float, float]:

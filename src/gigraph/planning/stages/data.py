@@ -83,6 +83,9 @@ class Network(Stage):
     def code(self, plan: Plan, layer: str | None = None) -> list[Path]:
         return plan.world_code  # it says what the classes are called
 
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(1, rate.start, 0, 0)  # what the model says of a few images; of no job before it there is a fork
+
 
 class Manifest(Stage):
     """Lists and decodes the images of a shard."""
@@ -139,6 +142,9 @@ class Selection(Stage):
             "predictions": loosely("predictions") if plan.unlabelled else [],
             "classes": read("classes") if isinstance(plan.config.attribution.classes, list) else [],
         }
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(1, 0, 0, 0)
 
 
 class Sample(Stage):
@@ -230,3 +236,6 @@ class Images(Stage):
 
     def rests_on(self, plan: Plan) -> list[Any]:
         return [plan.left_out]
+
+    def cost(self, run: Run, rate: Throughput) -> Cost:
+        return Cost(1, 0, 0, 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gigraph.attributors.registry import MODULES, source_of
 from gigraph.extractors.registry import NONZEROS
-from gigraph.planning.costs import Cost, Run, Sizes, Throughput
+from gigraph.planning.costs import DRAWN, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.attribution import INTEGRAL, attributor, gathering_need, of_pairs, vocabulary
 from gigraph.planning.stages.concepts import Concepts
 from gigraph.planning.stages.data import SPREAD, SPREAD_IMAGES
@@ -105,7 +105,7 @@ class Figures(Stage):
         return gathering_need(sizes)
 
     def cost(self, run: Run, rate: Throughput) -> Cost:
-        return Cost(run.methods, 0, 0, 0)
+        return Cost(run.methods, run.methods * DRAWN, 0, 0)
 
 
 # ---- the target `evaluation`: everything below, for all of `evaluation.methods` ------------------------------
