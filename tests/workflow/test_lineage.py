@@ -50,19 +50,29 @@ PLUMBING = {
 """Modules that how a job is started needs, so that every process loads them, and that some stages use as well."""
 
 
-def declared(plan, stage, of):
+def owner(plan, rule):
+    """Return the plan of a rule's jobs, the run's or its control's, and their stage."""
+    return (plan.control, rule.removeprefix("control_")) if rule.startswith("control_") else (plan, rule)
+
+
+def declared(plan, rule, of):
     """Return the jobs whose lineages enter that of a job, as (rule, wildcards)."""
     found = set()
 
-    def lineage(stage, **of):
-        found.add((stage, frozenset((key, str(value)) for key, value in of.items() if key in STAGES[stage].of)))
-        return ""
+    def collecting(begins):
+        def lineage(stage, **of):
+            known = frozenset((key, str(value)) for key, value in of.items() if key in STAGES[stage].of)
+            found.add((begins + stage, known))
+            return ""
 
-    plan.lineage = lineage
+        return lineage
+
+    plan.lineage, plan.control.lineage = collecting(""), collecting("control_")
     try:
-        plan.inputs(stage, **of)
+        mine, stage = owner(plan, rule)
+        mine.inputs(stage, **of)
     finally:
-        del plan.lineage
+        del plan.lineage, plan.control.lineage
     return found
 
 
@@ -98,21 +108,31 @@ def test_a_lineage_holds_what_snakemake_hands_the_job_and_nothing_else(tmp_path,
     (jobs,) = shadow.files(shadow.config)
     seen = {job["job"][0] for job in jobs}
     drawn, trained = {"draw", "alignment", "effects", "truth"}, {"train"}
-    assert seen == set(STAGES) - (drawn if not plan.drawn else set()) - (trained if not plan.trained else set())
+    control = {rule for rule in seen if rule.startswith("control_")}
+    expected = set(STAGES) - (drawn if not plan.drawn else set()) - (trained if not plan.trained else set())
+    assert seen - control == expected
+    shown = {"comparison", "probes", "explorer", "exemplars", "circuits", "evaluation_tables", "evidence"}
+    assert control and not {f"control_{stage}" for stage in shown} & control
     for job in jobs:
-        stage, of = job["job"]
-        reads = [one for many in plan.reads(stage, **of).values() for one in many]
-        files = {str(plan.results(one.name, **found)) for one in reads for found in plan.expand(one)}
+        rule, of = job["job"]
+        mine, stage = owner(plan, rule)
+        reads = [one for many in mine.reads(stage, **of).values() for one in many]
+
+        def paths(one, mine=mine):
+            other = mine.of(one)
+            return {str(other.results(one.name, **found)) for found in other.expand(one)}
+
+        files = set().union(*map(paths, reads))
         assert files == set(job["inputs"]), job["job"]
-        assert set(plan.outputs(stage, **of)) == set(job["outputs"]), job["job"]
-        waits = {str(plan.results(one.name, **found)) for one in reads if one.waits for found in plan.expand(one)}
+        assert set(mine.outputs(stage, **of)) == set(job["outputs"]), job["job"]
+        waits = set().union(*(paths(one) for one in reads if one.waits))
         makers = {(maker, frozenset(wildcards.items())) for maker, wildcards in job["makers"]}
-        outputs = {
-            (maker, frozenset(wildcards.items())): set(plan.outputs(maker, **wildcards))
-            for maker, wildcards in job["makers"]
-        }
+        outputs = {}
+        for maker, wildcards in job["makers"]:
+            its, made = owner(plan, maker)
+            outputs[maker, frozenset(wildcards.items())] = set(its.outputs(made, **wildcards))
         rests_on = {maker for maker in makers if outputs[maker] & (files - waits)}
-        assert declared(plan, stage, of) == rests_on, job["job"]
+        assert declared(plan, rule, of) == rests_on, job["job"]
 
 
 EDIT = """
