@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import networkx
     from torch import nn
 
+    from gigraph.image_circuit import ImageCircuit
+
 
 Planned = Callable[[Path], str | None]
 """From a table's path to its planned lineage; None if it is not planned."""
@@ -245,6 +247,32 @@ class Run:
         """
         label = self.label(of)
         return self._shards("circuit_curves").filter(pl.col("scope") == label).drop("scope")
+
+    def image_circuit(self, image: int) -> ImageCircuit:
+        """Run the network on some nodes of the graph alone, for one attributed image: its own circuit.
+
+        Nodes go in the order of the image's own relevances. It takes the model, the images and some seconds.
+
+        Parameters
+        ----------
+        image : int
+            The image's id, as in ``table("selection")``.
+
+        Returns
+        -------
+        ImageCircuit
+            ``found.smallest``: what the smallest circuit says that keeps `circuit.share` of the image's probability;
+            ``found.curves``: what circuits of each size do; ``members``: which nodes they are.
+
+        Raises
+        ------
+        UserError
+            If the image is not attributed, or the run is not what its configuration plans.
+        """
+        from gigraph.image_circuit import image_circuit
+        from gigraph.planning.opening import plan_of
+
+        return image_circuit(plan_of(self.folder), self.method, image)
 
     def graph_scores(self, of: str | int) -> dict[str, float]:
         """Return the ``replacement`` and ``completeness`` score of a class's graph, and the part ``followed``.

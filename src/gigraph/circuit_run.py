@@ -16,6 +16,7 @@ from gigraph.circuits import Nodes
 from gigraph.device import as_device
 from gigraph.method.families import Families
 from gigraph.method.gig import Decomposition
+from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.records.paths import Results
 from gigraph.replacement import Change, Replacement, Seen
@@ -24,6 +25,8 @@ from gigraph.vocabulary import Vocabulary
 
 Rows = Sequence[Mapping[str, Any]]
 """Of the table ``selection``."""
+BESIDE = "gradient_x_input"
+"""The attribution method whose order stands beside the run's own."""
 
 
 class Coded:
@@ -125,6 +128,29 @@ class CircuitRun:
         """Run the network on images, whose inputs may be given, with the coefficients that the run has of them."""
         ids = [row["image_id"] for row in rows]
         return replacement.see(self.inputs(rows) if x is None else x, ids, [one.of(ids) for one in self.coded])
+
+
+def gradient_x_input(run: CircuitRun, rows: Rows, label: int) -> list[np.ndarray]:
+    """Return gradient x input's relevance of each layer's concepts to a class, the mean over images: arrays [K].
+
+    Parameters
+    ----------
+    run : CircuitRun
+        That has coded the images.
+    rows : sequence of mapping
+        Of the table ``selection``: the images.
+    label : int
+    """
+    found = []
+    for vocabulary, coded in zip(run.vocabularies, run.coded, strict=True):
+        pair = Pair(run.subject, vocabulary, None, run.settings["attribution"])
+        images = [coded.decomposition(row["image_id"]) for row in rows]
+        to = as_device(np.full((len(images), 1), label), run.subject.device)
+        scores = np.zeros(vocabulary.k)
+        for image in pair.attribute(images, to, BESIDE):
+            scores[image.concepts.cpu().numpy()] += image.values[0].cpu().numpy() / len(images)
+        found.append(scores)
+    return found
 
 
 def of_class(selection: Rows, label: int, count: int | None = None) -> list[Mapping[str, Any]]:

@@ -360,3 +360,29 @@ def test_facts_of_random_edits_are_counted_like_those_of_the_model(here):
         assert {found["before"][name]} == {*one.values()}, name
     assert found["after"] != found["before"]
     assert facts(world, opened.subject, look, model, model, 0) is None
+
+
+def test_an_images_own_circuit(here):
+    """What a class's circuits say is the mean of what those of its images do, where they are the same ones."""
+    run = gigraph.open("results")
+    row = run.circuits().filter(order="network").row(0, named=True)
+    selection = pl.read_parquet("results/selection.parquet").filter(pl.col("label") == run.label(row["class"]))
+    ids = selection["image_id"].to_list()[: row["images"]]
+    found = [run.image_circuit(image) for image in ids]
+    assert np.mean([one.found.real.score for one in found]) == pytest.approx(row["score"], abs=1e-5)
+    curves = run.circuit_curve(row["class"])
+    for one in found:
+        assert one.label == run.label(row["class"]) and len(one.members) == row["nodes"]
+        assert one.members["rank"].to_list() == [*range(row["nodes"])]
+        for _, layer in one.members.group_by("layer"):
+            assert layer["relevance"].is_sorted(descending=True)
+        smallest = one.found.smallest
+        if smallest is not None:
+            assert one.members["smallest"].sum() == smallest.size
+            assert smallest.score >= 0.8 * one.found.real.score - 1e-6
+    for order in curves["order"].unique().to_list():
+        ends = [one.found.curves[order].points[-1].score for one in found]
+        mine = curves.filter(order=order).sort("size")
+        assert np.mean(ends) == pytest.approx(mine["score"][-1], abs=1e-5), order
+    with pytest.raises(UserError, match="image 12345 is not among the"):
+        run.image_circuit(12345)

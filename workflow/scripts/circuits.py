@@ -6,12 +6,18 @@ from functools import partial
 
 import numpy as np
 
-from gigraph.circuit_run import CircuitRun, classes_with_most, likely_others, mean_relevance, of_class
+from gigraph.circuit_run import (
+    BESIDE,
+    CircuitRun,
+    classes_with_most,
+    gradient_x_input,
+    likely_others,
+    mean_relevance,
+    of_class,
+)
 from gigraph.circuits import Circuits, Said, Search
-from gigraph.device import as_device
 from gigraph.hashing import mix
 from gigraph.method.circuit import joint_order
-from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.records.paths import Results
 from gigraph.records.schemas import SCHEMAS
@@ -20,7 +26,6 @@ from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run
 from gigraph.subject import Subject
 
-BESIDE = "gradient_x_input"
 SAID = ("size", "concepts", "score", "score_se", "margin", "margin_se")
 
 
@@ -38,20 +43,7 @@ def main(args: Namespace) -> None:
     nodes, replacement = opened.nodes, opened.replacement()
     families = [one.families for one in opened.vocabularies]
     search = Search(c["share"], c["points"], c["passes"], c["random"])
-    pairs = [Pair(subject, one, None, settings["attribution"]) for one in opened.vocabularies]
     names = tables.read(args.classes)["class"].to_pylist()
-
-    def beside(label):
-        """Return gradient x input's mean over the class's images, of each layer's concepts."""
-        found = []
-        for pair, one in zip(pairs, opened.coded, strict=True):
-            images = [one.decomposition(row["image_id"]) for row in own[label]]
-            to = as_device(np.full((len(images), 1), label), subject.device)
-            scores = np.zeros(pair.source.k)
-            for image in pair.attribute(images, to, BESIDE):
-                scores[image.concepts.cpu().numpy()] += image.values[0].cpu().numpy() / len(images)
-            found.append(scores)
-        return found
 
     rows = {name: [] for name in ("circuits", "circuit_curves", "circuit_members")}
     for label in progress(mine, len(mine), "classes"):
@@ -60,7 +52,7 @@ def main(args: Namespace) -> None:
         relevance = nodes.gathered([mean_relevance(table, label, one, alone) for table, one in both])
         orders = {settings["attribution"]["method"]: joint_order(relevance)}
         if BESIDE not in orders:
-            orders[BESIDE] = joint_order(nodes.gathered(beside(label)))
+            orders[BESIDE] = joint_order(nodes.gathered(gradient_x_input(opened, own[label], label)))
         seen = opened.see(replacement, of_class(selection, label, c["images"]))
         elsewhere = opened.see(replacement, others[label]) if others[label] else None
         generator = np.random.Generator(np.random.Philox(int(mix(settings["seed"], label))))
