@@ -15,7 +15,7 @@ GROUND = {"errors", "hashing", "threads", "vision", "device", "reserved", "repor
 OPENED = {"subject", "vocabulary", "pair", "exemplars", "replacement", "circuits", "circuit_run"}
 FRONT = {
     *("__init__", "__main__", "api", "cli", "commands"),
-    *("explain", "edit", "edit_images", "edit_circuits", "differences", "building"),
+    *("explain", "edit", "edit_images", "edit_circuits", "image_circuit", "differences", "building"),
 }
 ROOMS = {
     "ground": set(),
