@@ -24,7 +24,7 @@ from gigraph.model.network import Network
 from gigraph.model.placing import CHANNELS, Edit, Place, inserted, place_of, places_of
 
 SHAPE = (3, 16, 16)
-PAGE = Path(__file__).parents[2] / "docs/interventions.md"
+PAGE = Path(__file__).parents[2] / "README.md"
 
 
 class Residual(nn.Module):

@@ -24,7 +24,7 @@ from gigraph.planning.opening import plan_of
 from gigraph.records import tables
 from gigraph.worlds.model import normalise
 
-PAGE = Path(__file__).parents[2] / "docs/interventions.md"
+PAGE = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
