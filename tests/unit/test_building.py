@@ -107,10 +107,12 @@ def test_what_lies_in_a_file_goes_by_it(tmp_path, monkeypatch):
 
     assert factory_of(mine.make, tmp_path).source == "mine.py:make"
     assert factory_of(mine.make, tmp_path / "other").source == f"{tmp_path / 'mine.py'}:make"
-    # It is another function now that has this name there.
+    # Another function has its name there now: by its name that one would come.
+    former = mine.make
     monkeypatch.setattr(mine, "make", lambda: None)
-    with pytest.raises(UserError, match="lambda"):
-        factory_of(mine.make)
+    with pytest.raises(UserError, match="a function that lies in this session only"):
+        factory_of(former)
+    sys.modules.pop("mine")
 
 
 def test_a_sessions_function_is_written_with_what_it_uses():
