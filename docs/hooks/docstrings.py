@@ -9,7 +9,7 @@ from typing import Any
 import griffe
 
 EQUATION = re.compile(r"\[(Eqs?\. (\d+)[^\]]*)\](?!\()")
-NAME = re.compile(r"(?<!`)`(gigraph(?:\.\w+)+)`(?!`)")
+NAME = re.compile(r"(?<!`)`(?!gigraph\.yaml`)(gigraph(?:\.\w+)+)`(?!`)")
 CODE = re.compile(r"(`+[^`]+`+)")
 COLUMNS = re.compile(r"\S {3,}\S")
 """Three spaces within a line: something is drawn in columns there."""

@@ -10,7 +10,10 @@ from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
 MATHS = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
-CODE = re.compile(r"(^ *```.*?^ *```|\[[^\]]*\]\[[^\]]*\])|(?<!`)`(gigraph(?:\.\w+)+)`(?!`)", re.DOTALL | re.MULTILINE)
+CODE = re.compile(
+    r"(^ *```.*?^ *```|\[[^\]]*\]\[[^\]]*\])|(?<!`)`(?!gigraph\.yaml`)(gigraph(?:\.\w+)+)`(?!`)",
+    re.DOTALL | re.MULTILINE,
+)
 FETCHED = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=["'](?:https?:)?//[^"']+""")
 
 
