@@ -139,8 +139,8 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
     found = [{"title": title, "note": note, "parts": exhibits} for title, note, exhibits in chapters if exhibits]
     if not inputs.evaluation:
         empty = (
-            "This run was not evaluated yet. Run `uv run snakemake evaluation` (or `gigraph run evaluation`); its curves "
-            "and tables come here."
+            "This run was not evaluated yet. Run `uv run snakemake evaluation` (or `gigraph run evaluation`); its "
+            "curves and tables come here."
         )
         found.insert(0, {"title": "The evaluation", "note": "", "parts": [], "empty": empty})
     return found
