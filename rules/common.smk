@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gigraph.reserved import CLASSES
 from gigraph.running import current, forks, leases, locks, record, session
 from gigraph.running.cluster import cancel_orphans
 from gigraph.running.console import WORDS
-from gigraph.running.ending import beginning, ending
+from gigraph.running.ending import beginning, ending, looked, rehearsal
 from gigraph.running.progress import duration
 
 SCRIPTS = PROJECT / "workflow" / "scripts"
@@ -278,6 +279,26 @@ def begin(run):
     )
 
 
+def rehearse(run):
+    """Say what would run, and look at the model already if a job is going to."""
+    due = Counter(RULES[job.rule.name] for job in run.due)
+    own = {stage: due[PLAN, stage] for stage in STAGES}
+    control = sum(due.values()) - sum(own.values())
+    WORDS.info(
+        rehearsal(PLAN, own, control, len(run.jobs)),
+        extra={"gigraph": {"names": run.names}},
+    )
+    if own["network"] and session.is_muted(workflow) and not PLAN.trained:
+        from gigraph.network_check import checked
+
+        try:
+            found = checked(PLAN.settings("network"), PLAN.config.compute)
+        except UserError as error:
+            stop(error)
+        WORDS.info("\n".join(looked(*found)))
+    WORDS.info("nothing was run; --verbose shows every job and its reason")
+
+
 def end(run):
     """Write what was done, and say what was found."""
     notes = record.write_run(PLAN.root, PLAN.config.model_dump(mode="json"), PLAN.seeds)
@@ -295,6 +316,7 @@ if workflow.is_main_process and not IS_CONTROL:
         },
         begin=begin,
         end=end,
+        rehearse=rehearse,
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from gigraph.errors import UserError, nearest
+from gigraph.images.naming import find_class
 from gigraph.method.circuit import graph_scores
 from gigraph.records import tables
 from gigraph.records.paths import FILES, Results
@@ -65,6 +66,7 @@ class Run:
         self._file = partial(Results(folder), method=self.method)
         self._planned = _last(self.folder) if configfile is None else _own(self.folder, configfile)
         self._names = {row["label"]: row["class"] for row in self.classes.iter_rows(named=True)}
+        self._shown = _given_names(self.folder)
 
     def __repr__(self) -> str:
         return f"gigraph.open({str(self.folder)!r}, method={self.method!r})"
@@ -168,9 +170,9 @@ class Run:
         Raises
         ------
         UserError
-            If there is no such class.
+            If there is no such class, or none of its images is attributed.
         """
-        scope = DATASET if of is None else self.label(of)
+        scope = DATASET if of is None else self._attributed(of)
         edges = self._frame("edges").filter(pl.col("scope") == scope)
         return edges.filter(pl.col("shown")) if shown and of is not None else edges
 
@@ -179,17 +181,17 @@ class Run:
 
         The means of a family's members add up to the family's; their standard errors do not.
         """
-        return self._frame("members").filter(pl.col("scope") == self.label(of))
+        return self._frame("members").filter(pl.col("scope") == self._attributed(of))
 
     def relevance(self, of: str | int) -> pl.DataFrame:
         """Return a class's concepts by mean relevance (Eq. 7): layer, rank, concept, relevance, se, support."""
-        kept = self._frame("kept_of_all").filter(pl.col("scope") == self.label(of))
+        kept = self._frame("kept_of_all").filter(pl.col("scope") == self._attributed(of))
         order = pl.col("layer").replace_strict({name: i for i, name in enumerate(self.layers)})
         return kept.sort(order, "rank").drop("scope")
 
     def shared(self, classes: Iterable[str | int]) -> pl.DataFrame:
         """Return the concepts that all the classes keep, by the least relevance that one of them draws from it."""
-        labels = [self.label(of) for of in classes]
+        labels = [self._attributed(of) for of in classes]
         kept = self._frame("kept_of_all").filter(pl.col("scope").is_in(labels))
         found = kept.group_by("layer", "concept").agg(
             pl.col("scope").n_unique().alias("classes"), pl.col("relevance").min().alias("least_relevance")
@@ -228,13 +230,18 @@ class Run:
         Raises
         ------
         UserError
-            If there is no such class, or it has no circuit.
+            If there is no such class, it has no circuit, or none keeps the wanted share.
         """
-        label = self.label(of)
+        label = self._attributed(of)
         mine = self._shards("circuit_members").filter(pl.col("scope") == label)
         if mine.is_empty():
-            raise UserError(f"class {self._names[label]!r} has no circuit: see attribution.classes, circuit.classes")
+            raise UserError(f"class {self._names[label]!r} has no circuit: see circuit.classes")
         chosen = mine.filter(pl.col("smallest") if size is None else pl.col("rank") < size)
+        if chosen.is_empty() and size is None:
+            raise UserError(
+                f"class {self._names[label]!r}: no circuit of the graph's {len(mine)} nodes alone keeps as much of the "
+                "network's score as circuit.share asks for; give size, or see circuit_curve for what each size keeps"
+            )
         return chosen.sort("rank").select("layer", "concept", "rank", "relevance")
 
     def circuit_curve(self, of: str | int) -> pl.DataFrame:
@@ -243,10 +250,13 @@ class Run:
         Raises
         ------
         UserError
-            If there is no such class, or the run has no circuits.
+            If there is no such class, or it has no circuit.
         """
-        label = self.label(of)
-        return self._shards("circuit_curves").filter(pl.col("scope") == label).drop("scope")
+        label = self._attributed(of)
+        found = self._shards("circuit_curves").filter(pl.col("scope") == label).drop("scope")
+        if found.is_empty():
+            raise UserError(f"class {self._names[label]!r} has no circuit: see circuit.classes")
+        return found
 
     def image_circuit(self, image: int) -> ImageCircuit:
         """Run the network on some nodes of the graph alone, for one attributed image: its own circuit.
@@ -279,7 +289,7 @@ class Run:
 
         They are read off the graph's edges, nothing is run: `gigraph.method.circuit.graph_scores`.
         """
-        label, chain = self.label(of), [*self.layers, CLASSES]
+        label, chain = self._attributed(of), [*self.layers, CLASSES]
         edges, pairs = self._frame("edges").filter(pl.col("scope") == label), []
         for source, target in reversed(list(itertools.pairwise(chain))):
             own = edges.filter((pl.col("source_layer") == source) & (pl.col("target_layer") == target))
@@ -308,7 +318,7 @@ class Run:
         """
         import networkx
 
-        graph = networkx.DiGraph(scope=self.label(of), method=self.method)
+        graph = networkx.DiGraph(scope=self._attributed(of), method=self.method)
         for row in self.edges(of).iter_rows(named=True):
             ends = (row["source_layer"], row["source"]), (row["target_layer"], row["target"])
             measured = {name: row[name] for name in ("mean", "se", "support", "weight", "ablation")}
@@ -374,7 +384,7 @@ class Run:
         return opened.apply(model)
 
     def label(self, of: str | int) -> int:
-        """Return the label of a class given by name or label.
+        """Return the label of a class given by label, by name, or by what the explorer calls it.
 
         Raises
         ------
@@ -383,10 +393,29 @@ class Run:
         """
         if of in self._names:
             return int(of)
-        for label, name in self._names.items():
-            if name == of:
-                return label
-        raise UserError(f"there is no class {of!r}{nearest(str(of), list(self._names.values()))}")
+        labels, names = list(self._names), list(self._names.values())
+        place = find_class(str(of), names, self._shown)
+        if place is None:
+            raise UserError(f"there is no class {of!r}{nearest(str(of), names)}")
+        return labels[place]
+
+    def _attributed(self, of: str | int) -> int:
+        """Return the label of a class that has a graph.
+
+        Raises
+        ------
+        UserError
+            If there is no such class, or none of its images is attributed.
+        """
+        label = self.label(of)
+        there = sorted(self._frame("selection")["label"].unique())
+        if label not in there:
+            some = ", ".join(repr(self._names.get(one, one)) for one in there[:5])
+            raise UserError(
+                f"no image of class {self._names[label]!r} is attributed; add it to attribution.classes and run "
+                f"snakemake again, or take one of {len(there)} others: {some}{', ...' * (len(there) > 5)}"
+            )
+        return label
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:
@@ -414,6 +443,14 @@ class Run:
 
 def _several(texts: Iterable[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
+
+
+def _given_names(folder: Path) -> dict[str, str]:
+    """Return what the last run in a folder was told to call classes; nothing where that is not known."""
+    try:
+        return dict(json.loads((folder / FILES["run"].pattern).read_text())["config"]["explorer"]["names"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _last(folder: Path) -> Planned | None:

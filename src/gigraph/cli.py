@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,14 @@ from collections.abc import Sequence
 from gigraph import commands
 from gigraph.errors import UserError, one_line
 from gigraph.version import __version__
+
+
+class Screen(logging.Handler):
+    """What the package says while a command works; scripts have their logs for that."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line to standard error, whatever that is now."""
+        print(one_line(record.getMessage()), file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and not args.passes_on:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.rest = rest
+    log = logging.getLogger("gigraph")
+    if not log.handlers:
+        log.addHandler(Screen())
+        log.setLevel(logging.INFO)
     try:
         args.main(args)
     except UserError as error:

@@ -24,6 +24,7 @@ from gigraph.edit_circuits import circuits
 from gigraph.edit_images import Images, Look, facts, measure, of_folder, of_run
 from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix, text_key
+from gigraph.images.naming import find_class
 from gigraph.method.before_after import compared
 from gigraph.method.projection import Change, agreement, mean_direction, span
 from gigraph.model.folding import fold, proven
@@ -399,8 +400,11 @@ def edit(
         from gigraph.worlds.registry import get
 
         of = get(edited.plan.world).shortcut.planted
-    if of is not None and of not in names:
-        raise UserError(f"--of: there is no class {of!r}{nearest(of, names)}")
+    if of is not None:
+        place = find_class(of, list(names), edited.plan.config.explorer.names)
+        if place is None:
+            raise UserError(f"--of: there is no class {of!r}{nearest(of, names)}")
+        of = list(names)[place]
     subject = edited.subject
     more = [of_folder(edited.plan, subject, folder) for folder in folders]
     try:  # before anything is measured

@@ -32,6 +32,7 @@ from gigraph.planning.standing import hold
 from gigraph.records import tables
 from gigraph.records.attributions import rows
 from gigraph.records.schemas import SCHEMAS
+from gigraph.reporting import log, progress
 from gigraph.reserved import CLASSES
 from gigraph.subject import Subject, check_finite
 from gigraph.vocabulary import Vocabulary
@@ -79,6 +80,7 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
             sizes.append(size_of(decode(path, plan.config.images.max_pixels, plan.config.preprocessing.depth)))
         except Unreadable as error:
             raise UserError(f"cannot read the image {path}: {error}; give another file") from None
+    log.info("opening the network and its concepts ...")
     subjects = Subjects(plan)
     concepts = {
         layer: Vocabulary(
@@ -223,7 +225,8 @@ def _write(
         tables.write(folder / "coefficients" / f"{name}.parquet", "coefficients", columns)
     own: dict[str, list[int]] = {}
     pairs = sorted(plan.pairs, key=lambda pair: pair[1] != CLASSES)  # the classes' choose the concept targets
-    for source, target in pairs:
+    log.info("%s: attributing %d pairs of layers ...", path.name, len(pairs))
+    for source, target in progress(pairs, len(pairs), f"{path.name}: pairs of layers"):
         pair = Pair(subject, concepts[source], concepts.get(target), settings)
         if target == CLASSES:
             to = class_targets(logits.cpu().numpy(), np.array([predicted]), settings["top_classes"])
@@ -255,6 +258,29 @@ def _write(
     shapes = {"layer": [*subject.layers], "grid": [list(layer.grid) for layer in subject.layers.values()]}
     tables.write(folder / "grids.parquet", "grids", shapes)
     tables.write(folder / "image.parquet", "images", {key: [value] for key, value in row.items()}, lineage)
+
+
+def unexplained(folder: Path, layers: Sequence[str], target: int) -> dict[str, float]:
+    """Return of each layer the error node's share of all that is attributed to an output of an explained image.
+
+    Parameters
+    ----------
+    folder : Path
+        As `explain` returns it.
+    layers : sequence of str
+    target : int
+        The output.
+    """
+    found = {}
+    for layer in layers:
+        (row,) = (
+            row
+            for row in tables.read(folder / "attributions" / f"{layer}--{CLASSES}.parquet").to_pylist()
+            if row["target"] == target
+        )
+        total = sum(map(abs, [*row["values"], row["remainder"], row["error"]]))
+        found[layer] = abs(row["error"]) / total if total else 0.0
+    return found
 
 
 def opened(files: Sequence[Path], compute: Compute | None = None) -> Plan:

@@ -96,6 +96,33 @@ def test_mistakes_get_one_line(results: Path, tmp_path: Path):
         gigraph.open(results).concepts("layer4.9")
 
 
+def test_a_class_without_a_graph_is_no_empty_frame(results: Path, tmp_path: Path):
+    root = shutil.copytree(results, tmp_path / "results")
+    selection = pl.read_parquet(root / "selection.parquet")
+    selection.filter(pl.col("label") != 1).write_parquet(root / "selection.parquet")
+    run = gigraph.open(root)
+    words = r"^no image of class 'leopard' is attributed; add it to attribution\.classes .* others: 'cheetah', "
+    asked = (run.edges, run.member_edges, run.relevance, run.graph_scores, run.to_networkx, run.circuit)
+    for one in (*asked, run.circuit_curve, lambda of: run.shared([0, of])):
+        with pytest.raises(UserError, match=words):
+            one("leopard")
+    assert run.label("leopard") == 1 and len(run.edges("cheetah"))
+
+
+def test_classes_answer_to_what_the_explorer_calls_them(results: Path, tmp_path: Path):
+    root = shutil.copytree(results, tmp_path / "results")
+    names = pl.read_parquet(root / "classes.parquet").with_columns(
+        pl.format("n0144076{}_{}", pl.col("label"), pl.col("class")).alias("class")
+    )
+    names.write_parquet(root / "classes.parquet")
+    assert gigraph.open(root).label("leopard") == gigraph.open(root).label("n01440761_leopard") == 1
+    (root / "run.json").write_text(json.dumps({"config": {"explorer": {"names": {"n01440761_leopard": "spots"}}}}))
+    run = gigraph.open(root)
+    assert run.label("spots") == 1 and run.edges("spots").equals(run.edges(1))
+    with pytest.raises(UserError, match="there is no class 'leopard'; did you mean n01440761_leopard"):
+        run.label("leopard")
+
+
 def test_importing_gigraph_stays_light():
     code = "import sys, gigraph; sys.exit(bool({'polars', 'torch', 'pyarrow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -118,9 +145,12 @@ def test_circuits_are_read(results: Path):
     assert set(found["class"]) == {"cheetah", "leopard"} and len(found) == 10
     smallest = run.circuit("cheetah")
     assert smallest["rank"].to_list() == list(range(9)) and smallest.columns[:2] == ["layer", "concept"]
-    assert run.circuit("leopard").is_empty() and len(run.circuit("leopard", size=7)) == 7
-    with pytest.raises(UserError, match=r"has no circuit: see attribution\.classes, circuit\.classes"):
-        run.circuit(2)
+    assert len(run.circuit("leopard", size=7)) == 7
+    with pytest.raises(UserError, match=r"^class 'leopard': no circuit of the graph's \d+ nodes alone keeps as much"):
+        run.circuit("leopard")
+    for asked in (run.circuit, run.circuit_curve):
+        with pytest.raises(UserError, match=r"has no circuit: see circuit\.classes$"):
+            asked(2)
     shutil.rmtree(results / "bisecting" / "circuits")
     with pytest.raises(UserError, match=r"has no circuits of bisecting; run snakemake again"):
         run.circuits()

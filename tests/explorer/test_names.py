@@ -9,7 +9,7 @@ import pytest
 
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs, build
-from gigraph.explorer.names import shown_names
+from gigraph.images.naming import find_class, shown_names
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,17 @@ def test_names_lose_what_tells_nothing(names: list[str], shown: list[str]):
 def test_given_names_come_first():
     names = ["n01440764_tench", "n01443537_goldfish"]
     assert shown_names(names, {"n01440764_tench": "doctor_fish"}) == ["doctor_fish", "goldfish"]
+
+
+def test_a_class_is_found_by_its_name_and_by_what_it_is_called():
+    names = ["n02012849_crane", "n03126707_crane", "n01440764_tench", "tench", "n01484850_great_white_shark"]
+    assert [find_class(name, names) for name in names] == [0, 1, 2, 3, 4]
+    names = ["n02012849_crane", "n03126707_crane", "n01440764_tench", "n01484850_great_white_shark"]
+    assert [find_class(name, names) for name in ("tench", "great white shark", "n02012849 crane")] == [2, 3, 0]
+    assert find_class("crane", names) is None and find_class("Tench", names) is None
+    given = {"n01440764_tench": "fish", "n02012849_crane": "bird", "n03126707_crane": "bird"}
+    assert find_class("fish", names, given) == 2 and find_class("n01440764_tench", names, given) == 2
+    assert find_class("tench", names, given) is None and find_class("bird", names, given) is None
 
 
 def test_a_name_that_no_class_has_is_refused_in_one_line(inputs: Inputs, tmp_path: Path):

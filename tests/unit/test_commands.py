@@ -3,6 +3,7 @@
 import os
 import pty
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -70,6 +71,21 @@ def test_the_configuration_files_among_snakemakes_arguments():
         (["--config", "a=1", "--cores", "2"], []),
     ):
         assert [str(one) for one in run.configfiles(given)] == files
+
+
+def test_what_comes_with_the_workflow_is_found_from_everywhere(here, became):
+    traffic, network = "workflow/configs/traffic.yaml", "workflow/configs/efficientnet_lite0.py:model"
+    for given in (["--configfile", traffic, "-n"], [f"--configfile={traffic}"]):
+        called("run", *given)
+        told = became.pop()[1][6:]
+        assert [one.replace(f"{PROJECT}/", "") for one in told] == given != told
+    assert read([Path(traffic)])["images"]["source"] == "traffic"
+    config = load({"layers": ["a"], "images": {"source": "."}, "model": {"source": network}})
+    assert config.model.source == f"{PROJECT}/{network}"
+    (here / "workflow" / "configs").mkdir(parents=True)
+    (here / traffic).write_text("images: {source: mine}\n")
+    assert read([Path(traffic)])["images"]["source"] == "mine"
+    assert called("run", "--configfile", "configs/traffic.yaml") == 1
 
 
 def test_other_commands_refuse_what_they_do_not_know(capsys):
@@ -162,6 +178,12 @@ def test_options_alone_write_a_configuration_that_runs(own, capsys):
     keys = [line for line in (own / "gigraph.yaml").read_text().splitlines() if line.strip().startswith("#")]
     assert len(keys) > 20
     assert "next: gigraph run -n" in capsys.readouterr().out
+
+
+def test_torchvisions_weights_are_its_best_unless_others_are_named(own, capsys):
+    assert called("init", "--model", "torchvision:resnet18", "--images", "images") == 0
+    assert load(read([own / "gigraph.yaml"])).model.weights == "DEFAULT"
+    assert "torchvision's DEFAULT weights" in capsys.readouterr().out
 
 
 def test_a_preset_is_left_to_the_weights(own):

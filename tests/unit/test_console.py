@@ -123,7 +123,9 @@ def test_where_no_run_begins_snakemake_has_its_say(monkeypatch):
         assert watched.lines == shown
 
 
-@pytest.mark.parametrize("asked", [{"verbose": True}, {"dryrun": True}, {"quiet": {"rules"}}, {"printshellcmds": True}])
+@pytest.mark.parametrize(
+    "asked", [{"verbose": True}, {"verbose": True, "dryrun": True}, {"quiet": {"rules"}}, {"printshellcmds": True}]
+)
 def test_who_asks_for_snakemakes_own_words_gets_them(monkeypatch, asked, logs):
     watched = Watched(monkeypatch, io.StringIO(), **asked)
     assert not watched.handler.muted
@@ -134,6 +136,16 @@ def test_who_asks_for_snakemakes_own_words_gets_them(monkeypatch, asked, logs):
     watched.handler.close()
     assert "Building DAG of jobs..." in watched.lines and "gigraph begins" in watched.lines
     assert ("gigraph: 1 of 2 jobs done in 0 s, about 0 s left" in watched.lines) == (not asked.get("dryrun"))
+
+
+def test_a_dry_run_says_what_the_workflow_says_and_no_more(monkeypatch):
+    watched = Watched(monkeypatch, io.StringIO(), dryrun=True)
+    watched.tell(msg="Building DAG of jobs...")
+    watched.begin(concepts=2)
+    watched.job(1, "concepts")
+    watched.tell(msg="This was a dry-run (flag -n).")
+    watched.handler.close()
+    assert watched.lines == ["gigraph begins"]
 
 
 def test_without_a_terminal_a_line_now_and_then_says_how_far_a_long_run_is(watched, logs):
@@ -221,9 +233,8 @@ def a_workflow(jobs, imported, dryrun=False):
 def heard(workflow, *events):
     calls = []
     names = {"my_sample": "sample", "my_graph": "graph"}
-    run = session.attend(
-        workflow, "results", names, begin=lambda run: calls.append("begin"), end=lambda run: calls.append("end")
-    )
+    said = {name: lambda run, name=name: calls.append(name) for name in ("begin", "end", "rehearse")}
+    run = session.attend(workflow, "results", names, **said)
     try:
         for event, job in events:
             logging.getLogger("snakemake.logging").handle(
@@ -252,8 +263,10 @@ def test_the_workflow_that_is_called_ends_when_snakemake_says_so():
 
 
 def test_a_dry_run_and_one_without_own_jobs_begin_nothing():
-    for workflow in (a_workflow(["my_sample"], True, dryrun=True), a_workflow(["other"], True)):
-        assert heard(workflow, ("run_info", 0))[1] == ["run_info"]
+    for dryrun in (False, True):
+        assert heard(a_workflow(["other"], True, dryrun=dryrun), ("run_info", 0))[1] == ["run_info"]
+    _, calls = heard(a_workflow(["my_sample"], True, dryrun=True), ("run_info", 0), ("run_info", 0))
+    assert calls == ["rehearse", "run_info", "run_info"]
 
 
 def test_rules_that_are_read_twice_are_of_one_session():

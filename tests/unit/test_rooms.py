@@ -12,7 +12,7 @@ from gigraph.planning.lineage import _executed, _names
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "gigraph"
 GROUND = {"errors", "hashing", "threads", "vision", "device", "reserved", "reporting", "version", "orphans", "foreign"}
-OPENED = {"subject", "vocabulary", "pair", "exemplars", "replacement", "circuits", "circuit_run"}
+OPENED = {"subject", "vocabulary", "pair", "exemplars", "replacement", "circuits", "circuit_run", "network_check"}
 FRONT = {
     *("__init__", "__main__", "api", "cli", "commands"),
     *("explain", "edit", "edit_images", "edit_circuits", "image_circuit", "differences", "building"),

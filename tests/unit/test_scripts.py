@@ -204,7 +204,9 @@ def select(tmp_path):
     tables.write(files["manifest"], "manifest", {**images, "width": [8] * n, "height": [8] * n})
     tables.write(files["rejects"], "rejected", {"path": [], "reason": []})
 
-    def selected(**settings):
+    def selected(names=None, **settings):
+        if names:
+            tables.write(files["classes"], "classes", {"label": range(4), "class": names, "task": ["classes"] * 4})
         given = {"seed": 0, "classes": None, "images_per_class": 3, "images": None, "max_rejected": 0, "uniform": False}
         named = isinstance(settings.get("classes"), list)
         script("selection").main(
@@ -232,6 +234,13 @@ def test_chosen_classes_are_attributed_alone(select, caplog):
         select(classes=["cat"])
     with pytest.raises(UserError, match="no image is of dog"):
         select(classes=["dog"])
+
+
+def test_classes_are_chosen_by_what_the_explorer_calls_them_too(select):
+    names = ["n01_ant", "n02_bumble_bee", "n03_cow", "n04_dog"]
+    assert {label for label, _ in select(names, classes=["bumble bee", "n03_cow"])} == {1, 2}
+    with pytest.raises(UserError, match=r"attribution\.classes: there is no class 'bee'; did you mean n02_bumble_bee"):
+        select(names, classes=["bee"])
 
 
 def test_a_number_of_images_is_balanced_over_the_classes(select):

@@ -88,6 +88,15 @@ def test_a_class_folder_without_images(world):
     assert "class folder c" in line_of(plan, world)
 
 
+@pytest.mark.parametrize(
+    ("source", "output"), [("images", "images/results"), (".", "results"), ("..", "results"), ("images", "images")]
+)
+def test_results_among_the_images(world, source, output):
+    """The second run would have taken them for a class."""
+    line = line_of(plan, world, images={"source": source}, output=output)
+    assert f"images.source: {source} also holds the folder of the results" in line and "set output outside" in line
+
+
 def test_a_missing_weights_file(world):
     assert "model.weights: there is no file gone.pth" in line_of(plan, world, model={"weights": "gone.pth"})
 
@@ -162,6 +171,32 @@ def test_snakemake_ends_with_one_line_for_a_config_mistake(world, changes, words
     assert run.returncode != 0
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("gigraph: error:")]
     assert words in line and "Traceback" not in run.stderr
+
+
+def test_a_dry_run_says_what_would_run_and_looks_at_the_model(world):
+    path = configure(world, concepts={"expansion": 0.05}, output="other")
+    run = snakemake(world, "-n", "--configfile", str(path))
+    said = (run.stdout + run.stderr).splitlines()
+    (head,) = [i for i, line in enumerate(said) if line.startswith("gigraph ") and line.endswith(" jobs would run")]
+    counts = dict(line.split() for line in said[head + 1 :] if len(line.split()) == 2)
+    assert run.returncode == 0 and counts["network"] == "1" and counts["graph"] == "1" and "rule" not in counts
+    assert sum(map(int, counts.values())) == int(said[head].split()[-4].replace(",", ""))
+    model, layers, end = said[-3:]
+    assert model.startswith("  model: 3 x 64 x 64 in, 2 outputs (classes): a, b") and "layer3.1 (128 channels" in layers
+    assert end == "nothing was run; --verbose shows every job and its reason"
+    assert len(said) < 40 and not (world / "other").exists()
+    path = configure(world, layers=["layer9.1"], output="other")
+    run = snakemake(world, "-n", "--configfile", str(path))
+    assert run.returncode != 0 and "Traceback" not in run.stderr
+    assert "gigraph: error: layer 'layer9.1' does not exist" in run.stderr
+
+
+def test_a_dry_run_says_that_weights_are_random(world):
+    model = {"source": "torchvision:resnet18", "arguments": {"num_classes": 2}}
+    run = snakemake(
+        world, "-n", "--configfile", str(configure(world, model=model, layers=["layer3.1"], output="other"))
+    )
+    assert run.returncode == 0 and "warning: the weights of torchvision:resnet18 are random" in run.stdout + run.stderr
 
 
 def test_a_job_ends_with_one_line_for_a_layer_mistake(world):

@@ -97,7 +97,7 @@ def test_a_run_from_memory_is_that_of_its_configuration(folder, capsys):
         # Refused before the run's configuration is touched.
         gigraph.build(make, layers=["one", "classes"], out="results", weights=net, **SETTINGS)
     assert torch.equal(load_file("results/given/weights.safetensors")["head.bias"], state["head.bias"])
-    gigraph.build(make, layers=["one", "two"], out="results", weights=net, arguments=["-n"], **SETTINGS)
+    gigraph.build(make, layers=["one", "two"], out="results", weights=net, arguments=["-np"], **SETTINGS)
     due = jobs(capsys.readouterr().out)
     assert due["network"] == 1 and due["graph"] == 1
 

@@ -34,11 +34,11 @@ TINY = {
 def test_the_target_is_planned_apart_from_the_default(tmp_path):
     draw(tmp_path, 20)
     path = configure(tmp_path, **TINY)
-    default = snakemake(tmp_path, "-n", "--configfile", str(path))
+    default = snakemake(tmp_path, "-np", "--configfile", str(path))
     assert default.returncode == 0, default.stderr[-3000:]
     planned = set(jobs(default.stdout + default.stderr))
     assert not {"validation", "stability", "edge_checks", "evaluation_tables", "evidence"} & planned
-    run = snakemake(tmp_path, "evaluation", "-n", "--configfile", str(path))
+    run = snakemake(tmp_path, "evaluation", "-np", "--configfile", str(path))
     assert run.returncode == 0, run.stderr[-3000:]
     found = jobs(run.stdout + run.stderr)
     expected = {"concepts": 6, "calibration": 6, "validation": 6, "stability": 2, "edge_checks": 1, "heldout": 1,
@@ -95,11 +95,11 @@ def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path)
         (looked, "all", {"explorer"}),
         (looked, "evaluation", {"validation", "evaluation_tables", "evaluation_figures", "explorer", "evidence"}),
     ):
-        run = shadow.run("-n", target, config=config)
+        run = shadow.run("-np", target, config=config)
         assert run.returncode == 0 and set(jobs(run.stdout + run.stderr)) - {target} == expected, (target, config)
     # Built without it in between: its page has the same bytes, so that Snakemake sees no change.
     says.write_text(json.dumps(""))
-    run = shadow.run("-n", "evaluation")
+    run = shadow.run("-np", "evaluation")
     assert set(jobs(run.stdout + run.stderr)) - {"evaluation"} == {"evidence"}
 
 

@@ -36,7 +36,8 @@ def test_an_image_of_the_run_gets_the_runs_attributions(done, monkeypatch, capsy
     image = pl.read_parquet(root / "selection.parquet").row(0, named=True)
     path = f"images/{image['path']}"
     assert main(["explain", path, "--configfile", "config.yaml"]) == 0
-    assert "index.html#/image/~-1/" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "index.html#/image/~-1/" in told.out and "attributing 3 pairs of layers" in told.err
     (folder,) = (root / "bisecting" / "explained").iterdir()
     new = pl.read_parquet(folder / "attributions" / "layer4.0--classes.parquet")
     old = pl.read_parquet(root / "bisecting/attributions/layer4.0--classes/*.parquet")
@@ -48,6 +49,11 @@ def test_an_image_of_the_run_gets_the_runs_attributions(done, monkeypatch, capsy
     )
     assert one.keys() == two.keys() and one
     np.testing.assert_allclose([one[c] for c in two], list(two.values()), rtol=1e-2, atol=1e-6)
+    # What the concepts leave out of it, in each layer.
+    (left,) = [line for line in told.out.splitlines() if "not explained by the concepts: " in line]
+    row = new.filter(pl.col("target") == predicted).row(0, named=True)
+    total = sum(map(abs, [*row["values"], row["remainder"], row["error"]]))
+    assert left.endswith(f", layer4.0 {abs(row['error']) / total:.0%}")
     # Its own concepts as targets are among the run's, which adds those of its class.
     of_concepts = [
         pl.read_parquet(files).filter(pl.col("image_id").is_in([new["image_id"][0], image["image_id"]]))

@@ -86,12 +86,12 @@ def test_rules_run_under_other_names_and_the_outer_workflows_are_not_touched(out
 
 
 def test_every_job_can_be_asked_for_under_its_own_name_too(outer):
-    run = outer("-n", wanted='"results/explorer/index.html"', names=" exclude all")
+    run = outer("-np", wanted='"results/explorer/index.html"', names=" exclude all")
     assert run.returncode == 0, run.stderr[-3000:]
     found = jobs(run.stdout + run.stderr)
     assert found.pop("own") == 1 and found["sample"] == 2 and found["explorer"] == 1
     # The evaluation's control is the same workflow once more, imported by the one that is imported.
-    run = outer("-n", wanted='"results/evaluation/summary.md"')
+    run = outer("-np", wanted='"results/evaluation/summary.md"')
     assert run.returncode == 0, run.stderr[-3000:]
     found = jobs(run.stdout + run.stderr)
     assert found["gigraph_sample"] == found["gigraph_control_sample"] == 2 and "control_sample" not in found
@@ -159,7 +159,7 @@ def test_the_catalogue_finds_what_it_looks_for():
 @pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
 def test_the_catalogues_test_makes_everything(tmp_path, snakefile):
     config = ROOT / ".test/config/config.yaml"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / snakefile), "--cores", "1", "-n"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / snakefile), "--cores", "1", "-np"]
     run = subprocess.run(
         [*command, "--directory", str(tmp_path), "--configfile", str(config)],
         cwd=ROOT, capture_output=True, text=True, timeout=200,

@@ -207,7 +207,7 @@ def test_a_run_says_a_line_for_each_stage_where_to_look_and_what_was_found(done)
 
 def planned(folder, name, **changes):
     changed = {**yaml.safe_load((folder / "config.yaml").read_text()), **changes}
-    run = snakemake(folder, "--configfile", str(configure(folder, name, **changed)), "-n")
+    run = snakemake(folder, "--configfile", str(configure(folder, name, **changed)), "-np")
     assert run.returncode == 0, run.stderr[-3000:]
     return jobs(run.stdout + run.stderr)
 

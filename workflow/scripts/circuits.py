@@ -113,7 +113,8 @@ def _column(kind, name, rows):
 
 def _report(name, found, n, seconds):
     if found.smallest is None:
-        log.info("%s: no circuit keeps as much of %.3f; %.1f s", name, found.real.score, seconds)
+        said = "%s: no circuit of its %d nodes alone keeps the wanted share of %.3f; %.1f s"
+        log.info(said, name, n, found.real.score, seconds)
         return
     log.info(
         "%s: %d of %d nodes (%d concepts) say %.3f of %.3f, %.3f elsewhere; all others %.3f; %d circuits, %.1f s",

@@ -1,15 +1,13 @@
 """Check the model, its layers, and that images and settings go together; write what each layer is."""
 
 from argparse import Namespace
-from types import SimpleNamespace
 
-from gigraph.images.listing import output_names
 from gigraph.model.centre import batchnorm_shift
+from gigraph.model.sources import is_untrained
+from gigraph.network_check import checked
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
-from gigraph.subject import Subject
-from gigraph.worlds import registry
 
 SAID = {
     "classes": "model.task: classes that exclude each other",
@@ -20,20 +18,12 @@ SAID = {
 
 
 def main(args: Namespace) -> None:
-    settings = args.settings
-    compute = SimpleNamespace(**{**vars(args.compute), "device": "cpu"})  # one grey image: no GPU is leased for it
-    subject = Subject(settings, compute, list(settings["layers"]))
-    network = subject.traced
-    model = settings["model"]
-    if model["weights"] is None and model["source"].partition(":")[0] in ("torchvision", "timm"):
+    model = args.settings["model"]
+    if is_untrained(model["source"], model["weights"]):
         log.info("note: model.weights is not given: those of %s are random", model["source"])
-    if settings["world"] is not None:
-        classes = registry.get(settings["world"]).classes
-    else:
-        classes = output_names(settings["images"], network.outputs, settings["classes"], network.task)
-    network.check_varies()
+    subject, classes = checked(args.settings, args.compute)
+    network = subject.traced
     log.info("%s: %s", SAID[network.task], ", ".join(classes[:4]) + ", ..." * (len(classes) > 4))
-    subject.contribution(settings["contribution"])
     layers = list(subject.layers.values())
     tables.write(
         args.layers,

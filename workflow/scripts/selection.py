@@ -9,6 +9,7 @@ import numpy as np
 
 from gigraph.errors import UserError, nearest
 from gigraph.hashing import mix
+from gigraph.images.naming import find_class
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -74,10 +75,11 @@ def _classes(labels: np.ndarray, wanted: list[str] | int | None, class_table: li
     if isinstance(wanted, int):
         return found[np.lexsort((found, -counts))][:wanted]
     names = tables.read(class_table)["class"].to_pylist()
-    for name in wanted:
-        if name not in names:
+    meant = [find_class(name, names) for name in wanted]
+    for name, label in zip(wanted, meant, strict=True):
+        if label is None:
             raise UserError(f"attribution.classes: there is no class {name!r}{nearest(name, names)}")
-    chosen = np.array([names.index(name) for name in wanted])
+    chosen = np.array(meant)
     without = [name for name, label in zip(wanted, chosen, strict=True) if label not in found]
     if len(without) == len(wanted):
         raise UserError(f"attribution.classes: no image is of {', '.join(wanted)}; choose classes that have images")

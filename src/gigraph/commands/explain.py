@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> None:
     import polars as pl
 
     from gigraph.errors import UserError, one_line
-    from gigraph.explain import explain, opened
+    from gigraph.explain import explain, opened, unexplained
     from gigraph.explorer.build import add_explained, shapes_of
     from gigraph.explorer.chunks import read_chunk
     from gigraph.explorer.graph import Graph, merged
@@ -53,3 +53,5 @@ def main(args: argparse.Namespace) -> None:
         where = f"{page}#/image/{quote('~-1')}/{image['image_id']}" if shown else str(folder)
         said = image["value"] if image["probability"] is None else image["probability"]
         print(f"{one_line(image['path'])}: {names.get(image['predicted'])} ({said:.3f})  {where}")
+        left = (f"{layer} {share:.0%}" for layer, share in unexplained(folder, plan.layers, image["predicted"]).items())
+        print(f"  of that not explained by the concepts: {', '.join(left)}", flush=True)

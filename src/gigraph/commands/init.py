@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """What most networks of photographs were trained with."""
+BEST = "DEFAULT"
+"""Torchvision's name for the weights of a model that it thinks best; without a name they are random."""
 SHARD = 5000
 """Images that make a job of some minutes."""
 
@@ -46,7 +48,8 @@ images:
 model:
   # torchvision:NAME, timm:NAME, path/to/file.py:factory, or package.module:factory.
   source: {model}
-  # A torchvision weights name (IMAGENET1K_V2), or a checkpoint (.safetensors, .pth, .ckpt); null: the source's own.
+  # A torchvision weights name (IMAGENET1K_V2, or DEFAULT, the best ones), or a checkpoint (.safetensors, .pth, .ckpt).
+  # null: the source's own, which of torchvision and timm are random.
   weights: {weights}
   # Keyword arguments of the constructor or factory.
   arguments: {arguments}
@@ -68,7 +71,8 @@ layers:
 {layers}
 
 concepts:
-  # Concepts per channel: 1 with a few thousand images, the paper's 8 with 50,000.
+  # Concepts per channel: 1 with a few thousand images, the paper's 8 with 50,000. Whatever stands here, of {count:,}
+  # images at most {most:,} concepts a layer are made, and what few images show may be chance.
   expansion: 1
 
 coefficients:
@@ -134,6 +138,8 @@ def main(args: argparse.Namespace) -> None:
         and folders != network.outputs
     ):
         print(f"note: {folders} class folders, {network.outputs} outputs; say in images.classes whose they are")
+    if raw["model"]["weights"] == BEST and not args.weights:
+        print(f"note: torchvision's {BEST} weights are taken; model.weights names others")
     given = "" if args.file == OWN else f" --configfile {args.file}"
     print(f"wrote {args.file}; next: gigraph run{given} -n, gigraph plan{given}, gigraph run{given}")
 
@@ -148,18 +154,21 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     """
     model = args.model or _asked("The model (torchvision:resnet50, timm:NAME, path/to/file.py:factory)")
     weights = args.weights
+    own = BEST if model.startswith("torchvision:") else None
     if weights is None and asks and not args.model:
-        weights = _asked("Its weights, a name such as IMAGENET1K_V2 or a checkpoint's file", "the source's own") or None
+        kind = "a name such as IMAGENET1K_V2, or " if own else ""
+        weights = _asked(f"Its weights, {kind}a checkpoint's file", own or "the source's own") or None
+    weights = weights or own
     images = args.images or _asked("The folder of images, one sub-folder per class")
-    preprocessing, side = _preprocessing(args, model, weights, asks)
     arguments = arguments_of(args.arguments)
     raw: dict[str, Any] = {
         "output": args.output,
         "images": {"source": images},
         "model": {"source": model, "weights": weights, "arguments": arguments, "task": args.task},
-        "preprocessing": preprocessing,
         "layers": args.layers or ["any"],
     }
+    planned(raw)  # before anything is loaded
+    raw["preprocessing"], side = _preprocessing(args, model, weights, asks)
     raw["images"]["shards"] = max(1, round(planned(raw).image_count / SHARD))
     network = opened(model, side, args.channels, arguments, args.task)
     raw["layers"] = args.layers or _layers(network, asks)
@@ -224,7 +233,7 @@ def _layers(network: Network, asks: bool) -> list[str]:
 def text(raw: dict[str, Any], network: Network, count: int, file: Path) -> str:
     """Return the file's text."""
     from gigraph.errors import one_line
-    from gigraph.planning.config import OWN, PROJECT
+    from gigraph.planning.config import OWN, PROJECT, Concepts, Sampling
 
     model, preprocessing = raw["model"], raw["preprocessing"]
     given = "" if file == OWN else f" --configfile {file}"
@@ -246,6 +255,7 @@ def text(raw: dict[str, Any], network: Network, count: int, file: Path) -> str:
         layers_command=one_line(f"gigraph layers {model['source']}{size}{more}"),
         layers="\n".join(f"  - {written(name)}" for name in raw["layers"]),
         title=written(model["source"]),
+        most=count * Sampling().pfvs_per_image // Concepts().min_members,
         **{key: written(value) for key, value in preprocessing.items()},
     )
 

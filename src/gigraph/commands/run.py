@@ -2,7 +2,8 @@
 
 Takes all that snakemake takes (snakemake --help): targets such as evaluation, --configfile FILE, -n for what would run,
 --cores 4, --workflow-profile slurm, --verbose. Results and the paths in configuration files belong to this folder.
-Without --configfile it takes gigraph.yaml if that lies here, and else explains the drawn world.
+Without --configfile it takes gigraph.yaml if that lies here, and else explains the drawn world. Those that come with
+gigraph are found from everywhere: --configfile workflow/configs/traffic.yaml.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 from pathlib import Path
 
 PASSES_ON = True
+CONFIGFILES = ("--configfile=", "--configfiles=")
+"""How a configuration file is named in one word."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,17 +38,18 @@ def arguments(given: list[str]) -> list[str]:
         If a configuration file is missing, or the workflow.
     """
     from gigraph.errors import UserError
-    from gigraph.planning.config import PROJECT, chosen
+    from gigraph.planning.config import PROJECT, chosen, shipped
 
     snakefile = PROJECT / "Snakefile"
     if not snakefile.is_file():
         raise UserError(f"there is no {snakefile}: this installation holds no workflow; install gigraph again")
     files = configfiles(given)
-    for file in files:
+    for file in map(shipped, files):
         if not file.is_file():
             raise UserError(f"--configfile: there is no file {file}; correct the path, and name targets before it")
     own = [f"--configfile={file}" for file in ([] if files else chosen([]))]
-    return ["--snakefile", str(snakefile), *own, *given]
+    there = {prefix + str(file): prefix + str(shipped(file)) for file in files for prefix in ("", *CONFIGFILES)}
+    return ["--snakefile", str(snakefile), *own, *(there.get(one, one) for one in given)]
 
 
 def configfiles(given: list[str]) -> list[Path]:
@@ -54,7 +58,7 @@ def configfiles(given: list[str]) -> list[Path]:
     for one in given:
         option, _, value = one.partition("=")
         if one.startswith("-"):
-            takes = option in ("--configfile", "--configfiles")
+            takes = f"{option}=" in CONFIGFILES
             found += [value] * (takes and bool(value))
             takes = takes and not value
         elif takes:

@@ -98,7 +98,11 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
             "Are edges causal?",
             f"Each dot is a shown edge of one class: across, its mean {name}; up, the drop of the target when the "
             "source is deleted. On the dotted line both agree; orange dots disagree in sign.",
-            [*_ablation(graph, name), *_edges(of["edges"], inputs.method, name, told), *_quadrature(inputs, name)],
+            [
+                *_ablation(graph, name, inputs.method),
+                *_edges(of["edges"], inputs.method, name, told),
+                *_quadrature(inputs, name),
+            ],
         ),
         (
             "Are concepts found again?",
@@ -218,7 +222,7 @@ def _plain(name: str, path: Path) -> Exhibit:
     """Return a table without the columns that hold nothing: the certificates of methods that are not in use."""
     frame = pl.DataFrame(pl.from_arrow(tables.read(path)))
     empty = [one.name for one in frame if one.dtype.is_float() and len(one) and one.is_nan().all()]
-    return _frame(name, frame.drop(empty), "METHOD/evaluation")
+    return _frame(name, frame.drop(empty), f"{path.parent.parent.name}/evaluation")
 
 
 def _lines(title: str, frame: pl.DataFrame, panel: str, series: str) -> Exhibit:
@@ -377,7 +381,7 @@ def _sanity(told: pl.DataFrame) -> Iterator[Exhibit]:
         yield _exhibit(title, "evaluation/sanity.parquet", "table", head=head, rows=rows)
 
 
-def _ablation(graph: Graph, name: str) -> list[Exhibit]:
+def _ablation(graph: Graph, name: str, method: str) -> list[Exhibit]:
     """Compare the shown edges with the exact ablation, pair by pair."""
     checked = graph.edges.filter(pl.col("shown") & pl.col("ablation").is_not_null() & pl.col("ablation").is_not_nan())
     panels, rows = [], []
@@ -396,7 +400,7 @@ def _ablation(graph: Graph, name: str) -> list[Exhibit]:
         panels.append([title if near.all() else f"{title} ({int((~near).sum())} further out)", [[0, dots]]])
     if not rows:
         return []
-    file, title = "METHOD/graph/edges.parquet", f"{name} beside exact ablation"
+    file, title = f"{method}/graph/edges.parquet", f"{name} beside exact ablation"
     return [
         _exhibit(title, file, "points", panels=panels),
         _exhibit(f"{title}, summed up", file, "table", head=["pair", "edges", "same sign", "correlation"], rows=rows),
@@ -436,4 +440,4 @@ def _quadrature(inputs: Inputs, name: str) -> Iterator[Exhibit]:
             f"The integral's estimated error, summed over the sources, over the sum of |{name}|; and |sum of {name} − "
             "(S(X̃) − S(baseline))| over the same, in which errors of either sign cancel."
         )
-        yield _exhibit("Errors of the integrals", "METHOD/attributions", "table", note, head=head, rows=rows)
+        yield _exhibit("Errors of the integrals", f"{inputs.method}/attributions", "table", note, head=head, rows=rows)

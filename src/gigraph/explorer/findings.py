@@ -25,6 +25,7 @@ STRONG = 0.05
 """Share of a class's attributions from which a concept is shown although it does not lie apart."""
 MOSTLY = 0.5
 """Part of a concept's relevance to all classes that makes it one class's."""
+APART_IS = "Strongest cause that lies apart"
 PICTURED, LISTED = 3, 4
 """Concepts and classes of a finding."""
 
@@ -113,7 +114,8 @@ def findings(
         ``nodes`` [layer, concept, tiles, number, notes...]; ``classes`` [label, share, text]; and ``how``, in words.
     """
     size = f"|{title(inputs.attribution)}|"
-    found = [_apart(graph, face, places, size), _shared(graph, common), _unexplained(graph, size)]
+    cause, *others = _apart(graph, face, places, size), _shared(graph, common), _unexplained(graph, size)
+    found = [cause, *others] if cause and cause["title"] == APART_IS else [*others, cause]  # none is news for the end
     return [one for one in found if one]
 
 
@@ -162,7 +164,7 @@ def _apart(graph: Graph, face: Mapping[Key, list[Tile]], places: Places, size: s
         + (f", outside the middle of the image ({seen}). Is that the object?" if far else f" ({seen})."),
     ]
     node = [index[layer], concept, face.get((index[layer], concept), []), f"{share:.0%}"]
-    heading = "Strongest cause that lies apart" if far else "No strong cause lies apart"
+    heading = APART_IS if far else "No strong cause lies apart"
     return finding(heading, said, how + ".", nodes=[node])
 
 

@@ -14,9 +14,9 @@ from gigraph.explorer.chunks import LAYOUT, numbers, rows
 from gigraph.explorer.findings import Places, finding, findings
 from gigraph.explorer.graph import Graph, Key, frame
 from gigraph.explorer.inputs import Inputs
-from gigraph.explorer.names import shown_names
 from gigraph.explorer.sheets import Album, Tile
 from gigraph.images.listing import PASSED_OVER
+from gigraph.images.naming import shown_names
 from gigraph.images.tiles import FACE
 from gigraph.method.targets import class_output
 from gigraph.records import tables
@@ -69,20 +69,24 @@ def meta_chunk(
         "accuracy": [int(right["right"].sum() or 0), len(right)],
         "edges": graph.count,
         "fields": ["label", "name", "images", "right", "kept", "attributed", "near", "faces", "pictured", "shown"],
-        "classes": [
-            [
-                label,
-                name,
-                *per_class.get(label, [0, 0]),
-                int(label in with_graph),
-                scopes.get(label, 0),
-                overlap.get(label),
-                first.get(label, []),
-                int(label in pictured),
-                called,
-            ]
-            for label, name, called in zip(graph.classes["label"].to_list(), names, shown, strict=True)
-        ],
+        # Those with a graph come first, wherever classes are listed.
+        "classes": sorted(
+            (
+                [
+                    label,
+                    name,
+                    *per_class.get(label, [0, 0]),
+                    int(label in with_graph),
+                    scopes.get(label, 0),
+                    overlap.get(label),
+                    first.get(label, []),
+                    int(label in pictured),
+                    called,
+                ]
+                for label, name, called in zip(graph.classes["label"].to_list(), names, shown, strict=True)
+            ),
+            key=lambda row: row[0] not in with_graph,
+        ),
         "layers": _layers(graph, inputs, albums, groups),
         "labels": _labels(graph, inputs),
         "unit": ["family", "families"] if graph.families else ["concept", "concepts"],

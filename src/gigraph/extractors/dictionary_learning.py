@@ -7,11 +7,13 @@ paper could not finish in its upper layers. The final codes minimise Eq. 2 like 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.decomposition import MiniBatchDictionaryLearning
+from sklearn.exceptions import ConvergenceWarning
 
 from gigraph.extractors.extraction import Extraction, flat
 from gigraph.method.lasso import calibrate
@@ -41,5 +43,7 @@ def extract(x: np.ndarray, k: int, *, row_ids: np.ndarray, seed: int, settings: 
         k, alpha=alpha, fit_algorithm="lars", batch_size=min(BATCH, len(rows)), max_iter=passes, dict_init=start,
         random_state=random, tol=0, max_no_improvement=None, shuffle=True,
     )  # fmt: skip
-    atoms = learner.fit(rows).components_.astype(np.float32)
+    with warnings.catch_warnings():  # of a path that ends where its residues are nothing: a code of few atoms
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        atoms = learner.fit(rows).components_.astype(np.float32)
     return flat(x, unit(atoms))

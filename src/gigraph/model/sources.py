@@ -25,6 +25,11 @@ def is_weights_file(weights: str) -> bool:
     return "/" in weights or Path(weights).suffix.lower() in WEIGHTS or Path(weights).exists()
 
 
+def is_untrained(source: str, weights: str | None) -> bool:
+    """Whether a source's own weights, which are taken where none are given, are random."""
+    return weights is None and source.partition(":")[0] in ("torchvision", "timm")
+
+
 def preset_crops(source: str, weights: str | None) -> bool:
     """Whether a source's weights come with preprocessing, which then crops images to one size.
 

@@ -41,6 +41,8 @@ from gigraph.worlds.registry import NAMES as WORLDS
 PACKAGE = Path(__file__).resolve().parents[1]
 PROJECT = PACKAGE / "_workflow" if (PACKAGE / "_workflow").is_dir() else PACKAGE.parents[1]
 """Where the Snakefile and its config.yaml lie: in the package where it is installed, else at the top of its clone."""
+EXAMPLES = ("workflow", "configs")
+"""The folder of configurations, and of the networks that they name, which come with the workflow."""
 OWN = Path("gigraph.yaml")
 """What the commands take for a configuration file where none is given, if it lies there."""
 LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
@@ -680,9 +682,23 @@ def load(raw: Mapping[str, Any]) -> Config:
         One line that names the first offending key and what to do.
     """
     try:
-        return Config.model_validate(dict(raw))
+        config = Config.model_validate(dict(raw))
     except ValidationError as error:
         raise UserError(_line(error, "", Config)) from None
+    file, is_file, factory = config.model.source.partition(".py:")
+    if is_file:
+        there = shipped(Path(f"{file}.py"))
+        config = config.model_copy(
+            update={"model": config.model.model_copy(update={"source": f"{there}:{factory}"})},
+        )
+    return config
+
+
+def shipped(path: Path) -> Path:
+    """Return a path as it is, or where it lies beside the Snakefile if it is of a file that comes with the workflow."""
+    if not path.exists() and path.parts[:2] == EXAMPLES and (PROJECT / path).is_file():
+        return PROJECT / path
+    return path
 
 
 def chosen(files: Sequence[Path]) -> list[Path]:
@@ -704,7 +720,7 @@ def read(files: Sequence[Path]) -> dict[str, Any]:
         If a file is missing or holds no settings.
     """
     merged: Any = with_defaults({})
-    for path in files:
+    for path in map(shipped, files):
         if not path.is_file():
             raise UserError(f"--configfile: there is no file {path}; correct the path")
         own = read_yaml(path)

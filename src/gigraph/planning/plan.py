@@ -19,7 +19,7 @@ from gigraph.extractors.registry import NONZEROS, PLUGGED, SPREADS, WANTS
 from gigraph.extractors.registry import PACKAGE as PACKAGE_PLUGGED
 from gigraph.hashing import digest, file_digest
 from gigraph.images.imagenet import IMAGENET, named_by_wordnet
-from gigraph.model.sources import code_of, is_weights_file, preset_crops
+from gigraph.model.sources import code_of, is_untrained, is_weights_file, preset_crops
 from gigraph.planning.config import Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, installed, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
@@ -79,6 +79,11 @@ class Plan:
     def trained(self) -> bool:
         """Whether the workflow trains the drawn world's model itself."""
         return self.config.model.source in worlds.NAMES and self.config.drawn.train
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the model's weights are random, since none are given."""
+        return is_untrained(self.config.model.source, self.config.model.weights)
 
     @property
     def seeds(self) -> dict[str, int]:
@@ -268,9 +273,18 @@ class Plan:
         UserError
             One line that names the key, file or folder and the remedy.
         """
+        self._check_apart()
         _ = self.model_files, self.listing, self.image_size
         self._check_scale()
         self._check_extras()
+
+    def _check_apart(self) -> None:
+        """Refuse results among the images, of which their pictures would be the next time."""
+        if not self.drawn and self.root.resolve().is_relative_to(self.image_folder.resolve()):
+            raise UserError(
+                f"images.source: {self.image_folder} also holds the folder of the results ({self.root.resolve()}), "
+                "which would be taken for a class; give the images a folder of their own, or set output outside of it"
+            )
 
     def _check_extras(self) -> None:
         """Refuse what a package is needed for that is not installed, before a job of hours would."""

@@ -1,8 +1,7 @@
 """What a run says on the screen: a line for each stage, on a terminal one live line below them, and the end.
 
 This is a logger plugin of Snakemake (`--logger gigraph`, which the workflow's profiles set). Snakemake's own words go
-to its log file, the jobs' to theirs. With `--verbose`, `--quiet`, `-p`, in a dry run, and where no run begins they are
-shown as ever.
+to its log file, the jobs' to theirs. With `--verbose`, `--quiet`, `-p`, and where no run begins they are shown as ever.
 """
 
 from __future__ import annotations
@@ -78,12 +77,13 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         asked = self.common_settings
-        self.muted = not (asked.verbose or asked.dryrun or asked.quiet or asked.debug_dag or asked.printshellcmds)
+        self.muted = not (asked.verbose or asked.quiet or asked.debug_dag or asked.printshellcmds)
         self.screen = Screen(sys.stdout if asked.stdout else sys.stderr)
         self.clock: Callable[[], float] = time.monotonic
         self.plain = _snakemakes_own(asked)
         self.progress: Progress | None = None
         self.held: list[str] = []
+        self.told = False
         self.names: dict[str, str] = {}
         self.logs: dict[int, list[Path]] = {}
         self.labels: dict[int, str] = {}
@@ -109,7 +109,7 @@ class LogHandler(LogHandlerBase):
     def close(self) -> None:
         """Leave the screen as it should be: nothing follows."""
         self.ended.set()
-        if self.muted and self.progress is None:
+        if self.muted and self.progress is None and not self.told:
             kept = [line for line in self.held if line.startswith(KEPT)]
             for line in kept or self.held:
                 self.screen.say(line)
@@ -150,8 +150,9 @@ class LogHandler(LogHandlerBase):
 
     def _told(self, known: dict[str, Any]) -> None:
         """Take what the workflow knows of its run: its stages by the names of their rules, and where its logs lie."""
+        self.told = True
         self.names |= known.get("names", {})
-        if self.progress is not None and known:
+        if self.progress is not None and "logs" in known:
             self.progress.remember(known["logs"], self.names)
             for rule in known["targets"]:  # they do nothing
                 self.progress.counts.pop(rule, None)

@@ -1,9 +1,10 @@
-"""The end of a run in a few lines: where to look, what was found, and what to mind."""
+"""What a run says of itself: what it is going to do, where to look at its end, what was found, and what to mind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -31,13 +32,84 @@ def beginning(plan: Plan, jobs: int, logs: Sequence[str]) -> str:
     logs : sequence of str
         Snakemake's own.
     """
+    return "\n".join(
+        [
+            f"{_subject(plan)}: {jobs:,} job{'s' * (jobs != 1)}",
+            f"log: {', '.join(logs) or 'none'}; of each job in {plan.results('logs')}/ (--verbose shows all here)",
+            *_warnings(plan),
+        ]
+    )
+
+
+def rehearsal(plan: Plan, due: Mapping[str, int], control: int, jobs: int) -> str:
+    """Return what a dry run says: what would run.
+
+    Parameters
+    ----------
+    plan : Plan
+    due : mapping of str to int
+        Jobs of each stage that would run.
+    control : int
+        Those of the network with its weights shuffled.
+    jobs : int
+        All that there are.
+    """
+    count = sum(due.values()) + control
+    rows = {stage: number for stage, number in due.items() if number}
+    if control:
+        rows["the same with the weights shuffled (evaluation.control)"] = control
+    wide = max(map(len, rows), default=0)
+    done = f"; {jobs - count:,} others are done" if jobs > count else ""
+    return "\n".join(
+        [
+            f"{_subject(plan)}: {count:,} job{'s' * (count != 1)} would run{done}",
+            *(f"  {stage:{wide}}  {number:6,}" for stage, number in rows.items()),
+            *_warnings(plan),
+        ]
+    )
+
+
+def looked(subject: Any, classes: Sequence[str]) -> list[str]:
+    """Return what a first look at the model says.
+
+    Parameters
+    ----------
+    subject : gigraph.subject.Subject
+    classes : sequence of str
+    """
+    network = subject.traced
+    channels, height, width = network.image_shape
+    names = f"{', '.join(map(one_line, classes[:3]))}{', ...' * (len(classes) > 3)}"
+    layers = (
+        f"{layer.name} ({layer.channels:,} channels, {layer.grid[0]} x {layer.grid[1]})"
+        for layer in subject.layers.values()
+        if layer.name != CLASSES
+    )
+    return [
+        f"  model: {channels} x {height} x {width} in, {len(classes):,} outputs ({network.task}): {names}",
+        f"  layers: {', '.join(layers)}",
+    ]
+
+
+def _subject(plan: Plan) -> str:
     config = plan.config
-    what = plan.config.images.source if plan.drawn else plan.image_folder
+    what = config.images.source if plan.drawn else plan.image_folder
     return (
         f"gigraph {__version__}: {config.model.source} on {plan.image_count:,} images of {what}, layers "
-        f"{', '.join(plan.layers)}, {', '.join(config.methods)}: {jobs} job{'s' * (jobs != 1)}\n"
-        f"log: {', '.join(logs) or 'none'}; of each job in {plan.results('logs')}/ (--verbose shows all here)"
+        f"{', '.join(plan.layers)}, {', '.join(config.methods)}"
     )
+
+
+def _warnings(plan: Plan) -> list[str]:
+    """Return what to mind before a run."""
+    model = plan.config.model
+    if not plan.untrained:
+        return []
+    name = ", or a name such as DEFAULT" * model.source.startswith("torchvision:")
+    return [
+        f"warning: the weights of {model.source} are random: a graph of them says nothing; give in model.weights a "
+        f"checkpoint's file{name}"
+    ]
 
 
 def ending(plan: Plan, notes: Mapping[str, Sequence[str]], seconds: str) -> list[str]:

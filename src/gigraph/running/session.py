@@ -31,6 +31,8 @@ class Session(logging.Handler):
         Called with the session once it is known what will run, and before the first job.
     end : callable
         Called with the session when all of its jobs are done.
+    rehearse : callable, optional
+        Called with the session instead of both in a dry run.
     """
 
     def __init__(
@@ -39,15 +41,16 @@ class Session(logging.Handler):
         names: Mapping[str, str],
         begin: Callable[[Session], None],
         end: Callable[[Session], None],
+        rehearse: Callable[[Session], None] = lambda run: None,
     ):
         super().__init__(logging.INFO)
         self.workflow, self.names = workflow, dict(names)
-        self._begin, self._end = begin, end
+        self._begin, self._end, self._rehearse = begin, end, rehearse
         self.waits = workflow.modifier.is_main_snakefile()
         self.left: set[int] = set()
         self.failed: set[str] = set()
         self.began = time.monotonic()
-        self.begun = self.over = False
+        self.begun = self.over = self.rehearsed = False
 
     @property
     def jobs(self) -> list[Any]:
@@ -66,7 +69,11 @@ class Session(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take one of Snakemake's events."""
         event = str(getattr(record, "event", None) or "")
-        if event == "run_info" and not self.begun and not self.workflow.dryrun:
+        if event == "run_info" and self.workflow.dryrun:
+            if self.due and not self.rehearsed:
+                self.rehearsed = True
+                self._rehearse(self)
+        elif event == "run_info" and not self.begun:
             self.begun, self.began = True, time.monotonic()
             self.left = {job.jobid for job in self.due}
             if self.left:
@@ -76,7 +83,6 @@ class Session(logging.Handler):
             # The workflow that is called itself ends by `onsuccess`, when its last job's files are looked at, too.
             if not self.left and not self.waits:
                 self.finish()
-
         elif event == "job_error" and self.begun:
             self.failed.add(str(getattr(record, "rule_name", "")))
 

@@ -1,4 +1,4 @@
-"""What classes are called on the page; tables, addresses and exports keep their own names."""
+"""What classes are called where people read and say it; tables, addresses and exports keep their own names."""
 
 from __future__ import annotations
 
@@ -46,6 +46,29 @@ def shown_names(names: Sequence[str], given: Mapping[str, str]) -> list[str]:
         ]
         spaced = _where_unique(spaced, rest)
     return [given.get(name, short) for name, short in zip(names, spaced, strict=True)]
+
+
+def find_class(name: str, names: Sequence[str], given: Mapping[str, str] | None = None) -> int | None:
+    """Return which class somebody means: by its name, or else by what it is called on the page.
+
+    Parameters
+    ----------
+    name : str
+        As somebody says it.
+    names : sequence of str
+        The classes' names.
+    given : mapping of str to str, optional
+        As for `shown_names`.
+
+    Returns
+    -------
+    int or None
+        Its place in `names`; None if no class, or more than one, is called so.
+    """
+    if name in names:
+        return list(names).index(name)
+    called = [i for i, one in enumerate(shown_names(names, given or {})) if one == name]
+    return called[0] if len(called) == 1 else None
 
 
 def _where_unique(names: Sequence[str], shorter: Sequence[str]) -> list[str]:
