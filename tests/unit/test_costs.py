@@ -225,8 +225,9 @@ def test_the_command_measures_a_users_model(tmp_path):
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
-    assert lines[1].startswith("2 images (2 attributed), 2 classes, 2 layers, ")
-    assert {line.split()[0]: line.split()[1] for line in lines[4:] if line}["trials"] == "2"
+    assert lines[0].startswith("2 images (2 attributed), 2 classes, 2 layers, ")
+    assert {line.split()[0]: line.split()[1] for line in lines[3:] if line}["trials"] == "2"
+    assert run.stderr.splitlines()[:2] == ["measuring this machine ...", "the network: loading and tracing"]
     assert "on 3 cores" in run.stdout
 
 

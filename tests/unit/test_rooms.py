@@ -26,7 +26,7 @@ ROOMS = {
     "model": {"method", "worlds"},
     "records": {"method"},
     "worlds": {"method"},
-    "opened": {"method", "attributors", "model", "images", "records"},
+    "opened": {"method", "attributors", "model", "images", "records", "worlds"},
     "evaluation": {"method", "extractors", "attributors", "images", "records", "opened", "worlds"},
     "explorer": {"method", "images", "model", "records", "evaluation"},
     "planning": {"extractors", "attributors", "images", "model", "records", "worlds"},

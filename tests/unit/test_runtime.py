@@ -11,6 +11,7 @@ import torch
 from gigraph.device import torch_device
 from gigraph.errors import UserError
 from gigraph.planning.config import Compute, Model
+from gigraph.running.results import said
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -56,7 +57,7 @@ def test_a_users_torchvision_comes_without_torchs_compiler(tmp_path):
 
 
 SCRIPT = """
-import atexit, sys
+import atexit, sys, warnings
 from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
@@ -67,6 +68,7 @@ def main(args):
     tables.write(args.table, "rejected", {"path": ["a"], "reason": ["b"]})
     tables.read(args.table)
     assert "pyarrow.dataset" not in sys.modules  # slow to load
+    warnings.warn("of a library", stacklevel=1)
     log.info("logged")
     if sys.stdout is not None:
         sys.stdout.write("printed")
@@ -88,6 +90,9 @@ def test_a_job_ends_whole_and_its_process_at_once(tmp_path, controlled, stdout):
     assert run.returncode == 0, run.stderr
     assert run.stdout == ("" if stdout else "printed")
     assert "logged" in run.stderr and "logged" in (tmp_path / "stage.log").read_text()
+    # Of no interest to who only watches the run, and no result.
+    assert " warning: UserWarning: of a library (" in (tmp_path / "stage.log").read_text()
+    assert said(tmp_path / "stage.log")[-1] == "logged" and "UserWarning: of a library\n" not in run.stderr
     assert ("taken apart" in run.stderr) == (not controlled)
     assert (tmp_path / "t.parquet").is_file() and (tmp_path / "stage.json").is_file()
 

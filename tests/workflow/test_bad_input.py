@@ -174,18 +174,21 @@ def test_snakemake_ends_with_one_line_for_a_config_mistake(world, changes, words
 
 
 def test_a_dry_run_says_what_would_run_and_looks_at_the_model(world):
-    path = configure(world, concepts={"expansion": 0.05}, output="other")
+    given = {"images": {"classes": ["a", "b"]}, "output": "other"}
+    path = configure(world, concepts={"expansion": 0.05}, **given)
     run = snakemake(world, "-n", "--configfile", str(path))
     said = (run.stdout + run.stderr).splitlines()
     (head,) = [i for i, line in enumerate(said) if line.startswith("gigraph ") and line.endswith(" jobs would run")]
     counts = dict(line.split() for line in said[head + 1 :] if len(line.split()) == 2)
     assert run.returncode == 0 and counts["network"] == "1" and counts["graph"] == "1" and "rule" not in counts
     assert sum(map(int, counts.values())) == int(said[head].split()[-4].replace(",", ""))
-    model, layers, end = said[-3:]
-    assert model.startswith("  model: 3 x 64 x 64 in, 2 outputs (classes): a, b") and "layer3.1 (128 channels" in layers
+    model, layers, end, *_ = said[head + 1 + len(counts) :]
+    assert (
+        model == "  model: 3 x 96 x 96 in, 10 outputs (classes): a, b, output 2, ..." and "layer3.1 (128 ch" in layers
+    )
     assert end == "nothing was run; --verbose shows every job and its reason"
     assert len(said) < 40 and not (world / "other").exists()
-    path = configure(world, layers=["layer9.1"], output="other")
+    path = configure(world, layers=["layer9.1"], **given)
     run = snakemake(world, "-n", "--configfile", str(path))
     assert run.returncode != 0 and "Traceback" not in run.stderr
     assert "gigraph: error: layer 'layer9.1' does not exist" in run.stderr

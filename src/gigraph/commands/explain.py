@@ -52,6 +52,6 @@ def main(args: argparse.Namespace) -> None:
         (image,) = tables.read(folder / "image.parquet").to_pylist()
         where = f"{page}#/image/{quote('~-1')}/{image['image_id']}" if shown else str(folder)
         said = image["value"] if image["probability"] is None else image["probability"]
-        print(f"{one_line(image['path'])}: {names.get(image['predicted'])} ({said:.3f})  {where}")
-        left = (f"{layer} {share:.0%}" for layer, share in unexplained(folder, plan.layers, image["predicted"]).items())
-        print(f"  of that not explained by the concepts: {', '.join(left)}", flush=True)
+        left = unexplained(folder, plan.layers, image["predicted"])
+        told = f"{said:.3f}; not explained: {', '.join(f'{layer} {share:.0%}' for layer, share in left.items())}"
+        print(f"{one_line(image['path'])}: {names.get(image['predicted'])} ({told})  {where}", flush=True)

@@ -76,7 +76,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     threadpool_limits(1)
     plan = Plan(config, PROJECT / "workflow" / "scripts")
     plan.check()
-    log.info("  the network: loading and tracing")
+    log.info("the network: loading and tracing")
     settings = {**plan.settings("sample", shard=0), "model": {**config.model.model_dump(), "weights": None}}
     if config.model.source not in worlds.NAMES:
         settings["preprocessing"] |= _preset(config)
@@ -85,7 +85,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     traced = time.process_time()
     subject = Subject(settings, config.compute, config.names)
     traced = time.process_time() - traced
-    log.info("  what it takes a job to start, and to read an image")
+    log.info("what it takes a job to start, and to read an image")
     start = traced + (FORKED if _forks(subject) else _start("gigraph.subject, gigraph.records.tables"))
     light = _start("gigraph.running.runtime, gigraph.records.tables")
     kernels = _start("gigraph.running.runtime, gigraph.records.tables, numba, scipy.linalg") - light
@@ -108,7 +108,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
     x = subject.inputs(list(np.random.default_rng(0).integers(0, 256, (few, height, width, 3), np.uint8)))
     layers = list(subject.layers.values())
     method = subject.contribution(config.contribution.method)
-    log.info("  forward and backward passes")
+    log.info("forward and backward passes")
     with torch.inference_mode():
         forward = clock(lambda: subject.network.activations(x, layers)) / few
     sweep = clock(lambda: contributions(subject.network, layers, x, method)) / few
@@ -132,7 +132,7 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         drawn = own.sampling.pfvs_per_image
         merged = own.families.cosine is not None
         sizes.append(LayerSize(name, layer.channels, layer.positions, k, nonzeros, drawn, c.method, tried, merged))
-    log.info("  clustering and coding (the first time they are compiled, which takes half a minute)")
+    log.info("clustering and coding (the first time they are compiled, which takes half a minute)")
     middle = sorted(sizes, key=lambda size: size.channels)[len(sizes) // 2]
     rng = np.random.default_rng(0)
     k = min(1024, middle.concepts)

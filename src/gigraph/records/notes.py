@@ -6,6 +6,8 @@ from pathlib import Path
 
 MARK = "note: "
 """What a remark begins with."""
+WARNED = "warning: "
+"""What a library's warning begins with, which concerns who reads the log."""
 
 
 def notes_in(log: Path) -> list[str]:

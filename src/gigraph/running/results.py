@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from gigraph.records.notes import MARK
+from gigraph.records.notes import MARK, WARNED
 
 STAMP = re.compile(r"\d\d:\d\d:\d\d ")
 NUMBER = re.compile(r"(\(?[+-]?)((?:\d[\d,]*)(?:\.\d+)?(?:e[+-]?\d+)?)(%?[),;:.]*)")
@@ -25,7 +25,11 @@ def said(log: Path) -> list[str]:
     return [
         line
         for line in plain
-        if MARK not in line and " done in " not in line and not UNDERWAY.search(line) and "error: " not in line
+        if MARK not in line
+        and " done in " not in line
+        and not UNDERWAY.search(line)
+        and "error: " not in line
+        and not line.startswith(WARNED)
     ]
 
 

@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from gigraph import orphans
 from gigraph.errors import UserError, one_line
 from gigraph.planning.stages import STAGES
+from gigraph.records.notes import WARNED
 from gigraph.running import leases
 from gigraph.running.record import write_receipt
 
@@ -166,3 +168,9 @@ def _start_log(path: Path | None) -> None:
         file = logging.FileHandler(path, mode="w")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(file)
+        warnings.showwarning = _warned
+
+
+def _warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: object) -> None:
+    """Write a library's warning to the log: it is for who reads that, not for the screen of a run."""
+    log.info("%s%s: %s (%s:%d)", WARNED, category.__name__, one_line(message), filename, lineno)
