@@ -225,6 +225,7 @@ def _images(plan: Any, config: Config, subject: Any) -> tuple[int, int, float, f
         world = worlds.get(config.images.source)
         with tempfile.TemporaryDirectory() as folder:
             options: dict[str, Any] = {"seed": config.drawn.seed, "size": config.drawn.size}
+            options["progress"] = lambda done, count: None
             write(world, folder, "train", 2, **options)  # warms up
             began = time.process_time()
             write(world, folder, "test", 10, **options)
