@@ -31,7 +31,8 @@ def checked(settings: dict[str, Any], compute: Any) -> tuple[Subject, list[str]]
     UserError
         If the model, its weights, a layer or the class folders are not what the configuration says.
     """
-    subject = Subject(settings, SimpleNamespace(**{**vars(compute), "device": "cpu"}), list(settings["layers"]))
+    here: Any = SimpleNamespace(**{**vars(compute), "device": "cpu"})
+    subject = Subject(settings, here, list(settings["layers"]))
     network = subject.traced
     if settings["world"] is not None:
         classes = list(registry.get(settings["world"]).classes)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, TYPE_CHECKING, TextIO
 
 from gigraph import orphans
 from gigraph.errors import UserError, one_line
@@ -171,6 +171,13 @@ def _start_log(path: Path | None) -> None:
         warnings.showwarning = _warned
 
 
-def _warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: object) -> None:
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Write a library's warning to the log: it is for who reads that, not for the screen of a run."""
     log.info("%s%s: %s (%s:%d)", WARNED, category.__name__, one_line(message), filename, lineno)
