@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from gigraph.running import console, session
-from gigraph.running.console import WORDS, LogHandler
+from gigraph.running.console import WORDS, LogHandler, clipped
 from gigraph.running.ending import causes
 from gigraph.running.results import last_error, said, summary
 
@@ -174,6 +174,17 @@ def test_a_terminal_has_one_live_line_below_what_stays(monkeypatch, logs):
     assert any("sample x 2" in part for part in watched.stream.getvalue().split("\r\x1b[2K"))
     parts = watched.stream.getvalue().split("\r\x1b[2K")
     assert max(len(part.split("\n")[-1]) for part in parts) == 49
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(60, "graph  3 s  8 of 9 nodes (12 concepts), all of it; no more"),
+     (50, "graph  3 s  8 of 9 nodes (12 concepts), all of it"),
+     (40, "graph  3 s  8 of 9 nodes (12 concepts)"), (36, "graph  3 s  8 of 9 nodes"), (20, "graph  3 s  8 of ...")],
+)  # fmt: skip
+def test_what_does_not_fit_ends_with_a_clause(width, shown):
+    line = "graph  3 s  8 of 9 nodes (12 concepts), all of it; no more"
+    assert clipped(line, width, 12) == shown and len(shown) <= width
 
 
 def test_a_defect_of_the_screen_is_said_once_and_snakemakes_words_go_on(watched, monkeypatch):

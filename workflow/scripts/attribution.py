@@ -94,9 +94,8 @@ def _report(columns: dict[str, list], source: str, target: str, tolerance: float
     told = None not in columns["quadrature_error"]  # another method that is complete need not estimate its error
     error = np.abs(columns["quadrature_error"]) / scale if told else apart
     log.info(
-        "%d images x targets: error over the sum of sizes median %.1e, largest %.1e; of their sums %.1e, %.1e; "
-        "steps %.0f, at most %d",
-        len(error), np.median(error), error.max(), np.median(apart), apart.max(),
+        "%d images x targets: error %.1f%%, at most %.1f%%; of sums %.1f%%, at most %.1f%%; steps %.0f, at most %d",
+        len(error), *(100 * of(one) for one in (error, apart) for of in (np.median, np.max)),
         np.mean(columns["steps"]), max(columns["steps"]),
     )  # fmt: skip
     missed = int((error > tolerance).sum())

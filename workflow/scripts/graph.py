@@ -53,7 +53,7 @@ def main(args: Namespace) -> None:
     checked = np.isfinite(ablation)
     if checked.sum() > 1:
         log.info(
-            "edges and their exact ablation agree in sign on %.0f%% of those shown, correlation %.3f",
+            "%.0f%% of shown edges have the sign of their exact ablation, correlation %.3f",
             100 * np.mean(np.sign(mean[checked]) == np.sign(ablation[checked])),
             np.corrcoef(mean[checked], ablation[checked])[0, 1],
         )

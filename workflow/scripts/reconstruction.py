@@ -75,7 +75,7 @@ def _report(layer: str, kept: Share, unseen: Share, method: str) -> None:
     else:
         log.info("%s, %d images", said, kept.images)
     if unseen.images:
-        log.info("%s: of the %d images that no concept was found on they %s", layer, unseen.images, unseen.said())
+        log.info("%s: of %d images new to the concepts they %s", layer, unseen.images, unseen.said())
 
 
 if __name__ == "__main__":

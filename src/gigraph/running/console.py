@@ -218,7 +218,7 @@ class LogHandler(LogHandlerBase):
         seconds = max(progress.seconds[stage]) if len(logs) < 2 else sum(progress.seconds[stage])
         jobs = f"{len(logs)} jobs, " if len(logs) > 1 else ""
         head = f"  {self._stage(stage):18} {jobs + duration(seconds):>16}"
-        return cut(f"{head}  {one_line(summary(logs))}".rstrip(), self.screen.width)
+        return clipped(f"{head}  {one_line(summary(logs))}".rstrip(), self.screen.width, len(head) + 2)
 
     def _state(self) -> str:
         progress = self.progress
@@ -231,6 +231,14 @@ class LogHandler(LogHandlerBase):
 def cut(line: str, width: int) -> str:
     """Return a line that fits, with dots where something is missing."""
     return line if len(line) <= width else f"{line[: max(0, width - 3)]}..."
+
+
+def clipped(line: str, width: int, least: int) -> str:
+    """Return a line that fits, without its last clauses where it would not; these stand in the log."""
+    if len(line) <= width:
+        return line
+    ends = [end for mark in (", ", "; ", ": ", " (") if (end := line.rfind(mark, least, width + len(mark))) > least]
+    return line[: max(ends)] if ends else cut(line, width)
 
 
 def _snakemakes_own(asked: Any) -> logging.Handler:
