@@ -93,7 +93,11 @@ def test_the_explorer_waits_for_no_evaluation_and_shows_one_in_the_end(tmp_path)
         (retitled, "all", {"explorer"}),
         (retitled, "evaluation", {"explorer", "evidence"}),
         (looked, "all", {"explorer"}),
-        (looked, "evaluation", {"validation", "evaluation_tables", "evaluation_figures", "explorer", "evidence"}),
+        (
+            looked,
+            "evaluation",
+            {"validation", "control_validation", "evaluation_tables", "evaluation_figures", "explorer", "evidence"},
+        ),
     ):
         run = shadow.run("-np", target, config=config)
         assert run.returncode == 0 and set(jobs(run.stdout + run.stderr)) - {target} == expected, (target, config)
