@@ -265,8 +265,10 @@ def test_card_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
         and e["target_layer"] == "classes"
         and e["target"] == 1
     )
-    relevance = card.locator(".relevance tr", has_text="leopard").locator("td").nth(1).inner_text()
-    assert float(relevance) == pytest.approx(own["mean"], rel=6e-3)
+    relevance, ablation, support = card.locator(".relevance tr", has_text="leopard").locator("td").all_inner_texts()
+    assert float(relevance) == pytest.approx(own["mean"], rel=6e-3) and int(support) == own["support"]
+    checked = own["ablation"] == own["ablation"]
+    assert float(ablation) == pytest.approx(own["ablation"], rel=6e-3) if checked else ablation == "–"
     before = [e["mean"] for e in below]
     reader.page.get_by_role("button", name="all classes").click()
     reader.page.wait_for_function("location.hash.includes('on=all')")
@@ -760,7 +762,7 @@ def test_a_missing_error_is_shown_as_missing(visitor: Reader, inputs: Inputs):
     visitor.open(f"#/class/tree frog?sel=layer3.1:{concept}")
     card = visitor.page.locator("#card")
     card.locator("h3").first.wait_for()
-    titles = [node.get_attribute("title") for node in card.locator("td.value[title], .relevance tr[title]").all()]
+    titles = [node.get_attribute("title") for node in card.locator("td.value[title]").all()]
     told = [title for title in titles if "±" in title]
     assert told and all("± – (one image)" in title for title in told)
     assert "Neighbours, over 1 image of tree frog" in card.inner_text()
@@ -869,3 +871,25 @@ def test_a_circuit_of_any_size_is_marked(reader: Reader, site: Path):
     assert slider.input_value() == "0" and not marked()
     reader.open("#/class/" + slug(NAMES[2]))
     assert slider.count() == 0
+
+
+def test_what_moves_below_a_resting_pointer_is_not_lit(reader: Reader):
+    """The card that a click opens moves the graph; the neighbour then below the pointer was lit as if meant."""
+    lit = "[...document.querySelectorAll('.stage .node.on')].map(node => node.dataset.key || node.innerText)"
+    moved = 0
+    for place in range(4):
+        reader.open("#/class/cheetah")
+        reader.settle()
+        box = reader.page.locator(".stage .row:not(.tops) .node").nth(place).bounding_box()
+        middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+        below = f"document.elementFromPoint({middle[0]}, {middle[1]}).closest('.node')?.innerText"
+        reader.page.mouse.move(*middle, steps=3)
+        before, node = reader.page.evaluate(lit), reader.page.evaluate(below)
+        reader.page.mouse.click(*middle)
+        reader.page.wait_for_function("location.hash.includes('sel=')")
+        reader.settle()
+        reader.page.wait_for_timeout(150)
+        moved += reader.page.evaluate(below) != node
+        assert before and reader.page.evaluate(lit) == before, place
+        reader.page.mouse.move(5, 400)
+    assert moved

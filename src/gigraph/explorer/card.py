@@ -112,12 +112,16 @@ def _stability(inputs: Inputs, layer: str) -> dict[int, list[float | None]]:
 
 
 def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
-    """Return per concept its classes, strongest first: [label, mean, se, support, weight, share]."""
-    columns = ["scope", "source", "mean", "se", "support", "weight", "share"]
+    """Return per concept its classes, strongest first, each with the numbers of the edge to it.
+
+    These are [label, mean, se, support, ablation, ablation se, weight, share].
+    """
+    columns = ["scope", "source", "mean", "se", "support", "ablation", "ablation_se", "weight", "share"]
     own = graph.relevance(layer).select(columns)
     if layer in graph.families:
         parts = graph.members.filter((pl.col("layer") == layer) & (pl.col("source") != pl.col("family")))
-        own = pl.concat([own, parts.select(columns)], how="vertical_relaxed")
+        unchecked = [pl.lit(None, pl.Float32).alias(name) for name in ("ablation", "ablation_se")]
+        own = pl.concat([own, parts.with_columns(unchecked).select(columns)], how="vertical_relaxed")
     own = own.sort([pl.col("mean").abs(), "scope"], descending=[True, False])
     found: dict[int, list[Any]] = defaultdict(list)
     entries = (
@@ -125,6 +129,8 @@ def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
         numbers(own["mean"]),
         numbers(own["se"]),
         own["support"],
+        numbers(own["ablation"]),
+        numbers(own["ablation_se"]),
         numbers(own["weight"]),
         shares(own["share"]),
     )

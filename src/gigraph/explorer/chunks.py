@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-LAYOUT = 6
+LAYOUT = 7
 """Version of the chunks' layout; the page refuses data of another one."""
 
 

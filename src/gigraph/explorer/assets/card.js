@@ -140,14 +140,9 @@ const located = ({near, name, label}) => h("section", h("h3", "Where it is in ",
     : note(near ? "Not located here."
       : "Not kept for this class."));
 
-const relevance = (layer, concept, {relevance: list}) => h("section", h("h3", "Relevance to classes"), list.length
-  ? h("table.relevance", h("tbody", list.map(([label, mean, se, support, weight, share]) =>
-    h("tr" + (mean < 0 ? ".neg" : ""), {title: `${pm(mean, se)}, ${plural(support, "image")}`},
-      h("th", {scope: "row"}, classOf(label).kept
-        ? link(linkTo("class", [slug(label)], {sel: idOf(layer, concept)}), className(label)) : className(label)),
-      h("td", meter(abs(mean) / largest(list.map(r => r[1])))),
-      h("td.value", value(mean, weight, share))))))
-  : note("No class."));
+const relevance = (layer, concept, {relevance: list}) => h("section.relevance", h("h3", "Relevance to classes"),
+  effects("Class", list, largest(list.map(e => e[7])), label => classOf(label).kept
+    ? link(linkTo("class", [slug(label)], {sel: idOf(layer, concept)}), className(label)) : className(label)));
 
 const lists = (layer, near, here) => {
   if (!near) return note("No neighbours.");
@@ -162,14 +157,18 @@ const lists = (layer, near, here) => {
         percent(abs(error) / total)} unexplained (error node), ${percent(abs(rest) / total)} not kept (remainder).`)),
     ]);
 };
-const list = (title, entries, most) => h("div.list", h("h4", title), entries.length ? table([
-  ["Concept"], [meta.gig, NORMS[norm()][1]],
+const list = (title, entries, most) => h("div.list", h("h4", title), effects("Concept", entries, most, conceptLink));
+// What ends in, or begins with, the numbers of an edge.
+const effects = (what, entries, most, name) => entries.length ? table([
+  [what], [meta.gig, NORMS[norm()][1]],
   ["Ablation", "drop without this source"],
   ["n", "images where it is not 0"],
-], entries.map(([layer, concept, mean, se, support, ablation, ablationSe, weight, share]) =>
-  h("tr" + (mean < 0 ? ".neg" : ""),
-    h("th", {scope: "row"}, conceptLink(layer, concept), meter(sizeOf(weight, share, most))),
+], entries.map(entry => {
+  const [mean, se, support, ablation, ablationSe, weight, share] = entry.slice(-7);
+  return h("tr" + (mean < 0 ? ".neg" : ""),
+    h("th", {scope: "row"}, name(...entry), meter(sizeOf(weight, share, most))),
     h("td.value", {title: pm(mean, se)}, value(mean, weight, share)),
     h("td.value", {title: ablation === null ? "not checked" : pm(ablation, ablationSe)},
       ablation === null ? "–" : like(mean, weight, share, ablation)),
-    h("td.value", support)))) : note("none"));
+    h("td.value", support));
+})) : note("none");

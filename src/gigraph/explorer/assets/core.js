@@ -1,5 +1,5 @@
 // Chunks, elements, numbers, pictures. These files share one scope, in the order of build.py; data is only ever text.
-const LAYOUT = 6, views = {__proto__: null};
+const LAYOUT = 7, views = {__proto__: null};
 // What is read once, at the start; and what changes with each step of the reader.
 let meta, explained, layers, everyone, classes, byLabel, byName, labels;
 let state = {view: "", args: []}, params = {}, graph = null, fromKeyboard = false;

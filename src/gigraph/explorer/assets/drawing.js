@@ -230,6 +230,8 @@ const light = (view, key) => {
 };
 
 // ---- pointer and keys ----
+let clicked = "";
+const placeOf = event => [event.screenX | 0, event.screenY | 0].join();
 const interact = view => {
   const {stage, scroller, svg, model} = view, two = model.scopes[1], nodeAt = event => event.target.closest(".node");
   const roam = node => { for (const other of view.nodes.values()) other.tabIndex = other === node ? 0 : -1; };
@@ -246,12 +248,14 @@ const interact = view => {
   // Handlers of the stage that concern the node at hand.
   const forNode = work => event => { const node = nodeAt(event); if (node) work(keyIn(node), node, event); };
   fill(stage, {
-    onpointerover: forNode(key => light(view, key)),
+    // Not what moves below a pointer that rests where it clicked.
+    onpointerover: forNode((key, _, event) => { if (placeOf(event) !== clicked) light(view, key); }),
     onpointerout: forNode(() => light(view, focused())),
     onfocusin: forNode((key, node) => { roam(node); if (focused()) light(view, key); }),
     onfocusout: () => light(view, ""),
     onclick: forNode((key, _, event) => {
       fromKeyboard = !event.detail;
+      clicked = placeOf(event);
       if (event.target.className === "more") toggle("open", key); else if (key[0] !== "e") open(key);
     }),
     onkeydown: forNode((_, node, event) => {
