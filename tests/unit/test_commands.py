@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -186,6 +187,20 @@ def test_torchvisions_weights_are_its_best_unless_others_are_named(own, capsys):
     assert "torchvision's DEFAULT weights" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("save", "count"), [(7, 7), (1000, None)])
+def test_the_number_of_outputs_is_that_of_the_weights(own, capsys, save, count):
+    """A network with a head of one's own: the constructor's argument is in the weights."""
+    import torchvision
+
+    torch.save(torchvision.models.resnet18(num_classes=save).state_dict(), "best.pth")
+    given = ["--model", "torchvision:resnet18", "--weights", "best.pth", "--images", "images", "--size", "64"]
+    assert called("init", *given) == 0
+    config, said = load(read([own / "gigraph.yaml"])), capsys.readouterr().out
+    assert config.model.arguments == ({"num_classes": count} if count else {})
+    assert ("best.pth has 7 outputs" in said) == (count is not None)
+    assert config.preprocessing.resize == 64 and "resized to 64 pixels and cropped to 64" in said
+
+
 def test_a_preset_is_left_to_the_weights(own):
     given = ["--model", "torchvision:resnet18", "--weights", "IMAGENET1K_V1", "--images", "images"]
     assert called("init", *given, "--file", "my.yaml") == 0
@@ -227,8 +242,8 @@ def test_a_file_that_is_there_is_written_over_by_force_only(own, capsys):
 
 
 def test_what_no_option_says_is_asked_on_a_terminal(own):
-    """Model, weights, images, side, mean and layers; the defaults are taken by an empty line."""
-    answers = ["net.py:make", "", "images", "no number", "48", "no", "2"]
+    """Model, weights, images, side, mean and layers; an empty line takes the default, a wrong answer asks again."""
+    answers = ["no.py:make", "net.py:make", "none.pth", "", "nowhere", "images", "no number", "48", "", "no", "2"]
     child, terminal = pty.fork()
     if not child:
         os.execv(sys.executable, [sys.executable, "-m", "gigraph", "init"])
@@ -247,5 +262,7 @@ def test_what_no_option_says_is_asked_on_a_terminal(own):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, said
     config = load(read([own / "gigraph.yaml"]))
     assert config.model.source == "net.py:make" and config.model.weights is None and config.names == ["2"]
-    assert config.preprocessing.crop == 48 and config.preprocessing.mean is None
+    assert config.preprocessing.crop == config.preprocessing.resize == 48 and config.preprocessing.mean is None
+    for mistake in ("no file no.py", "no file none.pth", "no folder nowhere"):
+        assert said.count(f"there is {mistake}; correct the path") == 1
     assert "Side of the network's input in pixels, a whole number [224]" in said and not answers

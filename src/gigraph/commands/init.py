@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """What most networks of photographs were trained with."""
 BEST = "DEFAULT"
 """Torchvision's name for the weights of a model that it thinks best; without a name they are random."""
+HEAD = "num_classes"
+"""The argument of torchvision's and timm's models that says how many outputs they have."""
+PHOTOGRAPHS = 160
+"""Side of an input from which on networks are commonly tested on the middle of larger pictures (256 for 224)."""
 SHARD = 5000
 """Images that make a job of some minutes."""
 
@@ -59,6 +64,7 @@ model:
 
 # As in the training. null: as the weights' own preset says, where there is one.
 preprocessing:
+  # Shorter side of the picture in pixels; then the middle is cropped.
   resize: {resize}
   crop: {crop}
   channels: {channels}
@@ -152,38 +158,69 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     UserError
         If the images, the model or a layer are not there.
     """
-    model = args.model or _asked("The model (torchvision:resnet50, timm:NAME, path/to/file.py:factory)")
+
+    def with_files(**of: str | None) -> Plan:
+        plan = _plan({"output": args.output, "images": {"source": "menagerie"}, "model": of, "layers": ["any"]})
+        _ = plan.model_files
+        return plan
+
+    question = "The model (torchvision:resnet50, timm:NAME, path/to/file.py:factory)"
+    model = args.model or _asked(question, check=lambda answer: with_files(source=answer))
     weights = args.weights
     own = BEST if model.startswith("torchvision:") else None
     if weights is None and asks and not args.model:
         kind = "a name such as IMAGENET1K_V2, or " if own else ""
-        weights = _asked(f"Its weights, {kind}a checkpoint's file", own or "the source's own") or None
+        question = f"Its weights, {kind}a checkpoint's file"
+        taken = own or "the source's own"
+        weights = _asked(question, taken, lambda answer: with_files(source=model, weights=answer or None)) or None
     weights = weights or own
-    images = args.images or _asked("The folder of images, one sub-folder per class")
     arguments = arguments_of(args.arguments)
     raw: dict[str, Any] = {
         "output": args.output,
-        "images": {"source": images},
+        "images": {"source": args.images},
         "model": {"source": model, "weights": weights, "arguments": arguments, "task": args.task},
         "layers": args.layers or ["any"],
     }
+    if not args.images:
+        question = "The folder of images, one sub-folder per class"
+        raw["images"]["source"] = _asked(question, check=lambda answer: planned({**raw, "images": {"source": answer}}))
     planned(raw)  # before anything is loaded
     raw["preprocessing"], side = _preprocessing(args, model, weights, asks)
     raw["images"]["shards"] = max(1, round(planned(raw).image_count / SHARD))
     network = opened(model, side, args.channels, arguments, args.task)
+    own_head = _outputs(model, weights, network) if HEAD not in arguments else None
+    if own_head is not None:
+        arguments[HEAD] = own_head
+        print(f"{weights} has {own_head} outputs, so model.arguments: {{{HEAD}: {own_head}}}")
+        network = opened(model, side, args.channels, arguments, args.task)
     raw["layers"] = args.layers or _layers(network, asks)
     network.check_order(raw["layers"])
     return raw, network
 
 
+def _outputs(model: str, weights: str | None, network: Network) -> int | None:
+    """Return how many outputs the user's weights are for, if it is another number than the model's."""
+    from gigraph.model.checkpoints import outputs_in
+    from gigraph.model.models import load_model
+    from gigraph.model.sources import is_weights_file
+
+    if weights is None or not is_weights_file(weights) or model.partition(":")[0] not in ("torchvision", "timm"):
+        return None
+    return outputs_in(Path(weights), load_model(model), network.outputs)
+
+
 def planned(raw: dict[str, Any]) -> Plan:
     """Return the plan of a configuration, after a look at all that can be judged before a run."""
+    plan = _plan(raw)
+    plan.check()
+    return plan
+
+
+def _plan(raw: dict[str, Any]) -> Plan:
     from gigraph.planning.config import PROJECT, load
     from gigraph.planning.plan import Plan
 
-    plan = Plan(load(raw), PROJECT / "workflow" / "scripts")
-    plan.check()
-    return plan
+    return Plan(load(raw), PROJECT / "workflow" / "scripts")
 
 
 def _preprocessing(
@@ -206,7 +243,12 @@ def _preprocessing(
     if asks and args.size is None:
         side = _number("Side of the network's input in pixels", side or 224)
     side = side or 224
-    found |= {"resize": args.resize or round(side * 256 / 224), "crop": side}
+    resize = args.resize or (round(side * 256 / 224) if side >= PHOTOGRAPHS else side)
+    if asks and args.resize is None:
+        resize = _number("Shorter side that a picture is resized to before the crop, in pixels", resize)
+    else:
+        print(f"note: pictures are resized to {resize} pixels and cropped to {side} (--resize, --size)")
+    found |= {"resize": resize, "crop": side}
     if args.mean is None and args.std is None and args.channels == 3:
         plain = asks and not _yes("Was it trained on pixels with ImageNet's mean and standard deviation")
         found |= {"mean": None, "std": None} if plain else IMAGENET
@@ -260,9 +302,9 @@ def text(raw: dict[str, Any], network: Network, count: int, file: Path) -> str:
     )
 
 
-def _asked(question: str, otherwise: str = "") -> str:
-    """Return what the user answers; without a default until there is an answer."""
-    from gigraph.errors import UserError
+def _asked(question: str, otherwise: str = "", check: Callable[[str], object] = bool) -> str:
+    """Return what the user answers; without a default until there is an answer, and one that holds."""
+    from gigraph.errors import UserError, one_line
 
     while True:
         try:
@@ -270,7 +312,13 @@ def _asked(question: str, otherwise: str = "") -> str:
         except (EOFError, KeyboardInterrupt):
             print()
             raise UserError("nothing was written; give what is asked, or the options (gigraph init --help)") from None
-        if answer or otherwise:
+        if not (answer or otherwise):
+            continue
+        try:
+            check(answer)
+        except UserError as error:
+            print(one_line(error))
+        else:
             return answer
 
 

@@ -76,6 +76,35 @@ def load_weights(model: nn.Module, file: Path) -> None:
     model.load_state_dict({key: place.found.get(key, value) for key, value in own.items()})
 
 
+def outputs_in(file: Path, model: nn.Module, outputs: int) -> int | None:
+    """Return how many outputs a checkpoint's network has, if it is a model's but for their number.
+
+    Parameters
+    ----------
+    file : Path
+    model : nn.Module
+    outputs : int
+        Of the model.
+
+    Returns
+    -------
+    int or None
+        None if it is the model's, or differs in more.
+
+    Raises
+    ------
+    UserError
+        If the file is no checkpoint.
+    """
+    expected = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    place = _places(read_checkpoint(file), expected)[0]
+    differing = [(key, value) for key, value in place.found.items() if value.shape != expected[key].shape]
+    heads = {value.shape[0] for key, value in differing if value.ndim and expected[key].shape[:1] == (outputs,)}
+    same = all(value.shape[1:] == expected[key].shape[1:] for key, value in differing)
+    whole = all("of another shape" in difference for difference in place.differences)
+    return heads.pop() if differing and same and whole and len(heads) == 1 else None
+
+
 # ---- the network in a file ---------------------------------------------------------------------------------
 
 
