@@ -296,7 +296,9 @@ def rehearse(run):
         except UserError as error:
             stop(error)
         WORDS.info("\n".join(looked(*found)))
-    WORDS.info("nothing was run; --verbose shows every job and its reason")
+    WORDS.info(
+        "nothing was run; gigraph plan says how long it takes, --verbose shows every job"
+    )
 
 
 def end(run):

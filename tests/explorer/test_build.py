@@ -455,6 +455,26 @@ def test_the_comparison_says_what_each_measure_is_and_whether_it_can_be_trusted(
     assert reconstruction == [["Relative l2 error of held-out PFVs", "no", *[pytest.approx(0.4)] * len(LAYERS)]]
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [({"size": 0.0, "score": 0.13}, "With no concept at all the network still gives a probability of 0.13 of 0.95: "),
+     ({"elsewhere": 0.7}, "It says as much of other classes' images: it is no circuit of this class."),
+     ({"elsewhere": 0.5}, "0.50 for images of other classes, and all the others without them 0.08.")],
+)  # fmt: skip
+def test_a_circuit_that_is_none_of_the_class_is_said_to_be_none(inputs: Inputs, tmp_path: Path, changed, words):
+    (path,) = inputs.circuits["circuits"]
+    rows = pl.read_parquet(path)
+    mine = (pl.col("scope") == 0) & (pl.col("order") == "pruned")
+    rows = rows.with_columns(
+        pl.when(mine).then(pl.lit(value)).otherwise(pl.col(name)).cast(rows.schema[name]).alias(name)
+        for name, value in changed.items()
+    )
+    rows.write_parquet(tmp_path / "circuits.parquet")
+    circuits = {**inputs.circuits, "circuits": [tmp_path / "circuits.parquet"]}
+    build(dataclasses.replace(inputs, circuits=circuits), tmp_path / "site")
+    assert words in chunk(tmp_path / "site", "class/0")["circuit"]["said"]
+
+
 def test_a_class_says_what_it_carries_alone(inputs: Inputs, site: Path, tmp_path: Path):
     found = chunk(site, "class/0")["circuit"]
     assert found["said"].startswith("Run alone, 9 of 122 families (128 concepts) give a probability of 0.77 of 0.95, ")

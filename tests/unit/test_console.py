@@ -85,7 +85,21 @@ def test_each_stage_says_its_result_once_when_all_of_its_jobs_are_done(watched, 
     watched.tell(msg="gigraph: done", name=WORDS.name)
     watched.handler.close()
     head, stage, end = watched.lines
-    assert stage.split() == ["concepts", "2", "jobs,", "30", "s", "32", "to", "256", "concepts", "of", "7272", "PFVs"]
+    assert stage.split() == [
+        "concepts",
+        "2",
+        "jobs,",
+        "sum",
+        "30",
+        "s",
+        "32",
+        "to",
+        "256",
+        "concepts",
+        "of",
+        "7272",
+        "PFVs",
+    ]
     assert (head, end) == ("gigraph begins", "gigraph: done")
 
 

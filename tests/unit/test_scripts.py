@@ -191,6 +191,25 @@ def test_values_on_one_side_of_the_reference_are_noted_with_their_mean(tmp_path,
     assert ("37.25" in caplog.text) == noted
 
 
+def test_classes_that_are_mostly_mistaken_are_noted(tmp_path, caplog):
+    files = {
+        name: tmp_path / f"{name}.parquet" for name in ("manifests", "predictions", "images", "rejects", "rejected")
+    }
+    tables.write(files["rejects"], "rejected", {"path": [], "reason": []})
+    labels, predicted = [0] * 6 + [1] * 6 + [2] * 4, [0, 0, 1, 1, 1, 1] + [1, 1, 1, 0, 0, 0] + [0] * 4
+    n = len(labels)
+    names = {"class": [["cat", "dog", "few"][label] for label in labels], "path": [f"{i}.png" for i in range(n)]}
+    tables.write(
+        files["manifests"], "manifest",
+        {"image_id": range(n), "label": labels, **names, "width": [8] * n, "height": [8] * n},
+    )  # fmt: skip
+    said = {"predicted": predicted, "probability": [0.5] * n, "value": [None] * n}
+    tables.write(files["predictions"], "predictions", {"image_id": range(n), **said})
+    with caplog.at_level("INFO", logger="gigraph"):
+        script("images").main(Namespace(lineage="", settings={"source": "", "drawn": True}, **files))
+    assert "note: less than half of the images of cat are recognised: " in caplog.text, "dog: half; few: of 4 images"
+
+
 @pytest.fixture
 def select(tmp_path):
     """Return a function of settings to the (label, image) that the script ``selection`` chooses of three classes."""
@@ -325,7 +344,7 @@ def test_an_attribution_that_tells_no_error_of_its_own_is_judged_by_its_sum(told
     }
     script("attribution")._report(columns, "low", "high", 0.09)
     assert "1 of 2 stay above" in caplog.text
-    assert ("largest 1.5e-01" in caplog.text) == (told[0] is not None)
+    assert ("at most 15.0%; of sums" in caplog.text) == (told[0] is not None)
 
 
 def gathered(most, memory):

@@ -183,7 +183,7 @@ def test_a_dry_run_says_what_would_run_and_looks_at_the_model(world):
     assert sum(map(int, counts.values())) == int(said[head].split()[-4].replace(",", ""))
     model, layers, end, *_ = said[head + 1 + len(counts) :]
     assert model == "  model: 3 x 96 x 96 in, 10 outputs (classes): a, b, class 2, ..." and "layer3.1 (128 ch" in layers
-    assert end == "nothing was run; --verbose shows every job and its reason"
+    assert end == "nothing was run; gigraph plan says how long it takes, --verbose shows every job"
     assert len(said) < 40 and not (world / "other").exists()
 
 

@@ -52,7 +52,9 @@ def test_an_image_of_the_run_gets_the_runs_attributions(done, monkeypatch, capsy
     # What the concepts leave out of it, in each layer.
     row = new.filter(pl.col("target") == predicted).row(0, named=True)
     total = sum(map(abs, [*row["values"], row["remainder"], row["error"]]))
-    assert f", layer4.0 {abs(row['error']) / total:.0%})  " in told.out and "; not explained: layer3.1 " in told.out
+    assert (
+        f", layer4.0 {abs(row['error']) / total:.0%})  " in told.out and "; of that unexplained: layer3.1 " in told.out
+    )
     # Its own concepts as targets are among the run's, which adds those of its class.
     of_concepts = [
         pl.read_parquet(files).filter(pl.col("image_id").is_in([new["image_id"][0], image["image_id"]]))

@@ -10,6 +10,9 @@ from gigraph.records import tables
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 
+FEW = 5
+"""Images of a class below which their share that is recognised says little."""
+
 
 def main(args: Namespace) -> None:
     manifest, predictions = tables.read(args.manifests), tables.read(args.predictions)
@@ -34,8 +37,17 @@ def main(args: Namespace) -> None:
             "raises and what lowers a value is shown", value.mean(),
         )  # fmt: skip
     if len(labels) and labels.min() >= 0:
-        accuracy = np.mean(labels == tables.numpy(predictions, "predicted"))
+        right = labels == tables.numpy(predictions, "predicted")
+        accuracy = right.mean()
         log.info("accuracy %.2f%% on %d images", 100 * accuracy, len(labels))
+        known = {int(one): right[labels == one] for one in np.unique(labels)}
+        lost = [label for label, own in known.items() if len(own) >= FEW and own.mean() < 0.5]
+        if lost:
+            names = dict(zip(labels.tolist(), manifest["class"].to_pylist(), strict=True))
+            log.info(
+                "note: less than half of the images of %s are recognised: their graphs are mostly of what the model "
+                "takes for other classes", ", ".join(names[label] for label in lost[:5]) + ", ..." * (len(lost) > 5),
+            )  # fmt: skip
         if accuracy < 2 / max(labels.max() + 1, 4):
             log.info(
                 "note: accuracy %.1f%% is near chance; %s",

@@ -53,5 +53,5 @@ def main(args: argparse.Namespace) -> None:
         where = f"{page}#/image/{quote('~-1')}/{image['image_id']}" if shown else str(folder)
         said = image["value"] if image["probability"] is None else image["probability"]
         left = unexplained(folder, plan.layers, image["predicted"])
-        told = f"{said:.3f}; not explained: {', '.join(f'{layer} {share:.0%}' for layer, share in left.items())}"
+        told = f"{said:.3f}; of that unexplained: {', '.join(f'{layer} {share:.0%}' for layer, share in left.items())}"
         print(f"{one_line(image['path'])}: {names.get(image['predicted'])} ({told})  {where}", flush=True)

@@ -14,6 +14,8 @@ from gigraph.explorer.inputs import Inputs
 
 SMALLEST = "smallest"
 """The stop of the smallest circuit that was found."""
+ALIKE = 0.8
+"""Of what a circuit says of its class's images, what it must not say of others' to be the class's."""
 KINDS = ("circuits", "circuit_curves", "circuit_members")
 
 
@@ -96,11 +98,18 @@ def _said(real: Row, pruned: Row, unit: str, read: str) -> str:
     """Return in words how much of a class some of its nodes carry when they run alone."""
     if pruned["size"] is None:
         return f"No circuit of the {real['nodes']} {unit} alone keeps as much of the {read} as was asked for."
+    if pruned["size"] < 1:
+        return (
+            f"With no concept at all the network still gives a {read} of {pruned['score']:.2f} of {real['score']:.2f}: "
+            "of a class that it says so little of, circuits say nothing."
+        )
     more = f" ({pruned['concepts']:.0f} concepts)" if pruned["concepts"] != pruned["size"] else ""
     elsewhere = f" {pruned['elsewhere']:.2f} for images of other classes," if pruned["elsewhere"] is not None else ""
+    alike = pruned["elsewhere"] is not None and pruned["elsewhere"] >= ALIKE * pruned["score"]
+    of_all = " It says as much of other classes' images: it is no circuit of this class." if alike else ""
     return (
         f"Run alone, {pruned['size']:.0f} of {real['nodes']} {unit}{more} give a {read} of {pruned['score']:.2f} of "
-        f"{real['score']:.2f},{elsewhere} and all the others without them {pruned['rest_score']:.2f}."
+        f"{real['score']:.2f},{elsewhere} and all the others without them {pruned['rest_score']:.2f}.{of_all}"
     )
 
 

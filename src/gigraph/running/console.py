@@ -216,8 +216,8 @@ class LogHandler(LogHandlerBase):
         assert progress is not None
         logs = sorted(self.said[stage])
         seconds = max(progress.seconds[stage]) if len(logs) < 2 else sum(progress.seconds[stage])
-        jobs = f"{len(logs)} jobs, " if len(logs) > 1 else ""
-        head = f"  {self._stage(stage):18} {jobs + duration(seconds):>16}"
+        jobs = f"{len(logs)} jobs, sum " if len(logs) > 1 else ""
+        head = f"  {self._stage(stage):18} {jobs + duration(seconds):>20}"
         return clipped(f"{head}  {one_line(summary(logs))}".rstrip(), self.screen.width, len(head) + 2)
 
     def _state(self) -> str:

@@ -96,7 +96,7 @@ def _subject(plan: Plan) -> str:
     what = config.images.source if plan.drawn else plan.image_folder
     return (
         f"gigraph {__version__}: {config.model.source} on {plan.image_count:,} images of {what}, layers "
-        f"{', '.join(plan.layers)}, {', '.join(config.methods)}"
+        f"{', '.join(plan.layers)}, {', '.join(config.methods)}, to {plan.root}"
     )
 
 

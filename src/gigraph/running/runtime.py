@@ -77,6 +77,7 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
     except UserError as error:
         _fail(args.log, f"gigraph: error: {one_line(error)}")
     except KeyboardInterrupt:
+        log.error("gigraph: interrupted; the same command goes on from here")
         sys.exit(130)
     except Exception as error:
         if _disk_is_full(error):
