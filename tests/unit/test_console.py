@@ -118,6 +118,16 @@ def test_a_failed_job_says_why_and_where_its_log_lies(watched, logs):
     ]
 
 
+def test_who_interrupts_a_run_is_told_of_no_failures(watched):
+    watched.begin(sample=1)
+    watched.job(1, "sample", "gone.log")
+    watched.tell(msg="Terminating processes on user request, this might take some time.", level=logging.ERROR)
+    watched.tell("job_error", "Error", level=logging.ERROR, jobid=1, rule_name="sample", log=["gone.log"])
+    watched.tell(msg="gigraph: the run is not complete", name=WORDS.name, level=logging.ERROR)
+    watched.handler.close()
+    assert watched.lines[1:] == ["gigraph: interrupted; the same command goes on from here"]
+
+
 def test_warnings_and_other_errors_are_shown(watched):
     watched.begin(concepts=1)
     watched.tell(msg="Missing files after 5 seconds", level=logging.ERROR)

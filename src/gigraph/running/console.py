@@ -28,6 +28,8 @@ WIDTH = 120
 """Of a line that goes to no terminal."""
 PATIENCE = 60.0
 """Seconds after which a line tells how far a run is that goes to no terminal; the next one waits a quarter longer."""
+STOPPED = "Terminating processes on user request"
+"""How Snakemake begins when it is interrupted, before it ends the running jobs."""
 KEPT = ("Nothing to be done",)
 """Of what Snakemake says before a run, what is shown where none follows."""
 SAID = ("CalledProcessError", "At least one job did not complete", "Exiting because a job execution failed")
@@ -83,7 +85,7 @@ class LogHandler(LogHandlerBase):
         self.plain = _snakemakes_own(asked)
         self.progress: Progress | None = None
         self.held: list[str] = []
-        self.told = False
+        self.told = self.stopped = False
         self.names: dict[str, str] = {}
         self.logs: dict[int, list[Path]] = {}
         self.labels: dict[int, str] = {}
@@ -140,7 +142,12 @@ class LogHandler(LogHandlerBase):
 
     def _words(self, record: logging.LogRecord, event: str) -> None:
         message = record.getMessage()
-        if record.name == WORDS.name:
+        if message.startswith(STOPPED):
+            self.stopped = True
+            self.screen.say("gigraph: interrupted; the same command goes on from here")
+        elif self.stopped:
+            return  # what is ended now has not failed
+        elif record.name == WORDS.name:
             self.screen.say(message)
         elif record.levelno >= logging.WARNING:
             if message and not any(words in message for words in SAID):
@@ -190,7 +197,7 @@ class LogHandler(LogHandlerBase):
             self.screen.say(f"gigraph: {self.progress.line()}")
 
     def _error(self, record: logging.LogRecord) -> None:
-        if not self.muted:
+        if not self.muted or self.stopped:
             return
         job = getattr(record, "jobid", -1)
         if self.progress is not None:
