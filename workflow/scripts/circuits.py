@@ -117,9 +117,9 @@ def _report(name, found, n, seconds):
         log.info(said, name, n, found.real.score, seconds)
         return
     log.info(
-        "%s: %d of %d nodes (%d concepts) say %.3f of %.3f, %.3f elsewhere; all others %.3f; %d circuits, %.1f s",
-        name, found.smallest.size, n, found.smallest.concepts, found.smallest.score, found.real.score,
-        found.smallest.elsewhere, found.rest.score, found.measured, seconds,
+        "%s: %d of %d nodes say %.3f of %.3f, %.3f elsewhere; %d concepts; all others %.3f; %d circuits, %.1f s",
+        name, found.smallest.size, n, found.smallest.score, found.real.score, found.smallest.elsewhere,
+        found.smallest.concepts, found.rest.score, found.measured, seconds,
     )  # fmt: skip
 
 
