@@ -302,10 +302,12 @@ def write_evaluation(t, plain, rng, names) -> None:
         "se": [0.1] * len(compared), "n": [len(values) for values in halved],
     })  # fmt: skip
     told = [(layer, *one) for layer in names for one in (
-        ("comparison", "average_precision", "cosine", 0.9, True, 0.6, 0.3),
-        ("comparison", "rel_l2", "lasso", 0.5, False, 0.25, 0.25),
-        ("reconstruction", "rel_l2", "", 0.4, False, 0.25, 0.2))]  # fmt: skip
-    keys = ("layer", "topic", "metric", "reading", "auc", "tells", "trained", "shuffled")
+        ("comparison", "average_precision", "cosine", 0.9, 20, 0.6, 0.3),
+        ("comparison", "rel_l2", "lasso", 0.5, 20, 0.25, 0.25),
+        ("reconstruction", "rel_l2", "", 0.2, 20, 0.25, 0.2),
+        ("classes", "mu_fidelity", "", None, 0, 0.9, None))]  # fmt: skip
+    told.append(("", "network", "outputs", "", None, 100, 80.0, 1.0))
+    keys = ("layer", "topic", "metric", "reading", "auc", "n", "trained", "shuffled")
     t("evaluation/sanity", "sanity", {
         **{name: [value] * len(told) for name, value in (("method", "bisecting"), ("target", ""), ("order", ""))},
         **{key: list(column) for key, column in zip(keys, zip(*told, strict=True), strict=True)},

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gigraph.errors import UserError
-from gigraph.evaluation.summary import to_classes
+from gigraph.evaluation.titles import to_classes
 from gigraph.images.listing import SIDES, output_names
 from gigraph.method.decision import Decisions, decide
 from gigraph.method.fidelity import class_reading

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gigraph.evaluation.summary import of_truth
+from gigraph.evaluation.titles import of_truth
 from gigraph.worlds import registry
 from gigraph.worlds.truth import by_kind, intersection_over_union, off_diagonal, part_shares, purity
 

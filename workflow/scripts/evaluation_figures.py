@@ -22,7 +22,7 @@ from gigraph.evaluation.plots import (
     save,
     spaced,
 )
-from gigraph.evaluation.summary import PROBABILITY, shown
+from gigraph.evaluation.titles import PROBABILITY, shown
 from gigraph.records.paths import Results
 from gigraph.reserved import CLASSES
 from gigraph.running.runtime import run

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from gigraph.evaluation.sanity import separation, separation_of
+from gigraph.evaluation.sanity import outputs, separation, separation_of
 from gigraph.evaluation.summary import summary
+from gigraph.evaluation.titles import VALUE, shown
 from gigraph.records import tables
 from gigraph.records.files import replacing
 from gigraph.records.paths import CONTROL, Results
@@ -25,11 +26,15 @@ def main(args: Namespace) -> None:
     for topic, rows in topics.items():
         _write(results("topic", topic=topic), "measures", rows, args.lineage)
     compared = _gather(results, "comparison", methods, layers)
-    found = separation(compared.iter_rows(named=True))
+    regression = shown(topics["classes"]["metric"]) == VALUE
+    found = separation(compared.iter_rows(named=True), regression)
     if settings["control"]:
-        control = _topics(Results(results.root / CONTROL), graphs[:1], graphs[:1], layers, drawn)
+        beside = Results(results.root / CONTROL)
+        control = _topics(beside, graphs[:1], graphs[:1], layers, drawn)
         for topic, rows in topics.items():
             found += separation_of(topic, rows.iter_rows(named=True), control[topic].iter_rows(named=True))
+        said = (_read(one.shards("predictions", range(settings["shards"]))) for one in (results, beside))
+        found.append({**outputs(*(one.iter_rows(named=True) for one in said)), "method": graphs[0]})
     sane = pl.DataFrame(found, schema=dict.fromkeys(SCHEMAS["sanity"].names), infer_schema_length=None)
     _write(results("topic", topic="comparison"), "comparison", compared, args.lineage)
     _write(results("topic", topic="sanity"), "sanity", sane, args.lineage)
@@ -50,7 +55,11 @@ def main(args: Namespace) -> None:
 
 def _gather(results: Results, name: str, methods: Sequence[str], layers: Sequence[str]) -> pl.DataFrame:
     paths = [results(name, method=method, layer=layer) for method in methods for layer in layers]
-    return pl.concat([pl.read_parquet(path) for path in dict.fromkeys(paths)])
+    return _read(list(dict.fromkeys(paths)))
+
+
+def _read(paths: Sequence[Path]) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(tables.read(paths)))
 
 
 def _topics(

@@ -136,5 +136,7 @@ def _shares(measures: Measures, attributions: list[Path], names: dict[str, Any])
     table = tables.read(attributions)
     numbers = (tables.numpy(table, name) for name in ("total_absolute", "error"))
     found = shares(tables.csr(table, "sources")[0], tables.csr(table, "values")[1], *numbers)
+    ids = tables.numpy(table, "image_id")
     for name, share in found.items():
-        measures.add(f"share_{name}", per_image(share, tables.numpy(table, "image_id")), **names)
+        known = ~np.isnan(share)  # where nothing is attributed to a target, nothing is a part of it
+        measures.add(f"share_{name}", per_image(share[known], ids[known]), **names)

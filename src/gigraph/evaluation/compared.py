@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gigraph.evaluation.measures import mean
+from gigraph.evaluation.verdicts import mark
 from gigraph.records.paths import NETWORKS
 
 MEASURES = {
@@ -64,6 +65,7 @@ FLOOR = "random"
 """The extractor whose concepts are no more than PFVs drawn at random."""
 
 Row = dict[str, Any]
+Known = dict[tuple[str, str, str], list[Mapping[str, Any]]]
 
 
 def over_seeds(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -117,19 +119,24 @@ def leads(rows: Sequence[Row], floor: str = FLOOR) -> list[Row]:
     return found
 
 
-def tells(found: Mapping[tuple[str, str, str], bool], row: Mapping[str, Any]) -> bool:
-    """Return whether a row's measure tells the networks apart, by what `telling` found; true of one that it did not."""
-    method, metric = row["method"], row["metric"]
-    return found.get((method, metric, row["reading"]), found.get((method, metric, ""), True))
-
-
-def telling(sanity: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], bool]:
-    """Return of each (method, metric, reading) of the comparison whether it tells the networks apart in most layers.
-
-    The metric by itself, with no reading, stands for readings that were not looked at on the shuffled network.
-    """
-    votes: dict[tuple[str, str, str], list[bool]] = {}
+def judged(sanity: Iterable[Mapping[str, Any]]) -> Known:
+    """Return the rows of the table ``sanity`` of each (method, metric, reading) of the comparison, one a layer."""
+    found: Known = {}
     for row in sanity:
-        for reading in (row["reading"], "") if row["topic"] == "comparison" else ():
-            votes.setdefault((row["method"], row["metric"], reading), []).append(bool(row["tells"]))
-    return {key: 2 * sum(many) > len(many) for key, many in votes.items()}
+        if row["topic"] == "comparison":
+            found.setdefault((row["method"], row["metric"], row["reading"]), []).append(row)
+    return found
+
+
+def marked(known: Known, row: Mapping[str, Any]) -> str:
+    """Return a row's reading, marked by what `judged` found of it: not at all where it was not looked at."""
+    return row["reading"] + mark("comparison", row["metric"], known.get(_key(row), ()))
+
+
+def unseen(known: Known, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether some rows were not looked at on the shuffled network."""
+    return any(_key(row) not in known for row in rows)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["method"], row["metric"], row["reading"]

@@ -20,8 +20,10 @@ from gigraph.hashing import mix, text_key
 from gigraph.method.heldout import held_out
 from gigraph.method.origin import choose
 from gigraph.method.sampling import draw_positions
+from gigraph.method.tasks import predict
 from gigraph.records import tables
 from gigraph.reporting import progress
+from gigraph.reserved import CLASSES
 from gigraph.subject import Subject, check_finite
 from gigraph.worlds import registry
 from gigraph.worlds.alignment import coverage, positives
@@ -50,7 +52,7 @@ class Probe:
     maps : float32 array [images, P, C]
         Of images that no concept is found on; with `evaluation.holdout: 0` of any.
     labels : int array [images]
-        Their classes.
+        Their classes; of images without labels what the network says of them.
     shown : bool array [images, P, parts] or None
         Where the parts of a drawn world are.
     pairs : float32 array [bases, 1 + factors, cells, C] or None
@@ -119,7 +121,7 @@ def gather(
             own = {"image_id": image.astype(np.int64), "position": position.astype(np.int32)}
             yield name, "probes", {"role": [kind] * len(rows), **own, "pfv": rows}, "pfv"
     if settings["world"] is None:
-        yield from _of_images(subject, heldout, settings["source"])
+        yield from _of_images(subject, heldout, settings)
     else:
         yield from _of_scenes(subject, settings)
 
@@ -138,12 +140,19 @@ def _at(values: Tensor, position: np.ndarray) -> np.ndarray:
     return values.gather(1, index).flatten(0, 1).cpu().numpy()
 
 
-def _of_images(subject: Subject, heldout: Any, folder: str) -> Iterator[tuple[str, str, dict[str, Any], str]]:
-    ids, labels = tables.numpy(heldout, "image_id"), tables.numpy(heldout, "label")
+def _of_images(
+    subject: Subject, heldout: Any, settings: Mapping[str, Any]
+) -> Iterator[tuple[str, str, dict[str, Any], str]]:
+    ids, labels = tables.numpy(heldout, "image_id"), tables.numpy(heldout, "label").copy()
     found: dict[str, list[np.ndarray]] = {name: [] for name in subject.layers}
-    for _, x in subject.images(folder, ids.tolist(), heldout["path"].to_pylist()):
+    for part, x in subject.images(settings["source"], ids.tolist(), heldout["path"].to_pylist()):
         with torch.inference_mode():
             values = subject.network.activations(x, list(subject.layers.values()))
+        if settings["unlabelled"]:
+            # What stands for a label is what this network decides, as in a run on it: whether a shuffled one decides as
+            # the trained one does is no question about its concepts.
+            unknown = torch.full((len(x),), -1, device=x.device)
+            labels[part] = predict(values[CLASSES], unknown, subject.network.task).cpu().numpy()
         for name, layer in subject.layers.items():
             own = layer.to_pfvs(values[name])
             check_finite(own, name, [])
@@ -217,7 +226,7 @@ def read_probe(file: Callable[[str], Path], most: int) -> Probe | None:
     seen = tables.read(file("maps"))
     image = tables.numpy(seen, "image")
     positions = int((image == image[0]).sum())
-    images = max(2, min(len(image) // positions, most // positions))
+    images = min(len(image) // positions, max(2, most // positions))
     rows = images * positions
     maps = tables.numpy(seen, "pfv")[:rows].reshape(images, positions, -1)
     parts = seen["shown"].combine_chunks()

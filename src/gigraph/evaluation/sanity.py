@@ -1,24 +1,30 @@
-"""Whether a measure can tell concepts of a trained network from those of one whose weights are shuffled.
+"""How well a measure tells concepts of a trained network from those of one whose weights are shuffled, in numbers.
 
 A measure that rates both alike says nothing of what the network has learned (the randomisation test of Adebayo et al.
 2018, of dictionaries arXiv 2602.14111). How well it tells them apart is the probability that it rates the one above the
-other, over what it is a mean of: parts, concepts, or images; over layers where it has but one number in each.
+other, over what it is a mean of: parts, concepts, or images. Layers are no such sample, each is another thing: where a
+measure has but one number in each, every layer is compared with itself, and the probability is the share of the layers
+in which the trained network is rated above the other. What follows from it: `gigraph.evaluation.verdicts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
+from gigraph.evaluation.measures import mean
 from gigraph.records.paths import NETWORKS
 
 JUDGED: dict[str, dict[str, int]] = {
     "reconstruction": {"rel_l2": -1, "rel_l2_map": -1, "r2_*": 1, "unused_map": -1},
     "sensitivity": {"relevance_agreement_*": 1},
-    "classes": {"c_deletion_*": -1, "c_insertion_*": 1, "c_difference_*": 1, "mu_fidelity": 1, "*_at_concepts": 1},
+    "classes": {
+        "*value_*": 0, "c_deletion_*": -1, "c_insertion_*": 1, "c_difference_*": 1, "mu_fidelity": 1,
+        "*_at_concepts": 1,
+    },
     "interlayer": {"deletion_*": -1, "insertion_*": 1, "difference_*": 1, "*_gain_*": 1},
     "stability": {"stability": 1, "stability_over_*": 1},
     "edges": {"*correlation_*": 1, "same_sign_*": 1, "share_concepts": 1, "share_*": -1},
@@ -31,40 +37,58 @@ JUDGED: dict[str, dict[str, int]] = {
 """Of each topic the measures, by patterns of which the first that fits counts; is more (1) or less (-1) better?
 
 What is not among them is set, counts, or is a fact of the images or the network: numbers of concepts and non-zeros,
-prevalence, stability by chance, the probability at X.
+prevalence, stability by chance, the probability at X. Nor is a regression's value better for being larger.
 """
-TELLS = 0.7
-"""Probability from which a measure is said to tell the networks apart."""
+OF_OUTPUTS = ("probability_at_concepts", "insertion_minus_deletion")
+"""Measures of the comparison that are read off the output: of a regression, values."""
+NETWORK, OUTPUTS = "network", "outputs"
+"""Topic and metric of the row that says how many different outputs either network gives."""
 
 
-def sense(topic: str, metric: str) -> int:
+def sense(topic: str, metric: str, regression: bool = False) -> int:
     """Return whether more (1) or less (-1) of a metric is better; 0 of what is no measure."""
+    if regression and topic == "comparison" and metric in OF_OUTPUTS:
+        return 0
     return next((sign for pattern, sign in JUDGED.get(topic, {}).items() if fnmatchcase(metric, pattern)), 0)
 
 
 def auc(one: Iterable[float], other: Iterable[float]) -> float:
     """Return P(a value of the one > a value of the other), ties half; NaN where one of them has none."""
-    a, b = (np.asarray([v for v in many if v is not None], np.float64) for many in (one, other))
-    a, b = a[~np.isnan(a)], np.sort(b[~np.isnan(b)])
+    a, b = _known(one), np.sort(_known(other))
     if not (len(a) and len(b)):
         return float("nan")
     below = np.searchsorted(b, a, "left") + np.searchsorted(b, a, "right")
     return float(below.mean() / (2 * len(b)))
 
 
-def separation(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def paired(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> tuple[float, int]:
+    """Return in which share of the places the one is larger, ties half, and of how many; NaN of none."""
+    a, b = np.array([one, other], np.float64)
+    known = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[known], b[known]
+    return float(((a > b) + (a == b) / 2).mean()) if len(a) else float("nan"), len(a)
+
+
+def _known(values: Iterable[float]) -> np.ndarray:
+    found = np.asarray([value for value in values if value is not None], np.float64)
+    return found[~np.isnan(found)]
+
+
+def separation(rows: Iterable[Mapping[str, Any]], regression: bool = False) -> list[dict[str, Any]]:
     """Return how well each measure of the comparison tells a trained network from a shuffled one.
 
     Parameters
     ----------
     rows : iterable of mapping
         Of the table ``comparison``.
+    regression : bool
+        Whether the network's outputs are values.
 
     Returns
     -------
     list of dict
-        Rows of the table ``sanity``, one for each method, layer, metric and reading: ``auc``, whether it ``tells`` them
-        apart, and the means ``trained`` and ``shuffled``.
+        Rows of the table ``sanity``, one for each method, layer, metric and reading: ``auc``, of ``n`` values of
+        either network at least (None where one has none), and the means ``trained`` and ``shuffled``.
     """
     known: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -74,9 +98,9 @@ def separation(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             known.setdefault(at, {}).setdefault(row["network"], row)
     found = []
     for (method, layer, metric, reading), of in known.items():
-        if len(of) == len(NETWORKS):
-            names = {"method": method, "layer": layer, "metric": metric, "reading": reading}
-            found += _told("comparison", names, *(of[name]["values"] for name in NETWORKS))
+        if len(of) == len(NETWORKS) and (sign := sense("comparison", metric, regression)):
+            names = {"topic": "comparison", "method": method, "layer": layer, "metric": metric, "reading": reading}
+            found.append(_row(names, sign, *(of[name]["values"] for name in NETWORKS)))
     return found
 
 
@@ -104,13 +128,21 @@ def separation_of(
         if at in other:
             name, layer, target = at
             group = groups.setdefault((name, "", "") if name in single else (name, layer, target), ([], []))
-            group[0].extend(one[at])
-            group[1].extend(other[at])
+            pair = (one[at], other[at]) if name not in single else (_one(one[at]), _one(other[at]))
+            for all_, own in zip(group, pair, strict=True):
+                all_.extend(own)
     found = []
-    for ((method, metric, order), layer, target), values in groups.items():
-        names = {"method": method, "layer": layer, "target": target, "order": order, "metric": metric}
-        found += _told(topic, names, *values)
+    for (name, layer, target), values in groups.items():
+        method, metric, order = name
+        if sign := sense(topic, metric):
+            names = {"topic": topic, "method": method, "layer": layer, "target": target, "order": order}
+            found.append(_row({**names, "metric": metric}, sign, *values, alone=name in single))
     return found
+
+
+def _one(values: Sequence[float]) -> list[float]:
+    """Return the one number of a layer; NaN where there is none."""
+    return [*values[:1]] or [float("nan")]
 
 
 def _values(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[tuple[str, ...], str, str], list[float]]:
@@ -122,13 +154,37 @@ def _values(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[tuple[str, ...], st
     return found
 
 
-def _told(
-    topic: str, at: Mapping[str, str], trained: Iterable[float], shuffled: Iterable[float]
-) -> list[dict[str, Any]]:
-    sign, value = sense(topic, at["metric"]), auc(trained, shuffled)
-    if not sign or np.isnan(value):
-        return []
-    value = 1 - value if sign < 0 else value
-    blank = {"topic": topic, "target": "", "order": "", "reading": ""}
-    means = {name: float(np.nanmean(list(of))) for name, of in zip(NETWORKS, (trained, shuffled), strict=True)}
-    return [{**blank, **at, "auc": value, "tells": bool(value >= TELLS), **means}]
+def _row(
+    at: Mapping[str, str], sign: int, trained: Sequence[float], shuffled: Sequence[float], alone: bool = False
+) -> dict[str, Any]:
+    # That no concept has a rank is the worst rank.
+    nan = np.inf if fnmatchcase(at["metric"], "*_rank") else np.nan
+    one, other = (
+        sign * np.where(np.isnan(of), nan, of) for of in (np.array(trained, float), np.array(shuffled, float))
+    )
+    value, n = paired(one, other) if alone else (auc(one, other), min(len(_known(one)), len(_known(other))))
+    blank = {"topic": "", "method": "", "layer": "", "target": "", "order": "", "metric": "", "reading": ""}
+    means = {name: mean(of).value for name, of in zip(NETWORKS, (trained, shuffled), strict=True)}
+    numbers = {name: None if np.isnan(number) else number for name, number in {"auc": value, **means}.items()}
+    return {**blank, **at, **numbers, "n": n}
+
+
+def outputs(trained: Iterable[Mapping[str, Any]], shuffled: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the row of the table ``sanity`` that says how many different outputs either network gives.
+
+    An output is the predicted class with its probability, of a regression the value, to three digits.
+
+    Parameters
+    ----------
+    trained, shuffled : iterables of mapping
+        Rows of the table ``predictions``, of all images.
+    """
+    said = [[(row["predicted"], _digits(row["probability"]), _digits(row["value"])) for row in rows]
+            for rows in (trained, shuffled)]  # fmt: skip
+    many, few = ([float(len(set(one)))] for one in said)
+    row = _row({"topic": NETWORK, "metric": OUTPUTS}, 1, many, few)
+    return {**row, "auc": None, "n": min(map(len, said))}
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

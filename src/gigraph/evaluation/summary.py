@@ -3,88 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, telling, tells, trained
+from gigraph.evaluation import compared
+from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, trained
 from gigraph.evaluation.orders import arranged, title
-from gigraph.evaluation.sanity import TELLS
+from gigraph.evaluation.sanity import NETWORK
+from gigraph.evaluation.titles import RECONSTRUCTION, STABILITY, of_truth, short, shown, to_classes
+from gigraph.evaluation.verdicts import ALIKE, BETTER, MIXED, TELLS, WORSE, constant, remarks, verdict
+from gigraph.evaluation.verdicts import FEW as TOO_FEW
 from gigraph.reserved import CLASSES
 
-RECONSTRUCTION = {
-    "rel_l2": "Relative l2 error of held-out PFVs (Table 1; lower is better)",
-    "l0_ratio": "l0 ratio, the share of zero coefficients (Table 1)",
-    "nonzeros": "Non-zero coefficients per held-out PFV",
-    "r2_1_terms": "R2 with the best single concept",
-    "r2_8_terms": "R2 with 8 concepts (orthogonal matching pursuit)",
-    "rel_l2_map": "Relative l2 error over all positions of held-out images",
-    "unused_map": "Share of concepts that no position of the held-out images uses",
-    "concepts": "Number of concepts",
-}
-PROBABILITY, VALUE = "probability", "value"
-"""What the curves towards classes show: of a regression the value."""
-_TO_CLASSES = {
-    "c_deletion_probability_all": "C-Deletion, AUC of the probability over all concepts (Table 2; lower is better)",
-    "c_insertion_probability_all": "C-Insertion, AUC of the probability over all concepts (Table 2; higher is better)",
-    "c_difference_probability_all": "C-Insertion minus C-Deletion, over all concepts (Fig. 4)",
-    "c_difference_probability_active": "C-Insertion minus C-Deletion, over the active concepts",
-    "c_difference_accuracy_active": "C-Insertion minus C-Deletion of the accuracy, over the active concepts",
-    "mu_fidelity": "C-muFidelity",
-    "probability_at_concepts": "Probability of the class at X~",
-}
 ALL = "all layers"
 """Where a measure stands that has one number in each layer, and is judged over these."""
-STABILITY = {
-    "stability": "Other seeds",
-    "stability_over_concepts": "Half and twice as many concepts",
-    "stability_over_pfvs": "Half as many PFVs per image",
-    "stability_chance": "As many PFVs at random",
-}
-_TRUTH = {
-    "average_precision": "Average precision of each part's best concept (projections), mean over parts",
-    "average_precision_coefficients": "The same of the coefficient maps",
-    "average_precision_families": "The same of the families' maps",
-    "iou": "IoU of the coefficient maps, mean over parts",
-    "iou_families": "IoU of the families' maps, mean over parts",
-    "purity": "Purity of the 10 nearest patches",
-    "redraw_rank_correlation": "Rank correlation of relevance per part with redrawing without it",
-    "{part}_rank": "Rank of the first {part} concept toward {class} (–: there is none)",
-    "{part}_concepts": "Number of {part} concepts (average precision at least 0.5)",
-    "{part}_concepts_share": "Share of the positive relevance toward {class} that {part} concepts hold",
-    "profile_likeness_vs_shared_parts": "Likeness of two classes' relevances against shared parts (rank correlation)",
-    "profile_likeness_vs_confusion": "The same against the model's confusion of the two classes",
-}
-
-
-def of_truth(shortcut: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics of a drawn world's truth with their titles, by the ``part`` and ``class`` of its shortcut."""
-    return {key.format_map(shortcut): words.format_map(shortcut) for key, words in _TRUTH.items()}
-
-
-def shown(names: Iterable[str]) -> str:
-    """Return what curves towards classes show, by the names of their outputs or of the metrics."""
-    return VALUE if any(VALUE in name.split("_") for name in names) else PROBABILITY
-
-
-def to_classes(metrics: Iterable[str]) -> dict[str, str]:
-    """Return the metrics of the curves towards classes with their titles, by those that there are."""
-    what = shown(metrics)
-    return {key.replace(PROBABILITY, what): _of(words, what) for key, words in _TO_CLASSES.items()}
-
-
-def _of(words: str, what: str) -> str:
-    return words.replace(PROBABILITY, what).replace(PROBABILITY.capitalize(), what.capitalize())
-
-
-def between_layers(own: str) -> dict[str, str]:
-    """Return the metrics of the curves between layers with their titles, by the graph's attribution method."""
-    return {
-        "difference_projection": "Insertion minus deletion, AUC of the projection score (Fig. 5)",
-        f"{own}_gain_projection": f"{title(own)}'s lead over each order, paired by image",
-        f"{own}_gain_largest_projection": "The same, the projection maximised anew",
-    }
 
 
 def judged(sane: pl.DataFrame, method: str, own: str, shortcut: Mapping[str, Any] | None) -> pl.DataFrame:
@@ -104,39 +38,37 @@ def judged(sane: pl.DataFrame, method: str, own: str, shortcut: Mapping[str, Any
     Returns
     -------
     DataFrame
-        ``topic``, ``metric``, ``row`` (the measure in words, with its reading or order), ``layer`` (or pair, or all of
-        them) and ``auc``.
+        ``method``, ``topic``, ``metric``, ``row`` (the measure in words, with its reading or order), ``layer`` (or
+        pair, or all of them), ``auc`` and ``n``.
     """
-    mine = sane.filter(pl.col("method") == method) if len(sane) else sane
+    mine = sane.filter(pl.col("method") == method, pl.col("topic") != NETWORK) if len(sane) else sane
     if not len(mine):
         return pl.DataFrame()
     mine = mine.filter(pl.col("order").is_in(["", own]) | pl.col("metric").str.contains("_gain_"))
     found = []
     for row in mine.iter_rows(named=True):
-        words = _titles(row["topic"], mine["metric"].to_list(), own, shortcut).get(row["metric"], "")
         of = row["reading"] or ("" if row["order"] in ("", own) else f"over {title(row['order'])}")
-        name = words.split(" (")[0] or row["metric"].replace("_", " ").capitalize()
+        name = short(row["topic"], row["metric"], own, shortcut)
         paired = row["target"] not in ("", CLASSES) or row["topic"] == "edges"
         place = f"{row['layer']} → {row['target']}" if paired else row["layer"]
-        found.append({"topic": row["topic"], "metric": row["metric"], "row": f"{name}, {of}" if of else name,
-                      "layer": place if row["layer"] else ALL, "auc": row["auc"]})  # fmt: skip
+        same = {key: row[key] for key in ("method", "topic", "metric", "auc", "n")}
+        found.append({**same, "row": f"{name}, {of}" if of else name, "layer": place if row["layer"] else ALL})
     found.sort(key=lambda row: row["layer"] == ALL)
-    return pl.DataFrame(
-        found, schema={**dict.fromkeys(("topic", "metric", "row", "layer"), pl.Utf8), "auc": pl.Float64}
+    words = dict.fromkeys(("method", "topic", "metric", "row", "layer"), pl.Utf8)
+    return pl.DataFrame(found, schema={**words, "auc": pl.Float64, "n": pl.Int64})
+
+
+def explained(sane: pl.DataFrame, method: str) -> str:
+    """Return what the probabilities of `judged` mean, and what the verdicts are."""
+    words = (
+        "The probability that a measure rates a part, concept or image of this network above one of the same with its "
+        f"weights shuffled within each layer, by the concepts of {method}. A measure with one number in a layer has "
+        f"one probability, of {ALL}: the share of them (or of pairs) in which it rates this network higher. From "
+        f"{TELLS:.1f} it is “{BETTER}”; to {1 - TELLS:.1f} “{WORSE}”: it separates the two, but that it is good is no "
+        f"sign of learning; between them “{ALIKE}”: it says nothing of what is learned. Most layers decide; where none "
+        f"has most it “{MIXED}”. Of fewer than {TOO_FEW} values, or none in one of the networks, nothing is judged."
     )
-
-
-def _titles(topic: str, metrics: Sequence[str], own: str, shortcut: Mapping[str, Any] | None) -> Mapping[str, str]:
-    """Return a topic's metrics with their titles; the others are their own words."""
-    known: dict[str, Mapping[str, str]] = {
-        "reconstruction": RECONSTRUCTION,
-        "classes": to_classes(metrics),
-        "interlayer": between_layers(own),
-        "stability": STABILITY,
-        "comparison": {metric: name for metric, (name, _) in MEASURES.items()},
-        "truth": of_truth(shortcut) if shortcut else {},
-    }
-    return known.get(topic, {})
+    return f"{words} {constant(sane.iter_rows(named=True))}".strip()
 
 
 def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> str:
@@ -227,7 +159,9 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
             parts.append(_table(f"{method}: IoU of coefficient maps", mine, "iou", "part", named, layers))
     parts += _compared(topics, layers, methods)
     if "sanity" in topics:
-        parts += _sanity(judged(topics["sanity"], methods[0], own, settings["shortcut"]), methods[0])
+        graphed = settings["graphs"][0]  # whose concepts the control has
+        told = judged(topics["sanity"], graphed, own, settings["shortcut"])
+        parts += _sanity(told, explained(topics["sanity"], graphed))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -235,17 +169,18 @@ def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods
     """Yield the tables of the comparison."""
     if not len(topics.get("comparison", ())):
         return
+    known = compared.judged(topics["sanity"].iter_rows(named=True))
     yield "## Extractors on equal terms"
     yield (
         "Concepts found anew on the PFVs of at most 1,000 images, as many as the run's rule gives of these; "
         "autoencoders are trained for an eighth of the run's steps, dictionaries for a third of its passes. Means over "
         "three seeds (the coders' over one), "
         "± the standard error over parts, concepts or images; a row is an extractor and its reading, or the coder of "
-        "its coefficients. *Tells nothing*: the measure rates its concepts of the same network with shuffled weights "
-        "as high."
+        f"its coefficients. “{ALIKE.capitalize()}”, “{WORSE}”, “{MIXED}”: so the measure rates its concepts of the "
+        "same network with shuffled weights. Without a mark: it rates them higher here, or was not looked at or not "
+        "judged on that network. " + remarks("comparison", [metric for _, metric, _ in known])
     )
     rows = trained(over_seeds(topics["comparison"].iter_rows(named=True)))
-    known = telling(topics["sanity"].iter_rows(named=True))
     for metric, (name, words) in MEASURES.items():
         mine = own_size([row for row in rows if row["metric"] in (metric, "rel_l2")])
         mine = [row for row in mine if row["metric"] == metric]
@@ -253,7 +188,7 @@ def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods
         paired = ", paired" * (metric not in OF_CONCEPTS)
         sets = [(f"{name}. {words}", mine), (f"{name}: lead over random PFVs{paired}", leads(mine))]
         for said, some in [*sets, *((f"{name}, of {size} concepts", some) for size, some in few.items())]:
-            table = [{**row, "row": _named(row, known)} for row in some]
+            table = [{**row, "row": f"{row['method']}, {compared.marked(known, row)}"} for row in some]
             names = list(dict.fromkeys(row["row"] for row in table))
             if table:
                 columns = ("row", "layer", "value", "se")
@@ -261,23 +196,23 @@ def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods
                 yield _table(said, frame, None, "row", names, layers)
 
 
-def _sanity(sane: pl.DataFrame, method: str) -> Iterator[str]:
+def _sanity(told: pl.DataFrame, words: str) -> Iterator[str]:
     """Yield how well each measure tells the trained network from a shuffled one, a table a topic."""
-    if not len(sane):
+    if not len(told):
         return
     yield "## Which measures can be trusted"
-    yield (
-        "The probability that a measure rates a part, concept or image of this network above one of the same with its "
-        f"weights shuffled within each layer (of {method}); below {TELLS} it does not tell them apart."
-    )
-    for (topic,), mine in sane.partition_by("topic", as_dict=True, maintain_order=True).items():
-        rows = mine.rename({"auc": "value"}).with_columns(se=pl.lit(float("nan")))
-        down, across = (mine[name].unique(maintain_order=True).to_list() for name in ("row", "layer"))
-        yield _table(str(topic).capitalize(), rows, None, "row", down, across)
-
-
-def _named(row: Mapping[str, Any], known: Mapping[tuple[str, str, str], bool]) -> str:
-    return f"{row['method']}, {row['reading']}" + " (*tells nothing*)" * (not tells(known, row))
+    yield words
+    for (topic,), mine in told.partition_by("topic", as_dict=True, maintain_order=True).items():
+        across = mine["layer"].unique(maintain_order=True).to_list()
+        yield remarks(str(topic), mine["metric"])
+        lines = [f"**{str(topic).capitalize()}**", "", f"| | verdict | {' | '.join(across)} |"]
+        lines.append(f"|---|---|{'---|' * len(across)}")
+        for (name,), of in mine.partition_by("row", as_dict=True, maintain_order=True).items():
+            rows = of.to_dicts()
+            numbers = {row["layer"]: "–" if row["auc"] is None else f"{row['auc']:.3f}" for row in rows}
+            cells = [str(name), verdict(rows), *(numbers.get(layer, "") for layer in across)]
+            lines.append(f"| {' | '.join(cells)} |")
+        yield "\n".join(lines)
 
 
 def _table(

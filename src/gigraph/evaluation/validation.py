@@ -18,7 +18,7 @@ from torch import Tensor
 from gigraph.attributors.registry import MODULES
 from gigraph.device import as_device
 from gigraph.evaluation.measures import GRID, Measures, per_image
-from gigraph.evaluation.summary import PROBABILITY, VALUE
+from gigraph.evaluation.titles import PROBABILITY, VALUE
 from gigraph.hashing import mix
 from gigraph.method.fidelity import (
     Reading,

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, telling, tells, trained
+from gigraph.evaluation import compared as comparison
+from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, Known, leads, over_seeds, own_size, trained
 from gigraph.evaluation.orders import title as title_of
-from gigraph.evaluation.sanity import TELLS
-from gigraph.evaluation.summary import RECONSTRUCTION, STABILITY, between_layers, judged, of_truth, shown, to_classes
+from gigraph.evaluation.summary import ALL, explained, judged
+from gigraph.evaluation.titles import RECONSTRUCTION, STABILITY, between_layers, of_truth, shown, to_classes
+from gigraph.evaluation.verdicts import mark, remarks, verdict
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
@@ -41,6 +43,7 @@ TOPICS = {
 """What a topic is called, where not by its name."""
 
 Exhibit = dict[str, Any]
+Row = dict[str, Any]
 
 
 def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
@@ -83,7 +86,8 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         ),
         (
             "Do they carry the decision?",
-            "Concepts are deleted or inserted in the order of their relevance to the class, on held-out images.",
+            "Concepts are deleted or inserted in the order of their relevance to the class, on held-out images. "
+            + _remarked(told, "classes"),
             [
                 *_to_classes(curves, own),
                 *_metrics("classes", _pick(of["classes"], order=(own, "")), to_classes(there), told),
@@ -97,7 +101,8 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         (
             "Are edges causal?",
             f"Each dot is a shown edge of one class: across, its mean {name}; up, the drop of the target when the "
-            "source is deleted. On the dotted line both agree; orange dots disagree in sign.",
+            "source is deleted. On the dotted line both agree; orange dots disagree in sign. "
+            + _remarked(told, "edges"),
             [
                 *_ablation(graph, name, inputs.method),
                 *_edges(of["edges"], inputs.method, name, told),
@@ -126,18 +131,12 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         (
             "Which extractor, reading and coder?",
             "Concepts found anew with three seeds on the PFVs of at most 1,000 images, autoencoders trained for an "
-            "eighth of the run's steps and dictionaries for a third; means with their standard errors. A measure that "
-            "rates an extractor's concepts of a network with shuffled weights as high says nothing of this one, and is "
-            "marked so.",
-            _compared(compared, sane, inputs.method, told),
+            "eighth of the run's steps and dictionaries for a third; means with their standard errors. Marked is what "
+            "rates an extractor's concepts of a network with shuffled weights alike or better, or not the same way in "
+            f"most layers. {_remarked(told, 'comparison')}",
+            _compared(compared, sane, told),
         ),
-        (
-            "Which measures can be trusted?",
-            "The probability that a measure rates a part, concept or image of this network above one of the same with "
-            f"its weights shuffled within each layer; from {TELLS:.1f} it tells them apart. Of all layers: a measure "
-            f"with one number in each. Concepts: {inputs.method}.",
-            [*_sanity(told)],
-        ),
+        ("Which measures can be trusted?", explained(sane, inputs.method) if len(told) else "", [*_sanity(told)]),
         ("Further tables", "", [_frame(name, frame) for name, frame in topics.items()]),
     ]  # fmt: skip
     found = [{"title": title, "note": note, "parts": exhibits} for title, note, exhibits in chapters if exhibits]
@@ -162,10 +161,8 @@ def _exhibit(title: str, file: str, kind: str, note: str = "", **data: Any) -> E
     return {"title": title, "note": note, "file": file, "kind": kind, **data}
 
 
-def _grid(
-    title: str, topic: str, frame: pl.DataFrame, down: str, across: str, told: Sequence[float] | None = None
-) -> Exhibit:
-    """Return a table of measures: rows by one column, columns by another; `told`: see `_separated`."""
+def _grid(title: str, topic: str, frame: pl.DataFrame, down: str, across: str, told: Sequence[Row] = ()) -> Exhibit:
+    """Return a table of measures: rows by one column, columns by another; `told`: see `_of`."""
     columns = frame[across].unique(maintain_order=True).to_list()
     rows: dict[str, dict[str, Any]] = {}
     for name, column, value, se in zip(
@@ -174,8 +171,8 @@ def _grid(
         rows.setdefault(name, {})[column] = [value, se]
     known = {name: row for name, row in rows.items() if any(value is not None for value, _ in row.values())}
     cells = [[name, *(row.get(column) for column in columns)] for name, row in known.items()]
-    title, words = _marked(title, told), _separated(told)
-    return _exhibit(title, f"evaluation/{topic}.parquet", "table", words, head=[down, *columns], rows=cells)
+    title += mark(topic, told[0]["metric"], told) if told else ""
+    return _exhibit(title, f"evaluation/{topic}.parquet", "table", _said(told), head=[down, *columns], rows=cells)
 
 
 def _round(values: Any) -> list[float | None]:
@@ -192,22 +189,33 @@ def _metrics(topic: str, frame: pl.DataFrame, titles: Mapping[str, str], told: p
     ]
 
 
-def _of(told: pl.DataFrame, topic: str, metric: str) -> list[float]:
-    """Return the probabilities of a topic's metrics that begin with a name, by what `judged` found."""
+def _of(told: pl.DataFrame, topic: str, metric: str, *, begins: bool = False) -> list[Row]:
+    """Return what `judged` found of a topic's metric, or of all that begin so: a row a layer."""
     if not len(told):
         return []
-    exact = _pick(told, topic=(topic,), metric=(metric,))
-    mine = exact if len(exact) else told.filter((pl.col("topic") == topic) & pl.col("metric").str.starts_with(metric))
-    return mine["auc"].to_list()
+    name = pl.col("metric")
+    return told.filter(pl.col("topic") == topic, name.str.starts_with(metric) if begins else name == metric).to_dicts()
 
 
-def _tells(told: Sequence[float]) -> bool:
-    """Whether a measure tells this network from a shuffled one in most layers; yes where it was not looked at."""
-    return not told or 2 * sum(value >= TELLS for value in told) > len(told)
+def _said(told: Sequence[Row]) -> str:
+    """Say how well a measure tells this network from a shuffled one, by its probabilities in layers or pairs."""
+    if not told:
+        return ""
+    known, (method, *_) = [row["auc"] for row in told if row["auc"] is not None], [row["method"] for row in told]
+    if not known:
+        return f"Not judged: the concepts of {method} have no such number in the network with shuffled weights."
+    least, most = (f"{value:.2f}" for value in (min(known), max(known)))
+    span = least if least == most else f"{least} to {most}"
+    if all(row["layer"] == ALL for row in told):
+        return (
+            f"Of {method}, it rates this network above the same with shuffled weights in a share of {span} of layers."
+        )
+    return f"Of {method}, it rates this network above the same with shuffled weights with a probability of {span}."
 
 
-def _marked(title: str, told: Sequence[float] | None) -> str:
-    return title if _tells(told or ()) else f"{title} (tells nothing)"
+def _remarked(told: pl.DataFrame, topic: str) -> str:
+    """Return what is to be known of the verdicts on a topic's measures."""
+    return remarks(topic, told.filter(pl.col("topic") == topic)["metric"]) if len(told) else ""
 
 
 def _frame(name: str, frame: pl.DataFrame, file: str = "evaluation") -> Exhibit:
@@ -286,7 +294,7 @@ def _edges(frame: pl.DataFrame, method: str, name: str, told: pl.DataFrame) -> I
         if len(mine):
             named = _arrows(mine.filter(pl.col("metric").str.starts_with(metric)))
             named = named.with_columns(of=pl.col("metric").str.slice(len(metric) + 1))
-            yield _grid(title, "edges", named, "pair", "of", _of(told, "edges", metric))
+            yield _grid(title, "edges", named, "pair", "of", _of(told, "edges", metric, begins=True))
 
 
 def _lambdas(frame: pl.DataFrame, method: str, told: pl.DataFrame) -> list[Exhibit]:
@@ -303,7 +311,7 @@ def _lambdas(frame: pl.DataFrame, method: str, told: pl.DataFrame) -> list[Exhib
     )
     found = [(base, title, _pick(split, base=(base,))) for base, title in titles.items()]
     return [
-        _grid(title, "sensitivity", rows, "layer", "times", _of(told, "sensitivity", base))
+        _grid(title, "sensitivity", rows, "layer", "times", _of(told, "sensitivity", base, begins=True))
         for base, title, rows in found
         if len(rows)
     ]
@@ -322,18 +330,20 @@ def _truth(frame: pl.DataFrame, method: str, shortcut: Mapping[str, Any] | None,
     return [*_metrics("truth", mean, of_truth(shortcut), told), *per_part]
 
 
-def _compared(frame: pl.DataFrame, sane: pl.DataFrame, method: str, told: pl.DataFrame) -> list[Exhibit]:
+def _compared(frame: pl.DataFrame, sane: pl.DataFrame, told: pl.DataFrame) -> list[Exhibit]:
     """Return tables of the comparison: extractors by reading or coder down, layers across."""
     if not len(frame):
         return []
     rows = trained(over_seeds(frame.iter_rows(named=True)))
-    known = telling(sane.iter_rows(named=True))
+    known = comparison.judged(sane.iter_rows(named=True))
     found = []
     for metric, (title, meaning) in MEASURES.items():
         mine = [row for row in own_size(rows) if row["metric"] == metric]
         if not mine:
             continue
-        words = f"{meaning} {_separated(_of(told, 'comparison', metric))}".strip()
+        words = f"{meaning} {_said(_of(told, 'comparison', metric))}".strip()
+        if known and comparison.unseen(known, mine):
+            words += " Not looked at on the shuffled network, so not marked: what else is without a mark."
         found.append(_by_layer(title, words, mine, known))
         if ahead := leads(mine):
             paired = ", paired" * (metric not in OF_CONCEPTS)
@@ -344,22 +354,11 @@ def _compared(frame: pl.DataFrame, sane: pl.DataFrame, method: str, told: pl.Dat
     return found
 
 
-def _separated(told: Sequence[float] | None) -> str:
-    """Say how well a measure tells this network from a shuffled one, by its probabilities in layers or pairs."""
-    if not told:
-        return ""
-    least, most = (f"{value:.2f}" for value in (min(told), max(told)))
-    span = least if least == most else f"{least} to {most}"
-    return f"It rates this network above the same with shuffled weights with a probability of {span}."
-
-
-def _by_layer(
-    title: str, words: str, rows: list[dict[str, Any]], known: Mapping[tuple[str, str, str], bool]
-) -> Exhibit:
+def _by_layer(title: str, words: str, rows: list[dict[str, Any]], known: Known) -> Exhibit:
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        name = (row["method"], row["reading"] + ("" if tells(known, row) else " (tells nothing)"))
+        name = (row["method"], comparison.marked(known, row))
         cells.setdefault(name, {})[row["layer"]] = [*_round([row["value"], row["se"]])]
     table = [[*name, *(of.get(layer) for layer in layers)] for name, of in cells.items()]
     head = ["method", "reading", *layers]
@@ -373,12 +372,12 @@ def _sanity(told: pl.DataFrame) -> Iterator[Exhibit]:
         layers = mine["layer"].unique(maintain_order=True).to_list()
         rows = []
         for (name,), of in mine.partition_by("row", as_dict=True, maintain_order=True).items():
-            known = dict(zip(of["layer"], of["auc"], strict=True))
-            tells = "yes" if _tells(of["auc"].to_list()) else "no"
-            rows.append([name, tells, *_round([known.get(layer) for layer in layers])])
+            # Of another place than its own a measure has nothing to say; "–" is where it should have.
+            known = {row["layer"]: "–" if row["auc"] is None else float(f"{row['auc']:.4g}") for row in of.to_dicts()}
+            rows.append([name, verdict(of.to_dicts()), *(known.get(layer, "") for layer in layers)])
         title = f"Trained against shuffled weights: {TOPICS.get(topic, topic)}"
-        head = ["measure", "tells them apart", *layers]
-        yield _exhibit(title, "evaluation/sanity.parquet", "table", head=head, rows=rows)
+        words, head = remarks(topic, mine["metric"]), ["measure", "verdict", *layers]
+        yield _exhibit(title, "evaluation/sanity.parquet", "table", words, head=head, rows=rows)
 
 
 def _ablation(graph: Graph, name: str, method: str) -> list[Exhibit]:

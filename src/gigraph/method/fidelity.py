@@ -368,13 +368,21 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def agreement(attributed: np.ndarray, exact: np.ndarray) -> dict[str, float]:
-    """Return how edges agree with their ablation: rank correlation, correlation, share of the same sign."""
+    """Return how edges agree with their ablation: rank correlation, correlation, share of the same sign.
+
+    NaN where there is nothing to agree in: no edge, or nothing but zeros on both sides.
+    """
     same = np.sign(attributed) == np.sign(exact)
+    some = attributed.any() or exact.any()
     return {
         "rank_correlation": rank_correlation(attributed, exact),
         "correlation": correlation(attributed, exact),
-        "same_sign": float(same.mean()) if len(same) else float("nan"),
+        "same_sign": float(same.mean()) if some else float("nan"),
     }
+
+
+ROUNDING = 1e-6
+"""Share of a sum of sizes that may be missed by rounding: tables hold sizes and sums as float32."""
 
 
 def shares(indptr: np.ndarray, values: np.ndarray, total: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
@@ -392,12 +400,15 @@ def shares(indptr: np.ndarray, values: np.ndarray, total: np.ndarray, error: np.
     Returns
     -------
     dict of str to float64 array [N]
+        NaN where nothing is attributed to a target, not to the error node either.
     """
     sizes = np.abs(np.append(values, 0).astype(np.float64))
     kept = np.add.reduceat(sizes, indptr[:-1]) * (np.diff(indptr) > 0)
     total, error = np.asarray(total, np.float64), np.abs(np.asarray(error, np.float64))
-    parts = {"concepts": kept, "remainder": np.maximum(total - kept, 0), "error": error}
-    return {name: part / np.maximum(total + error, 1e-30) for name, part in parts.items()}
+    rest = total - kept
+    rest[rest <= ROUNDING * total] = 0
+    whole = np.where(total + error > 0, total + error, np.nan)
+    return {name: part / whole for name, part in {"concepts": kept, "remainder": rest, "error": error}.items()}
 
 
 def checkable(scope: np.ndarray, target: np.ndarray, shown: np.ndarray, classes: bool) -> np.ndarray:

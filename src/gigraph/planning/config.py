@@ -483,7 +483,7 @@ class Evaluation(Section):
     """Further seeds that a graph's concepts are found with again, for their stability."""
     edges: PositiveInt = 200
     """Edges per layer pair that are not shown and yet checked by exact ablation."""
-    scenes: PositiveInt = 800
+    scenes: Annotated[int, Field(ge=2)] = 800
     """Scenes of the drawn world's ground truth; half of them choose, the others score."""
     control: bool = True
     """Whether the whole evaluation of the graph's extractor is done on the same network with its weights shuffled, too:

@@ -461,8 +461,10 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("values", pa.list_(pa.float32())),
         ]
     ),
-    # auc: how well a measure tells the trained network from the shuffled one (`gigraph.evaluation.sanity`), of a row of
-    # which topic; layer and target are empty where a measure has one number each and the layers are its values
+    # auc: probability that a measure of a topic rates the trained network above the shuffled one, of n values of either
+    # at least (`gigraph.evaluation.sanity`), null where one of them has none; of a measure with one number in a layer
+    # the share of the layers, with layer and target empty; trained, shuffled: means. Topic network: how many different
+    # outputs either has for n images
     "sanity": pa.schema(
         [
             ("topic", pa.string()),
@@ -473,7 +475,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("metric", pa.string()),
             ("reading", pa.string()),
             ("auc", pa.float64()),
-            ("tells", pa.bool_()),
+            ("n", pa.int64()),
             ("trained", pa.float64()),
             ("shuffled", pa.float64()),
         ]

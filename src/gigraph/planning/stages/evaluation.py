@@ -229,6 +229,7 @@ class Probes(Stage):
             **own,
             "contribution": c.contribution.model_dump(),
             "source": str(plan.image_folder),
+            "unlabelled": plan.unlabelled,
             "networks": networks(plan),
             "images": SPREAD_IMAGES,
             "positions": SPREAD,
@@ -363,7 +364,7 @@ class EvaluationTables(Stage):
     writes = ("topic", "stability_of_all", "summary")
 
     def settings(self, plan: Plan) -> dict[str, Any]:
-        return {**shown(plan), "control": plan.control is not None}
+        return {**shown(plan), "shards": len(plan.shards), "control": plan.control is not None}
 
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
         evaluated, graphed = plan.config.evaluated, plan.config.methods
@@ -373,6 +374,7 @@ class EvaluationTables(Stage):
             "checks": read("checks_measures", method=graphed),
             "comparison": read("comparison", method=evaluated),
             "truth": read("truth", method=evaluated) if plan.drawn else [],
+            "predictions": loosely("predictions") if plan.control is not None else [],
             "control": controlled(plan),
         }
 
@@ -382,7 +384,7 @@ def controlled(plan: Plan) -> list[Read]:
     if plan.control is None:
         return []
     names = ("measures", "stability_measures", "checks_measures", *["truth"] * plan.drawn)
-    return [Read(name, control=True) for name in names]
+    return [*(Read(name, control=True) for name in names), Read("predictions", loosely=True, control=True)]
 
 
 class EvaluationFigures(Stage):
