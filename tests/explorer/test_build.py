@@ -15,7 +15,7 @@ from PIL import Image
 
 from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
 from gigraph.errors import UserError
-from gigraph.explorer import Inputs, build
+from gigraph.explorer import Inputs, build, evidence
 from gigraph.explorer import graph as graph_tables
 from gigraph.explorer import images as image_graphs
 from gigraph.explorer.card import _no_place
@@ -439,20 +439,38 @@ def test_the_comparison_says_what_each_measure_is_and_whether_it_can_be_trusted(
     chapters = {chapter["title"]: chapter["parts"] for chapter in chunk(site, "evidence")}
     parts = {part["title"]: part for part in chapters["Which extractor, reading and coder?"]}
     precision = parts["Average precision of each part's best concept"]
-    assert precision["note"].startswith("The concept, chosen on half") and "probability of 0.90." in precision["note"]
+    assert precision["note"].startswith("The concept, chosen on half")
+    assert "Of bisecting, it rates" in precision["note"] and "probability of 0.90." in precision["note"]
     assert precision["head"][:2] == ["method", "reading"] and precision["rows"][0][:2] == ["bisecting", "cosine"]
     assert precision["rows"][0][2][0] == pytest.approx(0.6)  # of the trained network alone
     (lead,) = parts["Average precision of each part's best concept: lead over random PFVs, paired"]["rows"]
     difference = np.array([0.1, 0.0, 0.2])
     assert lead[0] == "bisecting" and lead[2][0] == pytest.approx(difference.mean())
     assert lead[2][1] == pytest.approx(difference.std(ddof=1) / 3**0.5, rel=1e-3)
-    marked = [row[:2] for row in parts["Relative l2 error of whole maps"]["rows"]]
-    assert marked == [["bisecting", "lasso (tells nothing)"], ["random", "lasso"]]  # of random nothing is known
-    compared, reconstruction = (table["rows"] for table in chapters["Which measures can be trusted?"])
+    error = parts["Relative l2 error of whole maps"]
+    marked = [row[:2] for row in error["rows"]]
+    assert marked == [["bisecting", "lasso (alike)"], ["random", "lasso"]]  # of random nothing is known
+    assert "Not looked at on the shuffled network" in error["note"]
+    compared, reconstruction, classes = (table["rows"] for table in chapters["Which measures can be trusted?"])
     told = {row[0]: row[1] for row in compared}
-    assert told == {f"{precision['title']}, cosine": "yes", "Relative l2 error of whole maps, lasso": "no"}
+    assert told == {f"{precision['title']}, cosine": "better here", "Relative l2 error of whole maps, lasso": "alike"}
     assert compared[0][2:] == [pytest.approx(0.9)] * len(LAYERS)
-    assert reconstruction == [["Relative l2 error of held-out PFVs", "no", *[pytest.approx(0.4)] * len(LAYERS)]]
+    shuffled = ["Relative l2 error of held-out PFVs", "better when shuffled", *[pytest.approx(0.2)] * len(LAYERS)]
+    assert reconstruction == [shuffled]
+    assert classes == [["C-muFidelity", "not judged", *["–"] * len(LAYERS)]]
+    notes = {chapter["title"]: chapter["note"] for chapter in chunk(site, "evidence")}
+    assert "says the same of every image" in notes["Which measures can be trusted?"]
+    assert sum("says the same of every image" in note for note in notes.values()) == 1
+    assert "nearer to linear" in notes["Do they carry the decision?"]
+
+
+def test_a_measure_is_not_marked_by_another_that_begins_so():
+    """As the number of tag concepts, which is judged by nothing, by the share that they hold."""
+    rows = [{"method": "a", "topic": "truth", "metric": metric, "row": "", "layer": "l", "auc": 0.1, "n": 20}
+            for metric in ("tag_concepts_share", "purity")]  # fmt: skip
+    told = pl.DataFrame(rows)
+    assert not evidence._of(told, "truth", "tag_concepts")
+    assert [row["metric"] for row in evidence._of(told, "truth", "tag", begins=True)] == ["tag_concepts_share"]
 
 
 @pytest.mark.parametrize(

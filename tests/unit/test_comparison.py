@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gigraph.evaluation import compared, probes, sanity
+from gigraph.evaluation import compared, probes, sanity, verdicts
 from gigraph.evaluation.comparison import CODERS, OWN, coder_name
 from gigraph.method.encoder import Encoder
 from gigraph.method.heldout import held_out
@@ -22,6 +22,7 @@ from gigraph.model.models import load_model
 from gigraph.model.shuffled import shuffle
 from gigraph.planning.stages.evaluation import BASES
 from gigraph.records.encoders import read_encoder, write_encoder
+from gigraph.reserved import CLASSES
 from gigraph.worlds import registry
 from gigraph.worlds.alignment import coverage
 from gigraph.worlds.pairs import NUISANCES, changed, factors, pairs, selectivity
@@ -179,31 +180,34 @@ def test_how_well_a_measure_tells_two_networks_apart():
     assert sanity.auc([2, np.nan, None], [1, 2]) == 0.75 and np.isnan(sanity.auc([], [1]))
     rows = [row(), row(network="shuffled", values=[0.0, 0.5, 2.5]), row(seed=1, network="shuffled", values=[9.0])]
     (found,) = sanity.separation(rows)
-    assert found["auc"] == pytest.approx(7 / 9) and found["tells"]
+    assert found["auc"] == pytest.approx(7 / 9) and found["n"] == 3 and found["trained"] == 2
     (found,) = sanity.separation([{**one, "metric": "rel_l2"} for one in rows])
-    assert found["auc"] == pytest.approx(2 / 9) and not found["tells"]
-    assert not sanity.separation([row(), row(network="shuffled", values=[np.nan])])
+    assert found["auc"] == pytest.approx(2 / 9)
+    # Where the shuffled network has no number there is a row that says so.
+    (found,) = sanity.separation([row(), row(network="shuffled", values=[np.nan])])
+    assert found["auc"] is None and found["n"] == 0 and found["trained"] == 2 and found["shuffled"] is None
     assert not sanity.separation(rows[:1]) and not sanity.separation([{**one, "metric": "nonzeros"} for one in rows])
 
 
-def test_how_well_measures_of_the_whole_evaluation_tell_two_networks_apart():
-    def measure(metric, values, layer="l", **names):
-        blank = {"method": "a", "target": "", "order": "", "part": ""}
-        return {**blank, "layer": layer, "metric": metric, "values": values, **names}
+def measure(metric, values, layer="l", **names):
+    blank = {"method": "a", "target": "", "order": "", "part": ""}
+    return {**blank, "layer": layer, "metric": metric, "values": values, **names}
 
+
+def test_how_well_measures_of_the_whole_evaluation_tell_two_networks_apart():
     trained = [
-        measure("rel_l2", [0.1, 0.2, 0.5]), measure("nonzeros", [8.0, 9.0]), measure("r2_8_terms", [0.9]),
-        measure("r2_8_terms", [0.4], layer="m"), measure("unused_map", [0.1], method="b"),
+        measure("rel_l2", [0.1, 0.2, 0.5]), measure("nonzeros", [8.0, 9.0]), measure("unused_map", [0.1], method="b"),
+        measure("r2_8_terms", [0.9], layer="k"), measure("r2_8_terms", [0.4]), measure("r2_8_terms", [np.nan], "m"),
     ]  # fmt: skip
     shuffled = [
-        measure("rel_l2", [0.3, np.nan]), measure("nonzeros", [1.0]), measure("r2_8_terms", [0.5]),
-        measure("r2_8_terms", [0.3], layer="m"),
+        measure("rel_l2", [0.3, np.nan]), measure("nonzeros", [1.0]),
+        measure("r2_8_terms", [0.8], layer="k"), measure("r2_8_terms", [0.3]), measure("r2_8_terms", [0.3], "m"),
     ]  # fmt: skip
     error, terms = sanity.separation_of("reconstruction", trained, shuffled)
     assert (error["layer"], error["auc"], error["shuffled"]) == ("l", pytest.approx(2 / 3), pytest.approx(0.3))
-    assert not error["tells"] and error["topic"] == "reconstruction"
-    # One number a layer: the layers are the values.
-    assert (terms["metric"], terms["layer"], terms["auc"], terms["tells"]) == ("r2_8_terms", "", 0.75, True)
+    assert error["n"] == 1 and error["topic"] == "reconstruction"
+    # One number a layer: each layer beside itself, which .9, .4 against .8, .3 in one heap are not.
+    assert (terms["metric"], terms["layer"], terms["auc"], terms["n"]) == ("r2_8_terms", "", 1, 2)
     # Parts are values, targets and orders are not.
     parts = [measure("iou", [value], part=part) for part, value in (("eye", 0.5), ("ear", 0.2))]
     (iou,) = sanity.separation_of("truth", parts, [{**parts[0], "values": [0.3]}, {**parts[1], "values": [np.nan]}])
@@ -214,17 +218,85 @@ def test_how_well_measures_of_the_whole_evaluation_tell_two_networks_apart():
         ("m", "gig", 0.5), ("m", "random", 0.5), ("n", "gig", 0.5), ("n", "random", 0.5)]  # fmt: skip
 
 
+def test_a_single_number_that_a_network_lacks_is_a_row_without_a_verdict():
+    """As the correlations of edges of a network whose output nothing changes."""
+    (found,) = sanity.separation_of(
+        "edges", [measure("correlation_all", [0.9])], [measure("correlation_all", [np.nan])]
+    )
+    assert found["auc"] is None and verdicts.verdict([found]) == "not judged"
+    (found,) = sanity.separation_of("edges", [measure("share_error", [0.1, 0.2])], [measure("share_error", [])])
+    assert found["auc"] is None and found["n"] == 0
+
+
+def test_no_rank_is_the_worst():
+    first = [measure("tag_rank", [rank], layer) for rank, layer in ((3.0, "k"), (np.nan, "l"), (np.nan, "m"))]
+    other = [measure("tag_rank", [rank], layer) for rank, layer in ((np.nan, "k"), (900.0, "l"), (np.nan, "m"))]
+    (found,) = sanity.separation_of("truth", first, other)
+    assert found["auc"] == 0.5 and found["n"] == 3 and found["trained"] == 3 and found["shuffled"] == 900
+
+
+def said(auc, n=20):
+    return {"auc": auc, "n": n, "topic": "comparison", "method": "a", "metric": "iou", "reading": "lasso"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [([said(0.7)], "better here"), ([said(0.69)], "alike"), ([said(0.5)], "alike"),
+     ([said(0.3)], "better when shuffled"),
+     ([said(0.0), said(0.1), said(0.9)], "better when shuffled"), ([said(0.0), said(1.0)], "differs by layer"),
+     ([said(1.0, 9)], "not judged"), ([said(None, 0)], "not judged"), ([], "not judged"),
+     ([said(1.0, 9), said(None, 0), said(0.5)], "alike")],
+)  # fmt: skip
+def test_what_most_layers_say_is_the_verdict(rows, words):
+    assert verdicts.verdict(rows) == words
+
+
+def test_what_checks_the_attribution_is_not_marked():
+    assert verdicts.mark("reconstruction", "rel_l2", [said(0.0)]) == " (better when shuffled)"
+    for topic, metric in (("classes", "mu_fidelity"), ("edges", "rank_correlation_at_x"), ("edges", "same_sign_all")):
+        assert verdicts.mark(topic, metric, [said(0.0)]) == "" and "nearer to linear" in verdicts.remarks(
+            topic, [metric]
+        )
+    assert verdicts.mark("edges", "share_error", [said(0.0)]) and not verdicts.remarks("edges", ["share_error"])
+    words = verdicts.remarks("classes", ["c_difference_accuracy_all"])
+    assert "whether the network is right" in words and "`random`" in words
+    assert verdicts.remarks("comparison", ["probability_at_concepts"]) == words
+    assert not verdicts.remarks("comparison", ["iou"]) and not verdicts.remarks("classes", ["c_deletion_value_all"])
+
+
+def test_a_network_that_says_the_same_of_every_image_is_found_out():
+    def predictions(*outputs):
+        names = ("predicted", "probability", "value")
+        return [dict(zip(names, one, strict=True)) for one in outputs]
+
+    one = predictions((3, 1.0, None), (3, 0.9999, None), (3, 1.0, None))
+    found = sanity.outputs(predictions((3, 0.9, None), (2, 0.9, None), (3, 0.8, None)), one)
+    assert (found["trained"], found["shuffled"], found["n"], found["auc"]) == (3, 1, 3, None)
+    assert "says the same of every image" in verdicts.constant([found])
+    assert not verdicts.constant([{**found, "shuffled": 2.0}]) and not verdicts.constant([said(0.5)])
+    values = [predictions(*((int(v > 0), None, v) for v in many)) for many in ([1.0, -2.0], [400.1, 400.2])]
+    assert sanity.outputs(*values)["shuffled"] == 1
+
+
 @pytest.mark.parametrize(
     ("topic", "metric", "sign"),
     [("classes", "c_deletion_probability_all", -1), ("classes", "c_difference_accuracy_active", 1),
      ("classes", "probability_at_x", 0), ("classes", "probability_at_concepts", 1), ("edges", "same_sign_at_x", 1),
      ("edges", "share_error", -1), ("edges", "share_concepts", 1), ("truth", "prevalence", 0),
-     ("truth", "tag_rank", -1),
+     ("truth", "tag_rank", -1), ("classes", "c_difference_value_all", 0), ("classes", "value_at_concepts", 0),
      ("truth", "tag_concepts", 0), ("truth", "tag_concepts_share", 1), ("stability", "stability_chance", 0),
      ("interlayer", "gig_gain_projection", 1), ("interlayer", "targets_passed_over", 0), ("curves", "insertion", 0)],
 )  # fmt: skip
 def test_which_way_a_measure_is_better(topic, metric, sign):
     assert sanity.sense(topic, metric) == sign
+
+
+def test_a_value_is_not_better_for_being_larger():
+    for metric in ("probability_at_concepts", "insertion_minus_deletion"):
+        rows = [row(metric=metric), row(metric=metric, network="shuffled")]
+        assert sanity.separation(rows) and not sanity.separation(rows, regression=True)
+    rows = [row(), row(network="shuffled")]
+    assert sanity.separation(rows, regression=True) == sanity.separation(rows)
 
 
 def test_seeds_are_averaged_value_by_value():
@@ -250,19 +322,18 @@ def test_leads_are_paired_but_for_concepts_and_of_the_same_place():
     assert iou["metric"] == "iou" and iou["se"] == pytest.approx(errors[2]) and iou["method"] == "a"
 
 
-def test_the_verdict_of_most_layers_stands_and_for_readings_that_were_not_looked_at():
-    of = {"topic": "comparison", "method": "a", "reading": "lasso"}
-    rows = [{**of, "metric": "iou", "tells": told} for told in (True, False, True)]
-    rows += [{**of, "metric": "rel_l2", "tells": False}]
-    rows += [{**of, "topic": "truth", "metric": "purity", "reading": "", "tells": False}]  # another topic's
-    known = compared.telling(rows)
+def test_a_row_is_marked_by_what_was_looked_at_itself():
+    rows = [said(auc) for auc in (0.9, 0.5, 0.5)]
+    rows += [{**said(0.1), "topic": "truth", "reading": ""}]  # another topic's
+    known = compared.judged(rows)
 
-    def verdict(metric, reading, method="a"):
-        return compared.tells(known, {"method": method, "metric": metric, "reading": reading})
+    def marked(reading, method="a"):
+        return compared.marked(known, {"method": method, "metric": "iou", "reading": reading})
 
-    assert verdict("iou", "lasso") and verdict("iou", "pursuit") and verdict("purity", "cosine")
-    assert not verdict("rel_l2", "lasso") and not verdict("rel_l2", "pursuit")
-    assert verdict("rel_l2", "lasso", "b")  # of its own concepts nothing is known
+    assert marked("lasso") == "lasso (alike)"
+    assert marked("pursuit") == "pursuit" and marked("lasso", "b") == "lasso"  # of these nothing is known
+    own = {"method": "a", "metric": "iou", "reading": "lasso"}
+    assert not compared.unseen(known, [own]) and compared.unseen(known, [own, {**own, "reading": "pursuit"}])
 
 
 def test_every_measure_is_explained():
@@ -350,6 +421,41 @@ def test_every_extractor_reading_and_coder_is_measured_on_both_networks(run):
         told = {(one["metric"], one["reading"]): one for one in sanity.separation(rows.iter_rows(named=True))}
         assert told["insertion_minus_deletion", "own" if method == "filters" else "lasso"]["auc"] > 0.5
         assert ("nonzeros", "lasso") not in told
+
+
+def test_one_image_of_maps_is_no_two(tmp_path):
+    """However few positions are asked for, two images are taken where there are two, and never more than there are."""
+    from gigraph.records import tables
+
+    def probe(images):
+        pfvs = np.arange(12 * images, dtype=np.float32).reshape(-1, 3)
+        image = np.repeat(np.arange(images, dtype=np.int32), 4)
+        files = {kind: tmp_path / f"{images}.{kind}.parquet" for kind in ("probes", "maps", "pairs")}
+        roles = {"role": ["centre", "found", "uniform"], "image_id": np.arange(3), "position": np.zeros(3, np.int32)}
+        tables.write(files["probes"], "probes", {**roles, "pfv": pfvs[:3]}, vectors="pfv")
+        maps = {"image": image, "label": image, "shown": [None] * len(image), "pfv": pfvs}
+        tables.write(files["maps"], "maps", maps, vectors="pfv")
+        tables.write(files["pairs"], "pairs", {"base": [], "factor": [], "pfv": pfvs[:0]}, vectors="pfv")
+        return probes.read_probe(files.get, 1)
+
+    assert [probe(images).maps.shape for images in (1, 2, 3)] == [(1, 4, 3), (2, 4, 3), (2, 4, 3)]
+
+
+def test_without_labels_each_network_is_asked_about_what_it_says_itself():
+    """As a run on it is; with labels all are asked about these."""
+    logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]])
+
+    def labels(unlabelled):
+        layer = SimpleNamespace(to_pfvs=lambda values: values)
+        values = {"l": torch.zeros(2, 4, 3), CLASSES: logits}
+        network = SimpleNamespace(activations=lambda x, layers: values, task="classes")
+        images = [(slice(0, 2), torch.zeros(2, 3, 8, 8))]
+        subject = SimpleNamespace(layers={"l": layer}, network=network, images=lambda *_: images)
+        heldout = pa.table({"image_id": [5, 6], "path": ["a", "b"], "label": [2, 2]})
+        found = probes._of_images(subject, heldout, {"source": "", "unlabelled": unlabelled})
+        return next(columns["label"][::4].tolist() for _, kind, columns, _ in found if kind == "maps")
+
+    assert labels(unlabelled=True) == [1, 0] and labels(unlabelled=False) == [2, 2]
 
 
 def test_few_pfvs_allow_few_concepts(run):

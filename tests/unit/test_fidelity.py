@@ -254,6 +254,7 @@ def test_agreement_of_the_same_and_of_opposite_signs():
     assert agreement(gig, 2 * gig) == pytest.approx({"rank_correlation": 1, "correlation": 1, "same_sign": 1})
     assert agreement(gig, -gig) == pytest.approx({"rank_correlation": -1, "correlation": -1, "same_sign": 0})
     assert np.isnan(list(agreement(gig[:0], gig[:0]).values())).all()
+    assert np.isnan(list(agreement(0 * gig, 0 * gig).values())).all()  # no effect is no agreement
 
 
 def test_shares_sum_to_one():
@@ -262,6 +263,14 @@ def test_shares_sum_to_one():
     np.testing.assert_allclose(found["concepts"], [0, 0.3, 0])
     np.testing.assert_allclose(found["remainder"], [1, 0.2, 0])
     np.testing.assert_allclose(found["error"], [0, 0.5, 1])
+
+
+def test_of_nothing_there_are_no_shares_and_rounding_is_no_remainder():
+    values = np.full(3, 1 / 3, np.float32)
+    total = np.array([0.0, np.float32(values.astype(float).sum() * (1 + 1e-7))])
+    found = shares(np.array([0, 0, 3]), values, total, np.zeros(2))
+    assert np.isnan([found[name][0] for name in ("concepts", "remainder", "error")]).all()
+    assert found["remainder"][1] == 0 and found["concepts"][1] == pytest.approx(1)
 
 
 def test_edges_are_sampled_towards_targets_that_all_images_attribute():

@@ -4,6 +4,7 @@ import pytest
 
 from gigraph.evaluation.measures import GRID, Measures, mean, per_image
 from gigraph.evaluation.summary import _table, summary
+from gigraph.evaluation.titles import short
 
 
 def test_mean_and_standard_error_by_hand():
@@ -59,3 +60,41 @@ def test_counts_read_as_counts_and_rows_without_a_number_are_left_out():
     assert "| a | 1.500 ± 0.250 | 0.500 ± 0.250 |" in _table("t", mixed, None, "method", ["a"], ["x", "y"])
     partly = rows.with_columns(method=pl.lit("a")).head(3).tail(2)
     assert "| a | – | 1 |" in _table("t", partly, None, "method", ["a"], ["x", "y"])
+
+
+def test_the_control_is_of_the_graphs_extractor_whatever_is_compared_first():
+    from gigraph.records.schemas import SCHEMAS
+
+    columns = dict.fromkeys(SCHEMAS["measures"].names, pl.Utf8) | dict.fromkeys(("value", "se"), pl.Float64)
+    empty = pl.DataFrame(schema=columns)
+    topics = dict.fromkeys(("reconstruction", "classes", "interlayer", "stability", "edges", "sensitivity"), empty)
+    blank = {"method": "bisecting", "target": "", "order": "", "reading": "", "trained": 0.9, "shuffled": 0.5}
+    rows = [
+        {**blank, "topic": "reconstruction", "metric": "rel_l2", "layer": "a", "auc": 0.125, "n": 30},
+        {**blank, "topic": "reconstruction", "metric": "r2_8_terms", "layer": "", "auc": 1.0, "n": 3},
+        {**blank, "topic": "classes", "metric": "mu_fidelity", "layer": "a", "order": "gig", "auc": None, "n": 0},
+        {**blank, "topic": "network", "metric": "outputs", "layer": "", "auc": None, "n": 90, "shuffled": 1.0},
+    ]
+    settings = {"layers": ["a"], "pairs": [["a", "classes"]], "methods": ["random", "bisecting"],
+                "graphs": ["bisecting"], "shortcut": None, "attribution": {"method": "gig"}}  # fmt: skip
+    text = summary({**topics, "sanity": pl.DataFrame(rows)}, settings)
+    assert "by the concepts of bisecting" in text and text.count("says the same of every image") == 1
+    assert "| Relative l2 error of held-out PFVs | better when shuffled | 0.125 |  |" in text
+    assert "| R2 with 8 concepts | not judged |  | 1.000 |" in text
+    assert "| C-muFidelity | not judged | – |" in text and "nearer to linear" in text
+
+
+def test_a_short_title_stands_by_itself():
+    shortcut = {"part": "tag", "class": "cheetah"}
+    found = [short(topic, metric, "gig", shortcut) for topic, metric in (
+        ("classes", "c_difference_probability_all"), ("classes", "c_difference_probability_active"),
+        ("classes", "accuracy_at_concepts"), ("interlayer", "difference_projection"),
+        ("interlayer", "difference_largest_projection"), ("interlayer", "gig_gain_projection"),
+        ("interlayer", "gig_gain_largest_projection"), ("edges", "correlation_at_x"), ("edges", "rank_correlation_all"),
+        ("edges", "share_error"), ("stability", "stability"), ("comparison", "stability_of_maps"),
+        ("truth", "average_precision"), ("truth", "average_precision_coefficients"), ("truth", "iou_families"),
+        ("truth", "tag_share"), ("truth", "tag_concepts_share"), ("truth", "profile_likeness_vs_confusion"),
+        ("sensitivity", "relevance_agreement_lambda_x_0.5"), ("further", "something_else"))]  # fmt: skip
+    assert len(set(found)) == len(found) and not any(words.startswith("The same") or "(" in words for words in found)
+    assert found[0] == "C-Insertion minus C-Deletion of the probability, all concepts"
+    assert found[6] == "GIG's lead in the projection, maximised anew" and found[-1] == "Something else"

@@ -373,3 +373,36 @@ def test_paths_of_as_many_images_as_fit_are_attributed_together(most, memory, si
     assert [one.image for _, images, _ in found for one in images] == list(range(7))
     for part, _, real in found:
         assert real[:, 0].tolist() == list(range(part.start, part.stop))
+
+
+def held(tmp_path, ids, share, images=60):
+    """Run the script `heldout` on images of one class."""
+    labels = np.zeros(len(ids), np.int32)
+    columns = {"image_id": ids, "path": [f"{i}.png" for i in ids], "label": labels, "width": labels, "height": labels}
+    tables.write(tmp_path / "manifest.parquet", "manifest", {**columns, "class": [""] * len(ids)})
+    settings = {"seed": 0, "holdout": share, "images": images}
+    own = {"manifests": [tmp_path / "manifest.parquet"], "predictions": [], "heldout": tmp_path / "heldout.parquet"}
+    script("heldout").main(Namespace(settings=settings, lineage="", **own))
+    return pl.read_parquet(tmp_path / "heldout.parquet")
+
+
+def test_one_held_out_image_is_too_few_for_an_evaluation(tmp_path, caplog):
+    """One half of the images chooses, the other is judged: as without any, all images are looked at."""
+    from gigraph.method.heldout import held_out
+
+    ids = np.arange(40, dtype=np.int64) * 977
+    share = next(share for share in np.linspace(0.001, 0.2, 400) if held_out(ids, 0, share).sum() == 1)
+    with caplog.at_level("INFO"):
+        assert len(held(tmp_path, ids, share)) == 40
+    assert "leaves only one image out" in caplog.text
+    share = next(share for share in np.linspace(share, 0.5, 400) if held_out(ids, 0, share).sum() == 2)
+    assert len(held(tmp_path, ids, share)) == 2
+    with pytest.raises(UserError, match="two images"):
+        held(tmp_path, ids[:1], share)
+
+
+def test_the_evaluation_is_gathered_by_what_checks_it(tmp_path):
+    from gigraph.records.paths import Results
+
+    with pytest.raises(UserError, match="measures"):
+        script("evaluation_tables")._gather(Results(tmp_path), "measures", ["bisecting"], ["layer"])
