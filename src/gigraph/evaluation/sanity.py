@@ -2,9 +2,9 @@
 
 A measure that rates both alike says nothing of what the network has learned (the randomisation test of Adebayo et al.
 2018, of dictionaries arXiv 2602.14111). How well it tells them apart is the probability that it rates the one above the
-other, over what it is a mean of: parts, concepts, or images. Layers are no such sample, each is another thing: where a
-measure has but one number in each, every layer is compared with itself, and the probability is the share of the layers
-in which the trained network is rated above the other. What follows from it: `gigraph.evaluation.verdicts`.
+other, over what it is a mean of: parts, factors, concepts, or images. Layers are no such sample, each is another thing:
+where a measure has but one number in each, every layer is compared with itself, and the probability is the share of the
+layers in which the trained network is rated above the other. What follows from it: `gigraph.evaluation.verdicts`.
 """
 
 from __future__ import annotations
