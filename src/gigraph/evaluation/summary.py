@@ -62,11 +62,12 @@ def explained(sane: pl.DataFrame, method: str) -> str:
     """Return what the probabilities of `judged` mean, and what the verdicts are."""
     words = (
         "The probability that a measure rates a part, factor, concept or image of this network above one of the same "
-        f"with its weights shuffled within each layer, by the concepts of {method}. A measure with one number in a layer "
-        f"has one probability, of {ALL}: the share of them (or of pairs) in which it rates this network higher. From "
-        f"{TELLS:.1f} it is “{BETTER}”; to {1 - TELLS:.1f} “{WORSE}”: it separates the two, but that it is good is no "
-        f"sign of learning; between them “{ALIKE}”: it says nothing of what is learned. Most layers decide; where there "
-        f"is no most it “{MIXED}”. Of fewer than {TOO_FEW} values, or none in one of the networks, nothing is judged."
+        f"with its weights shuffled within each layer, by the concepts of {method}. A measure with one number in each "
+        f"layer has one probability, of {ALL}: the share of them (or of pairs) in which it rates this network higher. "
+        f"From {TELLS:.1f} it is “{BETTER}”; to {1 - TELLS:.1f} “{WORSE}”: it separates the two, but that it is good is "
+        f"no sign of learning; between them “{ALIKE}”: it says nothing of what is learned. Most layers decide; where "
+        f"there is no most it “{MIXED}”. Of fewer than {TOO_FEW} values, or none in one of the networks, nothing is "
+        "judged."
     )
     return f"{words} {constant(sane.iter_rows(named=True))}".strip()
 
