@@ -245,7 +245,8 @@ def said(auc, n=20):
      ([said(0.3)], "better when shuffled"),
      ([said(0.0), said(0.1), said(0.9)], "better when shuffled"), ([said(0.0), said(1.0)], "differs by layer"),
      ([said(1.0, 9)], "not judged"), ([said(None, 0)], "not judged"), ([], "not judged"),
-     ([said(1.0, 9), said(None, 0), said(0.5)], "alike")],
+     ([said(1.0, 5), said(0.9, 5)], "better here"), ([said(1.0, 9), said(None, 20)], "not judged"),
+     ([said(0.5), said(None, 0)], "alike")],
 )  # fmt: skip
 def test_what_most_layers_say_is_the_verdict(rows, words):
     assert verdicts.verdict(rows) == words

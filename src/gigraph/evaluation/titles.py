@@ -116,7 +116,7 @@ def short(topic: str, metric: str, own: str, shortcut: Mapping[str, Any] | None)
     if found := re.fullmatch("(.+)_at_concepts", metric) if topic == "classes" else None:
         return f"{found[1].capitalize()} of the class at X~"
     if topic == "edges" and metric.startswith("share_"):
-        return f"Share of the {metric.removeprefix('share_')}"
+        return f"Share of the attributions: {metric.removeprefix('share_')}"
     if topic == "stability" and metric in STABILITY:
         return f"Stability under {STABILITY[metric][0].lower()}{STABILITY[metric][1:]}"
     if topic == "comparison":

@@ -12,7 +12,7 @@ from gigraph.evaluation.sanity import NETWORK, OUTPUTS
 TELLS = 0.7
 """Probability from which a measure is said to rate the trained network higher; the shuffled one from 1 less it."""
 FEW = 10
-"""Values of either network below which nothing is said: so few differ by chance."""
+"""Values of either network, of all layers, below which nothing is said: so few differ by chance."""
 BETTER, ALIKE, WORSE = "better here", "alike", "better when shuffled"
 MIXED = "differs by layer"
 UNJUDGED = "not judged"
@@ -42,11 +42,12 @@ def verdict(rows: Iterable[Mapping[str, Any]]) -> str:
     -------
     str
         `BETTER`, `ALIKE` or `WORSE`, as most of the layers (or pairs) say, else `MIXED`; `UNJUDGED` where there is no
-        ``auc``, or one of fewer than `FEW` values.
+        ``auc``, or of fewer than `FEW` values in all.
     """
-    said = Counter(_word(row["auc"]) for row in rows if row["auc"] is not None and row["n"] >= FEW)
-    if not said:
+    known = [row for row in rows if row["auc"] is not None]
+    if sum(row["n"] for row in known) < FEW:
         return UNJUDGED
+    said = Counter(_word(row["auc"]) for row in known)
     ((word, count),) = said.most_common(1)
     return word if 2 * count > said.total() else MIXED
 
