@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import torch
 
 from gigraph import pair
-from gigraph.evaluation.checks import check
+from gigraph.evaluation.checks import _shares, check
+from gigraph.evaluation.measures import Measures
 from gigraph.records import tables
 from gigraph.records.paths import Results
 from gigraph.records.schemas import SCHEMAS
@@ -44,3 +45,16 @@ def test_the_vocabularies_of_one_pair_at_a_time_are_open(monkeypatch, tmp_path):
     assert max(most) == 2 and not len(checks)
     rows = [row for row in measures.rows["measures"] if not row["metric"].startswith("share")]
     assert len(rows) == 4 * 3 * 4 and {row["order"] for row in rows} == {"gig"}
+
+
+def test_shares_are_of_what_something_is_attributed_to(tmp_path):
+    """An image of whose targets one gets nothing has the other's shares; one of which none gets any has no share."""
+    columns = {column: [0] * 3 for column in SCHEMAS["attributions"].names}
+    columns |= {"image_id": [1, 1, 2], "sources": [[0], [], []], "values": [[0.75], [], []]}
+    columns |= {"error": [0.25, 0.0, 0.0], "total_absolute": [0.75, 0.0, 0.0]}
+    columns |= {name: [[]] * 3 for name in ("members", "member_values")}
+    tables.write(tmp_path / "attributions.parquet", "attributions", columns)
+    measures = Measures(method="m")
+    _shares(measures, [tmp_path / "attributions.parquet"], {"layer": "a"})
+    found = {row["metric"]: row["values"] for row in measures.rows["measures"]}
+    assert found == {"share_concepts": [0.75], "share_remainder": [0], "share_error": [0.25]}

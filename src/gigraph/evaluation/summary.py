@@ -64,9 +64,9 @@ def explained(sane: pl.DataFrame, method: str) -> str:
         "The probability that a measure rates a part, factor, concept or image of this network above one of the same "
         f"with its weights shuffled within each layer, by the concepts of {method}. A measure with one number in each "
         f"layer has one probability, of {ALL}: the share of them (or of pairs) in which it rates this network higher. "
-        f"From {TELLS:.1f} it is “{BETTER}”; to {1 - TELLS:.1f} “{WORSE}”: it separates the two, but is no sign of what "
-        f"is learned; between them “{ALIKE}”: it says nothing of that. Most layers decide; where there is no most it "
-        f"“{MIXED}”. Of fewer than {TOO_FEW} values in all, or none in one of the networks, nothing is judged."
+        f"From {TELLS:.1f} it is “{BETTER}”; to {1 - TELLS:.1f} “{WORSE}”: it separates the two, but is no sign of "
+        f"what is learned; between them “{ALIKE}”: it says nothing of that. Most layers decide; where there is no most "
+        f"it “{MIXED}”. Of fewer than {TOO_FEW} values in all, or none in one of the networks, nothing is judged."
     )
     return f"{words} {constant(sane.iter_rows(named=True))}".strip()
 
