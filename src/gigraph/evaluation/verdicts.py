@@ -23,8 +23,8 @@ OF_ATTRIBUTION = {"classes": ("mu_fidelity",), "edges": ("*correlation_*", "same
 REMARKS = (
     (
         OF_OUTPUTS,
-        "Measures of probability and accuracy tell whether the network is right (without labels: sure), as the shuffled "
-        "one is not, whatever the concepts; only a comparison with `random` says whether these are good.",
+        "Measures of probability and accuracy tell whether the network is right (without labels: sure), as the "
+        "shuffled one is not, whatever the concepts; only a comparison with `random` says whether these are good.",
     ),
     (
         OF_ATTRIBUTION,
