@@ -450,14 +450,14 @@ def test_the_comparison_says_what_each_measure_is_and_whether_it_can_be_trusted(
     error = parts["Relative l2 error of whole maps"]
     marked = [row[:2] for row in error["rows"]]
     assert marked == [["bisecting", "lasso (alike)"], ["random", "lasso"]]  # of random nothing is known
-    assert "Not looked at on the shuffled network" in error["note"]
+    assert "not run on the shuffled network are not judged" in error["note"]
     compared, reconstruction, classes = (table["rows"] for table in chapters["Which measures can be trusted?"])
     told = {row[0]: row[1] for row in compared}
     assert told == {f"{precision['title']}, cosine": "better here", "Relative l2 error of whole maps, lasso": "alike"}
     assert compared[0][2:] == [pytest.approx(0.9)] * len(LAYERS)
     shuffled = ["Relative l2 error of held-out PFVs", "better when shuffled", *[pytest.approx(0.2)] * len(LAYERS)]
     assert reconstruction == [shuffled]
-    assert classes == [["C-muFidelity", "not judged", *["–"] * len(LAYERS)]]
+    assert classes == [["C-muFidelity", "not judged", *[None] * len(LAYERS)]]
     notes = {chapter["title"]: chapter["note"] for chapter in chunk(site, "evidence")}
     assert "says the same of every image" in notes["Which measures can be trusted?"]
     assert sum("says the same of every image" in note for note in notes.values()) == 1

@@ -260,7 +260,7 @@ def test_what_checks_the_attribution_is_not_marked():
         )
     assert verdicts.mark("edges", "share_error", [said(0.0)]) and not verdicts.remarks("edges", ["share_error"])
     words = verdicts.remarks("classes", ["c_difference_accuracy_all"])
-    assert "whether the network is right" in words and "`random`" in words
+    assert "whether the network is right" in words and "random PFVs" in words
     assert verdicts.remarks("comparison", ["probability_at_concepts"]) == words
     assert not verdicts.remarks("comparison", ["iou"]) and not verdicts.remarks("classes", ["c_deletion_value_all"])
 
@@ -334,7 +334,9 @@ def test_a_row_is_marked_by_what_was_looked_at_itself():
     assert marked("lasso") == "lasso (alike)"
     assert marked("pursuit") == "pursuit" and marked("lasso", "b") == "lasso"  # of these nothing is known
     own = {"method": "a", "metric": "iou", "reading": "lasso"}
-    assert not compared.unseen(known, [own]) and compared.unseen(known, [own, {**own, "reading": "pursuit"}])
+    pursued = {**own, "reading": "pursuit"}
+    assert not compared.unseen(known, [own]) and compared.unseen(known, [own, pursued])
+    assert not compared.unseen(known, [pursued])  # no measure, as the number of non-zeros
 
 
 def test_every_measure_is_explained():

@@ -134,8 +134,8 @@ def marked(known: Known, row: Mapping[str, Any]) -> str:
 
 
 def unseen(known: Known, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Return whether some rows were not looked at on the shuffled network."""
-    return any(_key(row) not in known for row in rows)
+    """Return whether only some of a measure's rows were looked at on the shuffled network."""
+    return len({_key(row) in known for row in rows}) > 1
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -24,7 +24,7 @@ REMARKS = (
     (
         OF_OUTPUTS,
         "Measures of probability and accuracy tell whether the network is right (without labels: sure), as the "
-        "shuffled one is not, whatever the concepts; only a comparison with `random` says whether these are good.",
+        "shuffled one is not, whatever the concepts; only a comparison with random PFVs says whether these are good.",
     ),
     (
         OF_ATTRIBUTION,

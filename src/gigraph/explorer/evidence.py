@@ -342,8 +342,8 @@ def _compared(frame: pl.DataFrame, sane: pl.DataFrame, told: pl.DataFrame) -> li
         if not mine:
             continue
         words = f"{meaning} {_said(_of(told, 'comparison', metric))}".strip()
-        if known and comparison.unseen(known, mine):
-            words += " Not looked at on the shuffled network, so not marked: what else is without a mark."
+        if comparison.unseen(known, mine):
+            words += " Readings and coders that were not run on the shuffled network are not judged."
         found.append(_by_layer(title, words, mine, known))
         if ahead := leads(mine):
             paired = ", paired" * (metric not in OF_CONCEPTS)
@@ -372,9 +372,8 @@ def _sanity(told: pl.DataFrame) -> Iterator[Exhibit]:
         layers = mine["layer"].unique(maintain_order=True).to_list()
         rows = []
         for (name,), of in mine.partition_by("row", as_dict=True, maintain_order=True).items():
-            # Of another place than its own a measure has nothing to say; "–" is where it should have.
-            known = {row["layer"]: "–" if row["auc"] is None else float(f"{row['auc']:.4g}") for row in of.to_dicts()}
-            rows.append([name, verdict(of.to_dicts()), *(known.get(layer, "") for layer in layers)])
+            known = dict(zip(of["layer"], of["auc"], strict=True))
+            rows.append([name, verdict(of.to_dicts()), *_round([known.get(layer) for layer in layers])])
         title = f"Trained against shuffled weights: {TOPICS.get(topic, topic)}"
         words, head = remarks(topic, mine["metric"]), ["measure", "verdict", *layers]
         yield _exhibit(title, "evaluation/sanity.parquet", "table", words, head=head, rows=rows)
