@@ -326,17 +326,17 @@ def test_leads_are_paired_but_for_concepts_and_of_the_same_place():
 def test_a_row_is_marked_by_what_was_looked_at_itself():
     rows = [said(auc) for auc in (0.9, 0.5, 0.5)]
     rows += [{**said(0.1), "topic": "truth", "reading": ""}]  # another topic's
-    known = compared.judged(rows)
+    known = verdicts.of_comparison(rows)
 
     def marked(reading, method="a"):
-        return compared.marked(known, {"method": method, "metric": "iou", "reading": reading})
+        return verdicts.marked(known, {"method": method, "metric": "iou", "reading": reading})
 
     assert marked("lasso") == "lasso (alike)"
     assert marked("pursuit") == "pursuit" and marked("lasso", "b") == "lasso"  # of these nothing is known
     own = {"method": "a", "metric": "iou", "reading": "lasso"}
     pursued = {**own, "reading": "pursuit"}
-    assert not compared.unseen(known, [own]) and compared.unseen(known, [own, pursued])
-    assert not compared.unseen(known, [pursued])  # no measure, as the number of non-zeros
+    assert not verdicts.unseen(known, [own]) and verdicts.unseen(known, [own, pursued])
+    assert not verdicts.unseen(known, [pursued])  # no measure, as the number of non-zeros
 
 
 def test_every_measure_is_explained():

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from gigraph.evaluation.measures import mean
-from gigraph.evaluation.verdicts import mark
 from gigraph.records.paths import NETWORKS
 
 MEASURES = {
@@ -65,7 +64,6 @@ FLOOR = "random"
 """The extractor whose concepts are no more than PFVs drawn at random."""
 
 Row = dict[str, Any]
-Known = dict[tuple[str, str, str], list[Mapping[str, Any]]]
 
 
 def over_seeds(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -117,26 +115,3 @@ def leads(rows: Sequence[Row], floor: str = FLOOR) -> list[Row]:
             lead = mean(row["values"] - other["values"])
             found.append({**row, "value": lead.value, "se": lead.se, "n": lead.n})
     return found
-
-
-def judged(sanity: Iterable[Mapping[str, Any]]) -> Known:
-    """Return the rows of the table ``sanity`` of each (method, metric, reading) of the comparison, one a layer."""
-    found: Known = {}
-    for row in sanity:
-        if row["topic"] == "comparison":
-            found.setdefault((row["method"], row["metric"], row["reading"]), []).append(row)
-    return found
-
-
-def marked(known: Known, row: Mapping[str, Any]) -> str:
-    """Return a row's reading, marked by what `judged` found of it: not at all where it was not looked at."""
-    return row["reading"] + mark("comparison", row["metric"], known.get(_key(row), ()))
-
-
-def unseen(known: Known, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Return whether only some of a measure's rows were looked at on the shuffled network."""
-    return len({_key(row) in known for row in rows}) > 1
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    return row["method"], row["metric"], row["reading"]

@@ -8,12 +8,22 @@ from typing import Any
 
 import polars as pl
 
-from gigraph.evaluation import compared
 from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, trained
 from gigraph.evaluation.orders import arranged, title
 from gigraph.evaluation.sanity import NETWORK
 from gigraph.evaluation.titles import RECONSTRUCTION, STABILITY, of_truth, short, shown, to_classes
-from gigraph.evaluation.verdicts import ALIKE, BETTER, MIXED, TELLS, WORSE, constant, remarks, verdict
+from gigraph.evaluation.verdicts import (
+    ALIKE,
+    BETTER,
+    MIXED,
+    TELLS,
+    WORSE,
+    constant,
+    marked,
+    of_comparison,
+    remarks,
+    verdict,
+)
 from gigraph.evaluation.verdicts import FEW as TOO_FEW
 from gigraph.reserved import CLASSES
 
@@ -169,7 +179,7 @@ def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods
     """Yield the tables of the comparison."""
     if not len(topics.get("comparison", ())):
         return
-    known = compared.judged(topics["sanity"].iter_rows(named=True))
+    known = of_comparison(topics["sanity"].iter_rows(named=True))
     yield "## Extractors on equal terms"
     yield (
         "Concepts found anew on the PFVs of at most 1,000 images, as many as the run's rule gives of these; "
@@ -188,7 +198,7 @@ def _compared(topics: Mapping[str, pl.DataFrame], layers: Sequence[str], methods
         paired = ", paired" * (metric not in OF_CONCEPTS)
         sets = [(f"{name}. {words}", mine), (f"{name}: lead over random PFVs{paired}", leads(mine))]
         for said, some in [*sets, *((f"{name}, of {size} concepts", some) for size, some in few.items())]:
-            table = [{**row, "row": f"{row['method']}, {compared.marked(known, row)}"} for row in some]
+            table = [{**row, "row": f"{row['method']}, {marked(known, row)}"} for row in some]
             names = list(dict.fromkeys(row["row"] for row in table))
             if table:
                 columns = ("row", "layer", "value", "se")

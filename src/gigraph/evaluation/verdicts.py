@@ -83,3 +83,31 @@ def constant(rows: Iterable[Mapping[str, Any]]) -> str:
             "what is measured by that has no number there and is not judged."
         )
     return ""
+
+
+# ---- the comparison of extractors ----------------------------------------------------------------------------
+
+Known = dict[tuple[str, str, str], list[Mapping[str, Any]]]
+
+
+def of_comparison(sanity: Iterable[Mapping[str, Any]]) -> Known:
+    """Return the rows of the table ``sanity`` of each (method, metric, reading) of the comparison, one a layer."""
+    found: Known = {}
+    for row in sanity:
+        if row["topic"] == "comparison":
+            found.setdefault((row["method"], row["metric"], row["reading"]), []).append(row)
+    return found
+
+
+def marked(known: Known, row: Mapping[str, Any]) -> str:
+    """Return a row's reading, marked by what `of_comparison` found of it: not at all where it was not looked at."""
+    return row["reading"] + mark("comparison", row["metric"], known.get(_key(row), ()))
+
+
+def unseen(known: Known, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether only some of a measure's rows were looked at on the shuffled network."""
+    return len({_key(row) in known for row in rows}) > 1
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["method"], row["metric"], row["reading"]

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gigraph.evaluation import compared as comparison
-from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, Known, leads, over_seeds, own_size, trained
+from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, trained
 from gigraph.evaluation.orders import title as title_of
 from gigraph.evaluation.summary import ALL, explained, judged
 from gigraph.evaluation.titles import RECONSTRUCTION, STABILITY, between_layers, of_truth, shown, to_classes
-from gigraph.evaluation.verdicts import mark, remarks, verdict
+from gigraph.evaluation.verdicts import Known, mark, marked, of_comparison, remarks, unseen, verdict
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
@@ -335,14 +334,14 @@ def _compared(frame: pl.DataFrame, sane: pl.DataFrame, told: pl.DataFrame) -> li
     if not len(frame):
         return []
     rows = trained(over_seeds(frame.iter_rows(named=True)))
-    known = comparison.judged(sane.iter_rows(named=True))
+    known = of_comparison(sane.iter_rows(named=True))
     found = []
     for metric, (title, meaning) in MEASURES.items():
         mine = [row for row in own_size(rows) if row["metric"] == metric]
         if not mine:
             continue
         words = f"{meaning} {_said(_of(told, 'comparison', metric))}".strip()
-        if comparison.unseen(known, mine):
+        if unseen(known, mine):
             words += " Readings and coders that were not run on the shuffled network are not judged."
         found.append(_by_layer(title, words, mine, known))
         if ahead := leads(mine):
@@ -358,7 +357,7 @@ def _by_layer(title: str, words: str, rows: list[dict[str, Any]], known: Known) 
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        name = (row["method"], comparison.marked(known, row))
+        name = (row["method"], marked(known, row))
         cells.setdefault(name, {})[row["layer"]] = [*_round([row["value"], row["se"]])]
     table = [[*name, *(of.get(layer) for layer in layers)] for name, of in cells.items()]
     head = ["method", "reading", *layers]
