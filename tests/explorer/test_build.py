@@ -493,6 +493,24 @@ def test_a_circuit_that_is_none_of_the_class_is_said_to_be_none(inputs: Inputs, 
     assert words in chunk(tmp_path / "site", "class/0")["circuit"]["said"]
 
 
+def test_what_a_network_rates_says_of_whose_concepts_and_whether_it_is_enough():
+    row = {
+        "method": "a",
+        "topic": "edges",
+        "metric": "correlation_all",
+        "row": "",
+        "layer": "all layers",
+        "auc": 0.25,
+        "n": 4,
+    }
+    words = evidence._said([row])
+    assert words.startswith("Of a, it rates") and words.endswith(
+        "of 0.25 of the layers or pairs: too few numbers to judge."
+    )
+    assert evidence._said([{**row, "layer": "l", "n": 20}]).endswith("with a probability of 0.25.")
+    assert evidence._said([{**row, "auc": None}]).startswith("Not judged: of a,") and not evidence._said([])
+
+
 def test_a_class_says_what_it_carries_alone(inputs: Inputs, site: Path, tmp_path: Path):
     found = chunk(site, "class/0")["circuit"]
     assert found["said"].startswith("Run alone, 9 of 122 families (128 concepts) give a probability of 0.77 of 0.95, ")

@@ -17,7 +17,7 @@ from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_
 from gigraph.evaluation.orders import title as title_of
 from gigraph.evaluation.summary import ALL, explained, judged
 from gigraph.evaluation.titles import RECONSTRUCTION, STABILITY, between_layers, of_truth, shown, to_classes
-from gigraph.evaluation.verdicts import Known, mark, marked, of_comparison, remarks, unseen, verdict
+from gigraph.evaluation.verdicts import UNJUDGED, Known, mark, marked, of_comparison, remarks, unseen, verdict
 from gigraph.explorer.chunks import numbers, shares
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.inputs import Inputs
@@ -200,16 +200,15 @@ def _said(told: Sequence[Row]) -> str:
     """Say how well a measure tells this network from a shuffled one, by its probabilities in layers or pairs."""
     if not told:
         return ""
-    known, (method, *_) = [row["auc"] for row in told if row["auc"] is not None], [row["method"] for row in told]
+    method, known = told[0]["method"], [row["auc"] for row in told if row["auc"] is not None]
     if not known:
-        return f"Not judged: the concepts of {method} have no such number in the network with shuffled weights."
+        return f"Not judged: of {method}, one of the networks has no such number."
     least, most = (f"{value:.2f}" for value in (min(known), max(known)))
     span = least if least == most else f"{least} to {most}"
-    if all(row["layer"] == ALL for row in told):
-        return (
-            f"Of {method}, it rates this network above the same with shuffled weights in a share of {span} of layers."
-        )
-    return f"Of {method}, it rates this network above the same with shuffled weights with a probability of {span}."
+    alone = all(row["layer"] == ALL for row in told)
+    how = f"in a share of {span} of the layers or pairs" if alone else f"with a probability of {span}"
+    few = ": too few numbers to judge" * (verdict(told) == UNJUDGED)
+    return f"Of {method}, it rates this network above the same with shuffled weights {how}{few}."
 
 
 def _remarked(told: pl.DataFrame, topic: str) -> str:
@@ -293,7 +292,9 @@ def _edges(frame: pl.DataFrame, method: str, name: str, told: pl.DataFrame) -> I
         if len(mine):
             named = _arrows(mine.filter(pl.col("metric").str.starts_with(metric)))
             named = named.with_columns(of=pl.col("metric").str.slice(len(metric) + 1))
-            yield _grid(title, "edges", named, "pair", "of", _of(told, "edges", metric, begins=True))
+            # Of the shares, that of the error node: the more it holds the less concepts do.
+            by = "share_error" if metric == "share" else f"{metric}_"
+            yield _grid(title, "edges", named, "pair", "of", _of(told, "edges", by, begins=True))
 
 
 def _lambdas(frame: pl.DataFrame, method: str, told: pl.DataFrame) -> list[Exhibit]:
