@@ -507,6 +507,7 @@ def test_what_a_network_rates_says_of_whose_concepts_and_whether_it_is_enough():
     assert words.startswith("Of a, it rates") and words.endswith(
         "of 0.25 of the layers or pairs: too few numbers to judge."
     )
+    assert "too few" in evidence._said([{**row, "row": name} for name in "pqr"])  # each by itself
     assert evidence._said([{**row, "layer": "l", "n": 20}]).endswith("with a probability of 0.25.")
     assert evidence._said([{**row, "auc": None}]).startswith("Not judged: of a,") and not evidence._said([])
 

@@ -207,7 +207,8 @@ def _said(told: Sequence[Row]) -> str:
     span = least if least == most else f"{least} to {most}"
     alone = all(row["layer"] == ALL for row in told)
     how = f"in a share of {span} of the layers or pairs" if alone else f"with a probability of {span}"
-    few = ": too few numbers to judge" * (verdict(told) == UNJUDGED)
+    each = ([row for row in told if row["row"] == name] for name in {row["row"] for row in told})
+    few = ": too few numbers to judge" * all(verdict(rows) == UNJUDGED for rows in each)
     return f"Of {method}, it rates this network above the same with shuffled weights {how}{few}."
 
 
