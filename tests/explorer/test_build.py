@@ -494,19 +494,11 @@ def test_a_circuit_that_is_none_of_the_class_is_said_to_be_none(inputs: Inputs, 
 
 
 def test_what_a_network_rates_says_of_whose_concepts_and_whether_it_is_enough():
-    row = {
-        "method": "a",
-        "topic": "edges",
-        "metric": "correlation_all",
-        "row": "",
-        "layer": "all layers",
-        "auc": 0.25,
-        "n": 4,
-    }
+    row = {"method": "a", "topic": "edges", "metric": "correlation_all", "row": "", "layer": "all layers"}
+    row |= {"auc": 0.25, "n": 4}
     words = evidence._said([row])
-    assert words.startswith("Of a, it rates") and words.endswith(
-        "of 0.25 of the layers or pairs: too few numbers to judge."
-    )
+    assert words.startswith("Of a, it rates")
+    assert words.endswith("in a share of 0.25 of the layers or pairs: too few numbers to judge.")
     assert "too few" in evidence._said([{**row, "row": name} for name in "pqr"])  # each by itself
     assert evidence._said([{**row, "layer": "l", "n": 20}]).endswith("with a probability of 0.25.")
     assert evidence._said([{**row, "auc": None}]).startswith("Not judged: of a,") and not evidence._said([])
