@@ -317,4 +317,6 @@ def test_a_lineage_holds_the_schemas_of_what_its_job_writes(toy_run, monkeypatch
     monkeypatch.chdir(toy_run)
     monkeypatch.setitem(SCHEMAS, "predictions", SCHEMAS["predictions"].append(pa.field("more", pa.int32())))
     after = lineages()
-    assert {job[0] for job in before if before[job] != after[job]} == {"sample", "images", "explorer", "evidence"}
+    evaluated = {"evaluation_tables", "evaluation_figures"}  # what either network says of the images
+    moved = {"sample", "images", "explorer", "evidence", *evaluated}
+    assert {job[0] for job in before if before[job] != after[job]} == moved
