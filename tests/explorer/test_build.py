@@ -473,6 +473,13 @@ def test_a_measure_is_not_marked_by_another_that_begins_so():
     assert [row["metric"] for row in evidence._of(told, "truth", "tag", begins=True)] == ["tag_concepts_share"]
 
 
+def test_a_table_on_evidence_names_the_file_that_it_is_of_and_begins_with_what_decides(site: Path, inputs: Inputs):
+    parts = [part for section in chunk(site, "evidence") for part in section["parts"]]
+    (mine,) = [part for part in parts if part["title"] == "Reconstruction of the attributed images"]
+    assert mine["file"].endswith("/evaluation/reconstruction.parquet") and "METHOD" not in str(parts)
+    assert mine["head"][:2] == ["layer", "images"] and "unseen_logit" in mine["head"][:7]
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [({"size": 0.0, "score": 0.13}, "With no concept at all the network still gives a probability of 0.13 of 0.95: "),

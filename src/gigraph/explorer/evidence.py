@@ -30,6 +30,8 @@ FAR = 3
 """Dots further out than so many times the 95th percentile are counted, not drawn."""
 STEPS = 40
 """Points drawn per curve."""
+DECISIVE = ("layer", "images", "logit", "agreement", "unseen_images", "unseen_logit", "unseen_agreement", "rel_l2")
+"""Columns that come first: how much a layer keeps of the decision."""
 ROWS = 500
 """Rows of a table that is shown as it is."""
 TOPICS = {
@@ -141,8 +143,8 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
     found = [{"title": title, "note": note, "parts": exhibits} for title, note, exhibits in chapters if exhibits]
     if not inputs.evaluation:
         empty = (
-            "This run was not evaluated yet. Run `uv run snakemake evaluation` (or `gigraph run evaluation`); its "
-            "curves and tables come here."
+            "This run was not evaluated yet. Its curves and tables come here by the target evaluation: gigraph run "
+            "evaluation, or in a clone uv run snakemake evaluation, with the configuration that the run had."
         )
         found.insert(0, {"title": "The evaluation", "note": "", "parts": [], "empty": empty})
     return found
@@ -217,19 +219,22 @@ def _remarked(told: pl.DataFrame, topic: str) -> str:
     return remarks(topic, told.filter(pl.col("topic") == topic)["metric"]) if len(told) else ""
 
 
-def _frame(name: str, frame: pl.DataFrame, file: str = "evaluation") -> Exhibit:
-    """Return any table as it is."""
+def _frame(name: str, frame: pl.DataFrame, file: str = "") -> Exhibit:
+    """Return any table as it is; that of the evaluation with this name unless a file is given."""
     frame = frame.select(pl.exclude(pl.List, pl.Array)).head(ROWS)
     columns = [_round(column) if column.dtype.is_float() else column.to_list() for column in frame.iter_columns()]
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return _exhibit(name.capitalize(), f"{file}/{name}.parquet", "table", head=frame.columns, rows=rows)
+    return _exhibit(name.capitalize(), file or f"evaluation/{name}.parquet", "table", head=frame.columns, rows=rows)
 
 
 def _plain(name: str, path: Path) -> Exhibit:
     """Return a table without the columns that hold nothing: the certificates of methods that are not in use."""
     frame = pl.DataFrame(pl.from_arrow(tables.read(path)))
     empty = [one.name for one in frame if one.dtype.is_float() and len(one) and one.is_nan().all()]
-    return _frame(name, frame.drop(empty), f"{path.parent.parent.name}/evaluation")
+    frame = frame.drop(empty)
+    first = [one for one in DECISIVE if one in frame.columns]
+    frame = frame.select(*first, *(one for one in frame.columns if one not in first))
+    return _frame(name, frame, f"{path.parent.parent.name}/evaluation/{path.name}")
 
 
 def _lines(title: str, frame: pl.DataFrame, panel: str, series: str) -> Exhibit:
