@@ -449,11 +449,14 @@ def test_the_comparison_says_what_each_measure_is_and_whether_it_can_be_trusted(
     assert lead[2][1] == pytest.approx(difference.std(ddof=1) / 3**0.5, rel=1e-3)
     error = parts["Relative l2 error of whole maps"]
     marked = [row[:2] for row in error["rows"]]
-    assert marked == [["bisecting", "lasso (alike)"], ["random", "lasso"]]  # of random nothing is known
+    assert marked == [["bisecting", "lasso (alike when shuffled)"], ["random", "lasso"]]  # of random nothing is known
     assert "not run on the shuffled network are not judged" in error["note"]
     compared, reconstruction, classes = (table["rows"] for table in chapters["Which measures can be trusted?"])
     told = {row[0]: row[1] for row in compared}
-    assert told == {f"{precision['title']}, cosine": "better here", "Relative l2 error of whole maps, lasso": "alike"}
+    assert told == {
+        f"{precision['title']}, cosine": "better here",
+        "Relative l2 error of whole maps, lasso": "alike when shuffled",
+    }
     assert compared[0][2:] == [pytest.approx(0.9)] * len(LAYERS)
     shuffled = ["Relative l2 error of held-out PFVs", "better when shuffled", *[pytest.approx(0.2)] * len(LAYERS)]
     assert reconstruction == [shuffled]

@@ -13,7 +13,7 @@ TELLS = 0.7
 """Probability from which a measure is said to rate the trained network higher; the shuffled one from 1 less it."""
 FEW = 10
 """Values of either network, of all layers, below which nothing is said: so few differ by chance."""
-BETTER, ALIKE, WORSE = "better here", "alike", "better when shuffled"
+BETTER, ALIKE, WORSE = "better here", "alike when shuffled", "better when shuffled"
 MIXED = "differs by layer"
 UNJUDGED = "not judged"
 
