@@ -284,6 +284,13 @@ def rehearse(run):
     due = Counter(RULES[job.rule.name] for job in run.due)
     own = {stage: due[PLAN, stage] for stage in STAGES}
     control = sum(due.values()) - sum(own.values())
+    around = [
+        job
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name not in run.names and job.rule.name not in TARGETS
+    ]
+    if IMPORTED and around:
+        own["(jobs of the workflow around it)"] = len(around)
     WORDS.info(
         rehearsal(PLAN, own, control, len(run.jobs)),
         extra={"gigraph": {"names": run.names}},

@@ -230,14 +230,16 @@ class Run:
         Raises
         ------
         UserError
-            If there is no such class, it has no circuit, or none keeps the wanted share.
+            If there is no such class, it has no circuit, or none keeps the wanted share. (Where no node at all does as
+            well, the frame is empty.)
         """
         label = self._attributed(of)
         mine = self._shards("circuit_members").filter(pl.col("scope") == label)
         if mine.is_empty():
             raise UserError(f"class {self._names[label]!r} has no circuit: see circuit.classes")
         chosen = mine.filter(pl.col("smallest") if size is None else pl.col("rank") < size)
-        if chosen.is_empty() and size is None:
+        (pruned,) = self._shards("circuits").filter(pl.col("scope") == label, pl.col("order") == "pruned")["size"]
+        if size is None and pruned is None:
             raise UserError(
                 f"class {self._names[label]!r}: no circuit of the graph's {len(mine)} nodes alone keeps as much of the "
                 "network's score as circuit.share asks for; give size, or see circuit_curve for what each size keeps"
@@ -394,7 +396,10 @@ class Run:
         if of in self._names:
             return int(of)
         labels, names = list(self._names), list(self._names.values())
-        place = find_class(str(of), names, self._shown)
+        place = None
+        if isinstance(of, str):
+            place = find_class(of, names, self._shown)
+            place = find_class(of, names) if place is None else place
         if place is None:
             raise UserError(f"there is no class {of!r}{nearest(str(of), names)}")
         return labels[place]

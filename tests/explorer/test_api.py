@@ -119,8 +119,9 @@ def test_classes_answer_to_what_the_explorer_calls_them(results: Path, tmp_path:
     (root / "run.json").write_text(json.dumps({"config": {"explorer": {"names": {"n01440761_leopard": "spots"}}}}))
     run = gigraph.open(root)
     assert run.label("spots") == 1 and run.edges("spots").equals(run.edges(1))
-    with pytest.raises(UserError, match="there is no class 'leopard'; did you mean n01440761_leopard"):
-        run.label("leopard")
+    assert run.label("leopard") == 1  # as it is called without
+    with pytest.raises(UserError, match="there is no class 'leopards'; did you mean n01440761_leopard"):
+        run.label("leopards")
 
 
 def test_importing_gigraph_stays_light():
@@ -148,6 +149,8 @@ def test_circuits_are_read(results: Path):
     assert len(run.circuit("leopard", size=7)) == 7
     with pytest.raises(UserError, match=r"^class 'leopard': no circuit of the graph's \d+ nodes alone keeps as much"):
         run.circuit("leopard")
+    with pytest.raises(UserError, match="there is no class 7"):
+        run.label(7)
     for asked in (run.circuit, run.circuit_curve):
         with pytest.raises(UserError, match=r"has no circuit: see circuit\.classes$"):
             asked(2)

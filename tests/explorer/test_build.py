@@ -485,7 +485,7 @@ def test_a_table_on_evidence_names_the_file_that_it_is_of_and_begins_with_what_d
 
 @pytest.mark.parametrize(
     ("changed", "words"),
-    [({"size": 0.0, "score": 0.13}, "With no concept at all the network still gives a probability of 0.13 of 0.95: "),
+    [({"size": 0.0, "score": 0.91}, "With no concept at all the network still gives a probability of 0.91 of 0.95, "),
      ({"elsewhere": 0.7}, "It says as much of other classes' images: it is no circuit of this class."),
      ({"elsewhere": 0.5}, "0.50 for images of other classes, and all the others without them 0.08.")],
 )  # fmt: skip

@@ -76,10 +76,10 @@ def test_the_configuration_files_among_snakemakes_arguments():
 
 def test_what_comes_with_the_workflow_is_found_from_everywhere(here, became):
     traffic, network = "workflow/configs/traffic.yaml", "workflow/configs/efficientnet_lite0.py:model"
-    for given in (["--configfile", traffic, "-n"], [f"--configfile={traffic}"]):
+    for given in (["--configfile", traffic, "-n"], [f"--configfile={traffic}"], ["--configfile", f"./{traffic}"]):
         called("run", *given)
         told = became.pop()[1][6:]
-        assert [one.replace(f"{PROJECT}/", "") for one in told] == given != told
+        assert [one.replace(f"{PROJECT}/", "") for one in told] == [one.replace("./", "") for one in given] != told
     assert read([Path(traffic)])["images"]["source"] == "traffic"
     config = load({"layers": ["a"], "images": {"source": "."}, "model": {"source": network}})
     assert config.model.source == f"{PROJECT}/{network}"
@@ -201,6 +201,22 @@ def test_the_number_of_outputs_is_that_of_the_weights(own, capsys, save, count):
     assert config.preprocessing.resize == 64 and "resized to 64 pixels and cropped to 64" in said
 
 
+def test_a_head_of_ones_own_takes_no_weights_of_torchvisions(own):
+    given = ["--model", "torchvision:resnet18", "--images", "images", "--arguments", '{"num_classes": 10}']
+    assert called("init", *given) == 0
+    assert load(read([own / "gigraph.yaml"])).model.weights is None
+
+
+def test_the_number_of_outputs_is_read_beside_other_arguments(own, capsys):
+    import torchvision
+
+    small = torchvision.models.mobilenet_v3_small(num_classes=7, width_mult=0.5)
+    torch.save(small.state_dict(), "best.pth")
+    given = ["--model", "torchvision:mobilenet_v3_small", "--weights", "best.pth", "--images", "images", "--size", "64"]
+    assert called("init", *given, "--arguments", '{"width_mult": 0.5}') == 0
+    assert load(read([own / "gigraph.yaml"])).model.arguments == {"width_mult": 0.5, "num_classes": 7}
+
+
 def test_a_preset_is_left_to_the_weights(own):
     given = ["--model", "torchvision:resnet18", "--weights", "IMAGENET1K_V1", "--images", "images"]
     assert called("init", *given, "--file", "my.yaml") == 0
@@ -239,6 +255,17 @@ def test_a_file_that_is_there_is_written_over_by_force_only(own, capsys):
     assert called(*given) == 1 and "--force" in capsys.readouterr().err
     assert (own / "gigraph.yaml").read_text() == "output: mine\n"
     assert called(*given, "--force") == 0 and "net.py:make" in (own / "gigraph.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["--model", "torchvision:resnet18", "--weights", "gone.pth"], ["--output", "a b"], ["--weights", "gone.pth"]],
+)
+def test_a_wrong_option_is_not_asked_about(own, capsys, monkeypatch, given):
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: pytest.fail(question))
+    assert called("init", *given) == 1 and capsys.readouterr().err.count("\n") == 1
 
 
 def test_what_no_option_says_is_asked_on_a_terminal(own):

@@ -11,6 +11,7 @@ import torch
 from gigraph.device import torch_device
 from gigraph.errors import UserError
 from gigraph.planning.config import Compute, Model
+from gigraph.records.notes import notes_in
 from gigraph.running.results import said
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -68,7 +69,7 @@ def main(args):
     tables.write(args.table, "rejected", {"path": ["a"], "reason": ["b"]})
     tables.read(args.table)
     assert "pyarrow.dataset" not in sys.modules  # slow to load
-    warnings.warn("of a library", stacklevel=1)
+    warnings.warn("of a library, note: this", stacklevel=1)
     log.info("logged")
     if sys.stdout is not None:
         sys.stdout.write("printed")
@@ -91,8 +92,9 @@ def test_a_job_ends_whole_and_its_process_at_once(tmp_path, controlled, stdout):
     assert run.stdout == ("" if stdout else "printed")
     assert "logged" in run.stderr and "logged" in (tmp_path / "stage.log").read_text()
     # Of no interest to who only watches the run, and no result.
-    assert " warning: UserWarning: of a library (" in (tmp_path / "stage.log").read_text()
+    assert " warning: UserWarning: of a library, note: this (" in (tmp_path / "stage.log").read_text()
     assert said(tmp_path / "stage.log")[-1] == "logged" and "UserWarning: of a library\n" not in run.stderr
+    assert notes_in(tmp_path / "stage.log") == []
     assert ("taken apart" in run.stderr) == (not controlled)
     assert (tmp_path / "t.parquet").is_file() and (tmp_path / "stage.json").is_file()
 

@@ -9,11 +9,21 @@ import pytest
 
 import gigraph
 from gigraph.errors import UserError
-from gigraph.model.sources import code_of, is_weights_file, preset_crops
+from gigraph.model.sources import code_of, is_untrained, is_weights_file, preset_crops
 from gigraph.worlds import registry
 from gigraph.worlds.dataset import write
 
 PACKAGE = Path(gigraph.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("source", "weights", "arguments", "random"),
+    [("torchvision:resnet18", None, {}, True), ("timm:resnet18", None, {"num_classes": 3}, True),
+     ("torchvision:resnet18", "DEFAULT", {}, False), ("timm:resnet18", None, {"pretrained": True}, False),
+     ("mine.py:make", None, {}, False), ("menagerie", None, {}, False)],
+)  # fmt: skip
+def test_which_weights_are_random(source, weights, arguments, random):
+    assert is_untrained(source, weights, arguments) == random
 
 
 @pytest.mark.parametrize("source", registry.NAMES)

@@ -97,6 +97,10 @@ def test_results_among_the_images(world, source, output):
     assert f"images.source: {source} also holds the folder of the results" in line and "set output outside" in line
 
 
+def test_results_in_a_folder_that_is_passed_over_are_no_class(world):
+    plan(world, output="images/.results")
+
+
 def test_a_missing_weights_file(world):
     assert "model.weights: there is no file gone.pth" in line_of(plan, world, model={"weights": "gone.pth"})
 

@@ -19,7 +19,7 @@ SAID = {
 
 def main(args: Namespace) -> None:
     model = args.settings["model"]
-    if is_untrained(model["source"], model["weights"]):
+    if is_untrained(model["source"], model["weights"], model["arguments"]):
         log.info("note: model.weights is not given: those of %s are random", model["source"])
     subject, classes = checked(args.settings, args.compute)
     network = subject.traced

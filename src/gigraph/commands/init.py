@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """What most networks of photographs were trained with."""
+WORLD = "menagerie"
+"""Stands for the model, or the images, while something else is looked at."""
 BEST = "DEFAULT"
 """Torchvision's name for the weights of a model that it thinks best; without a name they are random."""
 HEAD = "num_classes"
@@ -158,23 +160,24 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     UserError
         If the images, the model or a layer are not there.
     """
+    given = {"output": args.output, "images": {"source": WORLD}, "model": {"source": WORLD}}
+    given["layers"] = args.layers or ["any"]
 
-    def with_files(**of: str | None) -> Plan:
-        plan = _plan({"output": args.output, "images": {"source": "menagerie"}, "model": of, "layers": ["any"]})
-        _ = plan.model_files
-        return plan
+    def with_files(**of: str | None) -> list[str]:
+        return _plan({**given, "model": of}).model_files
 
+    with_files(source=args.model or WORLD, weights=args.weights)  # what no answer could mend
     question = "The model (torchvision:resnet50, timm:NAME, path/to/file.py:factory)"
     model = args.model or _asked(question, check=lambda answer: with_files(source=answer))
     weights = args.weights
-    own = BEST if model.startswith("torchvision:") else None
+    arguments = arguments_of(args.arguments)
+    own = BEST if model.startswith("torchvision:") and HEAD not in arguments else None
     if weights is None and asks and not args.model:
         kind = "a name such as IMAGENET1K_V2, or " if own else ""
         question = f"Its weights, {kind}a checkpoint's file"
         taken = own or "the source's own"
         weights = _asked(question, taken, lambda answer: with_files(source=model, weights=answer or None)) or None
     weights = weights or own
-    arguments = arguments_of(args.arguments)
     raw: dict[str, Any] = {
         "output": args.output,
         "images": {"source": args.images},
@@ -183,12 +186,14 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     }
     if not args.images:
         question = "The folder of images, one sub-folder per class"
-        raw["images"]["source"] = _asked(question, check=lambda answer: planned({**raw, "images": {"source": answer}}))
+        raw["images"]["source"] = _asked(
+            question, check=lambda answer: planned({**given, "images": {"source": answer}})
+        )
     planned(raw)  # before anything is loaded
     raw["preprocessing"], side = _preprocessing(args, model, weights, asks)
     raw["images"]["shards"] = max(1, round(planned(raw).image_count / SHARD))
     network = opened(model, side, args.channels, arguments, args.task)
-    own_head = _outputs(model, weights, network) if HEAD not in arguments else None
+    own_head = _outputs(model, weights, arguments, network) if HEAD not in arguments else None
     if own_head is not None:
         arguments[HEAD] = own_head
         print(f"{weights} has {own_head} outputs, so model.arguments: {{{HEAD}: {own_head}}}")
@@ -198,7 +203,7 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     return raw, network
 
 
-def _outputs(model: str, weights: str | None, network: Network) -> int | None:
+def _outputs(model: str, weights: str | None, arguments: dict[str, Any], network: Network) -> int | None:
     """Return how many outputs the user's weights are for, if it is another number than the model's."""
     from gigraph.model.checkpoints import outputs_in
     from gigraph.model.models import load_model
@@ -206,7 +211,7 @@ def _outputs(model: str, weights: str | None, network: Network) -> int | None:
 
     if weights is None or not is_weights_file(weights) or model.partition(":")[0] not in ("torchvision", "timm"):
         return None
-    return outputs_in(Path(weights), load_model(model), network.outputs)
+    return outputs_in(Path(weights), load_model(model, arguments=arguments), network.outputs)
 
 
 def planned(raw: dict[str, Any]) -> Plan:

@@ -48,8 +48,18 @@ def arguments(given: list[str]) -> list[str]:
         if not file.is_file():
             raise UserError(f"--configfile: there is no file {file}; correct the path, and name targets before it")
     own = [f"--configfile={file}" for file in ([] if files else chosen([]))]
-    there = {prefix + str(file): prefix + str(shipped(file)) for file in files for prefix in ("", *CONFIGFILES)}
-    return ["--snakefile", str(snakefile), *own, *(there.get(one, one) for one in given)]
+    return ["--snakefile", str(snakefile), *own, *map(_found, given)]
+
+
+def _found(word: str) -> str:
+    """Return an argument with the file that it names where that lies, if it comes with the workflow."""
+    from gigraph.planning.config import shipped
+
+    option, _, value = word.rpartition("=")
+    if word.startswith("-") and f"{option}=" not in CONFIGFILES:
+        return word
+    there = shipped(Path(value))
+    return word if there == Path(value) else f"{option}{'=' * bool(option)}{there}"
 
 
 def configfiles(given: list[str]) -> list[Path]:

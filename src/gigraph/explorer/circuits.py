@@ -100,8 +100,8 @@ def _said(real: Row, pruned: Row, unit: str, read: str) -> str:
         return f"No circuit of the {real['nodes']} {unit} alone keeps as much of the {read} as was asked for."
     if pruned["size"] < 1:
         return (
-            f"With no concept at all the network still gives a {read} of {pruned['score']:.2f} of {real['score']:.2f}: "
-            "of a class that it says so little of, circuits say nothing."
+            f"With no concept at all the network still gives a {read} of {pruned['score']:.2f} of {real['score']:.2f}, "
+            "so that circuits say nothing of this class."
         )
     more = f" ({pruned['concepts']:.0f} concepts)" if pruned["concepts"] != pruned["size"] else ""
     elsewhere = f" {pruned['elsewhere']:.2f} for images of other classes," if pruned["elsewhere"] is not None else ""

@@ -109,6 +109,11 @@ def scan(folder: Path | str) -> list[Entry]:
     return entries
 
 
+def is_passed_over(folder: str) -> bool:
+    """Whether a folder of this name holds nobody's images: it is hidden, or made by an appliance or a tool."""
+    return folder.startswith(".") or folder.lower() in TOOLS
+
+
 def left_out(folder: Path | str) -> list[tuple[str, str]]:
     """Return (path, reason) of what `scan` passes over without decoding it; hidden files are nobody's images.
 
@@ -122,7 +127,7 @@ def left_out(folder: Path | str) -> list[tuple[str, str]]:
         inside = Path(here).relative_to(folder)
         for name in sorted(name for name in folders if name.lower() in TOOLS):
             found.append((f"{inside / name}/", f"{PASSED_OVER}a folder that an appliance or a tool makes"))
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and n.lower() not in TOOLS)
+        folders[:] = sorted(name for name in folders if not is_passed_over(name))
         if len(inside.parts) > DEEPEST:  # links that lead back
             folders.clear()
         for name in sorted(name for name in files if not name.startswith(".") and _suffix(name) not in SUFFIXES):

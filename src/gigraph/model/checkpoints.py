@@ -99,8 +99,11 @@ def outputs_in(file: Path, model: nn.Module, outputs: int) -> int | None:
     expected = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     place = _places(read_checkpoint(file), expected)[0]
     differing = [(key, value) for key, value in place.found.items() if value.shape != expected[key].shape]
-    heads = {value.shape[0] for key, value in differing if value.ndim and expected[key].shape[:1] == (outputs,)}
-    same = all(value.shape[1:] == expected[key].shape[1:] for key, value in differing)
+    heads = {value.shape[0] for _, value in differing if value.ndim}
+    same = all(
+        value.ndim and expected[key].shape[:1] == (outputs,) and value.shape[1:] == expected[key].shape[1:]
+        for key, value in differing
+    )
     whole = all("of another shape" in difference for difference in place.differences)
     return heads.pop() if differing and same and whole and len(heads) == 1 else None
 

@@ -7,7 +7,9 @@ module, which a run on somebody's own model does not rest on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gigraph.worlds.registry import MODEL, NAMES
 
@@ -25,9 +27,9 @@ def is_weights_file(weights: str) -> bool:
     return "/" in weights or Path(weights).suffix.lower() in WEIGHTS or Path(weights).exists()
 
 
-def is_untrained(source: str, weights: str | None) -> bool:
+def is_untrained(source: str, weights: str | None, arguments: Mapping[str, Any]) -> bool:
     """Whether a source's own weights, which are taken where none are given, are random."""
-    return weights is None and source.partition(":")[0] in ("torchvision", "timm")
+    return weights is None and not arguments.get("pretrained") and source.partition(":")[0] in ("torchvision", "timm")
 
 
 def preset_crops(source: str, weights: str | None) -> bool:

@@ -83,7 +83,7 @@ class Plan:
     @property
     def untrained(self) -> bool:
         """Whether the model's weights are random, since none are given."""
-        return is_untrained(self.config.model.source, self.config.model.weights)
+        return is_untrained(self.config.model.source, self.config.model.weights, self.config.model.arguments)
 
     @property
     def seeds(self) -> dict[str, int]:
@@ -280,7 +280,12 @@ class Plan:
 
     def _check_apart(self) -> None:
         """Refuse results among the images, of which their pictures would be the next time."""
-        if not self.drawn and self.root.resolve().is_relative_to(self.image_folder.resolve()):
+        home, results = self.image_folder.resolve(), self.root.resolve()
+        if self.drawn or not results.is_relative_to(home):
+            return
+        from gigraph.images.listing import is_passed_over
+
+        if not any(map(is_passed_over, results.relative_to(home).parts)):
             raise UserError(
                 f"images.source: {self.image_folder} also holds the folder of the results ({self.root.resolve()}), "
                 "which would be taken for a class; give the images a folder of their own, or set output outside of it"

@@ -15,4 +15,4 @@ def notes_in(log: Path) -> list[str]:
     if not log.is_file():
         return []
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line.partition(MARK)[2].strip() for line in lines if MARK in line]
+    return [line.partition(MARK)[2].strip() for line in lines if MARK in line and WARNED not in line.partition(MARK)[0]]
