@@ -16,7 +16,9 @@ from gigraph.method.coding import ENCODER, Coder, has_lambda, sparse
 from gigraph.method.encoder import Encoder
 from gigraph.method.lasso import lambda_max, lasso
 from gigraph.method.pursuit import Pursuit
+from gigraph.planning.config import load
 from gigraph.planning.ladder import numbers
+from gigraph.planning.plan import Plan
 from gigraph.records import tables
 from gigraph.records.encoders import write_encoder
 from gigraph.records.schemas import SCHEMAS
@@ -237,6 +239,21 @@ def test_where_there_is_nothing_to_keep_it_is_said(calibrated):
     with pytest.raises(UserError, match=r"penalty: decision: at layer a the network decides no more .* nonzeros"):
         calibrated(tried=(np.nan,) * 4, penalty="decision", value=0.8)
     assert calibrated(tried=(np.nan, 0.1, 0.2, 0.1), method="pursuit", penalty="decision", value=0.8)[0]["value"] == 4
+
+
+def test_a_network_with_shuffled_weights_that_decides_nothing_is_coded_all_the_same(calibrated):
+    """Else the evaluation of every run with this penalty would end at its control."""
+    nothing = {"tried": (np.nan,) * 4, "method": "pursuit", "penalty": "decision", "value": 0.8}
+    found, text = calibrated(**nothing, shuffled=True)
+    assert found["value"] == 8 and "8 non-zeros are taken, the most that are tried" in text
+
+
+def test_the_calibration_knows_whether_weights_are_shuffled():
+    raw = {"layers": ["a"], "images": {"source": "menagerie"}, "coefficients": {"penalty": "decision", "value": 0.9}}
+    plan = Plan(load(raw), Path("scripts"))
+    of = {"method": "bisecting", "layer": "a"}
+    assert "shuffled" not in plan.settings("calibration", **of)
+    assert plan.control.settings("calibration", **of)["shuffled"] is True
 
 
 def test_a_ladder_ends_at_the_most():

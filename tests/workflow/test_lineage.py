@@ -295,7 +295,7 @@ def test_so_does_that_of_the_evaluation(tmp_path, monkeypatch, world):
     assert run.returncode == 0, run.stderr[-4000:]
     monkeypatch.chdir(tmp_path)
     assert traced(tmp_path / "trace")[1] == set(STAGES) - {"train"} - (
-        set() if world == "the drawn world" else {"draw", "alignment", "effects", "truth"}
+        set() if world == "the drawn world" else {"draw", "alignment", "effects", "truth", "uniform"}
     )
     check(tmp_path / "trace", tmp_path / "edited", configfile, methods)
 

@@ -27,7 +27,9 @@ def main(args: Namespace) -> None:
         fixed = {"method": ENCODER, "sign": "nonnegative", "penalty": ENCODER, "value": 0}
     elif settings["penalty"] in ("nonzeros", "decision"):
         tried = settings["penalty"] == "decision"
-        asked = _fewest(tables.read(args.trials).to_pylist(), settings["value"]) if tried else settings["value"]
+        asked = settings["value"]
+        if tried:
+            asked = _fewest(tables.read(args.trials).to_pylist(), asked, settings.get("shuffled", False))
         fixed, found = settle(x, vectors, settings, asked, settings["tolerance"], memory)
     if found is not None and settings["method"] == "lasso":
         nonzeros, rel_l2 = found.nonzeros, found.rel_l2
@@ -47,10 +49,20 @@ def main(args: Namespace) -> None:
     )  # fmt: skip
 
 
-def _fewest(trials: list[dict[str, Any]], wanted: float) -> int:
-    """Return the fewest non-zeros that keep the wanted part of the centred logit, or those that keep most."""
+def _fewest(trials: list[dict[str, Any]], wanted: float, shuffled: bool = False) -> int:
+    """Return the fewest non-zeros that keep the wanted part of the centred logit, or those that keep most.
+
+    A network with shuffled weights, which need not decide anything, gets as many as are tried.
+    """
     parts = {row["asked"]: kept(row["logit"]) for row in trials}
     if not any(np.isfinite(one) for one in parts.values()):
+        if shuffled:
+            most = max(parts)
+            log.info(
+                "note: at layer %s the network with shuffled weights decides no more clearly at X than at the baseline; "
+                "%d non-zeros are taken, the most that are tried", trials[0]["layer"], most,
+            )  # fmt: skip
+            return most
         raise UserError(
             f"coefficients.penalty: decision: at layer {trials[0]['layer']} the network decides no more clearly at X "
             "than at the baseline, so that there is nothing to keep; take penalty: nonzeros, or another concepts.center"

@@ -183,7 +183,8 @@ class Calibration(Stage):
     def settings(self, plan: Plan, method: str, layer: str) -> dict[str, Any]:
         c = plan.config
         own = c.layer(layer).coefficients.model_dump(exclude={"most"})
-        return {"seed": c.seed, "holdout": c.evaluation.holdout, "layer": layer, **own}
+        shuffled = {} if c.model.shuffled is None else {"shuffled": True}
+        return {"seed": c.seed, "holdout": c.evaluation.holdout, "layer": layer, **own, **shuffled}
 
     def reads(self, plan: Plan, method: str, layer: str) -> dict[str, Read | list[Read]]:
         own = plan.config.layer(layer).coefficients
