@@ -59,8 +59,8 @@ def _fewest(trials: list[dict[str, Any]], wanted: float, shuffled: bool = False)
         if shuffled:
             most = max(parts)
             log.info(
-                "note: at layer %s the network with shuffled weights decides no more clearly at X than at the baseline; "
-                "%d non-zeros are taken, the most that are tried", trials[0]["layer"], most,
+                "note: at layer %s the network with shuffled weights decides no more clearly at X than at the "
+                "baseline; %d non-zeros are taken, the most that are tried", trials[0]["layer"], most,
             )  # fmt: skip
             return most
         raise UserError(
