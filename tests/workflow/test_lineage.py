@@ -249,7 +249,10 @@ def jobs_of(plan, stages, methods):
     return [
         [stage, {name: {**some, "method": method}[name] for name in STAGES[stage].of}]
         for stage in sorted(stages)
-        for method in (methods if "method" in STAGES[stage].of else [None])
+        # Concepts are found again of the graphs' extractors only.
+        for method in (
+            (plan.config.methods if stage == "stability" else methods) if "method" in STAGES[stage].of else [None]
+        )
     ]
 
 
@@ -294,8 +297,8 @@ def test_so_does_that_of_the_evaluation(tmp_path, monkeypatch, world):
     run = snakemake(tmp_path, "all", "evaluation", "--configfile", str(configfile), trace=tmp_path / "trace")
     assert run.returncode == 0, run.stderr[-4000:]
     monkeypatch.chdir(tmp_path)
-    assert traced(tmp_path / "trace")[1] == set(STAGES) - {"train"} - (
-        set() if world == "the drawn world" else {"draw", "alignment", "effects", "truth", "uniform"}
+    assert traced(tmp_path / "trace")[1] == set(STAGES) - {"train", "uniform"} - (  # no detectors are asked for
+        set() if world == "the drawn world" else {"draw", "alignment", "effects", "truth"}
     )
     check(tmp_path / "trace", tmp_path / "edited", configfile, methods)
 
