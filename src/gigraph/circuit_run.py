@@ -16,10 +16,12 @@ from gigraph.circuits import Nodes
 from gigraph.device import as_device
 from gigraph.method.families import Families
 from gigraph.method.gig import Decomposition
+from gigraph.method.tasks import probabilities
 from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.records.paths import Results
 from gigraph.replacement import Change, Replacement, Seen
+from gigraph.reserved import CLASSES
 from gigraph.subject import Subject
 from gigraph.vocabulary import Vocabulary
 
@@ -164,25 +166,41 @@ def classes_with_most(labels: Sequence[int], most: int | None) -> list[int]:
     return np.sort(found[np.lexsort((found, -counts))][:most]).astype(int).tolist()
 
 
-def likely_others(table: Table, selection: Rows, label: int, count: int) -> Rows:
+def outputs_of(subject: Subject, folder: str | Path, rows: Rows) -> np.ndarray:
+    """Return the network's mean outputs over images [classes]: probabilities, or a regression's scores.
+
+    Parameters
+    ----------
+    subject : Subject
+    folder : path
+        Of the images.
+    rows : rows of the table ``selection``
+        At least one.
+    """
+    found = []
+    for _, x in subject.images(folder, [row["image_id"] for row in rows], [row["path"] for row in rows]):
+        with torch.inference_mode():
+            found.append(subject.network.activations(x, [])[CLASSES].double())
+    scores, task = torch.cat(found), subject.network.task
+    return (scores if task == "regression" else probabilities(scores, task)).mean(0).cpu().numpy()
+
+
+def likely_others(outputs: np.ndarray, selection: Rows, label: int, count: int) -> Rows:
     """Return images of other classes, those first that the class's images are most readily taken for, one of each.
 
     Parameters
     ----------
-    table : Table
-        Attributions to classes, of any layer.
+    outputs : array [classes]
+        The class's images' mean of each class (`outputs_of`).
     selection : rows of the table ``selection``
     label, count : int
         The class, and how many images.
     """
-    mine = (tables.numpy(table, "label") == label) & (tables.numpy(table, "target") != label)
-    targets, at_x = tables.numpy(table, "target")[mine], tables.numpy(table, "at_x")[mine].astype(np.float64)
-    likely = {target: at_x[targets == target].sum() for target in np.unique(targets).tolist()}
     by_class: dict[int, list[Mapping[str, Any]]] = {}
     for row in selection:
         if row["label"] != label and row["label"] >= 0:
             by_class.setdefault(row["label"], []).append(row)
-    ranked = sorted(by_class, key=lambda other: (other not in likely, -likely.get(other, 0), other))
+    ranked = sorted(by_class, key=lambda other: (-outputs[other], other))
     depth = max(map(len, by_class.values()), default=0)
     return [by_class[other][i] for i in range(depth) for other in ranked if i < len(by_class[other])][:count]
 

@@ -229,7 +229,7 @@ def _write(
     for source, target in progress(pairs, len(pairs), f"{path.name}: pairs of layers"):
         pair = Pair(subject, concepts[source], concepts.get(target), settings)
         if target == CLASSES:
-            to = class_targets(logits.cpu().numpy(), np.array([predicted]), settings["top_classes"])
+            to = np.stack(class_targets(logits.cpu().numpy(), np.array([predicted]), settings["top_classes"]))
             real = logits
         else:
             count = settings["class_targets"] + settings["top_targets"]

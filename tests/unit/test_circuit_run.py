@@ -17,10 +17,7 @@ def test_the_classes_with_the_most_images_in_their_order():
 
 def test_others_are_of_the_classes_that_the_class_is_most_readily_taken_for_one_of_each_first():
     selection = [{"image_id": i, "label": label} for i, label in enumerate([0, 0, 1, 1, 2, 2, 3, -1])]
-    table = pa.table({
-        "label": [0, 0, 0, 0, 1], "target": [0, 2, 1, 2, 3], "at_x": [9.0, 0.3, 0.4, 0.3, 5.0],
-    })  # fmt: skip
-    found = likely_others(table, selection, 0, 4)
+    found = likely_others(np.array([9.0, 0.4, 0.6, 0.0]), selection, 0, 4)
     assert [row["image_id"] for row in found] == [4, 2, 6, 5]
 
 

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -103,6 +104,38 @@ def test_the_real_score_of_the_predicted_class_is_its_probability(done):
         assert len(own) == 20 and ((own["at_x"] - own["probability"]).abs() < 1e-4).all()
         # The error node is what the real activations add to what the concepts give.
         assert ((own["error"] - (own["at_x"] - own["at_concepts"])).abs() < 1e-5).all()
+
+
+def test_with_no_classes_besides_an_image_is_attributed_to_its_own_and_what_it_is_taken_for(done, tmp_path):
+    """The toy takes every image for its own class: of two images the label is made another."""
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    wanted = [f"bisecting/attributions/layer4.0--classes/{shard}.parquet" for shard in (0, 1)]
+    all_of = pl.concat([read(done, file) for file in wanted])
+    selection = pq.read_table(tmp_path / "results/selection.parquet")
+    labels = dict(zip(*(selection[name].to_pylist() for name in ("image_id", "label")), strict=True))
+    wrong = all_of["image_id"].unique(maintain_order=True)[[1, 12]].to_list()
+    for image in wrong:
+        labels[image] = all_of.filter(image_id=image)["target"][1]
+    column = pa.array([labels[i] for i in selection["image_id"].to_pylist()], selection.schema.field("label").type)
+    place = selection.schema.get_field_index("label")
+    changed = selection.set_column(place, selection.schema.field(place), column)
+    pq.write_table(changed, tmp_path / "results/selection.parquet")
+
+    path = configure(tmp_path, attribution={"top_classes": 0})
+    run = snakemake(tmp_path, *(f"results/{file}" for file in wanted), "--configfile", str(path))
+    assert run.returncode == 0, run.stderr[-4000:]
+    few = pl.concat([read(tmp_path, file) for file in wanted])
+    predicted = dict(read(done, "images.parquet").select("image_id", "predicted").iter_rows())
+    for (image,), rows in few.group_by("image_id"):
+        assert rows["target"].to_list() == list(dict.fromkeys([labels[image], predicted[image]]))
+        assert len(rows) == (2 if image in wrong else 1)
+    both = few.join(all_of, on=["image_id", "target"], maintain_order="left")
+    assert len(both) == len(few) and few["image_id"].rle_id().n_unique() == all_of["image_id"].n_unique()
+    assert ((both["at_concepts"] - both["at_concepts_right"]).abs() < 1e-5).all()
+    for row in both.iter_rows(named=True):
+        one, other = (dict(zip(row[f"sources{end}"], row[f"values{end}"], strict=True)) for end in ("", "_right"))
+        apart = sum(abs(one.get(i, 0) - other.get(i, 0)) for i in one | other)
+        assert apart <= 0.02 * row["total_absolute"]
 
 
 def test_shown_edges_are_checked_by_ablation(done):

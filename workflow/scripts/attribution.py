@@ -7,7 +7,7 @@ import torch
 
 from gigraph.attributors import is_complete
 from gigraph.device import as_device
-from gigraph.method.targets import class_targets, concept_targets
+from gigraph.method.targets import by_count, class_targets, concept_targets
 from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions, rows
@@ -38,25 +38,28 @@ def main(args: Namespace) -> None:
     precision = settings["attribution"]["precision"]
     table: list[dict] = []
     for part, images, real in _gathered(args, subject, target, ids, selection, decompositions):
-        to = (
+        wanted = (
             class_targets(real.cpu().numpy(), labels[part], settings["top_classes"])
             if targets is None
             else targets[part]
         )
-        to = as_device(to, subject.device)
-        at_x = pair.at_x(real, to)
-        found = pair.attribute(images, to)
-        deviation = {}
-        if precision != "float32" and part.start == 0:
-            exact = pair.attribute(images[:SAMPLE], to[:SAMPLE], precision="float32")
-            read = [[one.merged(pair.source.family).values for one in part] for part in (found, exact)]
-            deviation = {i: _deviation(*both) for i, both in enumerate(zip(*read, strict=False))}
-            worst = max(float(d.max()) for d in deviation.values())
-            log.info("%s: relative deviation from float32 at most %.1e on %d images", precision, worst, len(exact))
-        for i, one in enumerate(found):
-            new = rows(ids[part][i], labels[part][i], to[i], at_x[i], one, top, families)
-            known = deviation[i].tolist() if i in deviation else [None] * len(new)
-            table += [{**row, "deviation": value} for row, value in zip(new, known, strict=True)]
+        mine: dict[int, list[dict]] = {}
+        for alike, to in by_count(wanted):
+            some, to = [images[i] for i in alike], as_device(to, subject.device)
+            at_x = pair.at_x(real[alike], to)
+            found = pair.attribute(some, to)
+            deviation = {}
+            if precision != "float32" and part.start == 0:
+                exact = pair.attribute(some[:SAMPLE], to[:SAMPLE], precision="float32")
+                read = [[one.merged(pair.source.family).values for one in part] for part in (found, exact)]
+                deviation = {i: _deviation(*both) for i, both in enumerate(zip(*read, strict=False))}
+                worst = max(float(d.max()) for d in deviation.values())
+                log.info("%s: relative deviation from float32 at most %.1e on %d images", precision, worst, len(exact))
+            for i, (image, one) in enumerate(zip(alike, found, strict=True)):
+                new = rows(ids[part][image], labels[part][image], to[i], at_x[i], one, top, families)
+                known = deviation[i].tolist() if i in deviation else [None] * len(new)
+                mine[image] = [{**row, "deviation": value} for row, value in zip(new, known, strict=True)]
+        table += [row for image in sorted(mine) for row in mine[image]]
     columns = {key: [row[key] for row in table] for key in SCHEMAS["attributions"].names}
     tables.write(args.attributions, "attributions", columns, args.lineage)
     if table and is_complete(pair.method):

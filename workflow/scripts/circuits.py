@@ -14,6 +14,7 @@ from gigraph.circuit_run import (
     likely_others,
     mean_relevance,
     of_class,
+    outputs_of,
 )
 from gigraph.circuits import Circuits, Said, Search
 from gigraph.hashing import mix
@@ -37,7 +38,8 @@ def main(args: Namespace) -> None:
     files, shards = partial(Results(args.root).shards, method=args.method), range(settings["shards"])
     attributed = [tables.read(files("attributions", shards, source=layer, target=CLASSES)) for layer in layers]
     own = {label: of_class(selection, label) for label in mine}
-    others = {label: likely_others(attributed[-1], selection, label, c["images"]) for label in mine}
+    said = {label: outputs_of(subject, settings["images"], rows) for label, rows in own.items()}
+    others = {label: likely_others(said[label], selection, label, c["images"]) for label in mine}
     wanted = {row["image_id"] for some in (own, others) for rows in some.values() for row in rows}
     opened = CircuitRun(args.root, args.method, subject, settings, wanted)
     nodes, replacement = opened.nodes, opened.replacement()

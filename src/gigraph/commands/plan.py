@@ -27,6 +27,8 @@ from gigraph.worlds import registry as worlds
 
 FORKED = 0.3
 """Seconds until a job forked from a process that has torch loaded does its first work (`gigraph.running.forks`)."""
+TAKEN_FOR_ANOTHER = 0.25
+"""Share of the images that are supposed to be taken for another class than their own."""
 UNIT_IMAGE_BYTES = 20_000
 """Of a drawn image of 96 pixels with its mask."""
 
@@ -156,12 +158,13 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         _activations(subject, x[:1], kept), 450 * 2**20 + 8 * sum(p.numel() for p in _parameters(subject)), pursuit,
     )  # fmt: skip
     a = config.attribution
+    towards = min(classes, 1 + (a.top_classes or TAKEN_FOR_ANOTHER))
     run = Run(
         images=images, attributed=a.most_images(classes, images), classes=classes,
         shards=config.images.shards, image_bytes=UNIT_IMAGE_BYTES * (config.drawn.size / 96) ** 2 * plan.drawn,
         scenes=plan.scenes,
         layers=sizes, pairs=config.pairs(), methods=len(config.methods), steps=a.steps, max_steps=a.max_steps,
-        concept_targets=a.class_targets + a.top_targets, class_targets=min(classes, 1 + a.top_classes),
+        concept_targets=a.class_targets + a.top_targets, class_targets=towards,
         kept=a.class_targets, top_sources=a.top_sources, nearest=config.exemplars.nearest,
         relevant=config.exemplars.relevant, localised=config.exemplars.localised, batch=subject.images_at_once,
         memory=config.compute.memory_mb * 10**6, kernels=plan.kernels, spread=plan.spread,

@@ -1,8 +1,8 @@
-"""Which targets an image's attributions are computed for; each image gets the same number of distinct ones."""
+"""Which targets an image's attributions are computed for: distinct ones, of concepts as many for each image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def first_distinct(preferred: Iterable[int], count: int, ids: Sequence[int]) -> 
     return taken
 
 
-def class_targets(probabilities: np.ndarray, labels: np.ndarray, top: int) -> np.ndarray:
+def class_targets(probabilities: np.ndarray, labels: np.ndarray, top: int) -> list[np.ndarray]:
     """Return each image's class targets: its label and its most probable classes.
 
     Parameters
@@ -48,19 +48,26 @@ def class_targets(probabilities: np.ndarray, labels: np.ndarray, top: int) -> np
     labels : array of int [N]
         Labels; negative where unknown.
     top : int
-        Classes besides the label.
+        Classes besides the label; 0: the predicted one, where that is another.
 
     Returns
     -------
-    array of int64 [N, min(top + 1, classes)]
+    list of array of int64 [T]
+        Of each image; T is min(top + 1, classes), or with 0 one or two.
     """
-    n, total = probabilities.shape
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : top + 1]
-    rows = [
-        first_distinct([*([label] if label >= 0 else []), *ranked], min(top + 1, total), range(total))
-        for label, ranked in zip(labels.tolist(), order.tolist(), strict=True)
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : top + 1].tolist()
+    preferred = [
+        [label, *ranked] if label >= 0 else ranked for label, ranked in zip(labels.tolist(), order, strict=True)
     ]
-    return np.array(rows, np.int64).reshape(n, min(top + 1, total))
+    return [np.array(list(dict.fromkeys(some))[: top + 1 if top else 2], np.int64) for some in preferred]
+
+
+def by_count(targets: Sequence[np.ndarray]) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yield (images, their targets [n, T]) of all images that have the same number of targets, by rising number."""
+    counts = [len(some) for some in targets]
+    for count in sorted(set(counts)):
+        images = [i for i, n in enumerate(counts) if n == count]
+        yield images, np.stack([targets[i] for i in images])
 
 
 def concept_targets(kept: list[list[int]], own: list[list[int]], count: int, ids: Sequence[int]) -> np.ndarray:

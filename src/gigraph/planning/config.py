@@ -335,8 +335,8 @@ class Attribution(Section):
     """Concepts of each layer kept per class, by mean relevance to it: targets in all of the class's images."""
     top_targets: PositiveInt = 2
     """Further targets per image: its own most relevant concepts."""
-    top_classes: PositiveInt = 3
-    """Classes attributed per image besides its label: the most probable ones."""
+    top_classes: NonNegativeInt = 3
+    """Classes attributed per image besides its label: the most probable ones; 0: what it is taken for, if another."""
     top_sources: PositiveInt = 64
     """Sources kept per image and target; the rest is summed into one remainder."""
     class_output: Literal["auto", "probability", "logit", "centred_logit"] = "auto"

@@ -136,8 +136,10 @@ class Run:
         Scenes that the concepts are compared with; 0 where images are the user's.
     layers : list of LayerSize
     pairs : list of (str, str)
-    methods, steps, max_steps, concept_targets, class_targets, kept, top_sources, nearest, relevant, localised : int
+    methods, steps, max_steps, concept_targets, kept, top_sources, nearest, relevant, localised : int
         As configured; `kept` are the concepts kept per class.
+    class_targets : float
+        Classes attributed per image, the mean.
     batch, memory : int
         Images per batch, and bytes of the memory budget.
     circuits : int
@@ -160,7 +162,7 @@ class Run:
     steps: int
     max_steps: int
     concept_targets: int
-    class_targets: int
+    class_targets: float
     kept: int
     top_sources: int
     nearest: int
@@ -180,7 +182,7 @@ class Run:
         """Return the PFVs of a layer that are decomposed."""
         return self.attributed * layer.positions
 
-    def targets(self, pair: tuple[str, str]) -> int:
+    def targets(self, pair: tuple[str, str]) -> float:
         """Return the targets of a pair in each image."""
         return self.class_targets if pair[1] == CLASSES else self.concept_targets
 
@@ -202,7 +204,7 @@ class Run:
     def edges(self) -> int:
         """The graph's edges: of each class the sources of the targets that its images have, at most."""
         of_class = sum(self.targets(pair) for pair in self.pairs) * self.top_sources
-        return min(self.attributed, self.classes) * of_class
+        return round(min(self.attributed, self.classes) * of_class)
 
     @property
     def placed(self) -> int:
