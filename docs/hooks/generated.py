@@ -1,4 +1,4 @@
-"""Pages made of the code while the site is built: settings, tables, commands, and a page for each public module."""
+"""Pages made of the code while the site is built: settings, stages, tables, commands, and each public module's."""
 
 from __future__ import annotations
 
@@ -162,6 +162,26 @@ def tables() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def stages() -> str:
+    """Return the page of all stages: what each does, how many jobs it is, what it writes."""
+    parts = [
+        "# Every stage",
+        "The words at the beginning of the lines that a run prints, made of the stages' declarations. A stage is one "
+        "job for each method, layer, pair of layers or shard that stands in its second column; where these are "
+        "several, the line sums the time of all. What came of a job is the last line of its log, `logs/STAGE/...` "
+        "below the results.",
+        "\n".join([
+            "| stage | a job for each | what it does | writes |", "|---|---|---|---|",
+            *(
+                f"| `{name}` | {', '.join(stage.of)} | {_cell(inspect.cleandoc(str(stage.__doc__)))} | "
+                f"{', '.join(f'`{key}`' for key in stage.writes)} |"
+                for name, stage in STAGES.items()
+            ),
+        ]),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
 def _place(key: str, pattern: str) -> str:
     shown = re.sub(r"\{(\w+)\}", lambda field: field[1].upper(), pattern)
     by = next((stage.name for stage in STAGES.values() if key in stage.writes), None)
@@ -278,7 +298,8 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
     """Add the pages."""
     from mkdocs.structure.files import File
 
-    made = {"configuration.md": configuration(), "tables.md": tables(), "commands.md": command_line()}
+    made = {"configuration.md": configuration(), "commands.md": command_line()}
+    made |= {"tables.md": tables(), "stages.md": stages()}
     for patterns in ROOMS.values():
         made |= {
             f"modules/{name}.md": f"---\ntitle: {name}\nsearch: {{boost: 0.2}}\n---\n\n::: {name}\n"

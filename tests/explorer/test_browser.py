@@ -92,7 +92,7 @@ def kept_of(inputs: Inputs, label: int, layer: str) -> list[dict]:
 def test_overview(reader: Reader):
     reader.open()
     assert reader.hash() == "#/overview"
-    assert "97.5%" in reader.text(".numbers")
+    assert "97.5%" in reader.text(".numbers") and "decision kept\n93%" in reader.text(".numbers")
     listed = reader.page.locator(".columns .classes:not(.pairs) li")
     assert listed.count() == len(NAMES) - 1  # one has no images
     assert "K capped" in reader.text(".notes") and "1 image could not be read" in reader.text(".notes")
@@ -323,6 +323,7 @@ def test_a_journey_by_keyboard_alone(reader: Reader, inputs: Inputs):
     reader.page.wait_for_function("!document.activeElement.matches('.stage .node')")
     press("?")
     assert reader.page.locator("dialog").is_visible()
+    assert "ablation" in reader.text("dialog")
 
 
 def focus_by_tab(reader: Reader, selector: str, back: bool = False, most: int = 80) -> None:

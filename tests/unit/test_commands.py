@@ -201,10 +201,13 @@ def test_the_number_of_outputs_is_that_of_the_weights(own, capsys, save, count):
     assert config.preprocessing.resize == 64 and "resized to 64 pixels and cropped to 64" in said
 
 
-def test_a_head_of_ones_own_takes_no_weights_of_torchvisions(own):
+def test_a_head_of_ones_own_takes_no_weights_of_torchvisions(own, capsys):
     given = ["--model", "torchvision:resnet18", "--images", "images", "--arguments", '{"num_classes": 10}']
-    assert called("init", *given) == 0
-    assert load(read([own / "gigraph.yaml"])).model.weights is None
+    assert called("init", *given) == 1 and not (own / "gigraph.yaml").exists()
+    assert "give --weights, a checkpoint's file: those of torchvision:resnet18" in capsys.readouterr().err
+    assert called("init", *given, "--weights", "random") == 0
+    config = load(read([own / "gigraph.yaml"]))
+    assert (config.model.weights, config.explorer.title) == ("random", "resnet18 on images")
 
 
 def test_the_number_of_outputs_is_read_beside_other_arguments(own, capsys):

@@ -10,7 +10,6 @@ import yaml
 
 from gigraph.errors import UserError
 from gigraph.planning.config import Config, Section, load, read, schema
-from gigraph.worlds import registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -201,17 +200,9 @@ def test_no_setting_is_tuned_to_the_second_drawn_world():
     """Its configuration says names, and nothing that the first world's does not say."""
     first, second = load(read([])).model_dump(), load(read([ROOT / "workflow/configs/traffic.yaml"])).model_dump()
     named = {key: value for key, value in second.items() if value != first[key]}
-    assert named.keys() == {"output", "images", "model", "explorer"}
-    assert [one["explorer"]["title"] for one in (first, second)] == [
-        registry.get(name).title for name in registry.NAMES
-    ]
-    own = {
-        (key, name)
-        for key in ("images", "model", "explorer")
-        for name in first[key]
-        if first[key][name] != second[key][name]
-    }
-    assert own == {("images", "source"), ("model", "source"), ("explorer", "title")}
+    assert named.keys() == {"output", "images", "model"}
+    own = {(key, name) for key in ("images", "model") for name in first[key] if first[key][name] != second[key][name]}
+    assert own == {("images", "source"), ("model", "source")}
 
 
 def test_the_papers_setting():
@@ -249,8 +240,8 @@ def test_the_conda_environment_has_pyprojects_versions():
     assert given == {name: pins[name] for name in names}
 
 
-DEMO_ONLY = {"title", "images_per_class"}
-"""The explorer's keys whose values are the demo's own: its page's title, and a limit that keeps its site small."""
+DEMO_ONLY = {"images_per_class"}
+"""The explorer's keys whose values are the demo's own: a limit that keeps its site small."""
 
 
 def test_the_default_config_spells_out_the_typed_defaults():

@@ -13,6 +13,7 @@ import pytest
 
 from gigraph import commands
 from gigraph.planning.config import Config
+from gigraph.planning.stages import STAGES
 from gigraph.records.schemas import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +139,14 @@ def test_the_page_of_the_tables_has_every_table_with_its_columns_words_and_files
     assert "| `gap` | float32 | the lasso's relative duality gap, NaN without a lasso |" in coefficients
     assert "`METHOD/coefficients/LAYER/SHARD.parquet`, written by the stage `coefficients`" in coefficients
     assert "| `concepts` | list of int32 | the coefficients that are not 0 |" in coefficients
+
+
+def test_the_page_of_the_stages_says_what_each_does(generated):
+    page = generated.stages()
+    for name, stage in STAGES.items():
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        _, _, jobs, words, wrote, _ = re.split(r"(?<!\\)\|", row)
+        assert jobs.strip() == ", ".join(stage.of) and len(words) > 12 and all(key in wrote for key in stage.writes)
 
 
 def test_what_a_comment_says_of_columns_stands_beside_them(generated):

@@ -20,6 +20,7 @@ PACKAGE = Path(gigraph.__file__).parent
     ("source", "weights", "arguments", "random"),
     [("torchvision:resnet18", None, {}, True), ("timm:resnet18", None, {"num_classes": 3}, True),
      ("torchvision:resnet18", "DEFAULT", {}, False), ("timm:resnet18", None, {"pretrained": True}, False),
+     ("torchvision:resnet18", "random", {}, True), ("mine.py:make", "random", {}, False),
      ("mine.py:make", None, {}, False), ("menagerie", None, {}, False)],
 )  # fmt: skip
 def test_which_weights_are_random(source, weights, arguments, random):

@@ -67,11 +67,17 @@ def test_a_good_world_passes(world):
 
 
 def test_random_weights_are_remarked(world, caplog):
+    model = {"source": "torchvision:resnet18", "weights": "random", "arguments": {"num_classes": 2}}
     with caplog.at_level("INFO", logger="gigraph"):
-        check_network(
-            world, model={"source": "torchvision:resnet18", "arguments": {"num_classes": 2}}, layers=["layer3.1"]
-        )
-    assert "note: model.weights is not given: those of torchvision:resnet18 are random" in caplog.text
+        check_network(world, model=model, layers=["layer3.1"])
+    assert "note: the weights of torchvision:resnet18 are random" in caplog.text
+
+
+def test_random_weights_that_nobody_asked_for_are_refused(world):
+    said = line_of(plan, world, model={"source": "torchvision:resnet18"}, layers=["layer3.1"])
+    assert said.startswith("config: model.weights: none are given") and "a name such as DEFAULT, or random" in said
+    said = line_of(check_network, world, model={"source": "menagerie", "weights": "IMAGENET1K_V1"})
+    assert "'IMAGENET1K_V1' is no checkpoint's file" in said
 
 
 def test_a_missing_folder(world):
@@ -192,7 +198,7 @@ def test_a_dry_run_says_what_would_run_and_looks_at_the_model(world):
 
 
 def test_a_dry_run_says_what_is_wrong_with_the_model(world):
-    model = {"source": "torchvision:resnet18", "arguments": {"num_classes": 2}}
+    model = {"source": "torchvision:resnet18", "weights": "random", "arguments": {"num_classes": 2}}
     path = configure(world, model=model, layers=["layer9.1"], output="other")
     run = snakemake(world, "-n", "--configfile", str(path))
     assert run.returncode != 0 and "Traceback" not in run.stderr

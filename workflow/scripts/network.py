@@ -20,7 +20,7 @@ SAID = {
 def main(args: Namespace) -> None:
     model = args.settings["model"]
     if is_untrained(model["source"], model["weights"], model["arguments"]):
-        log.info("note: model.weights is not given: those of %s are random", model["source"])
+        log.info("note: the weights of %s are random: a graph of them says nothing", model["source"])
     subject, classes = checked(args.settings, args.compute)
     network = subject.traced
     log.info("%s: %s", SAID[network.task], ", ".join(classes[:4]) + ", ..." * (len(classes) > 4))

@@ -56,7 +56,7 @@ model:
   # torchvision:NAME, timm:NAME, path/to/file.py:factory, or package.module:factory.
   source: {model}
   # A torchvision weights name (IMAGENET1K_V2, or DEFAULT, the best ones), or a checkpoint (.safetensors, .pth, .ckpt).
-  # null: the source's own, which of torchvision and timm are random.
+  # null: the source's own (a factory's); of torchvision and timm these are random, which only `random` takes.
   weights: {weights}
   # Keyword arguments of the constructor or factory.
   arguments: {arguments}
@@ -97,6 +97,7 @@ attribution:
   images_per_class: 20
 
 explorer:
+  # What its page is called.
   title: {title}
 """
 
@@ -137,7 +138,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"give {' and '.join(missing)}: there is no terminal to ask on (gigraph init --help)")
     raw, network = settings(args, asks)
     plan = planned(raw)
-    args.file.write_text(text(raw, network, plan.image_count, args.file), encoding="utf-8")
+    args.file.write_text(text(raw, network, plan, args.file), encoding="utf-8")
     folders = len(plan.class_folders)
     if (
         folders
@@ -170,14 +171,22 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     question = "The model (torchvision:resnet50, timm:NAME, path/to/file.py:factory)"
     model = args.model or _asked(question, check=lambda answer: with_files(source=answer))
     weights = args.weights
+    from gigraph.errors import UserError
+    from gigraph.model.sources import is_untrained
+
     arguments = arguments_of(args.arguments)
     own = BEST if model.startswith("torchvision:") and HEAD not in arguments else None
-    if weights is None and asks and not args.model:
+    needed = own is None and is_untrained(model, None, arguments)
+    if weights is None and asks and (needed or not args.model):
         kind = "a name such as IMAGENET1K_V2, or " if own else ""
         question = f"Its weights, {kind}a checkpoint's file"
-        taken = own or "the source's own"
+        taken = own or ("" if needed else "the source's own")
         weights = _asked(question, taken, lambda answer: with_files(source=model, weights=answer or None)) or None
     weights = weights or own
+    if needed and weights is None:
+        raise UserError(
+            f"give --weights, a checkpoint's file: those of {model} itself are random (which --weights random takes)"
+        )
     raw: dict[str, Any] = {
         "output": args.output,
         "images": {"source": args.images},
@@ -277,12 +286,12 @@ def _layers(network: Network, asks: bool) -> list[str]:
     return _asked("Layers, separated by spaces", " ".join(good)).split() or good
 
 
-def text(raw: dict[str, Any], network: Network, count: int, file: Path) -> str:
+def text(raw: dict[str, Any], network: Network, plan: Plan, file: Path) -> str:
     """Return the file's text."""
     from gigraph.errors import one_line
     from gigraph.planning.config import OWN, PROJECT, Concepts, Sampling
 
-    model, preprocessing = raw["model"], raw["preprocessing"]
+    model, preprocessing, count = raw["model"], raw["preprocessing"], plan.image_count
     given = "" if file == OWN else f" --configfile {file}"
     size = f" --size {network.image_shape[1]}" if preset_side(model["source"]) != network.image_shape[1] else ""
     size += f" --channels {network.image_shape[0]}" if network.image_shape[0] != 3 else ""
@@ -301,7 +310,7 @@ def text(raw: dict[str, Any], network: Network, count: int, file: Path) -> str:
         task=written(model["task"]),
         layers_command=one_line(f"gigraph layers {model['source']}{size}{more}"),
         layers="\n".join(f"  - {written(name)}" for name in raw["layers"]),
-        title=written(model["source"]),
+        title=written(plan.title),
         most=count * Sampling().pfvs_per_image // Concepts().min_members,
         **{key: written(value) for key, value in preprocessing.items()},
     )

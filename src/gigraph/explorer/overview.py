@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,19 @@ from gigraph.version import __version__
 
 ALIGNED = 0.5
 """Average precision from which a part names a concept that has no label."""
+WORDS = {
+    "PFV": "pointwise feature vector: all channels of a layer at one position of one image",
+    "concept": "a direction among a layer's PFVs; each PFV is a sum of few of them, measured from the layer's origin",
+    "family, ×3": "near-parallel concepts, shown as one node; three of them",
+    "{gig}": "what a concept does for one of a later layer, or for a class; below 0 it lowers it",
+    "ablation": "by how much the score falls when the concept is deleted and the network run on: exact",
+    "support": "in how many images the concept takes part",
+    "unexplained": "what a layer's concepts miss of the real score, S(X) - S(X~): the error node",
+    "remainder": "what concepts do together that are too weak to be kept one by one",
+    "decision kept": "what is left of the images' scores where a layer is replaced by its concepts",
+    "accuracy": "share of the images that the model takes for their own class",
+}
+"""What the page calls things; ``{gig}`` stands for what it calls attributions."""
 
 
 def meta_chunk(
@@ -49,11 +62,13 @@ def meta_chunk(
     pairs, overlap = _overlaps(graph)
     common = [_common(graph, index, face) for index in range(len(graph.layers))]
     verdict = _verdict(graph, inputs, face)
+    layers = _layers(graph, inputs, albums, groups)
     names = graph.classes["class"].to_list()
     shown = [None if new == old else new for new, old in zip(shown_names(names, inputs.names), names, strict=True)]
     return {
         "schema": LAYOUT,
         "title": inputs.title,
+        "words": [[word.format(gig=title(inputs.attribution)), meaning] for word, meaning in WORDS.items()],
         "method": inputs.method,
         **_words(inputs.output, graph),
         "reading": inputs.reading,
@@ -67,6 +82,7 @@ def meta_chunk(
         "shared": inputs.shared,
         "images": len(images),
         "accuracy": [int(right["right"].sum() or 0), len(right)],
+        "keeps": _range([one["logit"] for one in layers if one["logit"] is not None]),
         "edges": graph.count,
         "fields": ["label", "name", "images", "right", "kept", "attributed", "near", "faces", "pictured", "shown"],
         # Those with a graph come first, wherever classes are listed.
@@ -87,7 +103,7 @@ def meta_chunk(
             ),
             key=lambda row: row[0] not in with_graph,
         ),
-        "layers": _layers(graph, inputs, albums, groups),
+        "layers": layers,
         "labels": _labels(graph, inputs),
         "unit": ["family", "families"] if graph.families else ["concept", "concepts"],
         "aligned": _aligned(graph, inputs) | _aligned_members(graph, inputs),
@@ -100,6 +116,12 @@ def meta_chunk(
 
 def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count:,} images"
+
+
+def _range(shares: Sequence[float]) -> str:
+    """Return shares as people say them: all, or from the least to the most."""
+    ends = sorted({f"{100 * share:.0f}" for share in (min(shares), max(shares))}, key=float) if shares else []
+    return f"{' to '.join(ends)}%" if ends else "–"
 
 
 def _left_out(inputs: Inputs) -> list[str]:

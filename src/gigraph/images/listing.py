@@ -87,7 +87,7 @@ def scan(folder: Path | str) -> list[Entry]:
     if flat and folders:
         raise UserError(
             f"images.source: {root} holds images ({flat[0].path}) beside class folders ({folders[0].name}); "
-            "move them into a class folder"
+            "move them into a class folder, or give a folder that holds class folders alone"
         )
     twice = _twice([entry.name for entry in folders])
     if twice:

@@ -51,7 +51,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
     ------
     UserError
         If the file is missing, damaged, of another kind, or holds objects only; if it is of another architecture, with
-        the first keys that are missing, unexpected or of another shape; if it holds several networks that fit; if its
+        the first key that is missing, unexpected or of another shape; if it holds several networks that fit; if its
         tensors are no ordinary numbers.
     """
     what = f"model.weights: {file}"
@@ -175,7 +175,7 @@ class _Place:
             if value.shape != self.expected[key].shape
         ]
         return [
-            f"{len(keys)} {kind} (first: {', '.join(keys[:3])})"
+            f"{len(keys)} {kind} (first: {keys[0]})"
             for keys, kind in ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape"))
             if keys
         ]

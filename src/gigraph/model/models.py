@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from gigraph.errors import UserError, install, nearest
 from gigraph.model.checkpoints import load_weights
 from gigraph.model.shuffled import shuffle
-from gigraph.model.sources import is_weights_file, preset_crops
+from gigraph.model.sources import RANDOM, has_random, is_weights_file, preset_crops
 from gigraph.reporting import log
 from gigraph.worlds import registry as worlds
 
@@ -44,7 +44,7 @@ def load_model(
     weights : str or None
         A torchvision weights name (``IMAGENET1K_V2``, ``DEFAULT``), or a checkpoint's file.
         None: what the source itself gives (a drawn world's shipped checkpoint; random for torchvision, timm, but
-        the same at every call).
+        the same at every call, as is ``random``).
     arguments : mapping or None
         Keyword arguments of the constructor or factory.
     shuffled : int or None
@@ -65,6 +65,8 @@ def load_model(
         architecture, or has NaN or infinite entries.
     """
     arguments = dict(arguments or {})
+    if weights == RANDOM and has_random(source):
+        weights = None
     file = _weights_file(weights, base)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # every job loads the model anew: random weights must be the same in all
@@ -141,8 +143,6 @@ def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
 
 def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Path | None, base: Path) -> nn.Module:
     kind, _, name = source.rpartition(":")
-    if source in worlds.NAMES:
-        return _world(source, arguments, file)
     if kind == "torchvision":
         return _torchvision(name, None if file else weights, arguments)
     if weights is not None and file is None:
@@ -150,6 +150,8 @@ def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Pa
             f"model.weights: {weights!r} is no checkpoint's file, and only "
             f"torchvision models have weights by name; give {source} a file"
         )
+    if source in worlds.NAMES:
+        return _world(source, arguments, file)
     if kind == "timm":
         return _timm(name, arguments)
     if kind and name:

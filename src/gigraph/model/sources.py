@@ -15,6 +15,8 @@ from gigraph.worlds.registry import MODEL, NAMES
 
 WEIGHTS = frozenset({".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".tar"})
 """Suffixes of weights files, in any case."""
+RANDOM = "random"
+"""In place of weights: those that torchvision's and timm's networks are made with are meant."""
 
 
 def code_of(source: str) -> list[str]:
@@ -28,8 +30,19 @@ def is_weights_file(weights: str) -> bool:
 
 
 def is_untrained(source: str, weights: str | None, arguments: Mapping[str, Any]) -> bool:
-    """Whether a source's own weights, which are taken where none are given, are random."""
-    return weights is None and not arguments.get("pretrained") and source.partition(":")[0] in ("torchvision", "timm")
+    """Whether a model's weights are random: those of torchvision's and timm's where none are given, or `RANDOM`."""
+    return has_random(source) and (weights == RANDOM or (weights is None and not arguments.get("pretrained")))
+
+
+def short_name(source: str) -> str:
+    """Return what people call a source: a network's name, a drawn world's, or that of a factory's file."""
+    kind, _, name = source.rpartition(":")
+    return Path(kind).stem if kind.endswith(".py") else name
+
+
+def has_random(source: str) -> bool:
+    """Whether a source's own weights are random, so that others must be given."""
+    return source.partition(":")[0] in ("torchvision", "timm")
 
 
 def preset_crops(source: str, weights: str | None) -> bool:
@@ -38,4 +51,5 @@ def preset_crops(source: str, weights: str | None) -> bool:
     Those of torchvision that are chosen by name do, and those of timm, whose architectures have a preset each.
     """
     kind, _, _ = source.rpartition(":")
-    return kind == "timm" or (kind == "torchvision" and weights is not None and not is_weights_file(weights))
+    named = weights not in (None, RANDOM) and not is_weights_file(weights)
+    return kind == "timm" or (kind == "torchvision" and named)

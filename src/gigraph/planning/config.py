@@ -165,7 +165,7 @@ class Model(Section):
     `package.module:factory`."""
     weights: str | None = None
     """A torchvision weights name (`IMAGENET1K_V2`), or a checkpoint (.safetensors, .pth, .ckpt, ...); null: the
-    source's own."""
+    source's own; `random`, if torchvision's or timm's own, which are random, are meant."""
     arguments: dict[str, Any] = {}
     """Keyword arguments of the model's constructor or factory."""
     task: Literal["auto", "classes", "labels", "binary", "regression"] = "auto"
@@ -493,8 +493,8 @@ class Evaluation(Section):
 class Explorer(Section):
     """The explorer's texts."""
 
-    title: str = "gigraph"
-    """Shown as the page's title."""
+    title: str | None = None
+    """Shown as the page's title; null: the drawn world's, or the names of model and images."""
     labels: dict[str, str] = {}
     """Names of concepts, as `layer:concept: name`; the explorer exports them as such a file."""
     names: dict[str, str] = {}

@@ -19,7 +19,7 @@ from gigraph.extractors.registry import NONZEROS, PLUGGED, SPREADS, WANTS
 from gigraph.extractors.registry import PACKAGE as PACKAGE_PLUGGED
 from gigraph.hashing import digest, file_digest
 from gigraph.images.imagenet import IMAGENET, named_by_wordnet
-from gigraph.model.sources import code_of, is_untrained, is_weights_file, preset_crops
+from gigraph.model.sources import RANDOM, code_of, is_untrained, is_weights_file, preset_crops, short_name
 from gigraph.planning.config import Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, installed, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
@@ -74,6 +74,16 @@ class Plan:
     def image_folder(self) -> Path:
         """The folder that image paths are relative to."""
         return self.results("drawn") if self.drawn else Path(self.config.images.source)
+
+    @property
+    def title(self) -> str:
+        """What the explorer's page is called."""
+        config = self.config
+        if config.explorer.title is not None:
+            return config.explorer.title
+        if self.drawn:
+            return worlds.get(config.images.source).title
+        return f"{short_name(config.model.source)} on {self.image_folder.absolute().name}"
 
     @property
     def trained(self) -> bool:
@@ -277,6 +287,7 @@ class Plan:
         _ = self.model_files, self.listing, self.image_size
         self._check_scale()
         self._check_extras()
+        self._check_weights()
 
     def _check_apart(self) -> None:
         """Refuse results among the images, of which their pictures would be the next time."""
@@ -289,6 +300,16 @@ class Plan:
             raise UserError(
                 f"images.source: {self.image_folder} also holds the folder of the results ({self.root.resolve()}), "
                 "which would be taken for a class; give the images a folder of their own, or set output outside of it"
+            )
+
+    def _check_weights(self) -> None:
+        """Refuse random weights that nobody has asked for: the graph would be of another model than the user's."""
+        model = self.config.model
+        if self.untrained and model.weights is None:
+            name = ", a name such as DEFAULT" * model.source.startswith("torchvision:")
+            raise UserError(
+                f"config: model.weights: none are given, and those of {model.source} itself are random, a graph of "
+                f"which says nothing; give a checkpoint's file{name}, or {RANDOM} if that is what you mean"
             )
 
     def _check_extras(self) -> None:

@@ -105,11 +105,7 @@ def _warnings(plan: Plan) -> list[str]:
     model = plan.config.model
     if not plan.untrained:
         return []
-    name = ", or a name such as DEFAULT" * model.source.startswith("torchvision:")
-    return [
-        f"warning: the weights of {model.source} are random: a graph of them says nothing; give in model.weights a "
-        f"checkpoint's file{name}"
-    ]
+    return [f"warning: the weights of {model.source} are random: a graph of them says nothing"]
 
 
 def ending(plan: Plan, notes: Mapping[str, Sequence[str]], seconds: str) -> list[str]:

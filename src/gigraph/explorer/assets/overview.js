@@ -66,7 +66,7 @@ views.overview = {
     return h("div.overview",
       h("section.lede", h("h1", bdi(m.title)),
         h("p", "Begin with a class: its graph runs from textures up to the decision."),
-        assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ...numbers]), {className: "numbers"})),
+        assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ["decision kept", m.keeps], ...numbers]), {className: "numbers"})),
       h("div.findings", m.findings.map(finding)),
       h("div.columns",
         section("Classes", "Share recognised; nearest class.", classList()),

@@ -29,6 +29,7 @@ const help = () => {
   if (box.open) { box.close(); return; }
   show(box, h("h2", {id: "keys-title"}, "Keyboard"),
     facts(KEYS.map(([key, what]) => [key.split(" ").map(k => h("kbd", k)), what])),
+    h("h2", "Words"), facts(meta.words),
     h("form", {method: "dialog"}, h("button", "Close")));
   box.showModal();
 };

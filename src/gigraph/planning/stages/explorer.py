@@ -77,6 +77,7 @@ class Explorer(Stage):
         consecutive = list(itertools.pairwise(plan.layers))
         return {
             **c.explorer.model_dump(),
+            "title": plan.title,
             **c.graph.model_dump(),
             "method": c.methods[0],
             **c.exemplars.model_dump(),
