@@ -20,11 +20,13 @@ from snakemake.api import SnakemakeApi
 from snakemake.executors.touch import Executor
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
 
-import gigraph.planning.plan
 import gigraph.planning.resources
 import gigraph.records.tables  # noqa: F401
+from gigraph.planning import lineage, plan  # noqa: F401
 
-# The Snakefile would import these, in each fork anew.
+# The Snakefile would import these, and read these files, in each fork anew.
+for path in [*lineage.PACKAGE.rglob("*.py"), *(lineage.PACKAGE.parents[1] / "workflow/scripts").glob("*.py")]:
+    lineage._syntax(path.read_text())
 
 
 @contextlib.contextmanager

@@ -46,22 +46,29 @@ def code_digest(*files: Path) -> str:
 
 def closure(*files: Path) -> list[Path]:
     """Return files and every gigraph module that they import, wherever in them, directly or not, but those `APART`."""
-    seen: list[Path] = []
+    seen: dict[Path, None] = {}
     queue = list(files)
     while queue:
         path = queue.pop()
         if path not in seen:
-            seen.append(path)
+            seen[path] = None
             queue.extend(_own_modules(_syntax(path.read_text())[1]))
-    return seen
+    return list(seen)
 
 
 @cache
 def _syntax(text: str) -> tuple[str, frozenset[str]]:
     """Return the hash of a module's syntax tree and the names that it imports; scripts share most of their modules."""
     tree = ast.parse(text)
-    names = frozenset(_names(_executed(tree)))
-    return digest(ast.dump(_without_docstrings(tree))), names
+    statements = list(_executed(tree))
+    for one in statements:
+        if isinstance(one, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            one.body = [
+                statement
+                for statement in one.body
+                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+            ]
+    return digest(ast.dump(tree)), frozenset(_names(statements))
 
 
 def imported_beside(file: Path) -> list[Path]:
@@ -104,14 +111,15 @@ def module_file(source: str) -> list[Path]:
     return [Path(spec.origin)] if spec and spec.origin and Path(spec.origin).is_file() else []
 
 
-def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a tree, but for what only type checkers read."""
-    queue = [tree]
+def _executed(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield a module and its statements, wherever they stand, but for what only type checkers read."""
+    queue: list[ast.AST] = [tree]
     while queue:
         node = queue.pop()
         yield node
-        typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        queue += node.orelse if typing_only else ast.iter_child_nodes(node)  # type: ignore[attr-defined]
+        typing_only = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for name in ("orelse",) if typing_only else ("body", "orelse", "finalbody", "handlers", "cases"):
+            queue += getattr(node, name, ())
 
 
 def _names(nodes: Iterable[ast.AST]) -> set[str]:
@@ -126,18 +134,8 @@ def _names(nodes: Iterable[ast.AST]) -> set[str]:
     return names
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [
-                statement
-                for statement in node.body
-                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-            ]
-    return tree
-
-
-def _own_modules(names: Iterable[str]) -> list[Path]:
+@cache
+def _own_modules(names: frozenset[str]) -> list[Path]:
     """Return the files of the gigraph modules among imported names, and of the packages that they lie in."""
     files = []
     for name in names:
