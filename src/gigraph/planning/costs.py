@@ -17,8 +17,8 @@ REFINING = 0.001
 """Seconds that the integral of a target of an image took besides its passes."""
 TRIALS = 6
 """Solutions that a calibration of lambda takes."""
-COMPILING = {"clustering": 3.0, "lasso": 7.0, "pursuit": 16.0}
-"""Seconds that compiling each of the kernels took, the first time; later they are loaded."""
+LOADING = 0.4
+"""Seconds that it takes to load a kernel. `gigraph plan` has compiled them by then, to time them."""
 CALIBRATED = 2000
 """PFVs that a calibration looks at."""
 TRIED = 48
@@ -145,7 +145,7 @@ class Run:
     circuits : int
         Images that run through circuits, each once for every circuit.
     kernels : tuple of str
-        What is compiled, of `COMPILING`.
+        What is compiled.
     spread : bool
         Whether PFVs are drawn uniformly, too.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.extractors.registry import ENCODES, SPREADS, source_of
-from gigraph.planning.costs import CALIBRATED, COMPILING, TRIED, Cost, LayerSize, Run, Sizes, Throughput
+from gigraph.planning.costs import CALIBRATED, LOADING, TRIED, Cost, LayerSize, Run, Sizes, Throughput
 from gigraph.planning.ladder import numbers
 from gigraph.planning.stages.stage import Read, Stage, loosely, read
 from gigraph.reserved import CLASSES
@@ -25,7 +25,7 @@ class Kernels(Stage):
         return {"kernels": plan.kernels}
 
     def cost(self, run: Run, rate: Throughput) -> Cost:
-        return Cost(1, sum(COMPILING[name] for name in run.kernels), 0, 0)
+        return Cost(1, LOADING * len(run.kernels), 0, 0)
 
 
 class Centre(Stage):
