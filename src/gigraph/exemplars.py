@@ -154,7 +154,8 @@ def relevance_maps(
 ) -> Iterator[tuple[Tensor, np.ndarray]]:
     """Yield each image's concepts [Q], and what each does at every position for the class [P, Q]: Eq. 5 before its sum.
 
-    By one rule of so many steps: the sums are near the attributions of the tables, whose steps are refined.
+    By one rule of so many steps, as good as a ranking needs: the tables' attributions are refined until their error is
+    small, these are not.
 
     Parameters
     ----------

@@ -229,7 +229,8 @@ def _write(
     for source, target in progress(pairs, len(pairs), f"{path.name}: pairs of layers"):
         pair = Pair(subject, concepts[source], concepts.get(target), settings)
         if target == CLASSES:
-            to = np.stack(class_targets(logits.cpu().numpy(), np.array([predicted]), settings["top_classes"]))
+            taken = np.array([predicted])  # for its own class, too
+            to = np.stack(class_targets(logits.cpu().numpy(), taken, settings["top_classes"], taken))
             real = logits
         else:
             count = settings["class_targets"] + settings["top_targets"]

@@ -61,7 +61,6 @@ class Pair:
             vectors=source.directions,
             start=torch.zeros_like(source.start) if settings["baseline"] == "zero" else source.start,
             room=Batch(subject.path_points(source.layer)),
-            smooth=subject.network.smooth(source.layer, end),
             family=source.family,
             **({key: settings[key] for key in QUADRATURE} if "steps" in settings else NO_INTEGRAL),
         )

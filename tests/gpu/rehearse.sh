@@ -10,13 +10,23 @@
 set -eu
 here=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-python3}
-if [ "${1:-}" = --wheels ]; then
-    site=$(mktemp -d)
-    trap 'rm -rf "$site"' EXIT
-    for wheel in "$2"/*.whl; do "$python" -m zipfile -e "$wheel" "$site"; done
-    PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
-    shift 2
-fi
+# Each word in turn goes from the front to the back, but for the folder of wheels.
+left=$#
+while [ "$left" -gt 0 ]; do
+    word=$1
+    shift
+    left=$((left - 1))
+    if [ "$word" = --wheels ]; then
+        site=$(mktemp -d)
+        trap 'rm -rf "$site"' EXIT
+        for wheel in "$1"/*.whl; do "$python" -m zipfile -e "$wheel" "$site"; done
+        PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
+        shift
+        left=$((left - 1))
+    else
+        set -- "$@" "$word"
+    fi
+done
 export PYTHONPATH="$here/src:$here/tests${PYTHONPATH:+:$PYTHONPATH}"
 cd "$here"
 "$python" tests/gpu/rehearse.py "$@"

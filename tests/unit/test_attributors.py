@@ -32,7 +32,7 @@ def world():
     images = [Decomposition(one.any(0).nonzero()[:, 0], one[:, one.any(0)]) for one in codes]
     path = ConceptPath(
         relu_net(), concept_score(torch.randn(K_B, C_B)), torch.randn(K, C), torch.randn(C), Batch(50),
-        smooth=False, steps=16, max_steps=128, tolerance=0.01, precision="float32",
+        steps=16, max_steps=128, tolerance=0.01, precision="float32",
     )  # fmt: skip
     yield path, images, torch.arange(K_B).repeat(N, 1)
     torch.set_default_dtype(torch.float32)

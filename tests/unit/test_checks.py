@@ -26,7 +26,7 @@ def test_the_vocabularies_of_one_pair_at_a_time_are_open(monkeypatch, tmp_path):
             most.append(len(alive))
 
     monkeypatch.setattr(pair, "Vocabulary", Vocabulary)
-    network = SimpleNamespace(smooth=lambda *_: False, outputs=2, task="classes")
+    network = SimpleNamespace(outputs=2, task="classes")
     subject = SimpleNamespace(
         device=torch.device("cpu"), segment=lambda *_: None, path_points=lambda _: 1, network=network
     )

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from gigraph import cli
 from gigraph.commands import plan as command
 from gigraph.planning.config import load, read
-from gigraph.planning.costs import LOADING, LayerSize, Run, Throughput
+from gigraph.planning.costs import EDGE, GRAPHED, LOADING, SHOWN, LayerSize, Run, Throughput
 from gigraph.planning.plan import Plan
 from gigraph.planning.resources import costs
 from gigraph.planning.stages import STAGES
@@ -239,12 +240,33 @@ def test_circuits_run_on_as_many_images_as_a_class_has():
 
 
 def test_what_gathers_grows_with_its_edges_classes_and_images():
-    """By hand: 12, 4 and 4 targets with 64 sources each, of 1,000 classes; the site has a graph of each image."""
+    """By hand, of an image a class: 12, 4 and 4 targets with 64 sources each and two nodes more.
+
+    Over the dataset 12,000 concepts have one image each, and 1,000 classes four and so twice the sources.
+    """
+    alone = replace(RUN, attributed=1000)
+    assert alone.edges == 1000 * 20 * 66 + 12_000 * 66 + 2 * 1000 * 130
+    assert 1 < replace(RUN, attributed=4000).edges / alone.edges < 4
+    # No more than there are: a layer's nodes as sources, and as targets.
+    few = replace(RUN, layers=[replace(layer, concepts=10) for layer in LAYERS], classes=2, attributed=5000)
+    assert few.edges == 3 * (10 * 12) + 3 * (2 * 12) * 2
     found = costs(RUN, RATE)
-    assert RUN.edges == 1000 * 20 * 64 and replace(RUN, attributed=6).edges == 6 * 20 * 64
-    assert found["graph"].seconds == pytest.approx(1000 * 20 * 64 * 2e-6 + RATE.light_start)
-    assert found["explorer"].seconds == pytest.approx(1000 * 0.018 + 5000 * 0.01 + RATE.light_start)
-    some = replace(RUN, circuits=96)
-    assert costs(some, RATE)["circuits"].seconds - found["circuits"].seconds == pytest.approx(
+    assert found["graph"].seconds == pytest.approx(RUN.edges * EDGE + RATE.light_start)
+    assert found["explorer"].seconds == pytest.approx(RUN.edges * SHOWN + 5000 * GRAPHED + RATE.light_start)
+
+
+def test_the_edges_are_about_those_that_a_run_had():
+    """EfficientNet-Lite0 on 200 photographs, one of each class: 541,740 (its families, and the shipped settings)."""
+    nodes = {"blocks.2.1": 128, "blocks.3.2": 315, "blocks.5.3": 331, "bn2": 456}
+    run = replace(
+        RUN, attributed=200, classes=200, layers=[LayerSize(name, 1, 1, k, 1, 1) for name, k in nodes.items()],
+        pairs=[*pairwise(nodes), *((name, "classes") for name in nodes)], concept_targets=7, class_targets=1.13, kept=6,
+    )  # fmt: skip
+    assert 1 / 1.3 < run.edges / 541_740 < 1.3
+
+
+def test_circuits_take_what_their_images_do_in_each_layer():
+    some, none = costs(replace(RUN, circuits=96), RATE), costs(RUN, RATE)
+    assert some["circuits"].seconds - none["circuits"].seconds == pytest.approx(
         96 * (0.05 + 0.05 + 49 * 4 * 2048 * 16_384 * 1e-11 * 3 + 2 * 0.0003)
     )

@@ -188,7 +188,7 @@ def test_maps_of_relevance_add_up_to_the_attribution_and_are_the_literal_integra
     image = Decomposition(torch.tensor([0, 2, 5]), u)
     vectors, start = torch.randn(concepts, channels), torch.randn(channels)
     path = ConceptPath(
-        segment=segment, score=class_score("logit"), vectors=vectors, start=start, room=Batch(64), smooth=False,
+        segment=segment, score=class_score("logit"), vectors=vectors, start=start, room=Batch(64),
         steps=steps, max_steps=steps, tolerance=0.0, precision="float32",
     )  # fmt: skip
     pair = SimpleNamespace(path=path)

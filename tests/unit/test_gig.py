@@ -8,7 +8,7 @@ from torch import nn
 from gigraph.errors import UserError
 from gigraph.method import gig
 from gigraph.method.gig import Batch, Decomposition, ablate, attribute, class_score, concept_score, mean_gradients
-from gigraph.method.quadrature import gauss_legendre, midpoint
+from gigraph.method.quadrature import midpoint
 from reference.gig import class_value, concept_value, gig_at_positions
 
 N, P, C, C_B, K, K_B = 3, 6, 5, 4, 9, 7
@@ -280,22 +280,35 @@ def test_forward_mode_is_chosen_for_few_concepts_and_agrees(world, batch, monkey
         assert (one.steps == other.steps).all()
 
 
-def test_a_smooth_segment_needs_four_steps(world):
-    def segment(x):
-        return torch.tanh(torch.einsum("npc,cd->npd", x, torch.eye(C, C_B)) / 4)
+@pytest.mark.parametrize("kind", ["gelu", "layer norm"])
+@pytest.mark.parametrize("output", ["logit", "probability"])
+def test_the_estimate_of_a_smooth_networks_error_is_not_below_it(kind, output):
+    """Beside 1,200 midpoints: of nine in ten rows it is at most 1.5 times too small."""
+    torch.manual_seed(0)
+    ratios, errors = [], []
+    for _ in range(3):
+        mixes = [torch.randn(C, C, dtype=torch.float64) * 2 / C**0.5 for _ in range(4)]
+        head = 3 * torch.randn(C, 10, dtype=torch.float64) / C**0.5
 
-    assert np.isclose(gauss_legendre(5)[1] @ gauss_legendre(5)[0] ** 9, 0.1)  # exact to degree 2 S - 1
-    targets = torch.arange(K_B).repeat(N, 1)
-    found = run(world, segment, concept_score(world["targets"]), targets, steps=16, tolerance=1e-3, smooth=True)
-    for one in found:
-        assert (one.steps == 4).all()
-        assert (one.quadrature_error <= 1e-3 * one.total_absolute).all()
-    tight = run(world, segment, concept_score(world["targets"]), targets, tolerance=1e-9, smooth=True)
-    fine = run(world, segment, concept_score(world["targets"]), targets, steps=5000, max_steps=5000, tolerance=1)
-    for one, other in zip(tight, fine, strict=True):
-        assert one.steps.max() > 4
-        assert (one.quadrature_error <= 1e-9 * one.total_absolute).all()
-        torch.testing.assert_close(one.values, other.values, rtol=1e-5, atol=1e-6)
+        def segment(x, mixes=mixes, head=head):
+            for mix in mixes:
+                normal = torch.nn.functional.layer_norm(x, (C,)) if kind == "layer norm" else x
+                x = x * (kind == "layer norm") + torch.nn.functional.gelu(normal @ mix)
+            return x.mean(1) @ head
+
+        vectors, start = torch.randn(K, C, dtype=torch.float64), 0.3 * torch.randn(C, dtype=torch.float64)
+        u = torch.randn(N, P, K, dtype=torch.float64) * (torch.rand(N, P, K) < 0.4)
+        images = [Decomposition(one.any(0).nonzero()[:, 0], one[:, one.any(0)]) for one in u]
+        targets = torch.arange(5).repeat(N, 1)
+        of = (segment, class_score(output), vectors, start, images, targets)
+        found = attribute(*of, steps=8, max_steps=72, tolerance=0.02)
+        fine = attribute(*of, steps=1200, max_steps=1200, tolerance=1)
+        for one, other in zip(found, fine, strict=True):
+            missed = (one.values - other.values).abs().sum(1)
+            # The reference has an error of its own.
+            ratios += (one.quadrature_error / (missed + 1e-4 * other.total_absolute)).tolist()
+            errors += (missed / other.total_absolute).tolist()
+    assert np.quantile(ratios, 0.1) >= 1 / 1.5 and np.median(errors) <= 0.02
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(world, caplog):

@@ -346,7 +346,7 @@ def test_the_truth_attributes_within_the_memory_budget(monkeypatch):
     monkeypatch.setattr(attributors, "attribute", attribute)
     subject = SimpleNamespace(
         device=torch.device("cpu"), segment=lambda *_: None, path_points={"a": 7}.get,
-        network=SimpleNamespace(smooth=lambda *_: False, outputs=2, task="classes"),
+        network=SimpleNamespace(outputs=2, task="classes"),
     )  # fmt: skip
     vocabulary = SimpleNamespace(
         layer="a", decompose=lambda _: ([], None), directions=None, start=torch.zeros(2), family=None
@@ -372,10 +372,3 @@ def test_every_setting_that_a_stage_gets_arrives_in_its_pair(made, stage):
     if "steps" in settings:
         assert pair.method == given["method"]
         assert {name: getattr(pair.path, name) for name in QUADRATURE} == {name: given[name] for name in QUADRATURE}
-    smooth = made.subject.network.smooth(LAYER, CLASSES)
-    assert pair.path.smooth is smooth
-
-
-def test_a_smooth_segment_is_integrated_as_one(made, monkeypatch):
-    monkeypatch.setattr(made.subject.network, "smooth", lambda *_: True)
-    assert made.opened(LAYER, CLASSES)[0].path.smooth is True

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gigraph.method.quadrature import Gauss, Tripling, gauss_legendre, midpoint
+from gigraph.method.quadrature import Tripling, midpoint
 
 
 def refined(integrand, steps, most, tolerance=0.0, sums=None):
@@ -55,28 +55,47 @@ def test_what_hides_between_nodes_is_looked_for_in_the_widest_intervals():
     assert rule.error()[0] > 0 and abs(rule.value()[0] - 0.04) < 0.04
 
 
-@pytest.mark.parametrize(("jumps", "tolerance"), [(1, 0.05), (4, 0.02), (12, 0.02), (40, 0.05)])
-def test_the_estimate_is_about_the_true_error_of_jumps_anywhere(jumps, tolerance):
-    """Within a factor of 2 in the median. Few jumps, which all components share, spread more than a network's."""
-    rng, ratios = np.random.default_rng(jumps), []
-    for _ in range(200):
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("jumps", "tolerance"), [(8, 0.05), (12, 0.1), (40, 0.05), (100, 0.05)])
+def test_the_estimate_is_about_the_true_error_of_jumps_anywhere(jumps, tolerance, seed):
+    """Near it in the median, and of nine in ten at most 1.75 times too small (of a network's rows 1.5 times)."""
+    rng, ratios = np.random.default_rng(seed), []
+    for _ in range(100):
         integrand, exact = stairs(rng, jumps)
-        rule, _ = refined(integrand, 8, 2000, tolerance * np.abs(exact).sum())
+        rule, _ = refined(integrand, 8, 72, tolerance * np.abs(exact).sum())
         ratios.append(rule.error().sum() / np.abs(rule.value() - exact).sum())
-    assert 0.5 <= np.median(ratios) <= 2 and np.quantile(ratios, 0.1) >= 0.4
+    assert 0.9 <= np.median(ratios) <= 1.6 and np.quantile(ratios, 0.1) >= 1 / 1.75
+
+
+def test_what_changes_at_an_end_alone_is_not_seen_but_taken_to_be_as_what_lies_beside():
+    """A lone jump before the first node, and jumps all over: those before the first node count as the next ones."""
+    lone = Tripling(8, (midpoint(8)[0][:, None] > 0.05) * 1.0)
+    assert lone.error()[0] == 0 and abs(lone.value()[0] - 0.95) > 0.04
+    hidden, whole = [], []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        integrand, exact = stairs(rng, 30, components=1)
+        rule = Tripling(8, integrand(midpoint(8)[0]))
+        hidden.append(rule._squares(rule.values)[[0, -1]].sum())
+        whole.append(((rule.value() - exact) ** 2).sum())
+    # Of eight intervals two halves lie beyond the nodes: an eighth of the error's variance.
+    assert 0.08 < np.mean(hidden) / np.mean(whole) < 0.2
 
 
 def test_the_estimate_is_the_literal_sum_over_gaps():
     rule, _ = refined(stairs(np.random.default_rng(5), 9)[0], 8, 30)
     gaps = len(rule.nodes) - 1
-    steep = [(rule.values[i + 1] - rule.values[i]) / (rule.nodes[i + 1] - rule.nodes[i]) for i in range(gaps)]
-    total = 0
+    wide = [rule.nodes[i + 1] - rule.nodes[i] for i in range(gaps)]
+    steep = [(rule.values[i + 1] - rule.values[i]) / wide[i] for i in range(gaps)]
+    total, jumps = 0, []
     for i in range(gaps):
-        wide = rule.nodes[i + 1] - rule.nodes[i]
         around = [k for k in (i - 1, i + 1) if 0 <= k < gaps]
-        weights = [rule.nodes[k + 1] - rule.nodes[k] for k in around]
-        trend = sum(w * steep[k] for k, w in zip(around, weights, strict=True)) / sum(weights)
-        total = total + (wide * (steep[i] - trend) * wide) ** 2 / 12 / 1.5
+        trend = sum(wide[k] * steep[k] for k in around) / sum(wide[k] for k in around)
+        jumps.append((wide[i] * (steep[i] - trend)) ** 2 / 1.5)
+        total = total + wide[i] ** 2 * jumps[i] / 12
+    for half, beside in ((rule.nodes[0], (0, 1)), (1 - rule.nodes[-1], (-1, -2))):
+        dense = sum(jumps[k] for k in beside) / sum(wide[k] for k in beside)
+        total = total + (2 * half) ** 2 * half * dense / 12
     np.testing.assert_allclose(rule.error(), np.sqrt(total))
 
 
@@ -94,18 +113,3 @@ def test_fewer_than_three_nodes_tell_nothing_of_the_error():
         assert rule.error()[0] == 4 and len(rule.wanted(steps)) == 0
         rule.refine(rule.wanted(9), np.full((2 * steps, 1), 4.0))
         assert rule.error()[0] == 0
-
-
-@pytest.mark.parametrize(
-    "function", [lambda x: np.exp(2 * x), lambda x: 1 / (1 + x), lambda x: np.tanh(3 * x - 1), lambda x: np.sin(5 * x)]
-)
-def test_gauss_takes_its_error_from_the_decay_of_legendre_coefficients(function):
-    from scipy.integrate import quad
-
-    exact = quad(function, 0, 1, epsabs=1e-14)[0]
-    for steps, most in ((4, 0.3), (12, 1e-6)):
-        rule = Gauss(steps, function(gauss_legendre(steps)[0])[:, None])
-        missed = abs(rule.value()[0] - exact)
-        assert rule.error()[0] >= missed / 1.5 - 1e-13
-        assert rule.error()[0] <= most
-    assert len(rule.wanted(35)) == 0 and len(rule.wanted(36)) == 36

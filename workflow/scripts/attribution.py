@@ -8,6 +8,7 @@ import torch
 from gigraph.attributors import is_complete
 from gigraph.device import as_device
 from gigraph.method.targets import by_count, class_targets, concept_targets
+from gigraph.method.tasks import predict
 from gigraph.pair import Pair
 from gigraph.records import tables
 from gigraph.records.attributions import Decompositions, rows
@@ -39,7 +40,7 @@ def main(args: Namespace) -> None:
     table: list[dict] = []
     for part, images, real in _gathered(args, subject, target, ids, selection, decompositions):
         wanted = (
-            class_targets(real.cpu().numpy(), labels[part], settings["top_classes"])
+            _class_targets(real, labels[part], settings["top_classes"], subject.network.task)
             if targets is None
             else targets[part]
         )
@@ -107,6 +108,11 @@ def _report(columns: dict[str, list], source: str, target: str, tolerance: float
             "note: %s to %s: %d of %d stay above attribution.tolerance after attribution.max_steps",
             source, target, missed, len(error),
         )  # fmt: skip
+
+
+def _class_targets(logits, labels, top, task):
+    predicted = predict(logits, as_device(labels, logits.device), task)
+    return class_targets(logits.cpu().numpy(), labels, top, predicted.cpu().numpy())
 
 
 def _concept_targets(paths: list[str], labels, ids, families: list[int], settings) -> np.ndarray:

@@ -19,7 +19,7 @@ def main(args: Namespace) -> None:
     figures = {
         "reconstruction": _reconstruction(tables.read(files("reconstruction")).to_pylist()),
         "quadrature": _quadrature(files, args.settings),
-        "ablation": _ablation(tables.read(files("edges")), args.settings),
+        "ablation": _ablation(files("edges"), args.settings),
     }
     for name, figure in figures.items():
         save(figure, files("figure", figure=name))
@@ -65,19 +65,20 @@ def _quadrature(files, settings):
     return figure
 
 
-def _ablation(edges, settings):
+def _ablation(path, settings):
     pairs = settings["pairs"]
+    # A pair at a time: all edges together are tens of millions, those that are shown some thousand.
+    shown = {}
+    for ends, edges in tables.read_groups(path, ("source_layer", "target_layer")):
+        where = tables.numpy(edges, "shown") & np.isfinite(tables.numpy(edges, "ablation"))
+        shown[ends] = [tables.numpy(edges, name)[where] for name in ("ablation", "mean")]
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3 * columns, 2.8 * rows), squeeze=False)
-    shown = tables.numpy(edges, "shown")
-    source, target = (np.array(edges[f"{end}_layer"].to_pylist()) for end in ("source", "target"))
-    mean, ablation = tables.numpy(edges, "mean"), tables.numpy(edges, "ablation")
     for axis in axes.flat[len(pairs) :]:
         axis.set_visible(False)
     for axis, (a, b) in zip(axes.flat, pairs, strict=False):
-        here = shown & (source == a) & (target == b) & np.isfinite(ablation)
-        x, y = ablation[here], mean[here]
+        x, y = shown.get((a, b), [np.empty(0)] * 2)
         axis.scatter(x, y, s=10, color=GREEN if b == CLASSES else BLUE, alpha=0.6, linewidths=0)
         if len(x):
             ends = [min(x.min(), y.min()), max(x.max(), y.max())]

@@ -16,5 +16,5 @@ def attribute(path: ConceptPath, images: list[Decomposition], targets: Tensor) -
     return gig.attribute(
         path.segment, path.score, path.vectors, path.start, images, targets,
         steps=path.steps, max_steps=path.max_steps, tolerance=path.tolerance,
-        batch=path.room, smooth=path.smooth, precision=path.precision, family=path.family,
+        batch=path.room, precision=path.precision, family=path.family,
     )  # fmt: skip

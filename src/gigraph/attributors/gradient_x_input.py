@@ -20,7 +20,7 @@ def attribute(path: ConceptPath, images: list[Decomposition], targets: Tensor) -
     """Return dS_t/dx at X~ times what each concept adds to X~ (see `gigraph.attributors.attribute`).
 
     Completeness is not promised: the attributions of a target need not add up to S_t(X~) - S_t(start). ``steps`` is 1,
-    and the path's `steps`, `max_steps`, `tolerance` and `smooth` play no part.
+    and the path's `steps`, `max_steps` and `tolerance` play no part.
     """
     reduced = at_precision(path.segment, path.precision)
 

@@ -23,17 +23,16 @@ class ConceptPath:
         Where the path starts: the centre of the source layer, or zeros for the literal Eq. 3.
     room : Batch
         How many path points are held at once.
-    smooth : bool
-        Whether F_ab and S have no kinks, which decides the quadrature rule.
     steps, max_steps : int
         Points of the path to begin with, and at most.
     tolerance : float
-        Completeness error over the sum of absolute attributions at which refinement stops.
+        Estimated error of the integral, summed over the sources, over the sum of |attributions| at which refinement
+        stops. The error is never taken for less than the completeness error.
     precision : {"float32", "bfloat16"}
         Of the gradients; scores are always of full precision.
     family : Tensor of int64 [K], optional
-        Of each concept, where sums over families are what is going to be read: attributions are then those whose size
-        counts for completeness.
+        Of each concept, where sums over families are what is going to be read: error and |attributions| are then those
+        of the sums.
     """
 
     segment: Segment
@@ -41,7 +40,6 @@ class ConceptPath:
     vectors: Tensor
     start: Tensor
     room: Batch
-    smooth: bool
     steps: int
     max_steps: int
     tolerance: float

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from gigraph.errors import UserError
-from gigraph.method.quadrature import Gauss, Tripling, gauss_legendre, midpoint
+from gigraph.method.quadrature import Tripling, midpoint
 from gigraph.method.tasks import centred, probabilities
 
 Result = TypeVar("Result")
@@ -50,8 +50,6 @@ Score = Callable[[Tensor, Tensor], Tensor]
 """(output of a segment for B inputs, targets [B, T]) to scores [B, T]."""
 FORWARD_COST = 1.9
 """Cost of a Jacobian-vector product over that of one target's share of a forward and its backward pass (measured)."""
-SMOOTH_STEPS = 4
-"""Most steps to begin with where there are no kinks."""
 
 
 class Batch:
@@ -374,7 +372,6 @@ def attribute(
     max_steps: int = 128,
     tolerance: float = 0.01,
     batch: int | Batch = 256,
-    smooth: bool = False,
     precision: str = "float32",
     family: Tensor | None = None,
 ) -> list[Attribution]:
@@ -401,8 +398,6 @@ def attribute(
         Of the path integral.
     batch : int or Batch
         Path points held at once; a `Batch` remembers if they turned out to be too many.
-    smooth : bool
-        Whether F_ab and S have no kinks. The path is then integrated by Gauss-Legendre's rule, from four steps on.
     precision : {"float32", "bfloat16"}
         Of the gradients' passes; the scores that completeness is measured against are always of full precision.
     family : Tensor of int64 [K], optional
@@ -417,15 +412,14 @@ def attribute(
     paths = _Paths(segment, score, vectors, start, images, targets, room, precision)
     at_concepts, at_baseline = paths.ends()
     sums = [_indicator(image.concepts, family) for image in images]
-    first = min(steps, SMOOTH_STEPS) if smooth else steps
-    nodes = (gauss_legendre if smooth else midpoint)(first)[0]
+    nodes = midpoint(steps)[0]
     every = list(range(targets.shape[1]))
     active = [row for row, image in enumerate(images) if len(image.concepts)]
     begun = paths.slopes([_Point(row, alpha, np.array(every)) for row in active for alpha in nodes.tolist()])
-    rules: dict[tuple[int, int], Gauss | Tripling] = {}
+    rules: dict[tuple[int, int], Tripling] = {}
     for place, row in enumerate(active):
-        values = np.stack(begun[place * first : (place + 1) * first])  # [S, T, Q]
-        rules |= {(row, t): (Gauss if smooth else Tripling)(first, values[:, t]) for t in every}
+        values = np.stack(begun[place * steps : (place + 1) * steps])  # [S, T, Q]
+        rules |= {(row, t): Tripling(steps, values[:, t]) for t in every}
     errors = dict.fromkeys(rules, 0.0)
     # The sum of the sources' errors is known, and none of their sizes together can be below it.
     change = (at_concepts - at_baseline).double().cpu().numpy()

@@ -1,11 +1,14 @@
-"""Rules on [0, 1] for the path integrals of Eqs. 4, 5 and 7, each with an estimate of its true error.
+"""The rule on [0, 1] for the path integrals of Eqs. 4, 5 and 7, with an estimate of its true error.
 
 Notation: J nodes alpha_j of the path, Q components (one a source concept), f_j [Q] the integrand there.
 
 Along the path a ReLU network is piecewise linear, so that its gradient jumps: no rule is better than O(1/J) there, and
 the midpoint rule has the smallest constant of the simple ones. Where a jump lies between two nodes is unknown: if
-anywhere alike over their distance s, a jump of size d gives an error of variance s^2 d^2 / 12. So the error is known
-from the values that the integral is made of, and intervals are refined only where it arises.
+anywhere alike over their distance s, a jump of size d gives an error of variance s^2 d^2 / 12. So the size of the error
+can be told from the values that the integral is made of, and intervals are refined only where it arises. What rises and
+falls again between two nodes, or changes before the first or behind the last alone, no node sees; completeness tells
+of it what does not cancel in the sum. A smooth integrand (GELU, softmax, normalisation) is refined in the same way, and
+its estimate lies above its error.
 """
 
 from __future__ import annotations
@@ -29,18 +32,8 @@ def midpoint(steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(steps) + 0.5) / steps, np.full(steps, 1 / steps)
 
 
-def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Gauss-Legendre rule on [0, 1]: nodes and weights, float64 [S] each.
-
-    Exact for polynomials of degree 2 S - 1: the rule for smooth integrands (GELU, softmax, normalisation), of no
-    use across the kinks of a ReLU.
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    return (nodes + 1) / 2, weights / 2
-
-
 class Tripling:
-    """The midpoint rule whose intervals are tripled where the integrand changes; for integrands with jumps.
+    """The midpoint rule whose intervals are tripled where the integrand changes.
 
     The midpoints of the thirds of an interval are its own midpoint and two more, so that every value is used again.
 
@@ -63,7 +56,8 @@ class Tripling:
     def error(self, sums: np.ndarray | None = None) -> np.ndarray:
         """Return sqrt(sum over gaps s^2 d^2 / 12), float64 [Q]: the size of the error if jumps lie anywhere in a gap.
 
-        Of fewer than three nodes nothing is known, and the whole value counts as error.
+        Before the first node and behind the last nothing is seen: jumps are taken to be as dense and as large there as
+        in the two gaps beside. Of fewer than three nodes nothing is known, and the whole value counts as error.
 
         Parameters
         ----------
@@ -76,25 +70,33 @@ class Tripling:
         return np.sqrt(self._squares(values).sum(0))
 
     def _squares(self, values: np.ndarray) -> np.ndarray:
-        """Return s^2 d^2 / 12 of each gap between neighbouring nodes [J - 1, Q].
+        """Return s^2 d^2 / 12 before the first node, of each gap between neighbours, and behind the last [J + 1, Q].
 
         d is what a gap's difference exceeds the neighbouring gaps' trend by, since the midpoint rule misses nothing of
-        a linear integrand. A lone jump is then seen three times, as 1, -1/2 and -1/2: hence `SPREAD`.
+        a linear integrand. A lone jump is then seen three times, as 1, -1/2 and -1/2: hence `SPREAD`. A jump at a
+        distance u from an end of the path gives an error of d u, whose square is in the mean that of a gap of twice
+        the length of what lies before the first node.
         """
         gap = np.diff(self.nodes)[:, None]
         steep = np.diff(values, axis=0) / gap
         if len(steep) < 3:
-            return gap**4 * steep**2 / 12
-        trend = np.empty_like(steep)
-        trend[1:-1] = (steep[:-2] * gap[:-2] + steep[2:] * gap[2:]) / (gap[:-2] + gap[2:])
-        trend[0], trend[-1] = steep[1], steep[-2]
-        return gap**4 * (steep - trend) ** 2 / (12 * SPREAD)
+            jumps = (gap * steep) ** 2
+        else:
+            trend = np.empty_like(steep)
+            trend[1:-1] = (steep[:-2] * gap[:-2] + steep[2:] * gap[2:]) / (gap[:-2] + gap[2:])
+            trend[0], trend[-1] = steep[1], steep[-2]
+            jumps = (gap * (steep - trend)) ** 2 / SPREAD
+        ends = [
+            (2 * half) ** 2 * half * jumps[beside].sum(0) / gap[beside].sum()
+            for half, beside in ((self.widths[0] / 2, slice(2)), (self.widths[-1] / 2, slice(-2, None)))
+        ]
+        return np.concatenate([ends[:1], gap**2 * jumps, ends[1:]]) / 12
 
     def wanted(self, most: int, sums: np.ndarray | None = None, missed: float = 0.0) -> np.ndarray:
         """Return the new midpoints of the intervals to triple [n]: the worst and those nearly as bad.
 
-        An interval answers for half the error of the gap on either side. Where more is missed than the estimate
-        knows of, jumps hide between nodes that agree: then the widest intervals are tripled.
+        An interval answers for half the error of the gap on either side, at an end for all of it. Where more is missed
+        than the estimate knows of, jumps hide between nodes that agree: then the widest intervals are tripled.
 
         Parameters
         ----------
@@ -113,11 +115,10 @@ class Tripling:
         if len(self.nodes) < FEWEST:
             return np.arange(len(self.nodes) if room >= len(self.nodes) else 0)
         squares = self._squares(self.values if sums is None else self.values @ sums)
-        own = np.zeros((len(self.nodes), squares.shape[1]))
-        own[:-1] += squares / 2
-        own[1:] += squares / 2
+        squares[1:-1] /= 2
+        own = squares[:-1] + squares[1:]
         share = np.sqrt(own).sum(1) * (self.widths > NARROWEST)
-        if missed > HIDDEN * np.sqrt(squares.sum(0)).sum() or not share.any():
+        if missed > HIDDEN * self.error(sums).sum() or not share.any():
             share = self.widths * (missed > 0)
         worst = np.argsort(-share, kind="stable")[:room]
         return np.sort(worst[share[worst] >= max(WORTH * share.max(initial=0), 1e-300)])
@@ -131,49 +132,3 @@ class Tripling:
         self.nodes = every[order]
         self.widths = np.concatenate([self.widths, np.repeat(self.widths[due], 2)])[order]
         self.values = np.concatenate([self.values, np.asarray(values, np.float64)])[order]
-
-
-class Gauss:
-    """Gauss-Legendre's rule, with three times as many nodes at each refinement; for smooth integrands.
-
-    Parameters
-    ----------
-    steps : int
-    values : float array [steps, Q]
-        The integrand at the nodes of `gauss_legendre`.
-    """
-
-    def __init__(self, steps: int, values: np.ndarray):
-        self.nodes, self.weights = gauss_legendre(steps)
-        self.values = np.asarray(values, np.float64)
-
-    def value(self) -> np.ndarray:
-        """Return the integral, float64 [Q]."""
-        return self.weights @ self.values
-
-    def error(self, sums: np.ndarray | None = None) -> np.ndarray:
-        """Return the estimated size of the error [Q] or [F], by the decay of the Legendre coefficients.
-
-        The rule errs first by the coefficient of degree 2 J, which it takes for the mean. If the last two known ones,
-        of size a, are r times the two before them, those of degree 2 J are about a r^(J / 2).
-        """
-        values = self.values if sums is None else self.values @ sums
-        steps = len(self.nodes)
-        basis = np.polynomial.legendre.legvander(2 * self.nodes - 1, steps - 1) * np.sqrt(2 * np.arange(steps) + 1)
-        found = np.abs((basis * self.weights[:, None]).T @ values)  # [J, Q], orthonormal on [0, 1]
-        last = np.hypot(found[-1], found[-2]) if steps > 1 else found[-1]
-        if steps < 4:
-            return last
-        before = np.hypot(found[-3], found[-4])
-        ratio = np.divide(last, before, out=np.ones_like(last), where=before > 0)
-        return last * np.minimum(1, ratio) ** (steps / 2)
-
-    def wanted(self, most: int, sums: np.ndarray | None = None, missed: float = 0.0) -> np.ndarray:
-        """Return the nodes of the rule of three times as many; all are new ones."""
-        steps = 3 * len(self.nodes)
-        return gauss_legendre(steps)[0] if steps <= most else np.empty(0)
-
-    def refine(self, nodes: np.ndarray, values: np.ndarray) -> None:
-        """Take in the integrand [n, Q] at the `wanted` nodes [n]; the old values are left."""
-        self.nodes, self.weights = gauss_legendre(len(nodes))
-        self.values = np.asarray(values, np.float64)

@@ -38,26 +38,29 @@ def first_distinct(preferred: Iterable[int], count: int, ids: Sequence[int]) -> 
     return taken
 
 
-def class_targets(probabilities: np.ndarray, labels: np.ndarray, top: int) -> list[np.ndarray]:
+def class_targets(scores: np.ndarray, labels: np.ndarray, top: int, predicted: np.ndarray) -> list[np.ndarray]:
     """Return each image's class targets: its label and its most probable classes.
 
     Parameters
     ----------
-    probabilities : array [N, classes]
-        Predicted probabilities (or logits).
+    scores : array [N, classes]
+        The network's (`gigraph.method.tasks`).
     labels : array of int [N]
         Labels; negative where unknown.
     top : int
         Classes besides the label; 0: the predicted one, where that is another.
+    predicted : array of int [N]
+        What each image is taken for (`gigraph.method.tasks.predict`).
 
     Returns
     -------
     list of array of int64 [T]
         Of each image; T is min(top + 1, classes), or with 0 one or two.
     """
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : top + 1].tolist()
+    order = np.argsort(-scores, axis=1, kind="stable")[:, : top + 1] if top else predicted[:, None]
     preferred = [
-        [label, *ranked] if label >= 0 else ranked for label, ranked in zip(labels.tolist(), order, strict=True)
+        [label, *ranked] if label >= 0 else ranked
+        for label, ranked in zip(labels.tolist(), order.tolist(), strict=True)
     ]
     return [np.array(list(dict.fromkeys(some))[: top + 1 if top else 2], np.int64) for some in preferred]
 

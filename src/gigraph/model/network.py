@@ -458,11 +458,6 @@ class Network:
 
         return run
 
-    def smooth(self, a: Layer | str, b: Layer | str) -> bool:
-        """Return whether F_ab has no operation with kinks (rectifiers, maxima); for choosing a quadrature rule."""
-        forward = self.segment(a, b)
-        return not any(is_a(forward, node, _KINKS) for node in forward.graph.nodes)
-
     def _ending(self, layer: Layer | str) -> fx.Node:
         if isinstance(layer, Layer):
             return self.node(layer.node)
@@ -549,14 +544,6 @@ class Network:
         return other
 
 
-_KINKS = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.Hardtanh, nn.Hardswish,
-    nn.Hardsigmoid, nn.Threshold, nn.Softshrink, nn.Hardshrink, nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd, F.relu, F.relu6, F.leaky_relu, F.prelu, F.rrelu, F.elu, F.celu, F.selu,
-    F.hardtanh, F.hardswish, F.hardsigmoid, F.threshold, F.softshrink, F.hardshrink, F.max_pool2d,
-    F.adaptive_max_pool2d, torch.relu, torch.prelu, torch.max, torch.min, torch.maximum, torch.minimum, torch.amax,
-    torch.clamp, torch.abs, torch.max_pool2d, "relu", "max", "amax", "min", "amin", "clamp", "clamp_min", "abs",
-)  # fmt: skip
 _CONVOLUTIONS = (nn.modules.conv._ConvNd, F.conv2d, F.conv1d, torch.conv2d)
 _ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, F.scaled_dot_product_attention)
 

@@ -25,10 +25,10 @@ TRIED = 48
 """Images on which numbers of non-zeros are tried (`workflow/scripts/trials.py`)."""
 CIRCUIT = 0.0003
 """Seconds that an image took in a layer of a circuit besides its passes and codes."""
-EDGE = 2e-6
-"""Seconds that assembling an edge of the graph took."""
-SCOPE, GRAPHED = 0.018, 0.01
-"""Seconds that the explorer took for a class, and for an image that has a graph."""
+EDGE, SHOWN = 1.1e-6, 5e-6
+"""Seconds that an edge of the graph took to be assembled, and the explorer to be read, sorted and written."""
+GRAPHED = 0.007
+"""Seconds that the explorer took for an image that has a graph."""
 DRAWN = 1.0
 """Seconds that the report's figures took."""
 TILE = 4000
@@ -37,6 +37,8 @@ CUT = 0.0025
 """Seconds that cutting one took, and its sheets."""
 FAMILIES = 1 / 3
 """Families over concepts, where some are merged: a tenth to a third in the menagerie, more in an ImageNet network."""
+REST = 2
+"""Sources that every target has besides concepts: the error node and the remainder."""
 FACES = 4
 """Tiles of a family's member."""
 
@@ -64,6 +66,11 @@ class LayerSize:
     coding: str = "lasso"
     tried: tuple[int, ...] = ()
     merged: bool = False
+
+    @property
+    def nodes(self) -> float:
+        """The graph's nodes, families where some are merged."""
+        return self.concepts * (FAMILIES if self.merged else 1)
 
 
 @dataclass(frozen=True)
@@ -195,16 +202,32 @@ class Run:
 
         As if families and members took theirs of those drawn at random, each by itself.
         """
-        shown = min(layer.concepts * (FAMILIES if layer.merged else 1), self.classes * self.kept)
+        shown = min(layer.nodes, self.classes * self.kept)
         picked = shown * self.nearest + (layer.concepts - shown) * FACES * layer.merged
         drawn = self.rows(layer)
         return round(drawn * -math.expm1(-picked / drawn) + min(shown * self.relevant, self.codes(layer)))
 
     @property
     def edges(self) -> int:
-        """The graph's edges: of each class the sources of the targets that its images have, at most."""
-        of_class = sum(self.targets(pair) for pair in self.pairs) * self.top_sources
-        return round(min(self.attributed, self.classes) * of_class)
+        """The graph's edges: of each class and of the dataset, the sources of the targets that its images have.
+
+        N images have some sqrt(N) times as many targets of their own as one, and a target that N of them have as many
+        times its sources: between once, were all images the same, and N times.
+        """
+        scopes = min(self.attributed, self.classes)
+        alike = math.sqrt(self.attributed / max(1, scopes))
+        nodes = {layer.name: layer.nodes for layer in self.layers}
+        total = 0.0
+        for source, target in self.pairs:
+            ends, every = nodes[source], nodes.get(target, self.classes)
+            common = min(self.kept if target in nodes else 1, every)
+            own = min((self.targets((source, target)) - common) * alike, every - common)
+            alone, shared = (min(ends, self.top_sources * some) + REST for some in (1, alike))
+            total += scopes * (common * shared + own * alone)
+            seen = min(every, scopes * (common + own))  # of the dataset
+            images = self.attributed * self.targets((source, target)) / max(1, seen)
+            total += seen * (min(ends, self.top_sources * math.sqrt(max(1, images))) + REST)
+        return round(total)
 
     @property
     def placed(self) -> int:

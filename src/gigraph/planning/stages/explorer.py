@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from gigraph.hashing import file_digest
-from gigraph.planning.costs import CUT, GRAPHED, SCOPE, TILE, Cost, Run, Sizes, Throughput
+from gigraph.planning.costs import CUT, GRAPHED, SHOWN, TILE, Cost, Run, Sizes, Throughput
 from gigraph.planning.stages.attribution import INTEGRAL, gathering_need, of_pairs
 from gigraph.planning.stages.stage import Read, Stage, loosely, planted, read
 from gigraph.reserved import CLASSES
@@ -116,7 +116,7 @@ class Explorer(Stage):
 
     def cost(self, run: Run, rate: Throughput) -> Cost | None:
         tiles = sum(run.pictured(layer) + run.placed for layer in run.layers)
-        return Cost(1, SCOPE * run.classes + GRAPHED * run.attributed, 0, run.methods * tiles * TILE)
+        return Cost(1, SHOWN * run.edges + GRAPHED * run.attributed, 0, run.methods * tiles * TILE)
 
 
 class Evidence(Explorer):
