@@ -17,7 +17,7 @@ from gigraph.reserved import CLASSES
 from gigraph.running import current, forks, leases, locks, record, session
 from gigraph.running.cluster import cancel_orphans
 from gigraph.running.console import WORDS
-from gigraph.running.ending import beginning, ending, looked, rehearsal
+from gigraph.running.ending import beginning, ending, found, looked, rehearsal
 from gigraph.running.progress import duration
 
 SCRIPTS = PROJECT / "workflow" / "scripts"
@@ -310,8 +310,11 @@ def rehearse(run):
 
 def end(run):
     """Write what was done, and say what was found."""
-    notes = record.write_run(PLAN.root, PLAN.config.model_dump(mode="json"), PLAN.seeds)
-    WORDS.info("\n".join(ending(PLAN, notes, duration(run.seconds))))
+    told = found(PLAN)
+    notes = record.write_run(
+        PLAN.root, PLAN.config.model_dump(mode="json"), PLAN.seeds, told
+    )
+    WORDS.info("\n".join(ending(PLAN, told, notes, duration(run.seconds))))
 
 
 if workflow.is_main_process and not IS_CONTROL:

@@ -168,8 +168,9 @@ def stages() -> str:
         "# Every stage",
         "The words at the beginning of the lines that a run prints, made of the stages' declarations. A stage is one "
         "job for each method, layer, pair of layers or shard that stands in its second column; where these are "
-        "several, the line sums the time of all. What came of a job is the last line of its log, `logs/STAGE/...` "
-        "below the results.",
+        "several, the line sums the time of all. The log of each job lies in `logs/` below the results, in a folder of "
+        "the method's name where the stage has one (`logs/bisecting/concepts/layer3.1.log`, `logs/sample/0.log`, "
+        "`logs/explorer.log`); what came of it is the line before the one that says how long it took.",
         "\n".join([
             "| stage | a job for each | what it does | writes |", "|---|---|---|---|",
             *(
@@ -239,8 +240,7 @@ def command_line() -> str:
         "# Commands",
         "`snakemake` makes graphs and evaluations; its targets are:",
         "| target | |\n|---|---|\n| (none) | the graph and its explorer |\n"
-        "| `evaluation` | how far concepts and graph can be trusted ([more](trust.md)) |\n"
-        "| `labels.yaml` | a file of concepts' names that the explorer exported; the page is built again with them |",
+        "| `evaluation` | how far concepts and graph can be trusted ([more](trust.md)) |",
         "`gigraph` begins runs, looks at what is made, and plans. `uv run gigraph COMMAND --help` prints the same.",
     ]
     for found in pkgutil.iter_modules(commands.__path__):

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0, or 1 after a `UserError`.
+        The exit status: 0, 1 after a `UserError`, or 130 after an interruption.
     """
     parser = argparse.ArgumentParser("gigraph", description="The concept graph of an image classifier.")
     parser.add_argument("--version", action="version", version=f"gigraph {__version__}")
@@ -58,4 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"gigraph: error: {one_line(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("gigraph: interrupted", file=sys.stderr)
+        return 130
     return 0

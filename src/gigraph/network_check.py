@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from gigraph.images.listing import output_names
+from gigraph.model.models import check_own_weights
 from gigraph.subject import Subject
 from gigraph.worlds import registry
 
@@ -31,6 +32,7 @@ def checked(settings: dict[str, Any], compute: Any) -> tuple[Subject, list[str]]
     UserError
         If the model, its weights, a layer or the class folders are not what the configuration says.
     """
+    check_own_weights(*(settings["model"][key] for key in ("source", "weights", "arguments")))
     here: Any = SimpleNamespace(**{**vars(compute), "device": "cpu"})
     subject = Subject(settings, here, list(settings["layers"]))
     network = subject.traced

@@ -22,7 +22,6 @@ from gigraph.explorer.card import _no_place
 from gigraph.explorer.chunks import numbers, script_json
 from gigraph.explorer.graph import Graph
 from gigraph.explorer.maps import decode_map, encode_map
-from gigraph.explorer.overview import _range
 from gigraph.explorer.scopes import neighbours
 from gigraph.records import tables
 from gigraph.reserved import CLASSES, ERROR_NODE, REMAINDER
@@ -254,10 +253,6 @@ def test_a_branch_is_named_by_the_class_that_most_of_its_concepts_serve(inputs: 
         return [-2 - best if concept is None else concept, *below]
 
     assert atlas["tree"] == preorder(children[None][0]) and len({one for one in atlas["tree"] if one < 0}) > 1
-
-
-def test_what_is_kept_of_the_decision_is_told_from_the_least_layer_to_the_most():
-    assert [_range(shares) for shares in ([], [0.93, 0.931], [0.987, 0.6, 0.7])] == ["–", "93%", "60 to 99%"]
 
 
 def test_the_words_are_those_of_the_attribution_method(inputs: Inputs, tmp_path: Path):

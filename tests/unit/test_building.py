@@ -243,8 +243,11 @@ def test_a_model_that_cannot_be_made_again_is_refused(given, weights, section, w
 
 def test_random_weights_are_those_that_the_jobs_draw():
     state = torch.random.get_rng_state()
-    one, _, section = _model(functools.partial(nn.Linear, in_features=3, out_features=2), None, {})
-    assert torch.equal(state, torch.random.get_rng_state())
+    linear = functools.partial(nn.Linear, in_features=3, out_features=2)
+    with pytest.raises(UserError, match="Linear draws its model's weights at random"):
+        _model(linear, None, {})
+    one, _, section = _model(linear, "random", {})
+    assert torch.equal(state, torch.random.get_rng_state()) and section.pop("weights") == "random"
     torch.manual_seed(0)
     assert torch.equal(one.weight, nn.Linear(3, 2).weight)
     assert section == {"arguments": {"in_features": 3, "out_features": 2}, "source": "torch.nn.modules.linear:Linear"}

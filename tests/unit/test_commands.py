@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import sys
 from pathlib import Path
 
@@ -149,12 +150,25 @@ def test_mistakes_in_what_the_model_is(capsys, given, words):
     assert not said.out and said.err.startswith("gigraph: error: ") and words in said.err and said.err.count("\n") == 1
 
 
+def test_an_interruption_is_no_traceback(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gigraph.commands.layers.main", interrupted)
+    assert called("layers", "menagerie") == 130 and capsys.readouterr().err == "gigraph: interrupted\n"
+
+
 # ---- init ------------------------------------------------------------------------------------------------------
 
 NET = """
+import torch
 import torch.nn as nn
 
 def make():
+    torch.manual_seed(5)  # as good as weights of its own
+    return drawn()
+
+def drawn():
     layers = [nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
 """
@@ -271,6 +285,14 @@ def test_a_wrong_option_is_not_asked_about(own, capsys, monkeypatch, given):
     assert called("init", *given) == 1 and capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_factory_whose_weights_are_drawn_needs_others(own, capsys):
+    given = ["--model", "net.py:drawn", "--images", "images", "--size", "32"]
+    assert called("init", *given) == 1 and not (own / "gigraph.yaml").exists()
+    assert "net.py:drawn draws its own at random whenever it is called" in capsys.readouterr().err
+    assert called("init", *given, "--weights", "random") == 0
+    assert load(read([own / "gigraph.yaml"])).model.weights == "random"
+
+
 def test_what_no_option_says_is_asked_on_a_terminal(own):
     """Model, weights, images, side, mean and layers; an empty line takes the default, a wrong answer asks again."""
     answers = ["no.py:make", "net.py:make", "none.pth", "", "nowhere", "images", "no number", "48", "", "no", "2"]
@@ -286,7 +308,8 @@ def test_what_no_option_says_is_asked_on_a_terminal(own):
         if not more:
             break
         said, unanswered = said + more, unanswered + more
-        if unanswered.endswith(": ") and answers:
+        if unanswered.endswith(": "):
+            assert answers or os.kill(child, signal.SIGKILL), said
             os.write(terminal, f"{answers.pop(0)}\n".encode())
             unanswered = ""
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, said

@@ -6,7 +6,7 @@ import torch
 
 from gigraph.method.decision import Decisions, decide
 from gigraph.method.gig import Batch, class_score
-from gigraph.method.share import SCORES, Share, share, summary
+from gigraph.method.share import SCORES, Share, range_of, share, summary
 from gigraph.method.targets import FEW_CLASSES, class_output
 
 
@@ -134,3 +134,12 @@ def test_the_centred_logit_is_a_score():
     torch.testing.assert_close(class_score("centred_logit")(logits, to), wanted)
     with pytest.raises(ValueError, match="centred"):
         class_score("odds")
+
+
+@pytest.mark.parametrize(
+    ("logits", "words"),
+    [([], ""), ([None, np.nan], ""), ([0.93, 0.931], "93%"), ([np.nan, 0.9, None], "90%"),
+     ([0.987, 0.6, 0.7], "60 to 99%"), ([1.6, 0.9], "40 to 90%")],
+)  # fmt: skip
+def test_what_layers_keep_is_told_from_the_least_to_the_most_with_what_is_too_much_as_lost(logits, words):
+    assert range_of(logits) == words

@@ -88,6 +88,14 @@ def test_commands_are_there(page: str):
         assert {*re.findall(r"--[\w-]+", rest)} <= options, rest
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_targets_are_there(page: str):
+    """What `uv run snakemake` is given before its options: targets, no files of settings."""
+    for line in re.findall(r"uv run snakemake([^\n`#|]*)", PAGES[page]):
+        targets = line.partition(" -")[0].split()
+        assert {*targets} <= {"evaluation"}, line
+
+
 @pytest.mark.parametrize("number", range(1, 12))
 def test_the_page_of_the_method_has_every_equation(number: int):
     text = PAGES["method.md"]

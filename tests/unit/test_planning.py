@@ -1,6 +1,7 @@
 """What jobs ask of a cluster, and what a user's model is made of."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gigraph.planning.plan import MAKERS, Plan
 from gigraph.planning.resources import claim, need
 from gigraph.planning.stages import STAGES
 from gigraph.planning.standing import planned
+from gigraph.running.ending import rehearsal
 
 
 @pytest.mark.parametrize("stage", ["concepts", "coefficients", "attribution"])
@@ -114,6 +116,37 @@ def test_mean_and_std_of_pixels_up_to_255_are_refused(tmp_path, mean, std, key):
     (tmp_path / "a/1.png").unlink()
     np.save(tmp_path / "a/1.npy", np.full((9, 9, 3), 300, np.float32))
     Plan(load(raw), scripts).check()
+
+
+@pytest.mark.parametrize(
+    ("model", "preprocessing", "plain"),
+    [({"source": "torchvision:resnet18", "weights": "my.pth"}, {}, True),
+     ({"source": "torchvision:resnet18", "weights": "IMAGENET1K_V1"}, {}, False),
+     ({"source": "net.py:make"}, {}, True), ({"source": "net.py:make"}, {"mean": [0, 0, 0], "std": [1, 1, 1]}, False),
+     ({"source": "timm:resnet18", "weights": "my.pth"}, {}, False), ({"source": "menagerie"}, {}, False)],
+)  # fmt: skip
+def test_pictures_that_reach_a_model_without_its_normalisation_are_warned_of(tmp_path, model, preprocessing, plain):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a/1.png")
+    raw = {"images": {"source": str(tmp_path)}, "model": model, "layers": ["x"], "preprocessing": preprocessing}
+    plan = Plan(load(raw), Path(__file__).parents[2] / "workflow" / "scripts")
+    assert plan.takes_plain_pixels is plain
+    assert any("pixels go in as 0 to 1" in line for line in rehearsal(plan, {}, 0, 0).splitlines()) is plain
+
+
+def test_the_title_tells_model_and_images_and_no_lineage_rests_on_their_folder(tmp_path):
+    plans = []
+    for name in ("photos", "pictures"):
+        (tmp_path / name / "a").mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / name / "a/1.png")
+        os.utime(tmp_path / name / "a/1.png", (0, 0))
+        raw = {"images": {"source": str(tmp_path / "x/.." / name)}, "model": {"source": "net.py:make"}, "layers": ["x"]}
+        plans.append(Plan(load(raw), Path(__file__).parents[2] / "workflow" / "scripts"))
+    assert [plan.title for plan in plans] == ["net on photos", "net on pictures"]
+    named = [plan._named(plan.settings("explorer")) for plan in plans]
+    assert named[0] == named[1] and named[0]["title"] == "the title"
+    own = Plan(load({**raw, "explorer": {"title": "Mine"}}), Path("workflow/scripts"))
+    assert own.title == own._named(own.settings("explorer"))["title"] == "Mine"
 
 
 def test_a_folder_is_no_weights_file(tmp_path):

@@ -30,7 +30,7 @@ ROOMS = {
     "evaluation": {"method", "extractors", "attributors", "images", "records", "opened", "worlds"},
     "explorer": {"method", "images", "model", "records", "evaluation"},
     "planning": {"extractors", "attributors", "images", "model", "records", "worlds"},
-    "running": {"records", "planning"},
+    "running": {"method", "records", "planning"},
     "front": {"method", "model", "images", "records", "opened", "planning", "explorer", "worlds"},
 }
 """What each room may import besides itself and the ground."""

@@ -1,6 +1,7 @@
 """What a model's source says by itself, and the drawn worlds behind their one door."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 import gigraph
 from gigraph.errors import UserError
-from gigraph.model.sources import code_of, is_untrained, is_weights_file, preset_crops
+from gigraph.model.sources import check_weights, code_of, is_weights_file, preset_crops, short_name
 from gigraph.worlds import registry
 from gigraph.worlds.dataset import write
 
@@ -17,14 +18,39 @@ PACKAGE = Path(gigraph.__file__).parent
 
 
 @pytest.mark.parametrize(
-    ("source", "weights", "arguments", "random"),
-    [("torchvision:resnet18", None, {}, True), ("timm:resnet18", None, {"num_classes": 3}, True),
-     ("torchvision:resnet18", "DEFAULT", {}, False), ("timm:resnet18", None, {"pretrained": True}, False),
-     ("torchvision:resnet18", "random", {}, True), ("mine.py:make", "random", {}, False),
-     ("mine.py:make", None, {}, False), ("menagerie", None, {}, False)],
+    ("source", "weights", "arguments", "words"),
+    [("torchvision:resnet18", None, {}, "a name such as DEFAULT, or random"),
+     ("timm:resnet18", None, {"num_classes": 3}, "give a checkpoint's file, or random"),
+     ("timm:resnet18", None, {"pretrained": True}, "pretrained says which weights"),
+     ("torchvision:resnet18", "DEFAULT", {"weights": "DEFAULT"}, "weights says which weights"),
+     ("timm:resnet18", "IMAGENET1K_V1", {}, "'IMAGENET1K_V1' is no checkpoint's file"),
+     ("mine.py:make", "best", {}, "'best' is no checkpoint's file"), ("menagerie", "random", {}, "'random' is no"),
+     *((source, weights, {}, None) for source, weights in [
+         ("torchvision:resnet18", "DEFAULT"), ("torchvision:resnet18", "random"), ("timm:resnet18", "random"),
+         ("timm:resnet18", "best.pth"), ("mine.py:make", None), ("mine.py:make", "random"), ("menagerie", None),
+     ])],
 )  # fmt: skip
-def test_which_weights_are_random(source, weights, arguments, random):
-    assert is_untrained(source, weights, arguments) == random
+def test_which_weights_a_source_has(source, weights, arguments, words):
+    if words is None:
+        check_weights(source, weights, arguments)
+        return
+    with pytest.raises(UserError, match=re.escape(words)):
+        check_weights(source, weights, arguments)
+
+
+def test_random_is_no_file_whatever_lies_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "random").mkdir()
+    assert not is_weights_file("random") and not preset_crops("torchvision:resnet18", "random")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("torchvision:resnet18", "resnet18"), ("timm:vit.tag", "vit.tag"), ("a/nets.py:make", "nets"),
+     ("package.nets:make", "make"), ("run/given/factory.py:make_net", "make_net"), ("menagerie", "menagerie")],
+)  # fmt: skip
+def test_what_people_call_a_source(source, name):
+    assert short_name(source) == name
 
 
 @pytest.mark.parametrize("source", registry.NAMES)

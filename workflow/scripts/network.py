@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from gigraph.model.centre import batchnorm_shift
-from gigraph.model.sources import is_untrained
+from gigraph.model.sources import RANDOM
 from gigraph.network_check import checked
 from gigraph.records import tables
 from gigraph.reporting import log
@@ -19,7 +19,7 @@ SAID = {
 
 def main(args: Namespace) -> None:
     model = args.settings["model"]
-    if is_untrained(model["source"], model["weights"], model["arguments"]):
+    if model["weights"] == RANDOM:
         log.info("note: the weights of %s are random: a graph of them says nothing", model["source"])
     subject, classes = checked(args.settings, args.compute)
     network = subject.traced

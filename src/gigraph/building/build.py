@@ -26,12 +26,14 @@ from gigraph.commands.run import arguments as snakemake_arguments
 from gigraph.errors import UserError, one_line
 from gigraph.hashing import file_digest
 from gigraph.model.checkpoints import load_weights
+from gigraph.model.models import draws_weights
+from gigraph.model.sources import BUILT, RANDOM
 from gigraph.planning.config import PROJECT, load, with_defaults
 from gigraph.planning.plan import Plan
 
 GIVEN = "given"
 """The folder in that of the results which holds what was given: configuration, weights, source."""
-CONFIG, WEIGHTS, SOURCE = "config.yaml", "weights.safetensors", "factory.py"
+CONFIG, WEIGHTS, SOURCE = "config.yaml", "weights.safetensors", BUILT
 TOLERANCE = 1e-5
 """Of what two copies of a model say, by the largest that each output is."""
 ROUNDING = 1e-7
@@ -67,7 +69,7 @@ def build(
     given, made, raw["model"] = _model(model_factory, weights, raw["model"])
     # What was given comes to its place only when all is well: a refusal leaves an earlier run as it is.
     with tempfile.TemporaryDirectory(prefix="gigraph-") as temporary:
-        _write(Path(temporary), raw, made, _state(given, weights))
+        _write(Path(temporary), raw, made, _state(given, raw["model"].get("weights") or weights))
         try:
             _check(Path(temporary), raw, given)
         except UserError as error:
@@ -163,9 +165,14 @@ def _model(
     if isinstance(weights, nn.Module):
         return getattr(weights, "_orig_mod", weights), made, section
     model = _called(made, made_with)
+    if weights is None and section.get("weights") is None and draws_weights(lambda: made.call(**made_with)):
+        raise UserError(
+            f"gigraph.build: {made.name} draws its model's weights at random whenever it is called, a graph of which "
+            f'says nothing; give the trained module, its state dict or a file as weights, or "{RANDOM}" if meant'
+        )
     if isinstance(weights, Mapping):
         return _with(model, weights), made, section
-    if section.get("weights"):
+    if section.get("weights") not in (None, RANDOM):
         load_weights(model, Path(section["weights"]))
     return model, made, section
 

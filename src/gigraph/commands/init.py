@@ -172,16 +172,21 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     model = args.model or _asked(question, check=lambda answer: with_files(source=answer))
     weights = args.weights
     from gigraph.errors import UserError
-    from gigraph.model.sources import is_untrained
+    from gigraph.model.models import check_own_weights
+    from gigraph.model.sources import LIBRARIES
 
     arguments = arguments_of(args.arguments)
     own = BEST if model.startswith("torchvision:") and HEAD not in arguments else None
-    needed = own is None and is_untrained(model, None, arguments)
+    needed = own is None and model.partition(":")[0] in LIBRARIES
     if weights is None and asks and (needed or not args.model):
+
+        def check(answer: str) -> None:
+            with_files(source=model, weights=answer or None)
+            check_own_weights(model, answer or own, arguments)
+
         kind = "a name such as IMAGENET1K_V2, or " if own else ""
-        question = f"Its weights, {kind}a checkpoint's file"
-        taken = own or ("" if needed else "the source's own")
-        weights = _asked(question, taken, lambda answer: with_files(source=model, weights=answer or None)) or None
+        question = f"Its weights, {kind}a checkpoint's file (or random)"
+        weights = _asked(question, own or ("" if needed else "the source's own"), check) or None
     weights = weights or own
     if needed and weights is None:
         raise UserError(
@@ -199,6 +204,7 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
             question, check=lambda answer: planned({**given, "images": {"source": answer}})
         )
     planned(raw)  # before anything is loaded
+    check_own_weights(model, weights, arguments)
     raw["preprocessing"], side = _preprocessing(args, model, weights, asks)
     raw["images"]["shards"] = max(1, round(planned(raw).image_count / SHARD))
     network = opened(model, side, args.channels, arguments, args.task)

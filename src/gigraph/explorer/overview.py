@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from gigraph.explorer.sheets import Album, Tile
 from gigraph.images.listing import PASSED_OVER
 from gigraph.images.naming import shown_names
 from gigraph.images.tiles import FACE
+from gigraph.method.share import range_of
 from gigraph.method.targets import class_output
 from gigraph.records import tables
 from gigraph.reserved import DATASET, FAMILIES
@@ -34,7 +35,7 @@ WORDS = {
     "support": "in how many images the concept takes part",
     "unexplained": "what a layer's concepts miss of the real score, S(X) - S(X~): the error node",
     "remainder": "what concepts do together that are too weak to be kept one by one",
-    "decision kept": "what is left of the images' scores where a layer is replaced by its concepts",
+    "decision kept": "what is left of the images' scores where a layer is replaced by its concepts; too much is lost",
     "accuracy": "share of the images that the model takes for their own class",
 }
 """What the page calls things; ``{gig}`` stands for what it calls attributions."""
@@ -82,7 +83,7 @@ def meta_chunk(
         "shared": inputs.shared,
         "images": len(images),
         "accuracy": [int(right["right"].sum() or 0), len(right)],
-        "keeps": _range([one["logit"] for one in layers if one["logit"] is not None]),
+        "keeps": range_of(one["logit"] for one in layers) or "–",
         "edges": graph.count,
         "fields": ["label", "name", "images", "right", "kept", "attributed", "near", "faces", "pictured", "shown"],
         # Those with a graph come first, wherever classes are listed.
@@ -116,12 +117,6 @@ def meta_chunk(
 
 def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count:,} images"
-
-
-def _range(shares: Sequence[float]) -> str:
-    """Return shares as people say them: all, or from the least to the most."""
-    ends = sorted({f"{100 * share:.0f}" for share in (min(shares), max(shares))}, key=float) if shares else []
-    return f"{' to '.join(ends)}%" if ends else "–"
 
 
 def _left_out(inputs: Inputs) -> list[str]:

@@ -562,15 +562,20 @@ class _Paths:
         kind = torch.empty(0, dtype=self.vectors.dtype).numpy().dtype
         found = [np.empty((len(point.columns), len(self.images[point.row].concepts)), kind) for point in some]
         spans = _runs([point.row for point in some])
+        slopes: dict[tuple[int, int], Tensor] = {}
         for index in range(most):
             live = sum(len(point.columns) > index for point in some)
             (gradient,) = torch.autograd.grad(scores[:live, index].sum(), path, retain_graph=index + 1 < most)
             for first, last in spans:
                 own = gradient[first : min(last, live)]
                 if len(own):
-                    slopes = self.images[some[first].row].slopes(own, self.vectors).cpu().numpy()
-                    for place, one in enumerate(slopes, first):
-                        found[place][index] = one
+                    slopes[index, first] = self.images[some[first].row].slopes(own, self.vectors)
+        # One copy from the device, which would wait for each.
+        host = torch.cat([one.flatten() for one in slopes.values()]).cpu()
+        parts = host.split([one.numel() for one in slopes.values()])
+        for ((index, first), one), part in zip(slopes.items(), parts, strict=True):
+            for place, own in enumerate(part.view_as(one).numpy(), first):
+                found[place][index] = own
         return found
 
 

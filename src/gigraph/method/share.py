@@ -5,7 +5,7 @@ The decision about an image is its class, the network's own, and that class's ce
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,13 @@ class Share:
 def kept(logit: float) -> float:
     """Return the part of a score that is kept, where what there is too much counts as lost; NaN stays NaN."""
     return min(logit, 2 - logit)
+
+
+def range_of(logits: Iterable[float | None]) -> str:
+    """Return what several layers keep of the score, in words: ``84 to 99%``, what is too much as lost; none: empty."""
+    told = [kept(one) for one in logits if one is not None and np.isfinite(one)]
+    ends = dict.fromkeys(f"{100 * one:.0f}" for one in (min(told), max(told))) if told else ()
+    return f"{' to '.join(ends)}%" if ends else ""
 
 
 def share(at_x: np.ndarray, at_concepts: np.ndarray, at_baseline: np.ndarray) -> tuple[float, float]:

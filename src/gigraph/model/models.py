@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from gigraph.errors import UserError, install, nearest
 from gigraph.model.checkpoints import load_weights
 from gigraph.model.shuffled import shuffle
-from gigraph.model.sources import RANDOM, has_random, is_weights_file, preset_crops
+from gigraph.model.sources import RANDOM, check_named, check_weights, is_weights_file, preset_crops
 from gigraph.reporting import log
 from gigraph.worlds import registry as worlds
 
@@ -65,7 +65,7 @@ def load_model(
         architecture, or has NaN or infinite entries.
     """
     arguments = dict(arguments or {})
-    if weights == RANDOM and has_random(source):
+    if weights == RANDOM and source not in worlds.NAMES:
         weights = None
     file = _weights_file(weights, base)
     with torch.random.fork_rng(devices=[]):
@@ -83,6 +83,42 @@ def load_model(
     if shuffled is not None:
         shuffle(model, shuffled)
     return model.eval()
+
+
+def draws_weights(make: Callable[[], object]) -> bool:
+    """Return whether what a function makes has weights that are drawn: other ones from other random numbers."""
+    states = []
+    for seed in (0, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            states.append(made.state_dict() if isinstance(made := make(), nn.Module) else {})
+    return any(
+        isinstance(value, Tensor) and not value.is_meta and not torch.equal(value, states[1].get(key, value))
+        for key, value in states[0].items()
+    )
+
+
+def check_own_weights(source: str, weights: str | None, arguments: Mapping[str, Any], base: Path = Path()) -> None:
+    """Refuse a factory's own weights where they are random, and nobody has asked for these.
+
+    Parameters
+    ----------
+    source, weights, arguments, base
+        As of `load_model`.
+
+    Raises
+    ------
+    UserError
+        If they are drawn anew whenever the factory is called.
+    """
+    check_weights(source, weights, arguments)
+    if weights is not None or source in worlds.NAMES:
+        return
+    if draws_weights(lambda: _build(source, None, dict(arguments), None, base)):
+        raise UserError(
+            f"model.weights: none are given, and {source} draws its own at random whenever it is called, a graph of "
+            f"which says nothing; give a checkpoint's file, load one in the factory, or write {RANDOM} if you mean that"
+        )
 
 
 def preset_of(source: str, weights: str | None = None) -> dict[str, Any] | None:
@@ -145,11 +181,8 @@ def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Pa
     kind, _, name = source.rpartition(":")
     if kind == "torchvision":
         return _torchvision(name, None if file else weights, arguments)
-    if weights is not None and file is None:
-        raise UserError(
-            f"model.weights: {weights!r} is no checkpoint's file, and only "
-            f"torchvision models have weights by name; give {source} a file"
-        )
+    if file is None:
+        check_named(source, weights)
     if source in worlds.NAMES:
         return _world(source, arguments, file)
     if kind == "timm":
@@ -188,7 +221,7 @@ def _torchvision(name: str, weights: str | None, arguments: dict[str, Any]) -> n
             raise UserError(_failed(f"torchvision:{name}", error)) from error
         raise UserError(
             f"model.weights: {name} {weights} cannot be fetched ({_line(error)}); "
-            f"download {enum.url} elsewhere and give the file's path"
+            f"download {enum.url} elsewhere, give the file's path, and say preprocessing, which a file does not"
         ) from error
     except (TypeError, ValueError) as error:
         raise UserError(_failed(f"torchvision:{name}", error)) from error

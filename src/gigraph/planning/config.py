@@ -165,7 +165,7 @@ class Model(Section):
     `package.module:factory`."""
     weights: str | None = None
     """A torchvision weights name (`IMAGENET1K_V2`), or a checkpoint (.safetensors, .pth, .ckpt, ...); null: the
-    source's own; `random`, if torchvision's or timm's own, which are random, are meant."""
+    source's own, a drawn world's or a factory's, if these are not random; `random`, if they are and you mean that."""
     arguments: dict[str, Any] = {}
     """Keyword arguments of the model's constructor or factory."""
     task: Literal["auto", "classes", "labels", "binary", "regression"] = "auto"

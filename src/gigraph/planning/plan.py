@@ -19,7 +19,7 @@ from gigraph.extractors.registry import NONZEROS, PLUGGED, SPREADS, WANTS
 from gigraph.extractors.registry import PACKAGE as PACKAGE_PLUGGED
 from gigraph.hashing import digest, file_digest
 from gigraph.images.imagenet import IMAGENET, named_by_wordnet
-from gigraph.model.sources import RANDOM, code_of, is_untrained, is_weights_file, preset_crops, short_name
+from gigraph.model.sources import RANDOM, check_weights, code_of, is_weights_file, preset_crops, short_name
 from gigraph.planning.config import Config, LayerSettings
 from gigraph.planning.lineage import PACKAGE, code_digest, imported_beside, installed, module_file, module_files
 from gigraph.planning.stages import STAGES, Read
@@ -83,7 +83,7 @@ class Plan:
             return config.explorer.title
         if self.drawn:
             return worlds.get(config.images.source).title
-        return f"{short_name(config.model.source)} on {self.image_folder.absolute().name}"
+        return f"{short_name(config.model.source)} on {self.image_folder.resolve().name}"
 
     @property
     def trained(self) -> bool:
@@ -92,8 +92,21 @@ class Plan:
 
     @property
     def untrained(self) -> bool:
-        """Whether the model's weights are random, since none are given."""
-        return is_untrained(self.config.model.source, self.config.model.weights, self.config.model.arguments)
+        """Whether the model's weights are random, as was asked for."""
+        return self.config.model.weights == RANDOM
+
+    @property
+    def takes_plain_pixels(self) -> bool:
+        """Whether pictures reach the model as they are: neither settings nor weights say how it normalised them."""
+        model, settings = self.config.model, self.config.preprocessing
+        told = model.source in worlds.NAMES or preset_crops(model.source, model.weights)
+        given = settings.mean is not None or settings.std is not None
+        return not (told or given or self.drawn or self._has_arrays)
+
+    @property
+    def _has_arrays(self) -> bool:
+        """Whether the user's images are arrays of real numbers."""
+        return any(entry.path.lower().endswith(".npy") for entry in self._entries)
 
     @property
     def seeds(self) -> dict[str, int]:
@@ -287,7 +300,7 @@ class Plan:
         _ = self.model_files, self.listing, self.image_size
         self._check_scale()
         self._check_extras()
-        self._check_weights()
+        check_weights(self.config.model.source, self.config.model.weights, self.config.model.arguments)
 
     def _check_apart(self) -> None:
         """Refuse results among the images, of which their pictures would be the next time."""
@@ -300,16 +313,6 @@ class Plan:
             raise UserError(
                 f"images.source: {self.image_folder} also holds the folder of the results ({self.root.resolve()}), "
                 "which would be taken for a class; give the images a folder of their own, or set output outside of it"
-            )
-
-    def _check_weights(self) -> None:
-        """Refuse random weights that nobody has asked for: the graph would be of another model than the user's."""
-        model = self.config.model
-        if self.untrained and model.weights is None:
-            name = ", a name such as DEFAULT" * model.source.startswith("torchvision:")
-            raise UserError(
-                f"config: model.weights: none are given, and those of {model.source} itself are random, a graph of "
-                f"which says nothing; give a checkpoint's file{name}, or {RANDOM} if that is what you mean"
             )
 
     def _check_extras(self) -> None:
@@ -336,7 +339,7 @@ class Plan:
 
     def _check_scale(self) -> None:
         """Refuse mean and std for pixels of 0 to 255; arrays of real numbers may be of any size."""
-        if not self.drawn and any(entry.path.lower().endswith(".npy") for entry in self._entries):
+        if not self.drawn and self._has_arrays:
             return
         settings = self.config.preprocessing
         for key, numbers, largest in (("mean", settings.mean, 1), ("std", settings.std, LARGEST_STD)):
@@ -521,6 +524,8 @@ class Plan:
         model, places = self.config.model, {}
         if not self.drawn:
             places[str(self.image_folder)] = "the images"
+            if self.config.explorer.title is None:  # which the folder's name is part of
+                places[self.title] = "the title"
         if model.weights and is_weights_file(model.weights):
             places[model.weights] = "the weights"
         file, _, factory = model.source.rpartition(":")

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from gigraph.errors import UserError, one_line
+from gigraph.method.share import range_of
 from gigraph.planning.plan import Plan
 from gigraph.records import tables
 from gigraph.reserved import CLASSES
@@ -102,47 +103,62 @@ def _subject(plan: Plan) -> str:
 
 def _warnings(plan: Plan) -> list[str]:
     """Return what to mind before a run."""
-    model = plan.config.model
-    if not plan.untrained:
-        return []
-    return [f"warning: the weights of {model.source} are random: a graph of them says nothing"]
+    found = []
+    if plan.untrained:
+        found.append(f"warning: the weights of {plan.config.model.source} are random: a graph of them says nothing")
+    if plan.takes_plain_pixels:
+        found.append(
+            "warning: preprocessing.mean and std are not given, and nothing tells them of these weights: pixels go in "
+            "as 0 to 1; give those of the training, or mean: [0, 0, 0] and std: [1, 1, 1] if that is what it saw"
+        )
+    return found
 
 
-def ending(plan: Plan, notes: Mapping[str, Sequence[str]], seconds: str) -> list[str]:
+def ending(plan: Plan, told: Sequence[str], notes: Mapping[str, Sequence[str]], seconds: str) -> list[str]:
     """Return what a run that has come to its end says.
 
     Parameters
     ----------
     plan : Plan
+    told : list of str
+        What was found.
     notes : mapping of str to list of str
         The remarks of each job.
     seconds : str
         What it took, as people say it.
     """
-    pages = [plan.results(name) for name in ("explorer", "summary") if _is_current(plan, name)]
+    pages = _pages(plan)
     where = f"; open {' and '.join(map(str, pages))}" if pages else ""
-    lines = [f"gigraph: done in {seconds}{where}"]
-    if pages:
-        try:
-            lines += [f"  {line}" for line in found(plan)]
-        except UserError as error:  # what is made stays made
-            lines.append(f"  note: what was found cannot be told: {one_line(error)}")
-    told = list(dict.fromkeys(one_line(text) for texts in notes.values() for text in texts))
-    lines += [f"  note: {text}" for text in told[:NOTES]]
-    if len(told) > NOTES:
-        lines.append(f"  {len(told) - NOTES} more notes stand in {plan.results('run')}")
+    lines = [f"gigraph: done in {seconds}{where}", *(f"  {line}" for line in told)]
+    remarks = list(dict.fromkeys(one_line(text) for texts in notes.values() for text in texts))
+    lines += [f"  note: {text}" for text in remarks[:NOTES]]
+    if len(remarks) > NOTES:
+        lines.append(f"  {len(remarks) - NOTES} more notes stand in {plan.results('run')}")
     return lines
 
 
 def found(plan: Plan) -> list[str]:
+    """Return what a finished graph tells: nothing before there is one, and a remark where its tables cannot be read."""
+    if not _pages(plan):
+        return []
+    try:
+        return in_tables(plan)
+    except UserError as error:  # what is made stays made
+        return [f"note: what was found cannot be told: {one_line(error)}"]
+
+
+def _pages(plan: Plan) -> list[Path]:
+    """Return the pages that are made and current."""
+    return [plan.results(name) for name in ("explorer", "summary") if _is_current(plan, name)]
+
+
+def in_tables(plan: Plan) -> list[str]:
     """Return what stands in the tables: how good the model is, what its concepts keep, and the strongest causes."""
     method = plan.config.methods[0]
     measured = _frame(plan.results("reconstruction", method=method), "logit", "images")
-    kept = measured.filter(pl.col("images") > 0)["logit"].to_numpy()
     lines = [", ".join(_recognised(plan))]
-    if len(kept):
-        ends = dict.fromkeys(f"{end:.0%}" for end in (kept.min(), kept.max()))
-        lines[0] += f"; of the decisions about them the concepts of each layer keep {' to '.join(ends)}"
+    if keep := range_of(measured.filter(pl.col("images") > 0)["logit"]):
+        lines[0] += f"; of the decisions about them the concepts of each layer keep {keep}"
     if plan.config.model.task == "regression":
         return lines
     layer = plan.layers[-1]

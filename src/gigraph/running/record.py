@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -> dict[str, list[str]]:
+def write_run(
+    root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any], found: Sequence[str] = ()
+) -> dict[str, list[str]]:
     """Write ``run.json``: what a paper's appendix says about how its numbers were made.
 
     Return the remarks of each job that had any.
@@ -91,6 +93,8 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
         The whole configuration, defaults included.
     seeds : mapping
         Every seed that it holds.
+    found : sequence of str, optional
+        What the run says at its end.
     """
     results = Results(root)
     jobs = receipts(results("logs"))
@@ -100,7 +104,7 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
         stage["jobs"] += 1
         stage["seconds"] = round(stage["seconds"] + job["seconds"], 2)
         stage["peak_memory_mb"] = max(stage["peak_memory_mb"], job["peak_memory_mb"])
-    notes = {name: found for name in jobs if (found := notes_in(results("logs") / f"{name}.log"))}
+    notes = {name: some for name in jobs if (some := notes_in(results("logs") / f"{name}.log"))}
     text = {
         "versions": versions(),
         "commit": _commit(),
@@ -112,6 +116,7 @@ def write_run(root: Path, config: Mapping[str, Any], seeds: Mapping[str, Any]) -
         "ended": max((job["ended"] for job in jobs.values()), default=None),
         "seconds_of_work": round(sum(job["seconds"] for job in jobs.values()), 1),
         "stages": stages,
+        "found": list(found),
         "notes": notes,
         "jobs": jobs,
     }
