@@ -419,7 +419,7 @@ def attribute(
     rules: dict[tuple[int, int], Tripling] = {}
     for place, row in enumerate(active):
         values = np.stack(begun[place * steps : (place + 1) * steps])  # [S, T, Q]
-        rules |= {(row, t): Tripling(steps, values[:, t]) for t in every}
+        rules |= {(row, t): Tripling(steps, values[:, t], sums[row]) for t in every}
     errors = dict.fromkeys(rules, 0.0)
     # The sum of the sources' errors is known, and none of their sizes together can be below it.
     change = (at_concepts - at_baseline).double().cpu().numpy()
@@ -427,12 +427,12 @@ def attribute(
     while going:
         further: dict[tuple[int, int], np.ndarray] = {}
         for pair in going:
-            rule, read = rules[pair], sums[pair[0]]
-            value = rule.value() if read is None else rule.value() @ read
+            rule = rules[pair]
+            value = rule.read()
             missed = abs(float(value.sum() - change[pair]))
-            errors[pair] = max(float(rule.error(read).sum()), missed)
+            errors[pair] = max(float(rule.error().sum()), missed)
             if errors[pair] > tolerance * np.abs(value).sum():
-                wanted = rule.wanted(max_steps, read, missed)
+                wanted = rule.wanted(max_steps, missed)
                 if len(wanted):
                     further[pair] = wanted
         for pair, values in paths.further(further).items():

@@ -13,6 +13,8 @@ its estimate lies above its error.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 WORTH = 0.5
@@ -43,34 +45,34 @@ class Tripling:
         Equal intervals to begin with.
     values : float array [steps, Q]
         The integrand at their midpoints.
+    sums : array [Q, F], optional
+        0 or 1: which components each of F sums is of. What is refined, and told the error of, are then the sums.
     """
 
-    def __init__(self, steps: int, values: np.ndarray):
+    def __init__(self, steps: int, values: np.ndarray, sums: np.ndarray | None = None):
         self.nodes, self.widths = midpoint(steps)
         self.values = np.asarray(values, np.float64)
+        self.sums = sums
 
     def value(self) -> np.ndarray:
         """Return the integral, float64 [Q]."""
         return self.widths @ self.values
 
-    def error(self, sums: np.ndarray | None = None) -> np.ndarray:
-        """Return sqrt(sum over gaps s^2 d^2 / 12), float64 [Q]: the size of the error if jumps lie anywhere in a gap.
+    def read(self) -> np.ndarray:
+        """Return the integral of what is read, the sums or the components, float64 [F]."""
+        return self.value() if self.sums is None else self.value() @ self.sums
+
+    def error(self) -> np.ndarray:
+        """Return sqrt(sum over gaps s^2 d^2 / 12), float64 [F]: the size of the error if jumps lie anywhere in a gap.
 
         Before the first node and behind the last nothing is seen: jumps are taken to be as dense and as large there as
         in the two gaps beside. Of fewer than three nodes nothing is known, and the whole value counts as error.
-
-        Parameters
-        ----------
-        sums : array [Q, F], optional
-            0 or 1: which components each of F sums is of; the errors are then those of the sums.
         """
-        values = self.values if sums is None else self.values @ sums
-        if len(values) < FEWEST:
-            return np.abs(self.widths @ values)
-        return np.sqrt(self._squares(values).sum(0))
+        return np.abs(self.read()) if len(self.nodes) < FEWEST else np.sqrt(self._squares.sum(0))
 
-    def _squares(self, values: np.ndarray) -> np.ndarray:
-        """Return s^2 d^2 / 12 before the first node, of each gap between neighbours, and behind the last [J + 1, Q].
+    @cached_property
+    def _squares(self) -> np.ndarray:
+        """Return s^2 d^2 / 12 before the first node, of each gap between neighbours, and behind the last [J + 1, F].
 
         d is what a gap's difference exceeds the neighbouring gaps' trend by, since the midpoint rule misses nothing of
         a linear integrand. A lone jump is then seen three times, as 1, -1/2 and -1/2: hence `SPREAD`. A jump at a
@@ -78,21 +80,21 @@ class Tripling:
         the length of what lies before the first node.
         """
         gap = np.diff(self.nodes)[:, None]
-        steep = np.diff(values, axis=0) / gap
-        if len(steep) < 3:
-            jumps = (gap * steep) ** 2
-        else:
-            trend = np.empty_like(steep)
-            trend[1:-1] = (steep[:-2] * gap[:-2] + steep[2:] * gap[2:]) / (gap[:-2] + gap[2:])
-            trend[0], trend[-1] = steep[1], steep[-2]
-            jumps = (gap * (steep - trend)) ** 2 / SPREAD
-        ends = [
-            (2 * half) ** 2 * half * jumps[beside].sum(0) / gap[beside].sum()
-            for half, beside in ((self.widths[0] / 2, slice(2)), (self.widths[-1] / 2, slice(-2, None)))
-        ]
-        return np.concatenate([ends[:1], gap**2 * jumps, ends[1:]]) / 12
+        jumps = np.diff(self.values if self.sums is None else self.values @ self.sums, axis=0)
+        if len(jumps) >= 3:
+            steep, around = jumps / gap, gap[:-2] + gap[2:]
+            jumps[1:-1] -= gap[1:-1] * (jumps[:-2] + jumps[2:]) / around
+            jumps[0] -= gap[0] * steep[1]
+            jumps[-1] -= gap[-1] * steep[-2]
+            jumps /= SPREAD**0.5
+        squares = np.empty((len(jumps) + 2, jumps.shape[1]))
+        np.square(gap * jumps, out=squares[1:-1])
+        for end, half, beside in ((0, self.widths[0] / 2, slice(2)), (-1, self.widths[-1] / 2, slice(-2, None))):
+            dense = np.square(jumps[beside]).sum(0) / gap[beside].sum()
+            squares[end] = (2 * half) ** 2 * half * dense
+        return squares / 12
 
-    def wanted(self, most: int, sums: np.ndarray | None = None, missed: float = 0.0) -> np.ndarray:
+    def wanted(self, most: int, missed: float = 0.0) -> np.ndarray:
         """Return the new midpoints of the intervals to triple [n]: the worst and those nearly as bad.
 
         An interval answers for half the error of the gap on either side, at an end for all of it. Where more is missed
@@ -102,29 +104,27 @@ class Tripling:
         ----------
         most : int
             Nodes in all, at most.
-        sums : array [Q, F], optional
-            As for `error`.
         missed : float
             What the sum of all components is known to err by.
         """
-        due = self._due(most, sums, missed)
+        due = self._due(most, missed)
         return (self.nodes[due, None] + self.widths[due, None] * np.array([-1, 1]) / 3).ravel()
 
-    def _due(self, most: int, sums: np.ndarray | None, missed: float) -> np.ndarray:
+    def _due(self, most: int, missed: float) -> np.ndarray:
         room = max(0, most - len(self.nodes)) // 2
         if len(self.nodes) < FEWEST:
             return np.arange(len(self.nodes) if room >= len(self.nodes) else 0)
-        squares = self._squares(self.values if sums is None else self.values @ sums)
-        squares[1:-1] /= 2
-        own = squares[:-1] + squares[1:]
+        own = (self._squares[:-1] + self._squares[1:]) / 2
+        own[[0, -1]] += self._squares[[0, -1]] / 2
         share = np.sqrt(own).sum(1) * (self.widths > NARROWEST)
-        if missed > HIDDEN * self.error(sums).sum() or not share.any():
+        if missed > HIDDEN * self.error().sum() or not share.any():
             share = self.widths * (missed > 0)
         worst = np.argsort(-share, kind="stable")[:room]
         return np.sort(worst[share[worst] >= max(WORTH * share.max(initial=0), 1e-300)])
 
     def refine(self, nodes: np.ndarray, values: np.ndarray) -> None:
         """Take in the integrand [n, Q] at the `wanted` nodes [n]."""
+        self.__dict__.pop("_squares", None)
         due = np.searchsorted(self.nodes, nodes[::2])  # each pair lies around the midpoint that it was made from
         self.widths[due] /= 3
         every = np.concatenate([self.nodes, nodes])
