@@ -570,13 +570,18 @@ class _Paths:
                 own = gradient[first : min(last, live)]
                 if len(own):
                     slopes[index, first] = self.images[some[first].row].slopes(own, self.vectors)
-        # One copy from the device, which would wait for each.
-        host = torch.cat([one.flatten() for one in slopes.values()]).cpu()
-        parts = host.split([one.numel() for one in slopes.values()])
-        for ((index, first), one), part in zip(slopes.items(), parts, strict=True):
-            for place, own in enumerate(part.view_as(one).numpy(), first):
+        for (index, first), part in zip(slopes, _on_host([*slopes.values()]), strict=True):
+            for place, own in enumerate(part, first):
                 found[place][index] = own
         return found
+
+
+def _on_host(parts: Sequence[Tensor]) -> list[np.ndarray]:
+    """Return tensors as arrays, by one copy from the device, which would wait for each."""
+    if parts[0].device.type == "cpu":
+        return [one.numpy() for one in parts]
+    host = torch.cat([one.flatten() for one in parts]).cpu().split([one.numel() for one in parts])
+    return [one.view(part.shape).numpy() for one, part in zip(host, parts, strict=True)]
 
 
 def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
