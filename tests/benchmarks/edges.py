@@ -1,4 +1,4 @@
-"""How aggregation and the explorer grow with the number of edges, up to 1,000 classes and 121,000 concepts.
+"""How aggregation, figures and explorer grow with the number of edges, up to 1,000 classes and 121,000 concepts.
 
     uv run python -m tests.benchmarks.edges                      five sizes up to the paper's, of five images a class
     uv run python -m tests.benchmarks.edges --parts 0.125 0.25   shares of the paper's classes and of its concepts
@@ -132,6 +132,11 @@ def measured(part: float, images: int, sources: int) -> dict[str, Any]:
                 class_table=files("classes"), kept=files("kept_of_all"), **outputs,
             ))  # fmt: skip
         peaks["graph"] = peak()
+        with parts.part("figures"):
+            script("figures").main(Namespace(
+                settings={**settings, "attribution": {"method": "gig"}}, root=folder, method=METHOD,
+            ))  # fmt: skip
+        peaks["figures"] = peak()
         with parts.part("explorer: the rest"):
             explorer.build(run.inputs(), Path(folder) / "explorer")
         peaks["explorer"] = peak()

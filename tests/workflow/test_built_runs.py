@@ -45,7 +45,7 @@ from torch import nn
 def make():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
 
-gigraph.build(make, "images", ["1"], "results")
+gigraph.build(make, "images", ["1"], "results", weights="random")
 """
 SETTINGS = {
     "images": {"source": "images", "shards": 2},
@@ -133,11 +133,13 @@ def test_what_is_wrong_besides_is_said_before_a_run(folder):
     import mine
 
     with pytest.raises(UserError, match=r"no layer 'too'|too.*did you mean"):
-        gigraph.build(mine.Net, layers=["one", "too"], out="results", **SETTINGS)
+        gigraph.build(mine.Net, layers=["one", "too"], out="results", weights="random", **SETTINGS)
+    with pytest.raises(UserError, match="Net draws its model's weights at random"):
+        gigraph.build(mine.Net, layers=["one", "two"], out="results", **SETTINGS)
     with pytest.raises(UserError, match="nowhere"):
         gigraph.build(mine.Net, "nowhere", ["one"], "results")
     with pytest.raises(UserError, match=r"unknown key concepts\.expantion; did you mean expansion"):
-        gigraph.build(mine.Net, "images", ["one"], "results", concepts={"expantion": 1})
+        gigraph.build(mine.Net, "images", ["one"], "results", weights="random", concepts={"expantion": 1})
     assert not Path("results").exists()
 
 
@@ -154,7 +156,7 @@ def test_a_run_that_fails_says_what_failed(folder):
     for path in sorted((folder / "images").rglob("*.png"))[4:]:
         path.write_text("no picture")
     with pytest.raises(UserError, match=r"unreadable|rejected"):
-        gigraph.build(mine.Net, layers=["one", "two"], out="results", **SETTINGS)
+        gigraph.build(mine.Net, layers=["one", "two"], out="results", weights="random", **SETTINGS)
 
 
 def test_no_build_within_a_build(monkeypatch):
