@@ -137,7 +137,7 @@ def test_what_is_wrong_besides_is_said_before_a_run(folder):
     with pytest.raises(UserError, match="Net draws its model's weights at random"):
         gigraph.build(mine.Net, layers=["one", "two"], out="results", **SETTINGS)
     with pytest.raises(UserError, match="nowhere"):
-        gigraph.build(mine.Net, "nowhere", ["one"], "results")
+        gigraph.build(mine.Net, "nowhere", ["one"], "results", weights="random")
     with pytest.raises(UserError, match=r"unknown key concepts\.expantion; did you mean expansion"):
         gigraph.build(mine.Net, "images", ["one"], "results", weights="random", concepts={"expantion": 1})
     assert not Path("results").exists()
