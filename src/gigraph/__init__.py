@@ -53,8 +53,8 @@ def build(
     out : path
         The folder of the results.
     weights : nn.Module, state dict, path or str, optional
-        The weights, most often the trained module; those that the function's model has if not given. A path or a name
-        is what it is in the configuration.
+        The weights, most often the trained module; those that the function's model has if not given, and if it does not
+        draw them at random. A path or a name is what it is in the configuration; ``"random"`` takes what is drawn.
     arguments : sequence of str
         More for Snakemake, such as ``["--cores", "4"]`` or ``["evaluation"]``.
     **settings
