@@ -291,7 +291,7 @@ def test_so_does_that_of_the_evaluation(tmp_path, monkeypatch, world):
         )
         # From zero, since around the mean an untrained network decides nothing.
         layers = ["layer2.1", {"name": "layer3.1", **tried, "concepts": {"center": "zero"}}]
-        changes = {"images": {"shards": 1}, "model": {"source": "mine.py:net"}, "layers": layers}
+        changes = {"images": {"shards": 1}, "model": {"source": "mine.py:net", "weights": "random"}, "layers": layers}
     configfile = configure(tmp_path, evaluation=evaluation, autoencoder={"steps": 60}, **changes)
     (tmp_path / "trace").mkdir()
     run = snakemake(tmp_path, "all", "evaluation", "--configfile", str(configfile), trace=tmp_path / "trace")
