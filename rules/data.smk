@@ -172,6 +172,7 @@ rule images:
         rejected=made("rejected"),
     log:
         results("logs/images.log"),
+    priority: START  # it says whether the model knows the images, as soon as that is known
     conda:
         "../envs/gigraph.yaml"
     resources:

@@ -285,6 +285,15 @@ def test_a_wrong_option_is_not_asked_about(own, capsys, monkeypatch, given):
     assert called("init", *given) == 1 and capsys.readouterr().err.count("\n") == 1
 
 
+def test_without_a_preset_pictures_are_not_enlarged(own, capsys):
+    import torchvision
+
+    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), "best.pth")
+    given = ["--model", "torchvision:resnet18", "--weights", "best.pth", "--images", "images"]
+    assert called("init", *given) == 0 and "resized to 40 pixels and cropped to 40" in capsys.readouterr().out
+    assert load(read([own / "gigraph.yaml"])).preprocessing.crop == 40
+
+
 def test_a_factory_whose_weights_are_drawn_needs_others(own, capsys):
     given = ["--model", "net.py:drawn", "--images", "images", "--size", "32"]
     assert called("init", *given) == 1 and not (own / "gigraph.yaml").exists()
@@ -318,4 +327,7 @@ def test_what_no_option_says_is_asked_on_a_terminal(own):
     assert config.preprocessing.crop == config.preprocessing.resize == 48 and config.preprocessing.mean is None
     for mistake in ("no file no.py", "no file none.pth", "no folder nowhere"):
         assert said.count(f"there is {mistake}; correct the path") == 1
-    assert "Side of the network's input in pixels, a whole number [224]" in said and not answers
+    assert (
+        "Side of the network's input in pixels (the first picture is 40 x 40), a whole number [40]" in said
+        and not answers
+    )

@@ -134,6 +134,17 @@ def test_pictures_that_reach_a_model_without_its_normalisation_are_warned_of(tmp
     assert any("pixels go in as 0 to 1" in line for line in rehearsal(plan, {}, 0, 0).splitlines()) is plain
 
 
+@pytest.mark.parametrize(("side", "warned"), [(40, False), (60, False), (61, True), (224, True), (None, False)])
+def test_small_pictures_that_are_much_enlarged_are_warned_of(tmp_path, side, warned):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (50, 40)).save(tmp_path / "a/1.png")
+    raw = {"images": {"source": str(tmp_path)}, "model": {"source": "net.py:make"}, "layers": ["x"]}
+    raw["preprocessing"] = {"resize": side, "crop": side, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    plan = Plan(load(raw), Path(__file__).parents[2] / "workflow" / "scripts")
+    said = [line for line in rehearsal(plan, {}, 0, 0).splitlines() if line.startswith("warning: pictures are small")]
+    assert bool(said) is warned and all(f"(the first 50 x 40) and enlarged to {side}" in line for line in said)
+
+
 def test_the_title_tells_model_and_images_and_no_lineage_rests_on_their_folder(tmp_path):
     plans = []
     for name in ("photos", "pictures"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,9 +203,10 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
         raw["images"]["source"] = _asked(
             question, check=lambda answer: planned({**given, "images": {"source": answer}})
         )
-    planned(raw)  # before anything is loaded
+    plan = planned(raw)  # before anything is loaded
     check_own_weights(model, weights, arguments)
-    raw["preprocessing"], side = _preprocessing(args, model, weights, asks)
+    pictures = None if plan.drawn else plan.first_size
+    raw["preprocessing"], side = _preprocessing(args, model, weights, asks, pictures)
     raw["images"]["shards"] = max(1, round(planned(raw).image_count / SHARD))
     network = opened(model, side, args.channels, arguments, args.task)
     own_head = _outputs(model, weights, arguments, network) if HEAD not in arguments else None
@@ -244,7 +245,7 @@ def _plan(raw: dict[str, Any]) -> Plan:
 
 
 def _preprocessing(
-    args: argparse.Namespace, model: str, weights: str | None, asks: bool
+    args: argparse.Namespace, model: str, weights: str | None, asks: bool, pictures: Sequence[int] | None
 ) -> tuple[dict[str, Any], int | None]:
     """Return the section of that name, and the side of the network's input."""
     from gigraph.model.models import preset_of
@@ -259,10 +260,12 @@ def _preprocessing(
     preset = preset_of(model, weights)
     if preset is not None:
         return found, args.size or preset["crop"]
-    side = args.size or preset_side(model)
+    # Weights of one's own were trained on pictures like these, which are seldom enlarged.
+    own = preset_side(model) or 224
+    side = args.size or (min(own, *pictures) if pictures else own)
     if asks and args.size is None:
-        side = _number("Side of the network's input in pixels", side or 224)
-    side = side or 224
+        told = f" (the first picture is {pictures[0]} x {pictures[1]})" if pictures else ""
+        side = _number(f"Side of the network's input in pixels{told}", side)
     resize = args.resize or (round(side * 256 / 224) if side >= PHOTOGRAPHS else side)
     if asks and args.resize is None:
         resize = _number("Shorter side that a picture is resized to before the crop, in pixels", resize)

@@ -35,7 +35,7 @@ WORDS = {
     "support": "in how many images the concept takes part",
     "unexplained": "what a layer's concepts miss of the real score, S(X) - S(X~): the error node",
     "remainder": "what concepts do together that are too weak to be kept one by one",
-    "decision kept": "what is left of the images' scores where a layer is replaced by its concepts; too much is lost",
+    "decision kept": "what is left of the images' scores where a layer is replaced by its concepts; 110% counts as 90%",
     "accuracy": "share of the images that the model takes for their own class",
 }
 """What the page calls things; ``{gig}`` stands for what it calls attributions."""

@@ -29,4 +29,7 @@ def cause(labels: np.ndarray, predicted: np.ndarray) -> str:
             "nearly all images are predicted as one class: the likely cause is preprocessing.mean and std, or "
             "model.weights"
         )
-    return "predictions follow no class: the likely cause is model.weights, random or of another task"
+    return (
+        "predictions follow no class: the likely cause is the size of pictures (preprocessing.resize and crop as in "
+        "the training), or model.weights, random or of another task"
+    )

@@ -37,7 +37,7 @@ SAMPLED = 8
 """Keys by which leads are found."""
 
 
-def load_weights(model: nn.Module, file: Path) -> None:
+def load_weights(model: nn.Module, file: Path, name: str = "") -> None:
     """Load a checkpoint into a model.
 
     Parameters
@@ -46,6 +46,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
         Its parameters are all there (no lazy ones).
     file : Path
         .safetensors, or what torch.save wrote.
+    name : str, optional
+        What the model is called.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
     if not whole:
         behind = f", behind {places[0].lead}," if places[0].lead else ""
         raise UserError(
-            f"{what}{behind} is of another architecture than {type(model).__name__}: "
+            f"{what}{behind} is of another architecture than {name or type(model).__name__}: "
             f"{'; '.join(places[0].differences)}; correct model.source or model.arguments"
         )
     place = _meant(whole, file)

@@ -73,7 +73,7 @@ def load_model(
         model = _build(source, weights, arguments, file, base)
     model = _usable(model, source)  # in float32 before its weights are, so that none of theirs are rounded
     if file is not None:
-        load_weights(model, file)
+        load_weights(model, file, source)
     if getattr(model, "num_classes", None) == 0:  # as timm calls it
         raise UserError(
             f"model.source: {source} has num_classes: 0, so that it returns features and no classes; remove that from "

@@ -30,6 +30,8 @@ from gigraph.worlds import registry as worlds
 
 ASSETS = PACKAGE / "explorer" / "assets"
 """The explorer's program."""
+ENLARGED = 1.5
+"""Times their size from which on pictures are enlarged more than a training would."""
 LARGEST_STD = 4
 """Of pixels in [0, 1] the standard deviation is at most a half; what is larger is a scale of 255."""
 MAKERS = {name: stage.name for stage in STAGES.values() for name in stage.writes}
@@ -217,8 +219,25 @@ class Plan:
         """Width and height of an image, from which the network's input follows; None where a crop fixes it."""
         if self.drawn:
             return [self.config.drawn.size] * 2
-        if self.crops:
+        return None if self.crops else self.first_size
+
+    @property
+    def enlarges(self) -> tuple[list[int], int] | None:
+        """Size of the first picture and the side that it is enlarged to, if that is much; None otherwise."""
+        side = self.config.preprocessing.resize or self.config.preprocessing.crop
+        if self.drawn or side is None or self._has_arrays:
             return None
+        return (self.first_size, side) if side > ENLARGED * min(self.first_size) else None
+
+    @cached_property
+    def first_size(self) -> list[int]:
+        """Width and height of the first of the user's images.
+
+        Raises
+        ------
+        UserError
+            If none can be decoded.
+        """
         from gigraph.images.decoding import Unreadable, decode, size_of
 
         depth, first = self.config.preprocessing.depth, ""

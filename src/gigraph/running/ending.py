@@ -111,6 +111,12 @@ def _warnings(plan: Plan) -> list[str]:
             "warning: preprocessing.mean and std are not given, and nothing tells them of these weights: pixels go in "
             "as 0 to 1; give those of the training, or mean: [0, 0, 0] and std: [1, 1, 1] if that is what it saw"
         )
+    if plan.enlarges is not None:
+        (width, height), side = plan.enlarges
+        found.append(
+            f"warning: pictures are small (the first {width} x {height}) and enlarged to {side}; give "
+            "preprocessing.resize and crop as in the training"
+        )
     return found
 
 

@@ -90,7 +90,8 @@ const frame = (head, tools, model, foot) => [
   note(foot, " Attribution flows upwards. Bars: relevance to the class."),
 ];
 const accuracy = c =>
-  c.images ? `${percent(c.right / c.images, 1)} of ${plural(c.images, "image")} recognised` : "no images";
+  c.images ? `${percent(c.right / c.images, 1)} of ${plural(c.images, "image")} recognised${
+    2 * c.right < c.images ? "; its graph is mostly of mistakes" : ""}` : "no images";
 const first = () => (kept()[0] || {}).label;
 // What a card will need.
 const prefetch = labels => labels.forEach(label => setTimeout(() => load("near/" + label).catch(() => {}), 300));
