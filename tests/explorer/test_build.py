@@ -486,6 +486,7 @@ def test_a_table_on_evidence_names_the_file_that_it_is_of_and_begins_with_what_d
     parts = [part for section in chunk(site, "evidence") for part in section["parts"]]
     (mine,) = [part for part in parts if part["title"] == "Reconstruction of the attributed images"]
     assert mine["file"].endswith("/evaluation/reconstruction.parquet") and "METHOD" not in str(parts)
+    assert all(name in mine["note"] for name in ("logit", "unseen", "rel_l2", "l0_ratio", "twins"))
     assert mine["head"][:2] == ["layer", "images"] and "unseen_logit" in mine["head"][:7]
 
 

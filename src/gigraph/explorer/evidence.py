@@ -82,7 +82,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
             "From the sparse code back to the layer's vectors; what is missed stands in each error node.",
             [
                 *_metrics("reconstruction", of["reconstruction"], RECONSTRUCTION, told),
-                _plain("reconstruction of the attributed images", inputs.reconstruction),
+                _plain("reconstruction of the attributed images", inputs.reconstruction, _COLUMNS),
             ],
         ),
         (
@@ -219,22 +219,33 @@ def _remarked(told: pl.DataFrame, topic: str) -> str:
     return remarks(topic, told.filter(pl.col("topic") == topic)["metric"]) if len(told) else ""
 
 
-def _frame(name: str, frame: pl.DataFrame, file: str = "") -> Exhibit:
+def _frame(name: str, frame: pl.DataFrame, file: str = "", note: str = "") -> Exhibit:
     """Return any table as it is; that of the evaluation with this name unless a file is given."""
     frame = frame.select(pl.exclude(pl.List, pl.Array)).head(ROWS)
     columns = [_round(column) if column.dtype.is_float() else column.to_list() for column in frame.iter_columns()]
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return _exhibit(name.capitalize(), file or f"evaluation/{name}.parquet", "table", head=frame.columns, rows=rows)
+    file = file or f"evaluation/{name}.parquet"
+    return _exhibit(name.capitalize(), file, "table", note, head=frame.columns, rows=rows)
 
 
-def _plain(name: str, path: Path) -> Exhibit:
+_COLUMNS = (
+    "logit and agreement: what the layer's concepts keep of the score and of the predictions, as on the overview, "
+    "with standard errors (se); unseen: of the images that no concept was found on; probability: the mean of the "
+    "predicted class, of the network, of what the concepts make of the layer, and of the layer's origin; rel_l2: "
+    "relative l2 error of PFVs; l0_ratio: share of zero coefficients; gap and stationarity: how far coefficients "
+    "are from the best ones; twins: concepts with another within a cosine of 0.9."
+)
+"""Of the table of a run's own reconstruction."""
+
+
+def _plain(name: str, path: Path, note: str = "") -> Exhibit:
     """Return a table without the columns that hold nothing: the certificates of methods that are not in use."""
     frame = pl.DataFrame(pl.from_arrow(tables.read(path)))
     empty = [one.name for one in frame if one.dtype.is_float() and len(one) and one.is_nan().all()]
     frame = frame.drop(empty)
     first = [one for one in DECISIVE if one in frame.columns]
     frame = frame.select(*first, *(one for one in frame.columns if one not in first))
-    return _frame(name, frame, f"{path.parent.parent.name}/evaluation/{path.name}")
+    return _frame(name, frame, f"{path.parent.parent.name}/evaluation/{path.name}", note)
 
 
 def _lines(title: str, frame: pl.DataFrame, panel: str, series: str) -> Exhibit:
