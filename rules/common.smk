@@ -291,18 +291,18 @@ def rehearse(run):
     ]
     if IMPORTED and around:
         own["(jobs of the workflow around it)"] = len(around)
-    WORDS.info(
-        rehearsal(PLAN, own, control, len(run.jobs)),
-        extra={"gigraph": {"names": run.names}},
-    )
+    seen = []
     if own["network"] and session.is_muted(workflow) and not PLAN.trained:
         from gigraph.network_check import checked
 
         try:
-            found = checked(PLAN.settings("network"), PLAN.config.compute)
+            seen = looked(*checked(PLAN.settings("network"), PLAN.config.compute))
         except UserError as error:
             stop(error)
-        WORDS.info("\n".join(looked(*found)))
+    WORDS.info(
+        "\n".join([rehearsal(PLAN, own, control, len(run.jobs)), *seen]),
+        extra={"gigraph": {"names": run.names}},
+    )
     WORDS.info(
         "nothing was run; gigraph plan says how long it takes, --verbose shows every job"
     )

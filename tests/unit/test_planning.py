@@ -131,7 +131,11 @@ def test_pictures_that_reach_a_model_without_its_normalisation_are_warned_of(tmp
     raw = {"images": {"source": str(tmp_path)}, "model": model, "layers": ["x"], "preprocessing": preprocessing}
     plan = Plan(load(raw), Path(__file__).parents[2] / "workflow" / "scripts")
     assert plan.takes_plain_pixels is plain
-    assert any("pixels go in as 0 to 1" in line for line in rehearsal(plan, {}, 0, 0).splitlines()) is plain
+    said = rehearsal(plan, {}, 0, 0).splitlines()
+    assert any("pixels go in as 0 to 1" in line for line in said) is plain
+    assert not any("weights" in line and "are random" in line for line in said)
+    drawn = Plan(load({**raw, "model": {"source": "net.py:make", "weights": "random"}}), plan.scripts)
+    assert "warning: the weights of net.py:make are random" in rehearsal(drawn, {}, 0, 0)
 
 
 @pytest.mark.parametrize(("side", "warned"), [(40, False), (60, False), (61, True), (224, True), (None, False)])
