@@ -261,6 +261,13 @@ def test_the_words_are_those_of_the_attribution_method(inputs: Inputs, tmp_path:
     assert chunk(tmp_path, "meta")["gig"] in words and "GIG" not in words and "unexplained" in words
 
 
+def test_a_cards_classes_come_by_the_share_that_it_shows(site: Path):
+    names = [path.stem.replace("-", "/") for path in (site / "data").glob("concepts-*.js")]
+    cards = [card for name in names for card in chunk(site, name).values()]
+    shares = [[abs(row[7]) for row in card["relevance"]] for card in cards]
+    assert sum(len(one) > 1 for one in shares) > 5 and all(one == sorted(one, reverse=True) for one in shares)
+
+
 def test_accuracy_is_counted(site: Path):
     meta = chunk(site, "meta")
     assert meta["accuracy"] == [39, 40]

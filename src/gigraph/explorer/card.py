@@ -112,7 +112,7 @@ def _stability(inputs: Inputs, layer: str) -> dict[int, list[float | None]]:
 
 
 def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
-    """Return per concept its classes, strongest first, each with the numbers of the edge to it.
+    """Return per concept its classes, those first of which it is the largest share, with the numbers of the edge to it.
 
     These are [label, mean, se, support, ablation, ablation se, weight, share].
     """
@@ -122,7 +122,8 @@ def _class_relevance(graph: Graph, layer: str) -> dict[int, list[Any]]:
         parts = graph.members.filter((pl.col("layer") == layer) & (pl.col("source") != pl.col("family")))
         unchecked = [pl.lit(None, pl.Float32).alias(name) for name in ("ablation", "ablation_se")]
         own = pl.concat([own, parts.with_columns(unchecked).select(columns)], how="vertical_relaxed")
-    own = own.sort([pl.col("mean").abs(), "scope"], descending=[True, False])
+    size = pl.col("share").abs().fill_nan(0).fill_null(0)
+    own = own.sort([size, pl.col("scope")], descending=[True, False])
     found: dict[int, list[Any]] = defaultdict(list)
     entries = (
         own["scope"],
