@@ -227,7 +227,11 @@ class Plan:
         side = self.config.preprocessing.resize or self.config.preprocessing.crop
         if self.drawn or side is None or self._has_arrays:
             return None
-        return (self.first_size, side) if side > ENLARGED * min(self.first_size) else None
+        try:
+            size = self.first_size
+        except UserError:  # no warning's business
+            return None
+        return (size, side) if side > ENLARGED * min(size) else None
 
     @cached_property
     def first_size(self) -> list[int]:
