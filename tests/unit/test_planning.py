@@ -148,7 +148,7 @@ def test_small_pictures_that_are_much_enlarged_are_warned_of(tmp_path, side, war
     said = [line for line in rehearsal(plan, {}, 0, 0).splitlines() if line.startswith("warning: pictures are small")]
     assert bool(said) is warned and all(f"(the first 50 x 40) and enlarged to {side}" in line for line in said)
     (tmp_path / "a/1.png").write_text("no picture")
-    assert "warning: pictures are small" not in rehearsal(Plan(plan.config, plan.scripts), {}, 0, 0)  # what cannot be read is told elsewhere
+    assert "warning: pictures are small" not in rehearsal(Plan(plan.config, plan.scripts), {}, 0, 0)
 
 
 def test_the_title_tells_model_and_images_and_no_lineage_rests_on_their_folder(tmp_path):
