@@ -387,6 +387,10 @@ def controlled(plan: Plan) -> list[Read]:
     return [*(Read(name, control=True) for name in names), Read("predictions", loosely=True, control=True)]
 
 
+PICTURED = ("reconstruction", "curves", "classes", "interlayer", "edges", "stability", "sensitivity")
+"""Topics that there are figures of; of a drawn world with a shortcut, its truth, too."""
+
+
 class EvaluationFigures(Stage):
     """Draws the evaluation's figures."""
 
@@ -396,4 +400,5 @@ class EvaluationFigures(Stage):
         return shown(plan)
 
     def reads(self, plan: Plan) -> dict[str, Read | list[Read]]:
-        return {"topics": read("topic"), "stability": read("stability_of_all")}
+        topics = [*PICTURED, *["truth"] * bool(shown(plan)["shortcut"])]
+        return {"topics": read("topic", topic=topics), "stability": read("stability_of_all")}
