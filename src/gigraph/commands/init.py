@@ -161,6 +161,10 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     UserError
         If the images, the model or a layer are not there.
     """
+    from gigraph.errors import UserError
+    from gigraph.model.models import check_own_weights
+    from gigraph.model.sources import LIBRARIES
+
     given = {"output": args.output, "images": {"source": WORLD}, "model": {"source": WORLD}}
     given["layers"] = args.layers or ["any"]
 
@@ -171,10 +175,6 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     question = "The model (torchvision:resnet50, timm:NAME, path/to/file.py:factory)"
     model = args.model or _asked(question, check=lambda answer: with_files(source=answer))
     weights = args.weights
-    from gigraph.errors import UserError
-    from gigraph.model.models import check_own_weights
-    from gigraph.model.sources import LIBRARIES
-
     arguments = arguments_of(args.arguments)
     own = BEST if model.startswith("torchvision:") and HEAD not in arguments else None
     needed = own is None and model.partition(":")[0] in LIBRARIES

@@ -7,8 +7,8 @@ the midpoint rule has the smallest constant of the simple ones. Where a jump lie
 anywhere alike over their distance s, a jump of size d gives an error of variance s^2 d^2 / 12. So the size of the error
 can be told from the values that the integral is made of, and intervals are refined only where it arises. What rises and
 falls again between two nodes, or changes before the first or behind the last alone, no node sees; completeness tells
-of it what does not cancel in the sum. A smooth integrand (GELU, softmax, normalisation) is refined in the same way, and
-its estimate lies above its error.
+of it what does not cancel in the sum. A smooth integrand (GELU, softmax, normalisation) is refined in the same way; its
+estimate is mostly too large.
 """
 
 from __future__ import annotations

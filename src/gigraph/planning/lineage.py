@@ -135,7 +135,7 @@ def _names(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 @cache
-def _own_modules(names: frozenset[str]) -> list[Path]:
+def _own_modules(names: frozenset[str]) -> tuple[Path, ...]:
     """Return the files of the gigraph modules among imported names, and of the packages that they lie in."""
     files = []
     for name in names:
@@ -145,4 +145,4 @@ def _own_modules(names: frozenset[str]) -> list[Path]:
         for end in range(1, len(parts) + 1):
             stem = PACKAGE.joinpath(*parts[:end])
             files += [file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()]
-    return files
+    return tuple(files)

@@ -224,7 +224,7 @@ class Plan:
     @property
     def enlarges(self) -> tuple[list[int], int] | None:
         """Size of the first picture and the side that it is enlarged to, if that is much; None otherwise."""
-        side = self.config.preprocessing.resize or self.config.preprocessing.crop
+        side = self.config.preprocessing.resize
         if self.drawn or side is None or self._has_arrays:
             return None
         try:
