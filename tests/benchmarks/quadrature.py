@@ -3,10 +3,10 @@
     uv run python -m tests.benchmarks.quadrature results [results-traffic ...] [--images 4] [--points 648]
 
 Of each pair of layers the first images that the run attributed, with their targets in the run's own tables, are
-attributed anew with the run's settings, and with so many midpoints. The table has, over the rows of each pair: the true
-error, the sum over the sources (families) of what differs, in percent of the sum of |GIG|; the estimate over the true
-error, whose 10% quantile says how much too small one in ten is; and the points that a row took. The machine does not
-matter, but for the time that it takes.
+attributed anew with the run's settings, and with so many midpoints. The table has, over the rows of each pair and over
+all: the true error, the sum over the sources (families) of what differs, in percent of the sum of |GIG|; the estimate
+over the true error, whose 10% quantile says how much too small one in ten is; and the points that a row took. The
+machine does not matter, but for the time that it takes.
 """
 
 from __future__ import annotations
@@ -64,15 +64,25 @@ def main() -> None:
     head = ("true error %: median", "90%", "most", "estimate/true: 10%", "median", "90%", "points", "rows")
     print(f"{'':44}" + "  ".join(head))
     for run in args.runs:
-        for name, error, estimate, steps in rows(run, args.images, args.points):
-            ratio = estimate / np.maximum(error, 1e-9)
-            numbers = (
-                *(100 * np.quantile(error, q) for q in (0.5, 0.9, 1)), *np.quantile(ratio, (0.1, 0.5, 0.9)),
-                steps.mean(), len(error),
-            )  # fmt: skip
-            told = (f"{number:>{len(word)}.{0 if word in ('points', 'rows') else 2}f}" for number, word in
-                    zip(numbers, head, strict=True))  # fmt: skip
-            print(f"{run.name + ' ' + name:44}" + "  ".join(told), flush=True)
+        every: list[tuple[np.ndarray, ...]] = []
+        for name, *found in rows(run, args.images, args.points):
+            every.append(tuple(found))
+            tell(f"{run.name} {name}", head, *found)
+        tell(f"{run.name}, all", head, *(np.concatenate(part) for part in zip(*every, strict=True)))
+
+
+def tell(name: str, head: tuple[str, ...], error: np.ndarray, estimate: np.ndarray, steps: np.ndarray) -> None:
+    """Print a row of the table."""
+    ratio = estimate / np.maximum(error, 1e-9)
+    numbers = (
+        *(100 * np.quantile(error, q) for q in (0.5, 0.9, 1)), *np.quantile(ratio, (0.1, 0.5, 0.9)),
+        steps.mean(), len(error),
+    )  # fmt: skip
+    told = (
+        f"{number:>{len(word)}.{0 if word in ('points', 'rows') else 2}f}"
+        for number, word in zip(numbers, head, strict=True)
+    )
+    print(f"{name:44}" + "  ".join(told), flush=True)
 
 
 if __name__ == "__main__":
