@@ -19,6 +19,7 @@ from gigraph.explorer import Inputs, build
 from gigraph.explorer.build import write_app
 from gigraph.explorer.chunks import LAYOUT, read_chunk
 from gigraph.records import tables
+from gigraph.reserved import CLASSES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -144,6 +145,29 @@ def test_class_graph_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
         reader.text("#coverage")
         == f"20 of {sum(LAYERS.values()) - 6} families, {share:.0%} of |GIG|; {hidden} edges hidden"
     )
+
+
+def test_a_mark_on_a_bar_is_where_the_exact_ablation_says_that_it_ends(reader: Reader, inputs: Inputs):
+    reader.open("#/class/leopard?min=0")
+    own = {
+        (e["source_layer"], e["source"]): e
+        for e in tables.read(inputs.edges).to_pylist()
+        if e["scope"] == 1 and e["target_layer"] == CLASSES and e["target"] == 1
+    }
+    seen = []
+    for index, layer in enumerate(LAYERS):
+        bars = reader.page.locator(f".row[data-layer='{index}'] .node:not(.error) > .meter")
+        for i, row in enumerate(kept_of(inputs, 1, layer)[:5]):
+            edge, (bar, mark) = (
+                own[layer, row["concept"]],
+                bars.nth(i).evaluate(
+                    "node => [...node.children].map(one => parseFloat(one.style.width || one.style.left))"
+                ),
+            )
+            seen.append(bar * edge["ablation"] / edge["mean"])
+            assert mark == pytest.approx(min(100, max(0, seen[-1])), abs=0.1)
+            assert "; ablation " in bars.nth(i).get_attribute("title")
+    assert len({round(one) for one in seen}) > 5
 
 
 def test_a_family_opens_into_its_members(reader: Reader, inputs: Inputs):

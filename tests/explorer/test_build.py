@@ -102,6 +102,23 @@ def test_kept_concepts_and_relevances_are_those_of_the_table(site: Path, inputs:
             assert [np.float32(node[1]) for node in shown] == [np.float32(row["relevance"]) for row in rows]
 
 
+def test_a_node_has_its_exact_ablation_beside_its_relevance(site: Path, inputs: Inputs):
+    edges = tables.read(inputs.edges).to_pylist()
+    own = {
+        (row["scope"], row["source_layer"], row["source"]): (row["ablation"], row["ablation_se"])
+        for row in edges
+        if row["target_layer"] == CLASSES and row["target"] == row["scope"]
+    }
+    nodes = [
+        (own[label, layer, node[0]], node[7:])
+        for label in range(len(NAMES) - 1)
+        for layer, shown in zip(LAYERS, chunk(site, f"class/{label}")["layers"], strict=True)
+        for node in shown
+    ]
+    assert len({given for given, _ in nodes}) > 20
+    assert all(np.array_equal(np.float32(given), np.float32(shown), equal_nan=True) for given, shown in nodes)
+
+
 def test_edges_are_those_between_kept_concepts(site: Path, inputs: Inputs):
     names = [*LAYERS, CLASSES]
     edges = tables.read(inputs.edges).to_pylist()
@@ -162,7 +179,7 @@ def test_tiles_lie_where_the_tables_say(site: Path, inputs: Inputs):
 def test_faces_are_the_first_tiles_scaled_down(site: Path, inputs: Inputs):
     sheets = chunk(site, "meta")["layers"][0]["sheets"]
     rows = tables.read(inputs.exemplars["layer1.0"] / "exemplars.parquet").to_pylist()
-    for concept, *_, tiles in chunk(site, "class/0")["layers"][0]:
+    for concept, *_, tiles, _, _ in chunk(site, "class/0")["layers"][0]:
         first = [row for row in rows if row["concept"] == concept and row["by"] == "response" and row["rank"] < 4]
         assert len(tiles) == len(first) == 4
         for (sheet, y, x), row in zip(tiles, first, strict=True):
@@ -501,7 +518,7 @@ def test_a_table_on_evidence_names_the_file_that_it_is_of_and_begins_with_what_d
     ("changed", "words"),
     [({"size": 0.0, "score": 0.91}, "With no concept at all the network still gives a probability of 0.91 of 0.95, "),
      ({"elsewhere": 0.7}, "It says as much of other classes' images: it is no circuit of this class."),
-     ({"elsewhere": 0.5}, "0.50 for images of other classes, and all the others without them 0.08.")],
+     ({"elsewhere": 0.5}, "0.50 over 3 of other classes; all the other families without them give 0.08.")],
 )  # fmt: skip
 def test_a_circuit_that_is_none_of_the_class_is_said_to_be_none(inputs: Inputs, tmp_path: Path, changed, words):
     (path,) = inputs.circuits["circuits"]
@@ -530,8 +547,10 @@ def test_what_a_network_rates_says_of_whose_concepts_and_whether_it_is_enough():
 
 def test_a_class_says_what_it_carries_alone(inputs: Inputs, site: Path, tmp_path: Path):
     found = chunk(site, "class/0")["circuit"]
-    assert found["said"].startswith("Run alone, 9 of 122 families (128 concepts) give a probability of 0.77 of 0.95, ")
-    assert "0.13 for images of other classes, and all the others without them 0.08" in found["said"]
+    assert found["said"] == (
+        "Run alone, 9 of 122 families (128 concepts) give the class a probability of 0.77 (the network: 0.95) over 3 "
+        "of its images, 0.13 over 3 of other classes; all the other families without them give 0.08."
+    )
     assert found["series"] == ["GIG", "gradient × input", "random"]
     assert "9 by GIG" in found["how"] and "the mean over the data" in found["how"] and "dropped" in found["how"]
     ((title, curves),) = found["panels"]

@@ -104,12 +104,15 @@ def _said(real: Row, pruned: Row, unit: str, read: str) -> str:
             "so that circuits say nothing of this class."
         )
     more = f" ({pruned['concepts']:.0f} concepts)" if pruned["concepts"] != pruned["size"] else ""
-    elsewhere = f" {pruned['elsewhere']:.2f} for images of other classes," if pruned["elsewhere"] is not None else ""
-    alike = pruned["elsewhere"] is not None and pruned["elsewhere"] >= ALIKE * pruned["score"]
+    given = "" if read == "value" else " the class"
+    score, other = pruned["score"], pruned["elsewhere"]
+    elsewhere = f", {other:.2f} over {pruned['others']} of other classes" if other is not None else ""
+    alike = other is not None and other >= ALIKE * score
     of_all = " It says as much of other classes' images: it is no circuit of this class." if alike else ""
     return (
-        f"Run alone, {pruned['size']:.0f} of {real['nodes']} {unit}{more} give a {read} of {pruned['score']:.2f} of "
-        f"{real['score']:.2f},{elsewhere} and all the others without them {pruned['rest_score']:.2f}.{of_all}"
+        f"Run alone, {pruned['size']:.0f} of {real['nodes']} {unit}{more} give{given} a {read} of {score:.2f} "
+        f"(the network: {real['score']:.2f}) over {real['images']} of its images{elsewhere}; all the other {unit} "
+        f"without them give {pruned['rest_score']:.2f}.{of_all}"
     )
 
 
@@ -120,10 +123,6 @@ def _how(real: Row, rows: Mapping[str, Row], curve: list[float], unit: str) -> s
     fill = "the mean over the data" if real["deleted"] == "mean" else "zero"
     return (
         f"{first}One layer after the other is replaced by its {unit}: with all it is {curve[-1]:.2f}, with none "
-        f"{curve[0]:.2f}, and {real['score']:.2f} as the network is, over {_plural(real['images'], 'image')}. What is "
-        f"deleted is at {fill}; what the concepts leave out of an image is {real['errors']}."
+        f"{curve[0]:.2f}, and {real['score']:.2f} as the network is. What is deleted is at {fill}; what the concepts "
+        f"leave out of an image is {real['errors']}."
     )
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"

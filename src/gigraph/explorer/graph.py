@@ -40,7 +40,7 @@ class Graph:
     classes : DataFrame
         label, class.
     kept : DataFrame
-        Sorted by scope, layer and rank, with the ``weight`` and ``share`` of the concept's edge to the class.
+        Sorted by scope, layer and rank, with ``weight``, ``share`` and ``ablation`` of the concept's edge to the class.
     edges : DataFrame
         Those that some view draws: to the class of the scope, between concepts that it keeps, and of each of these the
         strongest neighbours, the error node and the remainder. With ``total``: sum of |mean| into the target within the
@@ -83,6 +83,8 @@ class Graph:
             pl.col("source").alias("concept"),
             "weight",
             "share",
+            "ablation",
+            "ablation_se",
         )
         kept = kept.join(own, on=["scope", "layer", "concept"], how="left")
         everyone = SCHEMAS["members"].empty_table() if inputs.members is None else tables.read(inputs.members)

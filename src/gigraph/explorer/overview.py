@@ -39,6 +39,19 @@ WORDS = {
     "accuracy": "share of the images that the model takes for their own class",
 }
 """What the page calls things; ``{gig}`` stands for what it calls attributions."""
+KEYS = {
+    "← →": "within a layer",
+    "↑ ↓": "along the strongest edge",
+    "Home End": "first, last of a layer",
+    "Enter": "open the concept",
+    "P": "pin its paths",
+    "M": "its members",
+    "F": "maximise the card",
+    "Esc": "back",
+    "/": "search",
+    "?": "this help",
+}
+"""What the page's keys do (``start.js``)."""
 
 
 def meta_chunk(
@@ -69,6 +82,7 @@ def meta_chunk(
     return {
         "schema": LAYOUT,
         "title": inputs.title,
+        "keys": list(KEYS.items()),
         "words": [[word.format(gig=title(inputs.attribution)), meaning] for word, meaning in WORDS.items()],
         "method": inputs.method,
         **_words(inputs.output, graph),

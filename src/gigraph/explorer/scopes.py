@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,11 @@ def scope_chunks(
     Returns
     -------
     dict
-        For each scope ``layers``: per layer its concepts [concept, relevance, se, support, weight, share, tiles], and
-        ``pairs``: per layer, towards the next one or, from the last, towards the class, ``edges`` [source, target,
-        mean, se, support, ablation, ablation se, weight, share] between kept concepts, and ``into``: target -> [number
-        of concept edges, sum of |mean| over everything, error node's mean, its se, remainder's mean, its se]. And
+        For each scope ``layers``: per layer its concepts [concept, relevance, se, support, weight, share, tiles,
+        ablation, ablation se], the last two only of classes, and ``pairs``: per layer, towards the next one or, from
+        the last, towards the class, ``edges`` [source, target, mean, se, support, ablation, ablation se, weight, share]
+        between kept concepts, and ``into``: target -> [number of concept edges, sum of |mean| over everything, error
+        node's mean, its se, remainder's mean, its se]. And
         ``members``: of the concepts that stand for a family, under ``layer index:concept``, see `members_of`.
     """
     index = {layer: i for i, layer in enumerate(graph.layers)}
@@ -60,8 +62,11 @@ def scope_chunks(
         kept["concept"], numbers(kept["relevance"]), numbers(kept["se"]), kept["support"],
         numbers(kept["weight"].fill_null(0)), shares(kept["share"].fill_null(0)),
     )  # fmt: skip
-    for scope, layer, concept, *measures in zip(kept["scope"], kept["layer"], *columns, strict=True):
-        node = [concept, *measures, face.get((index[layer], concept), [])]
+    exact = [numbers(kept[name]) for name in ("ablation", "ablation_se") if name in kept.columns]
+    checks = zip(*exact, strict=True) if exact else repeat(())
+    whose = zip(kept["scope"], kept["layer"], *columns, strict=True)
+    for (scope, layer, concept, *measures), check in zip(whose, checks, strict=False):
+        node = [concept, *measures, face.get((index[layer], concept), []), *check]
         found[scope]["layers"][index[layer]].append(node)
 
     following = {"source_layer": graph.layers, "target_layer": [*graph.layers[1:], CLASSES]}

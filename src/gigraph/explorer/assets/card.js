@@ -114,7 +114,7 @@ const pictures = (layer, {exemplars, relevant}) => {
 };
 
 const over = (scopes, here) => scopes.length
-  ? choice("Over", [
+  ? choice("Means over", [
     ...scopes.map(({on, letter, name, label}) =>
       [on, [letter && h("span.letter", letter), name || className(label)]]),
     ["all", "all classes"],

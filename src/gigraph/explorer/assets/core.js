@@ -62,8 +62,10 @@ const choice = (name, options, now, set) => h("fieldset.segmented", h("legend", 
 const facts = list => h("dl", list.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
 const heading = (title, sub, ...actions) =>
   h("div.heading", h("div", h("h1", title), note(sub)), h("div.actions", actions));
-const meter = value => h("span.meter", {silent: true},
-  h("span", {style: {width: 100 * smaller(1, larger(0, value || 0)) + "%"}}));
+const part = value => 100 * smaller(1, larger(0, value || 0)) + "%";
+// A bar, and a mark on it where a second value is.
+const meter = (value, mark, title) => h("span.meter", {silent: true, title},
+  h("span", {style: {width: part(value)}}), isNumber(mark) && h("i", {style: {left: part(mark)}}));
 const table = (head, rows) => h("div.table", h("table",
   h("thead", h("tr", head.map(([name, title]) => h("th", {scope: "col", title}, name)))),
   h("tbody", rows)));

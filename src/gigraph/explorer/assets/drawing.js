@@ -58,11 +58,17 @@ const coverage = ({nodes, cover}) => {
 };
 
 // ---- nodes ----
+// Of a concept to the class; the mark is where the exact ablation says the bar should end.
+const relevanceBar = ([, mean, se, support, weight, share, , exact, exactSe], most) => {
+  const size = sizeOf(weight, share, most), known = isNumber(exact) && mean;
+  return meter(size, known && size * exact / mean, `${meta.gig} ${pm(mean, se)}, n ${support}${
+    known ? `; ablation ${pm(exact, exactSe)}` : ""}`);
+};
 const conceptNode = (node, {scopes, relevance, picture}) => {
   const {layer, concept, key, parts} = node, mine = node.of.find(Boolean);
   const values = node.of.map((v, i) =>
-    v && [scopes[i], value(v[1], v[4], v[5]), sizeOf(v[4], v[5], relevance)]).filter(Boolean);
-  const [[, text, size]] = values, caption = captionOf(key), map = picture && picture.maps[key];
+    v && [scopes[i], value(v[1], v[4], v[5]), relevanceBar(v, relevance)]).filter(Boolean);
+  const [[, text, bar]] = values, caption = captionOf(key), map = picture && picture.maps[key];
   return h("button.node" + (values[1] ? ".shared" : ""), {
     tabindex: -1, key,
     label: `${say(layer, concept)}${parts ? `, a family of ${parts[0]}` : ""}; `
@@ -72,8 +78,7 @@ const conceptNode = (node, {scopes, relevance, picture}) => {
   caption && h("span.caption", caption), h("span.line",
     h("span.id", "#" + concept), parts && h("span.more", {title: "Its members (M)"}, "×" + parts[0]),
     !values[1] && number(text)),
-  values[1] ? values.map(([{letter}, shown, part]) => h("span.line", h("b", letter), meter(part), number(shown)))
-    : meter(size),
+  values[1] ? values.map(([{letter}, shown, bar]) => h("span.line", h("b", letter), bar, number(shown))) : bar,
   parts && listed("open").includes(keyId(key)) && parts.slice(1).map(([id, mean, , , weight, share]) =>
     h("span.line", h("span.id", "#" + id), meter(sizeOf(weight, share, relevance)), number(value(mean, weight, share)))));
 };

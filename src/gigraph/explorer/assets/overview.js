@@ -10,11 +10,11 @@ const pairLink = (a, b, text, title) => link(linkTo("compare", [slug(a), slug(b)
 
 const stack = () => table([
   ["Layer", "height × width × channels"], ["Concepts", "kept, of all"],
-  ["Keeps", "score · predictions"],
+  ["Keeps"],
   ["Error", "relative l2"], ["Non-zeros", "concepts per position"],
 ], layers.map(l => line([link(linkTo("atlas", [l.name]), l.name), note(`${l.height} × ${l.width} × ${l.channels}`)],
   [h("b", tally(l.kept)), " of " + plural(l.families, ...meta.unit), l.families < l.concepts && note(`of ${tally(l.concepts)}`)],
-  percent(l.logit) + " · " + percent(l.agreement),
+  [percent(l.logit), note(percent(l.agreement), " of predictions")],
   [meter(l.error / largest(layers.map(one => one.error))), num(l.error)], num(l.nonzeros))).reverse());
 
 const classList = () => {

@@ -84,10 +84,10 @@ const frame = (head, tools, model, foot) => [
   h("div.facts", coverage(model), legend()),
   !model.edges.length && empty("No edge passes; lower the threshold."),
   h("div", {
-    role: "application", "aria-roledescription": "concept graph",
+    role: "application",
     label: "Concept graph; arrow keys move, Enter opens",
   }, drawGraph(model)),
-  note(foot, " Attribution flows upwards. Bars: relevance to the class."),
+  note(foot, " Attribution flows upwards. Bars: relevance to the class; their mark: its exact ablation."),
 ];
 const accuracy = c =>
   c.images ? `${percent(c.right / c.images, 1)} of ${plural(c.images, "image")} recognised${
@@ -97,7 +97,7 @@ const first = () => (kept()[0] || {}).label;
 const prefetch = labels => labels.forEach(label => setTimeout(() => load("near/" + label).catch(() => {}), 300));
 const rowsOf = data => downwards(layer => ({groups: [["", data.layers[layer].slice(0, top()).map(n => n[0])]]}));
 const mostOf = (...data) => larger(1, ...data.flatMap(d => d.layers.map(list => list.length)));
-const perLayer = data => stepper("top", "Concepts per layer", smaller(top(), mostOf(data)), 1, mostOf(data));
+const perLayer = data => stepper("top", "Per layer", smaller(top(), mostOf(data)), 1, mostOf(data));
 const scope = (label, letter = "") => ({label, letter, on: String(label)});
 const button = (view, labels, ...text) => h("a.button", {href: linkTo(view, labels.map(slug))}, text);
 
@@ -111,7 +111,7 @@ let ring;
 const circuit = c => (ring = c) && h("label", "Circuit", h("input", {
   type: "range", max: c.stops.length - 1, id: "ring",
   oninput: event => adjust({circuit: c.stops[event.target.value][0]}),
-}), h("output", {style: {width: "10em"}}));
+}), h("output", {style: {width: "9em"}}));
 
 // ---- one class ----
 views.class = {

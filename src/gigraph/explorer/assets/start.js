@@ -19,16 +19,11 @@ const hitsOf = text => {
 const find = () => combo($("search"), $("hits"), text => hitsOf(text).map(([name, kind, href]) =>
   [bdi(name), kind, () => { fromKeyboard = true; $("search").blur(); location.hash = href; }]));
 
-const KEYS = [
-  ["← →", "within a layer"], ["↑ ↓", "along the strongest edge"],
-  ["Home End", "first, last of a layer"], ["Enter", "open the concept"],
-  ["P", "pin its paths"], ["M", "its members"], ["F", "maximise the card"], ["Esc", "back"], ["/", "search"], ["?", "this help"],
-];
 const help = () => {
   const box = $("keys");
   if (box.open) { box.close(); return; }
   show(box, h("h2", {id: "keys-title"}, "Keyboard"),
-    facts(KEYS.map(([key, what]) => [key.split(" ").map(k => h("kbd", k)), what])),
+    facts(meta.keys.map(([key, what]) => [key.split(" ").map(k => h("kbd", k)), what])),
     h("h2", "Words"), facts(meta.words),
     h("form", {method: "dialog"}, h("button", "Close")));
   box.showModal();
