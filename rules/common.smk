@@ -30,6 +30,7 @@ IMPORTED = not (IS_CONTROL or workflow.modifier.is_main_snakefile())
 
 def stop(error):
     """End Snakemake with one line."""
+    session.end_quietly(workflow)
     print(f"gigraph: error: {one_line(error)}", file=sys.stderr)
     sys.exit(1)
 

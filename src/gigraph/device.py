@@ -27,7 +27,7 @@ def torch_device(compute: Compute) -> torch.device:
     if compute.device == "cpu" or (compute.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError("config: compute.device is cuda, but torch finds no CUDA device; set auto or cpu")
+        raise UserError("compute.device is cuda, but torch finds no CUDA device; set auto or cpu")
     # TF32, which torch takes for convolutions unless told, keeps 10 bits of a product's factors. On an H100 it put
     # relevances off by 1e-3 and attributions by 1e-2; without it they were within 1e-6 and 1e-3 of a CPU's.
     torch.backends.cudnn.allow_tf32 = False

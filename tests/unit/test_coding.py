@@ -211,7 +211,7 @@ def test_the_script_says_what_was_fixed_for_each_method(data, calibrated):
     assert [found[key] for key in ("method", "sign", "penalty", "value")] == ["pursuit", "nonnegative", "nonzeros", 4]
     own = Pursuit(v).solve(x, 4, sign="nonnegative")
     assert found["nonzeros"] == pytest.approx(own.nonzeros().mean())
-    assert found["rel_l2"] == pytest.approx(own.rel_l2.mean(), rel=1e-4) and "pursuit: concepts 4:" in text
+    assert found["rel_l2"] == pytest.approx(own.rel_l2.mean(), rel=1e-4) and "pursuit: at most 4 concepts:" in text
     assert "note: 30 non-zeros per PFV were asked for" in calibrated(method="pursuit", value=30.0)[1]
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from gigraph.running import console, session
-from gigraph.running.console import WORDS, LogHandler, clipped
+from gigraph.running.console import WORDS, LogHandler, clipped, folded
 from gigraph.running.ending import causes
 from gigraph.running.results import last_error, said, summary
 
@@ -209,6 +209,26 @@ def test_a_terminal_has_one_live_line_below_what_stays(monkeypatch, logs):
 def test_what_does_not_fit_ends_with_a_clause(width, shown):
     line = "graph  3 s  8 of 9 nodes (12 concepts), all of it; no more"
     assert clipped(line, width, 12) == shown and len(shown) <= width
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [("  short  line", "  short  line"),
+     ("  log: /a/folder/that/is/longer-than-a-line.log; of each job in logs/",
+      "  log:\n    /a/folder/that/is/longer-than-a-line.log;\n    of each job in logs/"),
+     ("gigraph 0.2.0: a network on 2,000 images of a folder, to results: 55 jobs",
+      "gigraph 0.2.0: a network on 2,000\n  images of a folder, to results: 55\n  jobs")],
+)  # fmt: skip
+def test_a_long_line_goes_on_below_between_words(line, shown):
+    assert folded(line, 36) == shown
+
+
+def test_only_a_terminal_folds_lines(monkeypatch):
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: SimpleNamespace(columns=30))
+    for stream, lines in ((Terminal(), 3), (io.StringIO(), 1)):
+        watched = Watched(monkeypatch, stream)
+        watched.handler.screen.say("gigraph: some words that do not fit a line of thirty columns")
+        assert len(watched.lines) == lines
 
 
 def test_a_defect_of_the_screen_is_said_once_and_snakemakes_words_go_on(watched, monkeypatch):

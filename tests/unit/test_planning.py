@@ -197,7 +197,7 @@ def test_another_share_of_the_shortcut_trains_another_model_on_which_the_same_im
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"methods": ["overcomplete-SemiNMF"]}, "config: methods: overcomplete-SemiNMF needs the package overcomplete"),
+    [({"methods": ["overcomplete-SemiNMF"]}, "methods: overcomplete-SemiNMF needs the package overcomplete"),
      ({"model": {"source": "timm:resnet18"}}, "model.source: timm is not installed")],
 )  # fmt: skip
 def test_an_extra_that_is_missing_is_said_before_the_run(monkeypatch, given, words):

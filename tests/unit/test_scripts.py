@@ -342,8 +342,9 @@ def test_an_attribution_that_tells_no_error_of_its_own_is_judged_by_its_sum(told
         "total_absolute": [2.0, 2.0],
         "steps": [8, 8],
     }
-    script("attribution")._report(columns, "low", "high", 0.09)
-    assert "1 of 2 stay above" in caplog.text
+    script("attribution")._report(columns, "low", "high", 0.09, 8)
+    most = 15 if told[0] else 10
+    assert f"1 of 2 have an error above attribution.tolerance (9%), at most {most}%, after" in caplog.text
     assert ("at most 15.0%; of sums" in caplog.text) == (told[0] is not None)
 
 

@@ -75,7 +75,7 @@ def test_random_weights_are_remarked(world, caplog):
 
 def test_random_weights_that_nobody_asked_for_are_refused(world):
     said = line_of(plan, world, model={"source": "torchvision:resnet18"}, layers=["layer3.1"])
-    assert said.startswith("config: model.weights: none are given") and "a name such as DEFAULT, or random" in said
+    assert said.startswith("model.weights: none are given") and "a name such as DEFAULT, or random" in said
     said = line_of(check_network, world, model={"source": "menagerie", "weights": "IMAGENET1K_V1"})
     assert "'IMAGENET1K_V1' is no checkpoint's file" in said
 

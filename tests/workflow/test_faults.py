@@ -109,6 +109,22 @@ def test_killed_jobs_and_a_killed_controller(copy, undisturbed):
     completes(shadow, undisturbed)
 
 
+def test_an_impatient_interruption(copy, undisturbed):
+    """Another one, as a terminal's Ctrl-C sent to all processes, before the first has done its work."""
+    shadow = copy()
+    empty(shadow)
+    started = shadow.start(SHADOW_SECONDS="20")
+    wait_for(lambda: len(shadow_lines(shadow)) == 3, started)  # a core each
+    started.send_signal(signal.SIGINT)  # it waits for its jobs, which have not got it
+    said = shadow.folder / "started.txt"
+    wait_for(lambda: "gigraph: interrupted; the same command goes on from here" in said.read_text(), started)
+    time.sleep(0.2)
+    os.killpg(started.pid, signal.SIGINT)
+    assert started.wait(20) != 0
+    assert "Traceback" not in said.read_text()
+    completes(shadow, undisturbed)
+
+
 def shadow_lines(shadow):
     log = shadow.folder / "jobs.txt"
     return log.read_text().splitlines() if log.exists() else []

@@ -107,7 +107,7 @@ def test_a_rule_that_is_changed_by_the_outer_workflow_is_still_of_the_run(outer)
 @pytest.mark.parametrize(
     ("more", "words"),
     [('    prefix: "elsewhere"\n', "gigraph: error: module: prefix and replace_prefix would move files"),
-     ("", "gigraph: error: config: unknown key mine")],
+     ("", "gigraph: error: unknown key mine")],
 )  # fmt: skip
 def test_a_mistake_in_the_module_statement_is_one_line(outer, more, words):
     if not more:

@@ -64,7 +64,7 @@ def main(args: Namespace) -> None:
     columns = {key: [row[key] for row in table] for key in SCHEMAS["attributions"].names}
     tables.write(args.attributions, "attributions", columns, args.lineage)
     if table and is_complete(pair.method):
-        _report(columns, source, target, settings["attribution"]["tolerance"])
+        _report(columns, source, target, **{key: settings["attribution"][key] for key in ("tolerance", "max_steps")})
     elif table:
         log.info("%d images x targets by %s, which need not be complete", len(table), pair.method)
 
@@ -91,22 +91,24 @@ def _gathered(args, subject, target, ids, selection, decompositions):
             images, real, first = [], [], part.stop
 
 
-def _report(columns: dict[str, list], source: str, target: str, tolerance: float) -> None:
+def _report(columns: dict[str, list], source: str, target: str, tolerance: float, max_steps: int) -> None:
     """Log the estimated error of the integrals, and how near the sums came to S(X~) - S(baseline)."""
     scale = np.maximum(columns["total_absolute"], 1e-30)
     apart = np.abs(columns["completeness_error"]) / scale
     told = None not in columns["quadrature_error"]  # another method that is complete need not estimate its error
     error = np.abs(columns["quadrature_error"]) / scale if told else apart
     log.info(
-        "%d images x targets: error %.1f%%, at most %.1f%%; of sums %.1f%%, at most %.1f%%; steps %.0f, at most %d",
+        "%d images x targets: median error %.1f%%, at most %.1f%%; of sums %.1f%%, at most %.1f%%; steps %.0f, at most "
+        "%d",
         len(error), *(100 * of(one) for one in (error, apart) for of in (np.median, np.max)),
         np.mean(columns["steps"]), max(columns["steps"]),
     )  # fmt: skip
     missed = int((error > tolerance).sum())
     if missed:
         log.info(
-            "note: %s to %s: %d of %d stay above attribution.tolerance after attribution.max_steps",
-            source, target, missed, len(error),
+            "note: %s to %s: %d of %d have an error above attribution.tolerance (%.3g%%), at most %.3g%%, after "
+            "attribution.max_steps (%d)",
+            source, target, missed, len(error), 100 * tolerance, 100 * max(error), max_steps,
         )  # fmt: skip
 
 

@@ -42,11 +42,10 @@ def main(args: Namespace) -> None:
                "penalty": [fixed["penalty"]], "value": [float(fixed["value"])],
                "nonzeros": [float(nonzeros)], "rel_l2": [float(rel_l2)]}  # fmt: skip
     tables.write(args.calibration, "calibration", columns, args.lineage)
-    what = "concepts" if fixed["method"] == "pursuit" else f"lambda ({fixed['penalty']})"
+    what = "at most %.4g concepts" if fixed["method"] == "pursuit" else f"lambda ({fixed['penalty']}) %.4g"
     log.info(
-        "%s: %s %.4g: %.1f non-zeros per PFV, relative l2 error %.3f",
-        fixed["method"], what, fixed["value"], nonzeros, rel_l2,
-    )  # fmt: skip
+        f"%s: {what}: %.1f non-zeros per PFV, relative l2 error %.3f", fixed["method"], fixed["value"], nonzeros, rel_l2
+    )
 
 
 def _fewest(trials: list[dict[str, Any]], wanted: float, shuffled: bool = False) -> int:

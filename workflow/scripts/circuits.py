@@ -46,6 +46,7 @@ def main(args: Namespace) -> None:
     families = [one.families for one in opened.vocabularies]
     search = Search(c["share"], c["points"], c["passes"], c["random"])
     names = tables.read(args.classes)["class"].to_pylist()
+    read = "value" if subject.network.task == "regression" else "probability"
 
     rows = {name: [] for name in ("circuits", "circuit_curves", "circuit_members")}
     for label in progress(mine, len(mine), "classes"):
@@ -69,7 +70,7 @@ def main(args: Namespace) -> None:
                 point = {key: getattr(said, key) for key in SAID}
                 rows["circuit_curves"].append({"scope": label, "order": order, **point, "faithfulness": f})
         rows["circuit_members"] += _members(found, nodes, layers, label, np.concatenate(relevance))
-        _report(names[label], found, len(nodes), time.perf_counter() - began)
+        _report(names[label], read, found, len(nodes), time.perf_counter() - began)
     for path, (kind, some) in zip((args.circuits, args.curves, args.members), rows.items(), strict=True):
         tables.write(path, kind, {name: _column(kind, name, some) for name in SCHEMAS[kind].names}, args.lineage)
 
@@ -113,14 +114,15 @@ def _column(kind, name, rows):
     return tables.nullable([np.nan if value is None else value for value in values]) if is_number else values
 
 
-def _report(name, found, n, seconds):
+def _report(name, read, found, n, seconds):
     if found.smallest is None:
         said = "%s: no circuit of its %d nodes alone keeps the wanted share of %.3f; %.1f s"
         log.info(said, name, n, found.real.score, seconds)
         return
     log.info(
-        "%s: %d of %d nodes say %.3f of %.3f, %.3f elsewhere; %d concepts; all others %.3f; %d circuits, %.1f s",
-        name, found.smallest.size, n, found.smallest.score, found.real.score, found.smallest.elsewhere,
+        "%s: %d of %d nodes alone give %s %.2f of %.2f, %.2f elsewhere; %d concepts; all others %.2f; %d circuits, "
+        "%.1f s",
+        name, found.smallest.size, n, read, found.smallest.score, found.real.score, found.smallest.elsewhere,
         found.smallest.concepts, found.rest.score, found.measured, seconds,
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ def main(args: Namespace) -> None:
         kept = summary(found, str(asked))
         nonzeros, rel_l2 = (np.concatenate(many).astype(np.float64).mean() for many in zip(*parts, strict=True))
         rows.append({"layer": name, "asked": asked, "nonzeros": nonzeros, "rel_l2": rel_l2, **asdict(kept)})
-        log.info("%.4g non-zeros %s", nonzeros, kept.said())
+        log.info("tried: %.4g non-zeros per PFV %s", nonzeros, kept.said())
     tables.write(args.trials, "trials", {key: [row[key] for row in rows] for key in rows[0]}, args.lineage)
 
 

@@ -50,11 +50,11 @@ def check_weights(source: str, weights: str | None, arguments: Mapping[str, Any]
     if library in LIBRARIES:
         for key in ("pretrained", "weights"):
             if key in arguments:
-                raise UserError(f"config: model.arguments: {key} says which weights; say that in model.weights")
+                raise UserError(f"model.arguments: {key} says which weights; say that in model.weights")
     if weights is None and library in LIBRARIES:
         name = ", a name such as DEFAULT" * (library == "torchvision")
         raise UserError(
-            f"config: model.weights: none are given, and those of {source} itself are random, a graph of which says "
+            f"model.weights: none are given, and those of {source} itself are random, a graph of which says "
             f"nothing; give a checkpoint's file{name}, or {RANDOM} if that is what you mean"
         )
     check_named(source, weights)

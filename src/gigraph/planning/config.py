@@ -579,7 +579,7 @@ class Config(Section):
         if isinstance(raw, Mapping) and isinstance(raw.get("layers"), list):
             raw = {**raw, "layers": [{"name": entry} if isinstance(entry, str) else entry for entry in raw["layers"]]}
         if isinstance(raw, Mapping) and "menagerie" in raw:
-            raise ValueError("config: the section menagerie is called drawn now, for all drawn worlds; rename it")
+            raise ValueError("menagerie: this section is called drawn now, for all drawn worlds; rename it")
         return raw
 
     @model_validator(mode="after")
@@ -779,19 +779,17 @@ def _line(error: ValidationError, prefix: str, model: type[BaseModel]) -> str:
     key = ".".join([prefix, *map(str, first["loc"])] if prefix else map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         known = _known_keys(model, first["loc"][:-1])
-        return f"config: unknown key {key}{nearest(str(first['loc'][-1]), known)} (known here: {', '.join(known)})"
+        return f"unknown key {key}{nearest(str(first['loc'][-1]), known)} (known here: {', '.join(known)})"
     if first["type"] == "missing":
-        return f"config: key {key} is missing; add it (config.yaml shows how)"
+        return f"key {key} is missing; add it (config.yaml shows how)"
     message = first["msg"].removeprefix("Value error, ")
-    if message.startswith("config: "):
-        return message
     if first["type"] == "model_type":
         message = f"it is a section; write its keys below it, indented, or leave it out (given: {first['input']!r})"
-        return f"config: {key}: {message}"
+        return f"{key}: {message}"
     message = message[:1].lower() + message[1:]
     given = first.get("input")
     shown = "" if first["type"] == "value_error" or isinstance(given, dict) else f" (given: {given!r})"
-    line = f"config: {key + ': ' if key else ''}{message}{shown}"
+    line = f"{key + ': ' if key else ''}{message}{shown}"
     return " ".join(line.split())
 
 

@@ -142,11 +142,9 @@ class Plan:
             files.append(("model.source", source.rpartition(":")[0]))
         for key, file in files:
             if Path(file).is_dir():
-                raise UserError(f"config: {key}: {file} is a folder; give the file in it")
+                raise UserError(f"{key}: {file} is a folder; give the file in it")
             if not Path(file).is_file():
-                raise UserError(
-                    f"config: {key}: there is no file {file}; correct the path (it is relative to {Path.cwd()})"
-                )
+                raise UserError(f"{key}: there is no file {file}; correct the path (it is relative to {Path.cwd()})")
         return [file for _, file in files]
 
     def pairs_from(self, source: str) -> list[str]:
@@ -341,7 +339,7 @@ class Plan:
     def _check_extras(self) -> None:
         """Refuse what a package is needed for that is not installed, before a job of hours would."""
         if self.config.model.source.startswith("timm:") and not installed("timm"):
-            raise UserError(f"config: model.source: timm is not installed; run: {install('timm')}")
+            raise UserError(f"model.source: timm is not installed; run: {install('timm')}")
         for method in self.config.methods:
             self.check_method(method)
 
@@ -356,7 +354,7 @@ class Plan:
         if method.startswith(PLUGGED) and not installed(PACKAGE_PLUGGED):
             key = "methods" if method in self.config.methods else "evaluation.methods"
             raise UserError(
-                f"config: {key}: {method} needs the package {PACKAGE_PLUGGED}, which is not installed; run: "
+                f"{key}: {method} needs the package {PACKAGE_PLUGGED}, which is not installed; run: "
                 f"{install(PACKAGE_PLUGGED)}"
             )
 
@@ -368,7 +366,7 @@ class Plan:
         for key, numbers, largest in (("mean", settings.mean, 1), ("std", settings.std, LARGEST_STD)):
             if numbers and max(map(abs, numbers)) > largest:
                 raise UserError(
-                    f"config: preprocessing.{key}: {max(numbers, key=abs):g} is for pixels of 0 to 255, but here "
+                    f"preprocessing.{key}: {max(numbers, key=abs):g} is for pixels of 0 to 255, but here "
                     "they are 0 to 1; divide mean and std by 255"
                 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections import defaultdict
@@ -51,7 +52,9 @@ class Screen:
         return shutil.get_terminal_size().columns - 1 if self.live else WIDTH
 
     def say(self, text: str) -> None:
-        """Write lines."""
+        """Write lines; on a terminal those that are too long go on below, between words."""
+        if self.live:
+            text = "\n".join(folded(line, self.width) for line in text.split("\n"))
         with self.lock:
             self.stream.write(f"{self._clear()}{text}\n{self.below}")
             self.stream.flush()
@@ -233,6 +236,17 @@ class LogHandler(LogHandlerBase):
             return ""
         running = [f"{self._stage(stage)}{f' x {n}' if n > 1 else ''}" for stage, n in progress.running.items()]
         return f"{progress.line()}: {', '.join(running)}" if running else progress.line()
+
+
+def folded(line: str, width: int) -> str:
+    """Return a line in as many as it takes, whose words, such as paths, stay whole; those that follow are indented."""
+    if len(line) <= width:
+        return line
+    lead = line[: len(line) - len(line.lstrip())]
+    rest = textwrap.wrap(
+        line.strip(), width - len(lead), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lead + one for one in rest)
 
 
 def cut(line: str, width: int) -> str:

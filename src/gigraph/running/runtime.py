@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -77,7 +78,10 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
     except UserError as error:
         _fail(args.log, f"gigraph: error: {one_line(error)}")
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would break off what follows
         log.error("gigraph: interrupted; the same command goes on from here")
+        if "GIGRAPH_CONTROLLER" in os.environ:
+            _leave(130)
         sys.exit(130)
     except Exception as error:
         if _disk_is_full(error):
@@ -107,12 +111,12 @@ def _on_screen(path: Path | None) -> bool:
     return not path or os.environ.get("GIGRAPH_SCREEN") != "0"
 
 
-def _leave() -> NoReturn:
+def _leave(status: int = 0) -> NoReturn:
     """End the process at once: to take torch's modules apart takes half a second, and nobody waits for them."""
     logging.shutdown()
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def _device(step: str, compute: Compute) -> str:

@@ -7,6 +7,8 @@ begins, and that a job is done.
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,6 +17,7 @@ from typing import Any
 
 from gigraph.errors import UserError
 from gigraph.planning.config import PACKAGE
+from gigraph.running.console import STOPPED, LogHandler
 
 SESSIONS: dict[tuple[int, str], Session] = {}
 
@@ -69,6 +72,8 @@ class Session(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take one of Snakemake's events."""
         event = str(getattr(record, "event", None) or "")
+        if record.getMessage().startswith(STOPPED) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would break off what ends the jobs
         if event == "run_info" and self.workflow.dryrun:
             if self.due and not self.rehearsed:
                 self.rehearsed = True
@@ -101,6 +106,13 @@ class Session(logging.Handler):
 def is_muted(workflow: Any) -> bool:
     """Whether what jobs say goes to their logs only: a run that `gigraph.running.console` shows."""
     return any(getattr(one, "muted", False) for one in workflow.logger_manager.plugin_handlers)
+
+
+def end_quietly(workflow: Any) -> None:
+    """Have what Snakemake said until now not follow on the screen, below the line that says why nothing runs."""
+    for one in workflow.logger_manager.plugin_handlers:
+        if isinstance(one, LogHandler):
+            one.told = True
 
 
 def package_alone(folder: Path) -> Path:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import io
 import logging
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
@@ -230,9 +231,15 @@ def _in_parallel(
     # Forked workers, since spawned ones import the caller's main script again, which Snakemake's scripts do
     # not survive. The workers only use NumPy and Pillow, which start no threads.
     method: Any = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    with ProcessPoolExecutor(workers, multiprocessing.get_context(method), die_with_parent) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context(method), _help) as pool:
         chunk = max(1, min(32, len(tasks) // (4 * workers)))
         yield from _counted(pool.map(function, tasks, chunksize=chunk), len(tasks), progress)
+
+
+def _help() -> None:
+    """Begin as a worker: an interruption is its parent's business, which ends it."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _counted(results: Iterator[Result], count: int, progress: Progress | None) -> Iterator[Result]:
