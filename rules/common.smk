@@ -290,8 +290,10 @@ def rehearse(run):
         for job in workflow.dag.needrun_jobs()
         if job.rule.name not in run.names and job.rule.name not in TARGETS
     ]
+    jobs = len(run.jobs)
     if IMPORTED and around:
         own["(jobs of the workflow around it)"] = len(around)
+        jobs += len(around)
     seen = []
     if own["network"] and session.is_muted(workflow) and not PLAN.trained:
         from gigraph.network_check import checked
@@ -301,7 +303,7 @@ def rehearse(run):
         except UserError as error:
             stop(error)
     WORDS.info(
-        "\n".join([rehearsal(PLAN, own, control, len(run.jobs)), *seen]),
+        "\n".join([rehearsal(PLAN, own, control, jobs), *seen]),
         extra={"gigraph": {"names": run.names}},
     )
     WORDS.info(

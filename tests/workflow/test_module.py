@@ -80,6 +80,12 @@ def test_rules_run_under_other_names_and_the_outer_workflows_are_not_touched(out
         own.name == "any layer-xx.txt" and "GIGRAPH_ROOT" not in own.read_text() and "function" not in own.read_text()
     )
     assert "Nothing to be done" in (again := outer("-n")).stdout + again.stderr
+    next((outer.folder / "own").iterdir()).unlink()
+    both = '"results/layers.parquet", "results/manifest/0.parquet"'
+    asked = (dry := outer("-n", "--logger", "gigraph", wanted=both)).stdout + dry.stderr
+    assert ": 2 jobs would run; 1 other is done\n" in asked and "(jobs of the workflow around it)       1" in asked, (
+        asked
+    )
     # The same by its own Snakefile: it is the same run.
     alone = snakemake(outer.folder, "results/layers.parquet", "--configfile", "config.yaml", "-n")
     assert "Nothing to be done" in alone.stdout + alone.stderr, alone.stdout

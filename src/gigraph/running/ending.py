@@ -60,7 +60,8 @@ def rehearsal(plan: Plan, due: Mapping[str, int], control: int, jobs: int) -> st
     if control:
         rows["the same with the weights shuffled (evaluation.control)"] = control
     wide = max(map(len, rows), default=0)
-    done = f"; {jobs - count:,} others are done" if jobs > count else ""
+    others = max(0, jobs - count)
+    done = {0: "", 1: "; 1 other is done"}.get(others, f"; {others:,} others are done")
     return "\n".join(
         [
             f"{_subject(plan)}: {count:,} job{'s' * (count != 1)} would run{done}",
