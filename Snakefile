@@ -32,7 +32,7 @@ if PLAN.control is not None:
 
 
 rule all:
-    default_target: True
+    default_target: not (IMPORTED or IS_CONTROL)
     input:
         [
             every(name)

@@ -30,8 +30,7 @@ IMPORTED = not (IS_CONTROL or workflow.modifier.is_main_snakefile())
 
 def stop(error):
     """End Snakemake with one line."""
-    session.end_quietly(workflow)
-    print(f"gigraph: error: {one_line(error)}", file=sys.stderr)
+    session.fail(workflow, f"gigraph: error: {one_line(error)}")
     sys.exit(1)
 
 
@@ -273,6 +272,7 @@ def begin(run):
         extra={
             "gigraph": {
                 "names": run.names,
+                "retries": {job.rule.name: job.restart_times for job in run.due},
                 "targets": TARGETS,
                 "logs": PLAN.results("logs"),
             }
@@ -302,6 +302,9 @@ def rehearse(run):
             seen = looked(*checked(PLAN.settings("network"), PLAN.config.compute))
         except UserError as error:
             stop(error)
+        except KeyboardInterrupt:
+            session.fail(workflow, "gigraph: interrupted")
+            sys.exit(130)
     WORDS.info(
         "\n".join([rehearsal(PLAN, own, control, jobs), *seen]),
         extra={"gigraph": {"names": run.names}},

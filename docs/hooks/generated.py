@@ -261,10 +261,11 @@ def _arguments(parser: argparse.ArgumentParser) -> str:
         )
         name = f"{action.option_strings[-1]} {metavar}" if action.option_strings else str(metavar)
         name = name if action.nargs != 0 else action.option_strings[-1]
-        default = action.default if action.default not in (None, [], (), False, argparse.SUPPRESS) else ""
+        unsaid = action.default is False or action.default in (None, [], (), argparse.SUPPRESS)
+        default = "" if unsaid else action.default
         words = (action.help or "") % {**vars(action), "prog": parser.prog}
         rows.append(f"| `{name}` | {f'`{default}`' if default != '' else ''} | {_cell(words)} |")
-    return "\n".join(rows)
+    return "\n".join(rows) if rows[2:] else ""
 
 
 # ---- modules ---------------------------------------------------------------------------------------------------------

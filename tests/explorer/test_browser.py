@@ -17,7 +17,7 @@ import yaml
 from explorer.fixture import HOSTILE, LAYERS, NAMES, RIGHT_TO_LEFT, write_results
 from gigraph.explorer import Inputs, build
 from gigraph.explorer.build import write_app
-from gigraph.explorer.chunks import LAYOUT, read_chunk
+from gigraph.explorer.chunks import LAYOUT, read_chunk, write_chunk
 from gigraph.records import tables
 from gigraph.reserved import CLASSES
 
@@ -147,27 +147,44 @@ def test_class_graph_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
     )
 
 
-def test_a_mark_on_a_bar_is_where_the_exact_ablation_says_that_it_ends(reader: Reader, inputs: Inputs):
-    reader.open("#/class/leopard?min=0")
+@pytest.mark.parametrize("ablation", [None, 2.0, -0.5])
+def test_a_mark_on_a_bar_is_where_the_exact_ablation_says_that_it_ends(
+    browser, site: Path, tmp_path: Path, inputs: Inputs, ablation: float | None
+):
+    """Also beyond the longest bar, and below 0. `ablation`: of the strongest concept, in units of its relevance."""
     own = {
-        (e["source_layer"], e["source"]): e
+        (e["source_layer"], e["source"]): e["ablation"] / e["mean"]
         for e in tables.read(inputs.edges).to_pylist()
-        if e["scope"] == 1 and e["target_layer"] == CLASSES and e["target"] == 1
+        if e["scope"] == 1 and e["target_layer"] == CLASSES and e["target"] == 1 and e["ablation"] is not None
     }
-    seen = []
+    if ablation is not None:
+        site = copy_of(site, tmp_path)
+        data = read_chunk(site / "data", "class/1")
+        strongest = max((node for nodes in data["layers"] for node in nodes), key=lambda node: abs(node[5]))
+        own[
+            next(layer for layer, nodes in zip(LAYERS, data["layers"], strict=True) if strongest in nodes), strongest[0]
+        ] = ablation
+        strongest[7] = ablation * strongest[1]
+        write_chunk(site / "data", "class/1", data)
+    reader = Reader(browser, site).open("#/class/leopard?min=0")
+    bars = []
     for index, layer in enumerate(LAYERS):
-        bars = reader.page.locator(f".row[data-layer='{index}'] .node:not(.error) > .meter")
+        found = reader.page.locator(f".row[data-layer='{index}'] .node:not(.error) > .meter")
         for i, row in enumerate(kept_of(inputs, 1, layer)[:5]):
-            edge, (bar, mark) = (
-                own[layer, row["concept"]],
-                bars.nth(i).evaluate(
-                    "node => [...node.children].map(one => parseFloat(one.style.width || one.style.left))"
-                ),
+            sizes = found.nth(i).evaluate(
+                "node => [...node.children].map(one => parseFloat(one.style.width || one.style.left))"
             )
-            seen.append(bar * edge["ablation"] / edge["mean"])
-            assert mark == pytest.approx(min(100, max(0, seen[-1])), abs=0.1)
-            assert "; ablation " in bars.nth(i).get_attribute("title")
-    assert len({round(one) for one in seen}) > 5
+            bars.append((*sizes, own[layer, row["concept"]], found.nth(i)))
+    assert max(max(bar, mark) for bar, mark, *_ in bars) == pytest.approx(100) and len(bars) == 20
+    for bar, mark, factor, node in bars:
+        assert mark == pytest.approx(max(0, bar * factor), abs=0.2) and "; ablation " in node.get_attribute("title")
+        assert node.locator("i.less").count() == (factor < 0)
+    if ablation == 2:
+        assert max(bar for bar, *_ in bars) == pytest.approx(50)
+    reader.open("#/image/leopard")
+    assert reader.page.locator(".node .meter").count() > 3 and reader.page.locator(".meter i").count() == 0
+    assert "exact ablation" not in reader.text("main > .note")
+    reader.context.close()
 
 
 def test_a_family_opens_into_its_members(reader: Reader, inputs: Inputs):

@@ -195,6 +195,18 @@ def test_options_alone_write_a_configuration_that_runs(own, capsys):
     assert "next: gigraph run -n" in capsys.readouterr().out
 
 
+def test_a_models_channels_are_found_where_no_option_says_them(own, capsys):
+    """A remedy that named a key of a file that was yet to be written."""
+    (own / "deep.py").write_text(NET.replace("nn.Conv2d(3,", "nn.Conv2d(5,"))
+    assert called("layers", "deep.py:make", "--size", "32") == 0 and "5 x 32 x 32 in" in capsys.readouterr().out
+    assert called("init", "--model", "deep.py:make", "--images", "images", "--size", "32") == 0
+    config = load(read([own / "gigraph.yaml"]))
+    assert config.preprocessing.channels == 5 and config.preprocessing.mean is None
+    capsys.readouterr()
+    assert called("layers", "deep.py:make", "--channels", "3") == 1
+    assert "channels: 5 (--channels)" in capsys.readouterr().err
+
+
 def test_torchvisions_weights_are_its_best_unless_others_are_named(own, capsys):
     assert called("init", "--model", "torchvision:resnet18", "--images", "images") == 0
     assert load(read([own / "gigraph.yaml"])).model.weights == "DEFAULT"

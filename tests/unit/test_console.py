@@ -2,7 +2,9 @@
 
 import io
 import logging
+import os
 import sys
+import termios
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -147,9 +149,7 @@ def test_where_no_run_begins_snakemake_has_its_say(monkeypatch):
         assert watched.lines == shown
 
 
-@pytest.mark.parametrize(
-    "asked", [{"verbose": True}, {"verbose": True, "dryrun": True}, {"quiet": {"rules"}}, {"printshellcmds": True}]
-)
+@pytest.mark.parametrize("asked", [{"verbose": True}, {"verbose": True, "dryrun": True}, {"printshellcmds": True}])
 def test_who_asks_for_snakemakes_own_words_gets_them(monkeypatch, asked, logs):
     watched = Watched(monkeypatch, io.StringIO(), **asked)
     assert not watched.handler.muted
@@ -160,6 +160,62 @@ def test_who_asks_for_snakemakes_own_words_gets_them(monkeypatch, asked, logs):
     watched.handler.close()
     assert "Building DAG of jobs..." in watched.lines and "gigraph begins" in watched.lines
     assert ("gigraph: 1 of 2 jobs done in 0 s, about 0 s left" in watched.lines) == (not asked.get("dryrun"))
+
+
+@pytest.mark.parametrize(
+    ("quiet", "shown"),
+    [({"rules", "progress"}, ["gigraph begins", "slow", "bad", "gigraph: done"]), ({"all"}, ["bad"])],
+)
+def test_quiet_leaves_the_stages_out_and_all_everything_but_errors(monkeypatch, logs, quiet, shown):
+    for stream in (io.StringIO(), Terminal()):
+        watched = Watched(monkeypatch, stream, quiet=quiet)
+        watched.tell(msg="Building DAG of jobs...")
+        watched.begin(concepts=1)
+        watched.job(1, "concepts", logs["a"])
+        watched.tell(msg="slow", level=logging.WARNING)
+        watched.tell(msg="bad", level=logging.ERROR)
+        watched.tell("job_finished", "Finished jobid: 1", job_id=1)
+        watched.tell(msg="gigraph: done", name=WORDS.name)
+        watched.handler.close()
+        assert watched.handler.muted and watched.lines == shown
+    idle = Watched(monkeypatch, io.StringIO(), quiet={"all"})
+    idle.tell(msg="Nothing to be done")
+    idle.handler.close()
+    assert idle.lines == []
+
+
+def test_a_job_that_is_tried_again_is_no_error(watched, logs):
+    watched.begin(network=1)
+    watched.tell(name=WORDS.name, gigraph={"retries": {"network": 1}})
+    for _ in range(2):
+        watched.job(3, "network", logs["c"])
+        watched.tell("job_error", "Error", level=logging.ERROR, jobid=3, rule_name="network", log=[str(logs["c"])])
+        watched.tell(msg="Trying to restart job 3.")
+    assert [line for line in watched.lines[1:] if line] == [
+        f"  network is tried again: layer 'x' does not exist; its log: {logs['c']}",
+        "gigraph: error: layer 'x' does not exist",
+        f"  in network; its log: {logs['c']}",
+    ]
+
+
+def test_why_nothing_runs_stands_on_a_line_of_its_own_and_last(monkeypatch):
+    watched = Watched(monkeypatch, Terminal())
+    watched.tell(msg="Building DAG of jobs...")
+    watched.tell("run_info", "Job stats:", stats={"sample": 2, "total": 2})
+    watched.handler.fail("gigraph: error: no")
+    watched.handler.close()
+    lines = [line.split("\r\x1b[2K")[-1] for line in watched.stream.getvalue().split("\n")]
+    assert lines == ["gigraph: error: no", ""]
+
+
+def test_lines_are_as_wide_as_the_terminal_that_they_are_written_to(monkeypatch):
+    """Also where another stream goes elsewhere."""
+    leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (24, 41))
+    with os.fdopen(follower, "w") as stream:
+        watched = Watched(monkeypatch, stream)
+        assert watched.handler.screen.live and watched.handler.screen.width == 40
+    os.close(leader)
 
 
 def test_a_dry_run_says_what_the_workflow_says_and_no_more(monkeypatch):

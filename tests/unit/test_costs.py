@@ -204,7 +204,7 @@ from torch import nn
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.head = nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 8, 3, stride=2), nn.Linear(8, 2)
+        self.a, self.b, self.head = nn.Conv2d(1, 4, 3, stride=2), nn.Conv2d(4, 8, 3, stride=2), nn.Linear(8, 2)
 
     def forward(self, x):
         x = torch.relu(self.b(torch.relu(self.a(x)))).mean((2, 3))
@@ -213,13 +213,13 @@ class Model(nn.Module):
 
 
 def test_the_command_measures_a_users_model(tmp_path):
-    """In a process of its own: it takes one thread."""
+    """In a process of its own: it takes one thread. Of grey images."""
     (tmp_path / "mine.py").write_text(MODEL)
     for name in "ab":
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.new("RGB", (32, 32), "red").save(tmp_path / "photos" / name / "1.png")
     (tmp_path / "my.yaml").write_text(
-        "images: {source: photos}\nmodel: {source: 'mine.py:Model'}\nlayers: [a, b]\n"
+        "images: {source: photos}\nmodel: {source: 'mine.py:Model'}\nlayers: [a, b]\npreprocessing: {channels: 1}\n"
         "coefficients: {method: pursuit, penalty: decision, value: 0.9, most: 2}\n"
     )
     command = [sys.executable, "-m", "gigraph", "plan", "--configfile", "my.yaml", "--cores", "3"]

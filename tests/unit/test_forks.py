@@ -44,7 +44,7 @@ def shell(line, command, folder, **environment):
     path = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     return subprocess.Popen(
         ["bash", "-c", f"export {path}; {line}; {command}"], cwd=folder, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
 
@@ -122,6 +122,27 @@ def test_jobs_run_beside_each_other_and_a_job_ends_with_its_caller(python, tmp_p
 
 
 def test_a_gpu_few_jobs_and_the_environment_forbid_it(monkeypatch):
-    assert forks.start(99, devices=True) == [] == forks.start(1, devices=False)
+    (plain,) = forks.start(99, devices=True)
+    assert forks.start(1, devices=False) == [plain] and "forked" not in plain
     monkeypatch.setenv("GIGRAPH_FORKS", "0")
-    assert forks.start(99, devices=False) == []
+    assert forks.start(99, devices=False) == [plain]
+
+
+def test_a_job_that_is_not_forked_is_an_ordinary_python(tmp_path):
+    (plain,) = forks.start(1, devices=False)
+    code, (argv, folder, said, torch, name, _), err = say(plain, tmp_path, "3", "a b", "ü", SAID="x\ny")
+    assert (code, argv, folder) == (3, ["say.py", "3", "a b", "ü"], str(tmp_path))
+    assert (said, torch, name, err) == ("x\ny", False, "__main__", "told\n")
+
+
+@pytest.mark.parametrize("kind", ["forked", "plain"])
+def test_an_interruption_while_a_script_imports_is_no_traceback(python, tmp_path, kind):
+    line = python if kind == "forked" else forks.start(1, devices=False)[0]
+    (tmp_path / "slow.py").write_text("import pathlib, time; pathlib.Path('begun').touch(); time.sleep(60)")
+    job = shell(line, "python slow.py", tmp_path)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(job.pid, signal.SIGINT)
+    assert job.communicate(timeout=20)[1] == "" and job.returncode != 0

@@ -134,6 +134,8 @@ def test_pictures_that_reach_a_model_without_its_normalisation_are_warned_of(tmp
     said = rehearsal(plan, {}, 0, 0).splitlines()
     assert any("pixels go in as 0 to 1" in line for line in said) is plain
     assert not any("weights" in line and "are random" in line for line in said)
+    grey = Plan(load({**raw, "model": {"source": "net.py:make"}, "preprocessing": {"channels": 1}}), plan.scripts)
+    assert "or mean: [0] and std: [1] if that" in rehearsal(grey, {}, 0, 0)
     drawn = Plan(load({**raw, "model": {"source": "net.py:make", "weights": "random"}}), plan.scripts)
     assert "warning: the weights of net.py:make are random" in rehearsal(drawn, {}, 0, 0)
 

@@ -31,7 +31,7 @@ from gigraph.records.files import replacing
 from gigraph.reporting import log
 from gigraph.running.runtime import run
 
-sys.argv = sys.argv[1:]
+sys.argv = sys.argv[2 if sys.argv[1].endswith("launched.py") else 1 :]
 call = next(
     node for node in ast.walk(ast.parse(Path(sys.argv[0]).read_text()))
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "run"

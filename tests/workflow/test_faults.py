@@ -79,7 +79,7 @@ def scripts_of(shadow):
     """Return the processes that pretend in this folder."""
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
-        script = (process.info["cmdline"] or [])[2:3]
+        script = (process.info["cmdline"] or [])[3:4]
         if process.info["cwd"] == str(shadow.folder) and script and script[0].startswith(f"{shadow.site}/workflow"):
             found.append(process)
     return found
@@ -348,7 +348,7 @@ def processes(run):
         if parent in scripts:
             found["child"].append(process)
             scripts.append(process.pid)
-        elif len(line) > 1 and "workflow/scripts" in line[1]:
+        elif len(line) > 2 and "workflow/scripts" in line[2]:
             found["script"].append(process)
             scripts.append(process.pid)
     return found
@@ -356,7 +356,7 @@ def processes(run):
 
 def stage_of(script):
     try:
-        return Path(script.cmdline()[1]).stem
+        return Path(script.cmdline()[2]).stem
     except (psutil.Error, IndexError):
         return "a job at its end"
 

@@ -13,7 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigraph.commands.layers import add_model_arguments, arguments_of, opened, preset_side, table, written
+from gigraph.commands.layers import (
+    add_model_arguments,
+    arguments_of,
+    first_channels,
+    opened,
+    preset_side,
+    table,
+    written,
+)
 
 if TYPE_CHECKING:
     from gigraph.model.network import Network
@@ -162,7 +170,7 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
         If the images, the model or a layer are not there.
     """
     from gigraph.errors import UserError
-    from gigraph.model.models import check_own_weights
+    from gigraph.model.models import check_own_weights, load_model
     from gigraph.model.sources import LIBRARIES
 
     given = {"output": args.output, "images": {"source": WORLD}, "model": {"source": WORLD}}
@@ -206,6 +214,8 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     plan = planned(raw)  # before anything is loaded
     check_own_weights(model, weights, arguments)
     pictures = None if plan.drawn else plan.first_size
+    if args.channels is None:
+        args.channels = first_channels(load_model(model, arguments=arguments))
     raw["preprocessing"], side = _preprocessing(args, model, weights, asks, pictures)
     raw["images"]["shards"] = max(1, round(planned(raw).image_count / SHARD))
     network = opened(model, side, args.channels, arguments, args.task)

@@ -11,6 +11,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from gigraph.model.network import Network
     from gigraph.model.proposing import Judged
 
@@ -28,7 +30,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what tells how a model is built and what it takes."""
     add = parser.add_argument
     add("--size", type=int, help=f"side of its input in pixels (default: that of the weights' preset, else {SIZE})")
-    add("--channels", type=int, default=3, help="of its input (default: 3)")
+    add("--channels", type=int, help="of its input (default: those of its first convolution, else 3)")
     add("--arguments", default="{}", metavar="JSON", help="of its constructor or factory, as model.arguments")
     add("--task", default="auto", help="what its outputs mean, as model.task")
 
@@ -58,7 +60,9 @@ def arguments_of(text: str) -> dict[str, Any]:
     return found
 
 
-def opened(source: str, size: int | None, channels: int, arguments: dict[str, Any], task: str = "auto") -> Network:
+def opened(
+    source: str, size: int | None, channels: int | None, arguments: dict[str, Any], task: str = "auto"
+) -> Network:
     """Return a traced model without its weights.
 
     Raises
@@ -76,10 +80,18 @@ def opened(source: str, size: int | None, channels: int, arguments: dict[str, An
     tasks = get_args(Model.model_fields["task"].annotation)
     if task not in tasks:
         raise UserError(f"--task: there is no {task!r}{nearest(task, tasks)}; known: {', '.join(tasks)}")
-    if channels < 1 or (size is not None and size < 1):
+    if any(number is not None and number < 1 for number in (size, channels)):
         raise UserError("--size and --channels are numbers of at least 1")
     side = size or preset_side(source) or SIZE
-    return Network(load_model(source, arguments=arguments), (channels, side, side), source, task)
+    model = load_model(source, arguments=arguments)
+    return Network(model, (channels or first_channels(model), side, side), source, task)
+
+
+def first_channels(model: Module) -> int:
+    """Return the channels that a model's first convolution takes; 3 where it has none."""
+    from torch.nn.modules.conv import _ConvNd
+
+    return next((one.in_channels for one in model.modules() if isinstance(one, _ConvNd)), 3)
 
 
 def preset_side(source: str) -> int | None:

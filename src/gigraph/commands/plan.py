@@ -106,8 +106,8 @@ def measured(config: Config) -> tuple[Run, Throughput]:
         return now() - began
 
     few = subject.images_at_once
-    _, height, width = subject.network.image_shape
-    x = subject.inputs(list(np.random.default_rng(0).integers(0, 256, (few, height, width, 3), np.uint8)))
+    channels, height, width = subject.network.image_shape
+    x = subject.inputs(list(np.random.default_rng(0).integers(0, 256, (few, height, width, channels), np.uint8)))
     layers = list(subject.layers.values())
     method = subject.contribution(config.contribution.method)
     log.info("forward and backward passes")

@@ -39,6 +39,9 @@ WORDS = {
     "accuracy": "share of the images that the model takes for their own class",
 }
 """What the page calls things; ``{gig}`` stands for what it calls attributions."""
+DRAWN = "Attribution flows upwards. Bars: relevance to the class. "
+MARKED = "The mark on a bar is where the exact ablation would have it end, in red below 0."
+"""What stands below graphs, and below those of classes."""
 KEYS = {
     "← →": "within a layer",
     "↑ ↓": "along the strongest edge",
@@ -83,6 +86,8 @@ def meta_chunk(
         "schema": LAYOUT,
         "title": inputs.title,
         "keys": list(KEYS.items()),
+        "drawn": DRAWN,
+        "marked": MARKED,
         "words": [[word.format(gig=title(inputs.attribution)), meaning] for word, meaning in WORDS.items()],
         "method": inputs.method,
         **_words(inputs.output, graph),

@@ -233,13 +233,13 @@ def _run_model(model: nn.Module, probe: Tensor, name: str, output: str | None) -
             raise UserError(
                 f"{name} takes images of {first.in_channels} channel{'s' * (first.in_channels > 1)}, not "
                 f"{probe.shape[1]}: set "
-                f"preprocessing.channels: {first.in_channels}, with as many numbers in mean and std"
+                f"preprocessing.channels: {first.in_channels} (--channels), with as many numbers in mean and std"
             ) from error
         for channels in {1, 3} - {probe.shape[1]}:
             if _takes(model, probe[:2, :1].expand(-1, channels, -1, -1)):
                 raise UserError(
                     f"{name} takes images of {channels} channels, not {probe.shape[1]}: set preprocessing.channels: "
-                    f"{channels}, with as many numbers in mean and std"
+                    f"{channels} (--channels), with as many numbers in mean and std"
                 ) from error
         raise UserError(
             f"{name} fails on images of {size}: {_first_line(error)}; correct preprocessing.resize and "

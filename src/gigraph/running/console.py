@@ -1,18 +1,20 @@
 """What a run says on the screen: a line for each stage, on a terminal one live line below them, and the end.
 
 This is a logger plugin of Snakemake (`--logger gigraph`, which the workflow's profiles set). Snakemake's own words go
-to its log file, the jobs' to theirs. With `--verbose`, `--quiet`, `-p`, and where no run begins they are shown as ever.
+to its log file, the jobs' to theirs. With `--verbose`, `-p`, and where no run begins they are shown as ever. `--quiet`
+leaves the stages out, and `--quiet all` everything but errors.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import textwrap
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -49,7 +51,12 @@ class Screen:
     @property
     def width(self) -> int:
         """Columns of a line."""
-        return shutil.get_terminal_size().columns - 1 if self.live else WIDTH
+        if not self.live:
+            return WIDTH
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns - 1
+        except (OSError, ValueError):  # it has no file, or none that knows
+            return shutil.get_terminal_size().columns - 1
 
     def say(self, text: str) -> None:
         """Write lines; on a terminal those that are too long go on below, between words."""
@@ -82,7 +89,9 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         asked = self.common_settings
-        self.muted = not (asked.verbose or asked.quiet or asked.debug_dag or asked.printshellcmds)
+        self.muted = not (asked.verbose or asked.debug_dag or asked.printshellcmds)
+        quiet = {str(getattr(one, "name", one)).lower() for one in asked.quiet or ()}
+        self.terse, self.silent = bool(quiet), "all" in quiet
         self.screen = Screen(sys.stdout if asked.stdout else sys.stderr)
         self.clock: Callable[[], float] = time.monotonic
         self.plain = _snakemakes_own(asked)
@@ -90,6 +99,8 @@ class LogHandler(LogHandlerBase):
         self.held: list[str] = []
         self.told = self.stopped = False
         self.names: dict[str, str] = {}
+        self.retries: dict[str, int] = {}
+        self.failures: Counter[int] = Counter()
         self.logs: dict[int, list[Path]] = {}
         self.labels: dict[int, str] = {}
         self.said: dict[str, list[Path]] = defaultdict(list)
@@ -114,7 +125,7 @@ class LogHandler(LogHandlerBase):
     def close(self) -> None:
         """Leave the screen as it should be: nothing follows."""
         self.ended.set()
-        if self.muted and self.progress is None and not self.told:
+        if self.muted and self.progress is None and not (self.told or self.silent):
             kept = [line for line in self.held if line.startswith(KEPT)]
             for line in kept or self.held:
                 self.screen.say(line)
@@ -140,8 +151,14 @@ class LogHandler(LogHandlerBase):
             self._error(record)
         elif self.muted:
             self._words(record, event)
-        if self.muted and self.progress is not None:
+        if self.muted and self.progress is not None and not self.terse:
             self.screen.show(self._state())
+
+    def fail(self, line: str) -> None:
+        """Say why nothing runs; what Snakemake said until now does not follow."""
+        self.told = True
+        self.screen.show("")
+        self.screen.say(line)
 
     def _words(self, record: logging.LogRecord, event: str) -> None:
         message = record.getMessage()
@@ -151,7 +168,10 @@ class LogHandler(LogHandlerBase):
         elif self.stopped:
             return  # what is ended now has not failed
         elif record.name == WORDS.name:
-            self.screen.say(message)
+            if not self.silent or record.levelno >= logging.ERROR:
+                self.screen.say(message)
+        elif self.silent and record.levelno < logging.ERROR:
+            return
         elif record.levelno >= logging.WARNING:
             if message and not any(words in message for words in SAID):
                 self.screen.say(message)
@@ -159,9 +179,10 @@ class LogHandler(LogHandlerBase):
             self.held.append(message)
 
     def _told(self, known: dict[str, Any]) -> None:
-        """Take what the workflow knows of its run: its stages by the names of their rules, and where its logs lie."""
+        """Take what the workflow knows of its run: stages and retries of its rules, and where its logs lie."""
         self.told = True
         self.names |= known.get("names", {})
+        self.retries |= known.get("retries", {})
         if self.progress is not None and "logs" in known:
             self.progress.remember(known["logs"], self.names)
             for rule in known["targets"]:  # they do nothing
@@ -171,7 +192,7 @@ class LogHandler(LogHandlerBase):
         if self.common_settings.dryrun or self.progress is not None:
             return
         self.progress = Progress({rule: count for rule, count in stats.items() if rule != "total"}, self.clock)
-        if self.muted and self.screen.live:
+        if self.muted and self.screen.live and not self.terse:
             threading.Thread(target=self._tick, daemon=True, name="screen").start()
 
     def _tick(self) -> None:
@@ -191,6 +212,8 @@ class LogHandler(LogHandlerBase):
         if not stage or self.progress is None:
             return
         self.said[stage] += self.logs.get(job, [])
+        if self.terse:
+            return
         if self.muted and self.progress.done[stage] == self.progress.counts.get(stage) and self.said[stage]:
             self.screen.say(self._result(stage))
         now = self.clock() - self.progress.began
@@ -206,11 +229,17 @@ class LogHandler(LogHandlerBase):
         if self.progress is not None:
             self.progress.stop(job)
         logs = [Path(path) for path in getattr(record, "log", [])]
-        stage = self._stage(getattr(record, "rule_name", "a group of jobs"))
+        rule = getattr(record, "rule_name", "")
+        stage = self._stage(rule) or "a group of jobs"
         why = next(filter(None, map(last_error, logs)), "")
         what = " ".join(filter(None, [stage, f"({self.labels[job]})" if self.labels.get(job) else ""]))
         where = f"; its log: {', '.join(map(str, logs))}" if logs else ""
-        if why:
+        self.failures[job] += 1
+        if self.failures[job] <= self.retries.get(rule, 0):
+            reason = one_line(why).removeprefix("gigraph: ").removeprefix("error: ") or "it ended without a word"
+            if not self.silent:
+                self.screen.say(f"  {what} is tried again: {reason}{where}")
+        elif why:
             self.screen.say(f"{one_line(why)}\n  in {what}{where}")
         else:
             self.screen.say(f"gigraph: error: {what} ended without a word: cancelled, killed, or out of memory{where}")

@@ -108,9 +108,10 @@ def _warnings(plan: Plan) -> list[str]:
     if plan.untrained:
         found.append(f"warning: the weights of {plan.config.model.source} are random: a graph of them says nothing")
     if plan.takes_plain_pixels:
+        none, one = ([number] * plan.config.preprocessing.depth for number in (0, 1))
         found.append(
             "warning: preprocessing.mean and std are not given, and nothing tells them of these weights: pixels go in "
-            "as 0 to 1; give those of the training, or mean: [0, 0, 0] and std: [1, 1, 1] if that is what it saw"
+            f"as 0 to 1; give those of the training, or mean: {none} and std: {one} if that is what it saw"
         )
     if plan.enlarges is not None:
         (width, height), side = plan.enlarges

@@ -1,6 +1,6 @@
 """A job's `python`, where jobs are forked (`gigraph.running.forks`): it imports nothing that takes time.
 
-python -I -S forked.py SOCKET SCRIPT ARGUMENTS...
+python -I -S forked.py SOCKET LAUNCHER SCRIPT ARGUMENTS...
 """
 
 import os
@@ -40,11 +40,11 @@ def call(path: str, arguments: list[str]) -> int | None:
 
 
 if __name__ == "__main__":
-    _, place, *given = sys.argv
+    _, place, launcher, *given = sys.argv
     try:
         status = call(place, given)
     except KeyboardInterrupt:  # the job ends by it, too
         status = 130
     if status is None:
-        os.execvp("python", ["python", *given])
+        os.execvp("python", ["python", launcher, *given])
     sys.exit(status)

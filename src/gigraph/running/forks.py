@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gigraph import orphans
-from gigraph.running import forked
+from gigraph.running import forked, launched
 
 IMPORTS = ("numpy", "pyarrow.parquet", "torch", "numba", "PIL.Image", "gigraph.pair", "gigraph.exemplars")
 """What scripts import that takes time; none of it may start a thread."""
@@ -41,7 +41,7 @@ FORKABLE = {"jemalloc_bg_thd"}
 
 
 def start(jobs: int, devices: bool) -> list[str]:
-    """Start a server that ends with this process; return the commands with which a shell has its `python` forked.
+    """Start a server that ends with this process; return the commands that say what a shell's `python` is.
 
     Parameters
     ----------
@@ -53,10 +53,11 @@ def start(jobs: int, devices: bool) -> list[str]:
     Returns
     -------
     list of str
-        Empty where jobs are not forked: so with ``GIGRAPH_FORKS=0`` in the environment, and where there are few.
+        A forked process; an ordinary one (`gigraph.running.launched`) with ``GIGRAPH_FORKS=0`` in the environment, and
+        where there are few.
     """
     if jobs < FEWEST or devices or sys.platform != "linux" or os.environ.get("GIGRAPH_FORKS") == "0":
-        return []
+        return [_python(launched.__file__)]
     folder = Path(tempfile.mkdtemp(prefix="gigraph-"))  # for nobody else
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = folder / "forks"
@@ -66,8 +67,12 @@ def start(jobs: int, devices: bool) -> list[str]:
         [sys.executable, "-m", __name__, path, str(os.getpid())], env=environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    call = shlex.join(["command", "python", "-I", "-S", forked.__file__, str(path)])
-    return [f'python() {{ {call} "$@"; }}']
+    return [_python("-I", "-S", forked.__file__, str(path), launched.__file__)]
+
+
+def _python(*arguments: str) -> str:
+    """Return a shell's function that takes the place of its `python`."""
+    return f'python() {{ {shlex.join(["command", "python", *arguments])} "$@"; }}'
 
 
 def serve(path: Path, starter: int) -> None:

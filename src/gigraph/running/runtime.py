@@ -51,6 +51,8 @@ def run(main: Callable[[argparse.Namespace], None], *files: str) -> None:
     log, one line to the screen. The script ends with the process that started it; a stage that uses GPUs holds one
     of them. At the end a receipt is written beside the log: what was done, where, and what it took.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # `gigraph.running.launched`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()  # what the imports made stays: no collection need look through it
     parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
     for name in files:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -72,8 +73,8 @@ class Session(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take one of Snakemake's events."""
         event = str(getattr(record, "event", None) or "")
-        if record.getMessage().startswith(STOPPED) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would break off what ends the jobs
+        if self.begun and self.left and record.getMessage().startswith(STOPPED):
+            _pass_over_one()
         if event == "run_info" and self.workflow.dryrun:
             if self.due and not self.rehearsed:
                 self.rehearsed = True
@@ -108,11 +109,19 @@ def is_muted(workflow: Any) -> bool:
     return any(getattr(one, "muted", False) for one in workflow.logger_manager.plugin_handlers)
 
 
-def end_quietly(workflow: Any) -> None:
-    """Have what Snakemake said until now not follow on the screen, below the line that says why nothing runs."""
-    for one in workflow.logger_manager.plugin_handlers:
-        if isinstance(one, LogHandler):
-            one.told = True
+def _pass_over_one() -> None:
+    """Have the next interruption do nothing, since it would break off what ends the jobs; another one kills at once."""
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python sets no signal
+        signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+
+def fail(workflow: Any, line: str) -> None:
+    """Say why nothing runs, where a run's lines are said."""
+    screens = [one for one in workflow.logger_manager.plugin_handlers if isinstance(one, LogHandler) and one.muted]
+    if not screens:
+        print(line, file=sys.stderr)
+    for one in screens:
+        one.fail(line)
 
 
 def package_alone(folder: Path) -> Path:

@@ -57,7 +57,7 @@ views.atlas = {
       ["Concept"],
       ...Object.keys(SORTS).map(key =>
         [h("button.plain", {key: "sort" + key, pressed: key === sort, onclick: () => adjust({sort: key})}, key)]),
-      ["Classes", "up to three, by relevance"],
+      ["Classes"],
     ];
     const watch = new ResizeObserver(() => canvas.isConnected ? paint() : watch.disconnect()), box = h("div", canvas);
     watch.observe(box);

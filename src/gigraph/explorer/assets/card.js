@@ -137,8 +137,7 @@ const located = ({near, name, label}) => h("section", h("h3", "Where it is in ",
     ? h("ol.tiles.large", near.located.map(([at, path, coefficient, gig, map]) =>
       h("li", {title: `${path}; largest coefficient ${num(coefficient)}`},
         photo(at, `located in ${path}`, map), number(`${meta.gig} ${num(gig)}`))))
-    : note(near ? "Not located here."
-      : "Not kept for this class."));
+    : note("Not located here."));
 
 const relevance = (layer, concept, {relevance: list}) => h("section.relevance", h("h3", "Relevance to classes"),
   effects("Class", list, largest(list.map(e => e[7])), label => classOf(label).kept

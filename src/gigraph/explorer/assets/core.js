@@ -62,10 +62,10 @@ const choice = (name, options, now, set) => h("fieldset.segmented", h("legend", 
 const facts = list => h("dl", list.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
 const heading = (title, sub, ...actions) =>
   h("div.heading", h("div", h("h1", title), note(sub)), h("div.actions", actions));
+// A bar, and a mark on it where a second value is; from below 0 it stands at its beginning, in the colour of what lowers.
 const part = value => 100 * smaller(1, larger(0, value || 0)) + "%";
-// A bar, and a mark on it where a second value is.
 const meter = (value, mark, title) => h("span.meter", {silent: true, title},
-  h("span", {style: {width: part(value)}}), isNumber(mark) && h("i", {style: {left: part(mark)}}));
+  h("span", {style: {width: part(value)}}), isNumber(mark) && h("i" + (mark < 0 ? ".less" : ""), {style: {left: part(mark)}}));
 const table = (head, rows) => h("div.table", h("table",
   h("thead", h("tr", head.map(([name, title]) => h("th", {scope: "col", title}, name)))),
   h("tbody", rows)));

@@ -42,8 +42,14 @@ const modelOf = (scopes, rows, min, picture) => {
     nodes.get(e.from).edges.push(e); nodes.get(e.to).edges.push(e);
   }
   for (const e of shown) e.shift = twice.get(e.from + e.to) > 1 ? 8 * e.scope - 4 : 0;
-  const relevance = largest([...nodes.values()].flatMap(n => (n.of || []).map(v => v && v[5])));
-  return {scopes, rows, nodes, edges: shown, cover, most, relevance, picture};
+  const known = [...nodes.values()].flatMap(n => (n.of || []).filter(Boolean)), relevance = largest(known.map(v => v[5]));
+  // What a concept does for the class, and what that would be by its exact ablation, where there is one.
+  for (const v of known) {
+    v.bar = sizeOf(v[4], v[5], relevance);
+    v.mark = isNumber(v[7]) && v[1] ? v.bar * v[7] / v[1] : null;
+  }
+  const longest = larger(1, ...known.map(v => v.mark));
+  return {scopes, rows, nodes, edges: shown, cover, most, relevance, longest, picture};
 };
 
 const coverage = ({nodes, cover}) => {
@@ -58,16 +64,12 @@ const coverage = ({nodes, cover}) => {
 };
 
 // ---- nodes ----
-// Of a concept to the class; the mark is where the exact ablation says the bar should end.
-const relevanceBar = ([, mean, se, support, weight, share, , exact, exactSe], most) => {
-  const size = sizeOf(weight, share, most), known = isNumber(exact) && mean;
-  return meter(size, known && size * exact / mean, `${meta.gig} ${pm(mean, se)}, n ${support}${
-    known ? `; ablation ${pm(exact, exactSe)}` : ""}`);
-};
-const conceptNode = (node, {scopes, relevance, picture}) => {
+const relevanceBar = (v, longest) => meter(v.bar / longest, v.mark && v.mark / longest,
+  `${meta.gig} ${pm(v[1], v[2])}, n ${v[3]}` + (isNumber(v.mark) ? `; ablation ${pm(v[7], v[8])}` : ""));
+const conceptNode = (node, {scopes, relevance, longest, picture}) => {
   const {layer, concept, key, parts} = node, mine = node.of.find(Boolean);
   const values = node.of.map((v, i) =>
-    v && [scopes[i], value(v[1], v[4], v[5]), relevanceBar(v, relevance)]).filter(Boolean);
+    v && [scopes[i], value(v[1], v[4], v[5]), relevanceBar(v, longest)]).filter(Boolean);
   const [[, text, bar]] = values, caption = captionOf(key), map = picture && picture.maps[key];
   return h("button.node" + (values[1] ? ".shared" : ""), {
     tabindex: -1, key,
@@ -80,7 +82,7 @@ const conceptNode = (node, {scopes, relevance, picture}) => {
     !values[1] && number(text)),
   values[1] ? values.map(([{letter}, shown, bar]) => h("span.line", h("b", letter), bar, number(shown))) : bar,
   parts && listed("open").includes(keyId(key)) && parts.slice(1).map(([id, mean, , , weight, share]) =>
-    h("span.line", h("span.id", "#" + id), meter(sizeOf(weight, share, relevance)), number(value(mean, weight, share)))));
+    h("span.line", h("span.id", "#" + id), meter(sizeOf(weight, share, relevance) / longest), number(value(mean, weight, share)))));
 };
 // What is said of a layer and the next one up stands between their rows, beside the edges that it is said of.
 const pairOf = layer => `${layers[layer].name} → ${layer < layers.length - 1 ? layers[layer + 1].name : "class"}`;
@@ -122,7 +124,7 @@ const drawGraph = model => {
         gutter(layer, sum(groups, x => x[1].length), part, more),
         h("div.nodes", groups.map(([title, concepts]) => h("div.group", title ? {label: title, role: "group"} : {},
           concepts.length ? concepts.map(c => conceptNode(model.nodes.get(`${layer}:${c}`), model))
-            : h("p.id", two ? "none" : "no concept kept")))),
+            : h("p.id", "none kept")))),
         h("div.chips", total > 0 && errorNode(layer, sums, scopes)));
     }));
   const scroller = h("div.scroller", stage);

@@ -65,7 +65,7 @@ views.overview = {
     ].map(([n, name]) => [name, tally(n)]);
     return h("div.overview",
       h("section.lede", h("h1", bdi(m.title)),
-        h("p", "Begin with a class: its graph runs from textures up to the decision."),
+        h("p", "Begin with a class."),
         assign(facts([["accuracy", all ? percent(right / all, 1) : "–"], ["decision kept", m.keeps], ...numbers]), {className: "numbers"})),
       h("div.findings", m.findings.map(finding)),
       h("div.columns",

@@ -87,7 +87,7 @@ const frame = (head, tools, model, foot) => [
     role: "application",
     label: "Concept graph; arrow keys move, Enter opens",
   }, drawGraph(model)),
-  note(foot, " Attribution flows upwards. Bars: relevance to the class; their mark: its exact ablation."),
+  note(foot, " ", meta.drawn, !model.picture && meta.marked),
 ];
 const accuracy = c =>
   c.images ? `${percent(c.right / c.images, 1)} of ${plural(c.images, "image")} recognised${

@@ -44,7 +44,7 @@ const keys = event => {
 const start = async () => {
   try {
     meta = await load("meta");
-    if (meta.schema !== LAYOUT) throw new Error(`The data is of layout ${meta.schema}, the page of ${
+    if (meta.schema !== LAYOUT) throw new Error(`Data of layout ${meta.schema}, page of ${
       LAYOUT}: build the explorer again.`);
     explained = await load("explained");
   } catch (error) {
