@@ -316,7 +316,8 @@ def test_a_factory_whose_weights_are_drawn_needs_others(own, capsys):
 
 def test_what_no_option_says_is_asked_on_a_terminal(own):
     """Model, weights, images, side, mean and layers; an empty line takes the default, a wrong answer asks again."""
-    answers = ["no.py:make", "net.py:make", "none.pth", "", "nowhere", "images", "no number", "48", "", "no", "2"]
+    answers = ["resnet18", "no.py:make", "net.py:make", "none.pth", "", "nowhere", "images"]
+    answers += ["", "no number", "48", "", "no", "1 2", "0.5, 0.4 0.3", "", "7", "2"]
     child, terminal = pty.fork()
     if not child:
         os.execv(sys.executable, [sys.executable, "-m", "gigraph", "init"])
@@ -336,10 +337,27 @@ def test_what_no_option_says_is_asked_on_a_terminal(own):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, said
     config = load(read([own / "gigraph.yaml"]))
     assert config.model.source == "net.py:make" and config.model.weights is None and config.names == ["2"]
-    assert config.preprocessing.crop == config.preprocessing.resize == 48 and config.preprocessing.mean is None
+    assert config.preprocessing.crop == config.preprocessing.resize == 48
+    assert config.preprocessing.mean == [0.5, 0.4, 0.3] and config.preprocessing.std == [1, 1, 1]
     for mistake in ("no file no.py", "no file none.pth", "no folder nowhere"):
         assert said.count(f"there is {mistake}; correct the path") == 1
-    assert (
-        "Side of the network's input in pixels (the first picture is 40 x 40), a whole number [40]" in said
-        and not answers
-    )
+    for mistake in ("did you mean torchvision:resnet18?", "'no number' is no whole number", "'1 2' is no three numbers",
+                    "layer '7' does not exist"):
+        assert said.count(mistake) == 1  # fmt: skip
+    asked = "Side in pixels of the pictures that it was trained on, after the crop (the first picture is 40 x 40): "
+    assert said.count(asked) == 3 and not answers  # without a default
+
+
+def test_weights_of_another_network_are_refused_at_once(own, capsys):
+    import torchvision
+
+    torch.save(torchvision.models.resnet34(num_classes=7).state_dict(), "other.pth")
+    given = ["--model", "torchvision:resnet18", "--weights", "other.pth", "--images", "images", "--size", "64"]
+    assert called("init", *given) == 1 and not (own / "gigraph.yaml").exists()
+    assert "other.pth is of another architecture than torchvision:resnet18" in capsys.readouterr().err
+
+
+def test_results_that_are_there_are_mentioned(own, capsys):
+    (own / "results").mkdir()
+    given = ["init", "--model", "net.py:make", "--images", "images", "--size", "32"]
+    assert called(*given) == 0 and "what results holds of another run is made anew" in capsys.readouterr().out

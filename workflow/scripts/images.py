@@ -53,6 +53,11 @@ def main(args: Namespace) -> None:
                 "note: accuracy %.1f%% is near chance; %s",
                 100 * accuracy, cause(labels, tables.numpy(predictions, "predicted")),
             )  # fmt: skip
+        elif accuracy < 0.5:
+            log.info(
+                "note: accuracy %.1f%%: if the model knows more of such images than that, preprocessing (resize, crop, "
+                "mean, std) or model.weights are not those of its training", 100 * accuracy,
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from gigraph.model.network import Network
     from gigraph.planning.plan import Plan
 
+ZERO_ONE = {"mean": "0 0 0", "std": "1 1 1"}
+"""Of pixels that go in as they are."""
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """What most networks of photographs were trained with."""
 WORLD = "menagerie"
@@ -155,6 +157,8 @@ def main(args: argparse.Namespace) -> None:
         and folders != network.outputs
     ):
         print(f"note: {folders} class folders, {network.outputs} outputs; say in images.classes whose they are")
+    if plan.root.exists():
+        print(f"note: what {plan.root} holds of another run is made anew; --output NAME leaves it")
     if raw["model"]["weights"] == BEST and not args.weights:
         print(f"note: torchvision's {BEST} weights are taken; model.weights names others")
     given = "" if args.file == OWN else f" --configfile {args.file}"
@@ -170,8 +174,8 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
         If the images, the model or a layer are not there.
     """
     from gigraph.errors import UserError
-    from gigraph.model.models import check_own_weights, load_model
-    from gigraph.model.sources import LIBRARIES
+    from gigraph.model.models import check_own_weights, check_source, load_model
+    from gigraph.model.sources import LIBRARIES, is_weights_file
 
     given = {"output": args.output, "images": {"source": WORLD}, "model": {"source": WORLD}}
     given["layers"] = args.layers or ["any"]
@@ -181,7 +185,13 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
 
     with_files(source=args.model or WORLD, weights=args.weights)  # what no answer could mend
     question = "The model (torchvision:resnet50, timm:NAME, path/to/file.py:factory)"
-    model = args.model or _asked(question, check=lambda answer: with_files(source=answer))
+
+
+    def can_be(answer: str) -> None:
+        check_source(answer)
+        with_files(source=answer)
+
+    model = args.model or _asked(question, check=can_be)
     weights = args.weights
     arguments = arguments_of(args.arguments)
     own = BEST if model.startswith("torchvision:") and HEAD not in arguments else None
@@ -224,6 +234,8 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
         arguments[HEAD] = own_head
         print(f"{weights} has {own_head} outputs, so model.arguments: {{{HEAD}: {own_head}}}")
         network = opened(model, side, args.channels, arguments, args.task)
+    if weights is not None and is_weights_file(weights):
+        load_model(model, weights=weights, arguments=arguments)  # or it would be told by the first run only
     raw["layers"] = args.layers or _layers(network, asks)
     network.check_order(raw["layers"])
     return raw, network
@@ -275,16 +287,19 @@ def _preprocessing(
     side = args.size or (min(own, *pictures) if pictures else own)
     if asks and args.size is None:
         told = f" (the first picture is {pictures[0]} x {pictures[1]})" if pictures else ""
-        side = _number(f"Side of the network's input in pixels{told}", side)
+        side = _number(f"Side in pixels of the pictures that it was trained on, after the crop{told}")
     resize = args.resize or (round(side * 256 / 224) if side >= PHOTOGRAPHS else side)
     if asks and args.resize is None:
         resize = _number("Shorter side that a picture is resized to before the crop, in pixels", resize)
     else:
-        print(f"note: pictures are resized to {resize} pixels and cropped to {side} (--resize, --size)")
+        trained = "" if args.size else "; if it was trained on another size, its numbers and its graph are wrong"
+        print(f"note: pictures are resized to {resize} pixels and cropped to {side} (--resize, --size){trained}")
     found |= {"resize": resize, "crop": side}
     if args.mean is None and args.std is None and args.channels == 3:
-        plain = asks and not _yes("Was it trained on pixels with ImageNet's mean and standard deviation")
-        found |= {"mean": None, "std": None} if plain else IMAGENET
+        other = asks and not _yes("Was it trained on pixels with ImageNet's mean and standard deviation")
+        found |= IMAGENET
+        for key, name in (("mean", "Its mean"), ("std", "Its standard deviation")) if other else ():
+            found[key] = _three(f"{name}, three numbers for pixels of 0 to 1", ZERO_ONE[key])
     return found, side
 
 
@@ -302,7 +317,11 @@ def _layers(network: Network, asks: bool) -> list[str]:
     if not asks:
         return good
     print(f"\n{table(network)}\n")
-    return _asked("Layers, separated by spaces", " ".join(good)).split() or good
+
+    def in_order(answer: str) -> None:
+        network.check_order(answer.split() or good)
+
+    return _asked("Layers, separated by spaces", " ".join(good), in_order).split() or good
 
 
 def text(raw: dict[str, Any], network: Network, plan: Plan, file: Path) -> str:
@@ -355,11 +374,29 @@ def _asked(question: str, otherwise: str = "", check: Callable[[str], object] = 
             return answer
 
 
-def _number(question: str, otherwise: int) -> int:
-    answer = _asked(question, str(otherwise))
-    while answer and not (answer.isascii() and answer.isdigit() and int(answer) > 0):
-        answer = _asked(f"{question}, a whole number", str(otherwise))
-    return int(answer or otherwise)
+def _number(question: str, otherwise: int | None = None) -> int:
+    from gigraph.errors import UserError
+
+    def whole(answer: str) -> None:
+        if answer and not (answer.isascii() and answer.isdigit() and int(answer) > 0):
+            raise UserError(f"{answer!r} is no whole number of pixels")
+
+    return int(_asked(question, str(otherwise or ""), whole) or otherwise or 0)
+
+
+def _three(question: str, otherwise: str) -> list[float]:
+    from gigraph.errors import UserError
+
+    def numbers(answer: str) -> list[float]:
+        try:
+            found = [float(one) for one in (answer or otherwise).replace(",", " ").split()]
+        except ValueError:
+            found = []
+        if len(found) != 3:
+            raise UserError(f"{answer!r} is no three numbers, such as {otherwise}")
+        return found
+
+    return numbers(_asked(question, otherwise, numbers))
 
 
 def _yes(question: str) -> bool:

@@ -187,11 +187,30 @@ def _build(source: str, weights: str | None, arguments: dict[str, Any], file: Pa
         return _world(source, arguments, file)
     if kind == "timm":
         return _timm(name, arguments)
-    if kind and name:
-        return _made_by(_factory(kind, name, base), source, arguments)
+    check_source(source)
+    return _made_by(_factory(kind, name, base), source, arguments)
+
+
+def check_source(source: str) -> None:
+    """Refuse what can name no model, and a classifier that torchvision does not have.
+
+    Raises
+    ------
+    UserError
+    """
+    from gigraph.vision import torchvision
+
+    kind, _, name = source.rpartition(":")
+    known = torchvision.models.list_models(module=torchvision.models)
+    if kind == "torchvision" and name not in known:
+        raise UserError(f"model.source: torchvision has no classifier {name!r}{nearest(name, known)}")
+    if source in worlds.NAMES or (kind and name):
+        return
+    meant = nearest(source, worlds.NAMES) or (nearest(source, known) if source else "")
+    hint = f"; did you mean torchvision:{source}?" if source in known else meant
     raise UserError(
         f"model.source: {source!r} is none of {', '.join(worlds.NAMES)}, torchvision:NAME, timm:NAME, "
-        f"path/to/file.py:factory, package.module:factory{nearest(source, list(worlds.NAMES))}"
+        f"path/to/file.py:factory, package.module:factory{hint}"
     )
 
 
@@ -208,9 +227,7 @@ def _torchvision(name: str, weights: str | None, arguments: dict[str, Any]) -> n
 
     models = torchvision.models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise UserError(f"model.source: torchvision has no classifier {name!r}{nearest(name, known)}")
+    check_source(f"torchvision:{name}")
     enum = None if weights is None else _weights_enum(name, weights)
     if enum is None and name in {"googlenet", "inception_v3"}:
         arguments.setdefault("init_weights", False)  # minutes of drawing random weights otherwise
@@ -232,9 +249,7 @@ def _weights_enum(name: str, weights: str) -> Any:
 
     models = torchvision.models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise UserError(f"model.source: torchvision has no classifier {name!r}{nearest(name, known)}")
+    check_source(f"torchvision:{name}")
     enum = models.get_model_weights(name)
     member = weights.rpartition(".")[2]  # ResNet50_Weights.IMAGENET1K_V2 is accepted too
     if member not in enum.__members__:

@@ -116,8 +116,8 @@ def _warnings(plan: Plan) -> list[str]:
     if plan.enlarges is not None:
         (width, height), side = plan.enlarges
         found.append(
-            f"warning: pictures are small (the first {width} x {height}) and enlarged to {side}; give "
-            "preprocessing.resize and crop as in the training"
+            f"warning: pictures are small (the first {width} x {height}) and enlarged to {side}: right only if the "
+            "training did so (preprocessing.resize and crop)"
         )
     return found
 
