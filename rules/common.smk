@@ -309,9 +309,12 @@ def rehearse(run):
         "\n".join([rehearsal(PLAN, own, control, jobs), *seen]),
         extra={"gigraph": {"names": run.names}},
     )
-    WORDS.info(
-        "nothing was run; gigraph plan says how long it takes, --verbose shows every job"
+    cost = (
+        "gigraph plan says how long the graph takes, the documentation what an evaluation took"
+        if own["evaluation_tables"]
+        else "gigraph plan says how long it takes"
     )
+    WORDS.info(f"nothing was run; {cost}, --verbose shows every job")
 
 
 def end(run):

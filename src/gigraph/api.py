@@ -59,7 +59,9 @@ class Run:
         self.folder = Path(folder)
         methods = sorted(path.parts[-3] for path in self.folder.glob(FILES["edges"].pattern.format(method="*")))
         if not methods:
-            raise UserError(f"{folder} holds no finished graph; run snakemake first, or give the folder of its results")
+            raise UserError(
+                f"{folder} holds no finished graph; run snakemake or gigraph run first, or give its results' folder"
+            )
         if method is not None and method not in methods:
             raise UserError(f"{folder} has no method {method!r} (there are: {', '.join(methods)})")
         self.method = method or ("bisecting" if "bisecting" in methods else methods[0])
@@ -188,6 +190,42 @@ class Run:
         kept = self._frame("kept_of_all").filter(pl.col("scope") == self._attributed(of))
         order = pl.col("layer").replace_strict({name: i for i, name in enumerate(self.layers)})
         return kept.sort(order, "rank").drop("scope")
+
+    def causes(self, of: str | int, layer: str | None = None) -> pl.DataFrame:
+        """Return what concepts do for a class over its images, drawn or not, the strongest of each layer first.
+
+        Parameters
+        ----------
+        of : str or int
+            A class, by name or label.
+        layer : str, optional
+            One layer's; all layers', one after the other, if not given.
+
+        Returns
+        -------
+        DataFrame
+            ``layer``, ``concept``, ``mean`` attribution with its ``se`` and ``support``, ``share`` of the sum of |mean|
+            over all that the layer does for the class, and the exact ``ablation`` with ``ablation_se``, null where it
+            was not checked.
+
+        Raises
+        ------
+        UserError
+            If there is no such class or layer, or no image of the class is attributed.
+        """
+        label = self._attributed(of)
+        if layer is not None and layer not in self.layers:
+            raise UserError(f"there is no layer {layer!r} in this run{nearest(layer, self.layers)}")
+        own = self._frame("edges").filter(
+            pl.col("scope") == label, pl.col("target_layer") == CLASSES, pl.col("target") == label
+        )
+        total = pl.col("mean").cast(pl.Float64).abs().sum().over("source_layer")
+        own = own.with_columns(share=pl.when(total > 0).then(pl.col("mean") / total).otherwise(0.0))
+        own = own.filter(pl.col("source") >= 0, True if layer is None else pl.col("source_layer") == layer)
+        order = pl.col("source_layer").replace_strict({name: i for i, name in enumerate(self.layers)})
+        found = own.sort(order, "mean", "source", descending=[False, True, False])
+        columns = ("mean", "se", "support", "share", "ablation", "ablation_se")
+        return found.select(pl.col("source_layer").alias("layer"), pl.col("source").alias("concept"), *columns)
 
     def shared(self, classes: Iterable[str | int]) -> pl.DataFrame:
         """Return the concepts that all the classes keep, by the least relevance that one of them draws from it."""
@@ -401,7 +439,8 @@ class Run:
             place = find_class(of, names, self._shown)
             place = find_class(of, names) if place is None else place
         if place is None:
-            raise UserError(f"there is no class {of!r}{nearest(str(of), names)}")
+            some = f"; there are {', '.join(names[:10])}{', ...' * (len(names) > 10)}"
+            raise UserError(f"there is no class {of!r}{nearest(str(of), names) or some}")
         return labels[place]
 
     def _attributed(self, of: str | int) -> int:

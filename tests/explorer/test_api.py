@@ -16,8 +16,29 @@ import gigraph
 from gigraph.errors import UserError
 from gigraph.explorer import Inputs
 from gigraph.records import tables
+from gigraph.reserved import CLASSES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
+
+
+def test_causes_are_all_that_a_layer_does_for_a_class(results: Path, inputs: Inputs):
+    run = gigraph.open(results)
+    rows = [
+        row for row in tables.read(inputs.edges).to_pylist() if row["scope"] == 1 and row["target_layer"] == CLASSES
+    ]
+    found = run.causes("leopard")
+    assert found["layer"].unique(maintain_order=True).to_list() == list(run.layers)
+    for layer in run.layers:
+        mine = [row for row in rows if row["source_layer"] == layer and row["target"] == 1]
+        total = sum(abs(row["mean"]) for row in mine)  # the error node and the remainder, too
+        wanted = sorted((row for row in mine if row["source"] >= 0), key=lambda row: (-row["mean"], row["source"]))
+        own = run.causes(1, layer)
+        assert own.equals(found.filter(pl.col("layer") == layer)) and len(own) == len(wanted) > 5
+        assert own["concept"].to_list() == [row["source"] for row in wanted]
+        assert own["share"].to_list() == pytest.approx([row["mean"] / total for row in wanted], rel=1e-5)
+        assert own["ablation"].to_list() == [row["ablation"] for row in wanted]
+    with pytest.raises(UserError, match=r"there is no layer 'layer4\.1' in this run; did you mean layer4.0"):
+        run.causes("leopard", "layer4.1")
 
 
 @pytest.fixture(scope="module")

@@ -262,12 +262,12 @@ def test_card_switches_to_the_most_relevant_patches_and_the_address_says_so(read
     by = card.locator("fieldset", has_text="By")
     by.get_by_role("button", name="relevance").click()
     reader.page.wait_for_function("location.hash.includes('by=relevance')")
-    assert card.locator("h3").first.inner_text() == "Most relevant patches"
+    assert card.locator("h3").first.inner_text() == "Most relevant patches of all images"
     shown = card.locator(".tiles:not(.large) .value").all_inner_texts()
     assert [float(text) for text in shown] == [pytest.approx(row["value"], abs=6e-4) for row in relevant]
     by.get_by_role("button", name="cosine").click()
     reader.page.wait_for_function("!location.hash.includes('by=')")
-    assert card.locator("h3").first.inner_text() == "Nearest patches"
+    assert card.locator("h3").first.inner_text() == "Nearest patches of all images"
     other = next(row["concept"] for row in rows if row["concept"] != concept and row["by"] == "response")
     reader.open(f"#/class/leopard?sel=layer3.1:{other}&by=relevance")
     card.locator("h3", has_text="Nearest patches").wait_for()  # it has none

@@ -341,8 +341,12 @@ def test_what_no_option_says_is_asked_on_a_terminal(own):
     assert config.preprocessing.mean == [0.5, 0.4, 0.3] and config.preprocessing.std == [1, 1, 1]
     for mistake in ("no file no.py", "no file none.pth", "no folder nowhere"):
         assert said.count(f"there is {mistake}; correct the path") == 1
-    for mistake in ("did you mean torchvision:resnet18?", "'no number' is no whole number", "'1 2' is no three numbers",
-                    "layer '7' does not exist"):
+    for mistake in (
+        "did you mean torchvision:resnet18?",
+        "'no number' is no whole number",
+        "'1 2' is no three numbers",
+        "layer '7' does not exist",
+    ):
         assert said.count(mistake) == 1  # fmt: skip
     asked = "Side in pixels of the pictures that it was trained on, after the crop (the first picture is 40 x 40): "
     assert said.count(asked) == 3 and not answers  # without a default

@@ -55,6 +55,8 @@ def test_an_image_of_the_run_gets_the_runs_attributions(done, monkeypatch, capsy
     assert (
         f", layer4.0 {abs(row['error']) / total:.0%})  " in told.out and "; of that unexplained: layer3.1 " in told.out
     )
+    shares = [float(one.split()[1].rstrip("%)")) for one in told.out.partition("unexplained: ")[2].split(",")]
+    assert ("note: more than half of what " in told.err) == (max(shares) > 50)
     # Its own concepts as targets are among the run's, which adds those of its class.
     of_concepts = [
         pl.read_parquet(files).filter(pl.col("image_id").is_in([new["image_id"][0], image["image_id"]]))

@@ -43,6 +43,8 @@ def main(args: Namespace) -> None:
     tables.write(args.class_table, "classes", names, args.lineage)
     for layer in layers:
         log.info("%s: node %s, %d channels, %d x %d", layer.name, layer.node, layer.channels, layer.height, layer.width)
+    least, most = (of(layer.channels for layer in layers) for of in (min, max))
+    log.info("%d layers of %d to %d channels; %d outputs", len(layers), least, most, len(classes))
 
 
 if __name__ == "__main__":

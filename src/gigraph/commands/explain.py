@@ -31,6 +31,7 @@ def main(args: argparse.Namespace) -> None:
     from gigraph.explorer.graph import Graph, merged
     from gigraph.planning.config import chosen
     from gigraph.records import tables
+    from gigraph.reporting import log
 
     if not args.images:
         raise UserError("no image is given; images come first: gigraph explain IMAGE ... --configfile FILE ...")
@@ -55,3 +56,5 @@ def main(args: argparse.Namespace) -> None:
         left = unexplained(folder, plan.layers, image["predicted"])
         told = f"{said:.3f}; of that unexplained: {', '.join(f'{layer} {share:.0%}' for layer, share in left.items())}"
         print(f"{one_line(image['path'])}: {names.get(image['predicted'])} ({told})  {where}", flush=True)
+        if little := [layer for layer, share in left.items() if share > 0.5]:
+            log.info("note: more than half of what %s does for it lies in no concept of the run", ", ".join(little))

@@ -186,7 +186,6 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     with_files(source=args.model or WORLD, weights=args.weights)  # what no answer could mend
     question = "The model (torchvision:resnet50, timm:NAME, path/to/file.py:factory)"
 
-
     def can_be(answer: str) -> None:
         check_source(answer)
         with_files(source=answer)

@@ -23,6 +23,7 @@ from gigraph.planning.costs import Cost, LayerSize, Run, Throughput
 from gigraph.planning.ladder import numbers
 from gigraph.planning.resources import costs
 from gigraph.reporting import log
+from gigraph.reserved import CLASSES
 from gigraph.worlds import registry as worlds
 
 FORKED = 0.3
@@ -286,9 +287,11 @@ def _activations(subject: Any, x: Any, least: int) -> int:
 
 def describe(config: Config, run: Run, planned: dict[str, Cost], cores: int) -> str:
     """Return the plan as text."""
+    to_classes = sum(target == CLASSES for _, target in run.pairs)
     lines = [
         f"{run.images:,} images ({run.attributed:,} attributed), {run.classes} classes, {len(run.layers)} layers, "
-        f"{sum(layer.concepts for layer in run.layers):,} concepts, {len(run.pairs)} pairs, "
+        f"{sum(layer.concepts for layer in run.layers):,} concepts, {len(run.pairs)} pairs "
+        f"({len(run.pairs) - to_classes} of layers, {to_classes} to the classes), "
         f"{', '.join(config.methods)}; to {config.output}",
         "",
         f"{'stage':30}{'jobs':>6}{'core time':>12}{'memory a job':>15}{'disk':>10}",

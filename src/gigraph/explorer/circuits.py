@@ -119,7 +119,11 @@ def _said(real: Row, pruned: Row, unit: str, read: str) -> str:
 def _how(real: Row, rows: Mapping[str, Row], curve: list[float], unit: str) -> str:
     """Return in words how that was measured, and what else it is to be compared with."""
     sizes = [f"{row['size']:.0f} by {title(order)}" for order, row in rows.items() if row["size"] is not None]
-    first = f"Without the search, in the order of relevance alone, that takes {', '.join(sizes)}. " if sizes else ""
+    never = [title(order) for order, row in rows.items() if row["size"] is None]
+    more = f"; by {' and '.join(never)} no number of them does" if never else ""
+    first = (
+        f"Without the search, in the order of relevance alone, that takes {', '.join(sizes)}{more}. " if sizes else ""
+    )
     fill = "the mean over the data" if real["deleted"] == "mean" else "zero"
     return (
         f"{first}One layer after the other is replaced by its {unit}: with all it is {curve[-1]:.2f}, with none "

@@ -39,7 +39,7 @@ WORDS = {
     "accuracy": "share of the images that the model takes for their own class",
 }
 """What the page calls things; ``{gig}`` stands for what it calls attributions."""
-DRAWN = "Attribution flows upwards. Bars: relevance to the class. "
+DRAWN = "Attribution flows upwards. Unexplained: of what a row does for the one above. Bars: relevance to the class. "
 MARKED = "The mark on a bar is where the exact ablation would have it end, in red below 0."
 """What stands below graphs, and below those of classes."""
 KEYS = {

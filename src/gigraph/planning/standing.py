@@ -38,7 +38,9 @@ def hold(plan: Plan, reads: Sequence[Read]) -> None:
         for of in plan.expand(one):
             path = plan.results(one.name, **of)
             if not path.is_file():
-                raise UserError(f"there is no {path}: this run is not finished; run snakemake with this configuration")
+                raise UserError(
+                    f"there is no {path}: this run is not finished; run it to its end with this configuration"
+                )
             if tables.lineage_of(path) != plan.lineage(MAKERS[one.name], **of):
                 raise UserError(
                     f"{path} is not what this configuration plans: {difference(plan)}; give the configuration "

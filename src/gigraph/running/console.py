@@ -158,7 +158,7 @@ class LogHandler(LogHandlerBase):
         """Say why nothing runs; what Snakemake said until now does not follow."""
         self.told = True
         self.screen.show("")
-        self.screen.say(line)
+        Screen(sys.stderr).say(line)  # a dry run's lines go elsewhere
 
     def _words(self, record: logging.LogRecord, event: str) -> None:
         message = record.getMessage()

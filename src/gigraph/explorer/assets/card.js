@@ -105,7 +105,7 @@ const flags = (layer, key, {size, images, cohesion, low, twin, stable, family}) 
 
 const pictures = (layer, {exemplars, relevant}) => {
   const most = relevant[0] && params.by;
-  return h("section", h("h3", most ? "Most relevant patches" : "Nearest patches"),
+  return h("section", h("h3", most ? "Most relevant" : "Nearest", " patches of all images"),
     relevant[0] && choice("By", [["", meta.reading], ["relevance", "relevance"]], most || "",
       by => adjust({by})),
     exemplars[0] ? h("ol.tiles", (most ? relevant : exemplars).map(([at, one, label, path]) => h("li", {title: path},

@@ -53,7 +53,10 @@ def merged(method: str, layer: str) -> list[Read]:
 
 
 class Attribution(Stage):
-    """Attributes the targets of a shard's images, concepts of a later layer or classes (Eqs. 3 to 7)."""
+    """Attributes the targets of a shard's images, concepts of a later layer or classes (Eqs. 3 to 7).
+
+    It says the integrals' estimated error, as a share of sum |GIG| of an image and target.
+    """
 
     of = ("method", "source", "target", "shard")
     writes = ("attributions",)
@@ -168,7 +171,11 @@ class Ablation(Stage):
 
 
 class Circuits(Stage):
-    """Runs the network on circuits of a share of the classes, and looks for the smallest."""
+    """Runs the network on circuits of a share of the classes, and looks for the smallest.
+
+    It says how many nodes give which part of the class's probability alone, and what they give other classes' images; 0
+    nodes where the network says the class without any concept.
+    """
 
     of = ("method", "shard")
     writes = ("circuits", "circuit_curves", "circuit_members")

@@ -128,7 +128,10 @@ class Families(Stage):
 
 
 class Trials(Stage):
-    """Tries numbers of concepts a PFV: how much of the decisions about some images each keeps."""
+    """Tries numbers of concepts a PFV: how much of the decisions about some images each keeps.
+
+    The centred logit is the class's less the mean of all.
+    """
 
     of = ("method", "layer")
     writes = ("trials",)

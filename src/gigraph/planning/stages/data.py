@@ -88,7 +88,7 @@ class Network(Stage):
 
 
 class Manifest(Stage):
-    """Lists and decodes the images of a shard."""
+    """Lists and decodes the images of a shard; what cannot be decoded is rejected."""
 
     of = ("shard",)
     writes = ("manifest", "unreadable")
@@ -148,7 +148,10 @@ class Selection(Stage):
 
 
 class Sample(Stage):
-    """Draws a shard's PFVs of every layer in one sweep; the tables of layers that are up to date are kept."""
+    """Draws a shard's PFVs of every layer in one sweep; the tables of layers that are up to date are kept.
+
+    It says how much of the logit the relevances R of a layer's positions leave to the biases of later layers.
+    """
 
     of = ("shard",)
     parts = ("layer",)
