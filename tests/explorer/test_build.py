@@ -15,6 +15,8 @@ from PIL import Image
 
 from explorer.fixture import HOSTILE, KEPT, LAYERS, NAMES, write_results
 from gigraph.errors import UserError
+from gigraph.evaluation.conclusions import conclusions
+from gigraph.evaluation.summary import judged
 from gigraph.explorer import Inputs, build, evidence
 from gigraph.explorer import graph as graph_tables
 from gigraph.explorer import images as image_graphs
@@ -512,6 +514,23 @@ def test_a_table_on_evidence_names_the_file_that_it_is_of_and_begins_with_what_d
     assert mine["file"].endswith("/evaluation/reconstruction.parquet") and "METHOD" not in str(parts)
     assert all(name in mine["note"] for name in ("logit", "unseen", "rel_l2", "l0_ratio", "twins"))
     assert mine["head"][:2] == ["layer", "images"] and "unseen_logit" in mine["head"][:7]
+    assert mine["head"][7:9] == ["rel_l2", "nonzeros"] and mine["head"][-1] == "twins"
+    certificates = [name for name in mine["head"] if name in ("stationarity", "gap")]
+    assert mine["head"][-1 - len(certificates) : -1] == certificates
+
+
+def test_evidence_begins_with_what_was_found_by_the_evaluation_or_else_by_the_run(site: Path, inputs: Inputs, tmp_path):
+    first, *_ = chunk(site, "evidence")
+    frames = {topic: pl.read_parquet(path) for topic, path in inputs.evaluation.items()}
+    told = judged(frames["sanity"], "bisecting", "gig", inputs.shortcut)
+    sentences = conclusions(frames, told, "bisecting", "gig")
+    assert sentences and first == {"title": "What was found", "note": " ".join(sentences), "parts": []}
+    build(dataclasses.replace(inputs, evaluation={}), tmp_path / "site")
+    first, second, *_ = chunk(tmp_path / "site", "evidence")
+    assert first["title"] == "What was found" and second["title"] == "The evaluation"
+    rows = pl.read_parquet(inputs.reconstruction)
+    assert f"On {rows['images'].max()} attributed images" in first["note"]
+    assert f"on {rows['unseen_images'].max()} images, few, that no concept was found on they keep" in first["note"]
 
 
 @pytest.mark.parametrize(

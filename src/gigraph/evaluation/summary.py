@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, trained
+from gigraph.evaluation.conclusions import conclusions, section
 from gigraph.evaluation.orders import arranged, title
 from gigraph.evaluation.sanity import NETWORK
 from gigraph.evaluation.titles import RECONSTRUCTION, STABILITY, of_truth, short, shown, to_classes
@@ -87,14 +88,18 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
     Parameters
     ----------
     topics : mapping of str to DataFrame
-        The tables ``measures`` by topic.
+        The tables ``measures`` by topic, ``comparison`` and ``sanity``.
     settings : mapping
         ``layers``, ``pairs``, ``methods``, ``graphs``, the ``method`` of ``attribution``, and of a drawn world the
         ``shortcut``.
     """
     layers, methods, own = settings["layers"], settings["methods"], settings["attribution"]["method"]
+    graphed = settings["graphs"][0]  # whose concepts the control has
+    sane = topics.get("sanity", pl.DataFrame())
+    told = judged(sane, graphed, own, settings.get("shortcut"))
     parts = [
         "# Evaluation",
+        *section(conclusions(topics, told, graphed, own)),
         "Mean ± standard error over images. Reconstruction, curves and the drawn truth are of held-out images, on "
         "which no concept and no lambda was found (of all, with `evaluation.holdout: 0`); edges are the graph's, and "
         "stability is that of the concepts' own images.",
@@ -168,10 +173,7 @@ def summary(topics: Mapping[str, pl.DataFrame], settings: Mapping[str, Any]) -> 
             parts.append(_table(f"{method}: average precision", mine, "average_precision", "part", named, layers))
             parts.append(_table(f"{method}: IoU of coefficient maps", mine, "iou", "part", named, layers))
     parts += _compared(topics, layers, methods)
-    if "sanity" in topics:
-        graphed = settings["graphs"][0]  # whose concepts the control has
-        told = judged(topics["sanity"], graphed, own, settings["shortcut"])
-        parts += _sanity(told, explained(topics["sanity"], graphed))
+    parts += _sanity(told, explained(sane, graphed))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, trained
+from gigraph.evaluation.conclusions import conclusions, own_reconstruction
 from gigraph.evaluation.orders import title as title_of
 from gigraph.evaluation.summary import ALL, explained, judged
 from gigraph.evaluation.titles import RECONSTRUCTION, STABILITY, between_layers, of_truth, shown, to_classes
@@ -30,8 +31,12 @@ FAR = 3
 """Dots further out than so many times the 95th percentile are counted, not drawn."""
 STEPS = 40
 """Points drawn per curve."""
-DECISIVE = ("layer", "images", "logit", "agreement", "unseen_images", "unseen_logit", "unseen_agreement", "rel_l2")
+DECISIVE = (
+    "layer", "images", "logit", "agreement", "unseen_images", "unseen_logit", "unseen_agreement", "rel_l2", "nonzeros",
+)  # fmt: skip
 """Columns that come first: how much a layer keeps of the decision."""
+LAST = ("stationarity", "gap", "twins")
+"""Columns that come last: whether the coefficients and the concepts are well made."""
 ROWS = 500
 """Rows of a table that is shown as it is."""
 TOPICS = {
@@ -65,7 +70,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
         se], ...]], ...]]), ``points`` (``panels`` alike) or ``table`` (``head``, ``rows``; a cell [value, se] is a
         number with its standard error).
     """
-    topics = {topic: pl.DataFrame(pl.from_arrow(tables.read(path))) for topic, path in inputs.evaluation.items()}
+    topics = {topic: _read(path) for topic, path in inputs.evaluation.items()}
     curves, effects, compared, sane = (
         topics.pop(topic, pl.DataFrame()) for topic in ("curves", "effects", "comparison", "sanity")
     )
@@ -76,6 +81,8 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
     there = of["classes"]["metric"].to_list() if len(of["classes"]) else []
     own, name = inputs.attribution, title_of(inputs.attribution)
     told = judged(sane, inputs.method, own, inputs.shortcut)
+    sentences = conclusions({**of, "comparison": compared}, told, inputs.method, own)
+    sentences = sentences or [own_reconstruction(_read(inputs.reconstruction))]
     chapters = [
         (
             "Do few concepts reconstruct a layer?",
@@ -147,7 +154,13 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
             "evaluation, or in a clone uv run snakemake evaluation, with the configuration that the run had."
         )
         found.insert(0, {"title": "The evaluation", "note": "", "parts": [], "empty": empty})
+    if note := " ".join(filter(None, sentences)):
+        found.insert(0, {"title": "What was found", "note": note, "parts": []})
     return found
+
+
+def _read(path: Path) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(tables.read(path)))
 
 
 def _pick(frame: pl.DataFrame, **wanted: Sequence[str]) -> pl.DataFrame:
@@ -240,11 +253,11 @@ _COLUMNS = (
 
 def _plain(name: str, path: Path, note: str = "") -> Exhibit:
     """Return a table without the columns that hold nothing: the certificates of methods that are not in use."""
-    frame = pl.DataFrame(pl.from_arrow(tables.read(path)))
+    frame = _read(path)
     empty = [one.name for one in frame if one.dtype.is_float() and len(one) and one.is_nan().all()]
     frame = frame.drop(empty)
-    first = [one for one in DECISIVE if one in frame.columns]
-    frame = frame.select(*first, *(one for one in frame.columns if one not in first))
+    first, last = ([one for one in some if one in frame.columns] for some in (DECISIVE, LAST))
+    frame = frame.select(*first, pl.exclude(*first, *last), *last)
     return _frame(name, frame, f"{path.parent.parent.name}/evaluation/{path.name}", note)
 
 

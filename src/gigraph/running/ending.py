@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ NOTES = 6
 """Remarks that are shown; the others are in ``run.json``."""
 CAUSES = 3
 """Classes whose strongest cause is named."""
+EVALUATED, WIDE = 2, 150
+"""Sentences of a finished evaluation that are shown, and how long they may be."""
 
 
 def beginning(plan: Plan, jobs: int, logs: Sequence[str]) -> str:
@@ -138,7 +141,11 @@ def ending(plan: Plan, told: Sequence[str], notes: Mapping[str, Sequence[str]], 
     pages = _pages(plan)
     where = f"; open {' and '.join(map(str, pages))}" if pages else ""
     lines = [f"gigraph: done in {seconds}{where}", *(f"  {line}" for line in told)]
-    remarks = list(dict.fromkeys(one_line(text) for texts in notes.values() for text in texts))
+    own = plan.config.methods
+    compared = {f"{method}/" for method in plan.config.evaluated if method not in own}
+    # What is only compared with the graph comes after what the graph rests on.
+    jobs = sorted(notes, key=lambda job: job.startswith(tuple(compared)))
+    remarks = list(dict.fromkeys(one_line(text) for job in jobs for text in notes[job]))
     lines += [f"  note: {text}" for text in remarks[:NOTES]]
     if len(remarks) > NOTES:
         lines.append(f"  {len(remarks) - NOTES} more notes stand in {plan.results('run')}")
@@ -146,11 +153,15 @@ def ending(plan: Plan, told: Sequence[str], notes: Mapping[str, Sequence[str]], 
 
 
 def found(plan: Plan) -> list[str]:
-    """Return what a finished graph tells: nothing before there is one, and a remark where its tables cannot be read."""
+    """Return what a finished evaluation tells, else a finished graph: before there is one nothing.
+
+    Where the tables cannot be read a remark says so.
+    """
     if not _pages(plan):
         return []
     try:
-        return in_tables(plan)
+        told = of_evaluation(Path(plan.results("summary"))) if _is_current(plan, "summary") else []
+        return told or in_tables(plan)
     except UserError as error:  # what is made stays made
         return [f"note: what was found cannot be told: {one_line(error)}"]
 
@@ -158,6 +169,14 @@ def found(plan: Plan) -> list[str]:
 def _pages(plan: Plan) -> list[Path]:
     """Return the pages that are made and current."""
     return [plan.results(name) for name in ("explorer", "summary") if _is_current(plan, name)]
+
+
+def of_evaluation(page: Path) -> list[str]:
+    """Return the first sentences of an evaluation's page, each up to its first semicolon; none where it has none."""
+    _, _, after = page.read_text().partition("\n## What was found\n")
+    lines = [line for line in after.partition("\n## ")[0].splitlines() if line.startswith("- ")]
+    heads = (line.removeprefix("- ").partition("; ")[0].removesuffix(".") for line in lines[:EVALUATED])
+    return [textwrap.shorten(one_line(head), WIDE, placeholder=" ...") for head in heads]
 
 
 def in_tables(plan: Plan) -> list[str]:
