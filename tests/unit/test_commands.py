@@ -41,6 +41,9 @@ def called(*arguments):
 # ---- run -------------------------------------------------------------------------------------------------------
 
 
+PROFILE = ["--workflow-profile=none", "--cores=all", "--logger=gigraph", "--rerun-incomplete", "--keep-going"]
+
+
 def test_everything_given_to_run_goes_to_snakemake_in_its_order(here, became):
     given = ["evaluation", "--cores", "3", "-n", "--workflow-profile", "slurm", "--config", 'images={"shards": 3}']
     assert called("run", *given) == 0
@@ -55,7 +58,23 @@ def test_run_takes_the_folders_own_configuration_unless_another_is_given(here, b
     for given in ([], ["all"], ["--configfile", "other.yaml"], ["--configfile=other.yaml", "-n"]):
         called("run", *given)
         own = [] if any("config" in one for one in given) else ["--configfile=gigraph.yaml"]
-        assert became.pop()[1][6:] == [*own, *given]
+        assert became.pop()[1][6:] == [*PROFILE, *own, *given]
+
+
+def test_run_takes_the_profile_that_snakemake_would_and_leaves_others_to_it(here, became, monkeypatch):
+    shipped = yaml.safe_load((PROJECT / "profiles/default/config.yaml").read_text())
+    assert {one[2:].split("=")[0] for one in PROFILE[1:]} == {
+        key for key, value in shipped.items() if value is not False
+    }
+    for given, taken in (([], True), (["--profile", "x"], False), (["--workflow-profile=slurm"], False)):
+        called("run", *given)
+        assert (became.pop()[1][6:] == PROFILE) is taken
+    (here / "profiles" / "default").mkdir(parents=True)  # the user's own
+    called("run")
+    assert became.pop()[1][6:] == []
+    monkeypatch.chdir(PROJECT)  # in a clone it is the one that is shipped
+    called("run")
+    assert became.pop()[1][6:] == PROFILE
 
 
 def test_a_configuration_file_that_is_missing_is_said_in_a_line(here, became, capsys):
@@ -79,7 +98,7 @@ def test_what_comes_with_the_workflow_is_found_from_everywhere(here, became):
     traffic, network = "workflow/configs/traffic.yaml", "workflow/configs/efficientnet_lite0.py:model"
     for given in (["--configfile", traffic, "-n"], [f"--configfile={traffic}"], ["--configfile", f"./{traffic}"]):
         called("run", *given)
-        told = became.pop()[1][6:]
+        told = became.pop()[1][6 + len(PROFILE) :]
         assert [one.replace(f"{PROJECT}/", "") for one in told] == [one.replace("./", "") for one in given] != told
     assert read([Path(traffic)])["images"]["source"] == "traffic"
     config = load({"layers": ["a"], "images": {"source": "."}, "model": {"source": network}})

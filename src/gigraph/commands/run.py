@@ -48,7 +48,23 @@ def arguments(given: list[str]) -> list[str]:
         if not file.is_file():
             raise UserError(f"--configfile: there is no file {file}; correct the path, and name targets before it")
     own = [f"--configfile={file}" for file in ([] if files else chosen([]))]
-    return ["--snakefile", str(snakefile), *own, *map(_found, given)]
+    profile = _profile(snakefile.parent / "profiles" / "default", given)
+    return ["--snakefile", str(snakefile), *profile, *own, *map(_found, given)]
+
+
+def _profile(shipped: Path, given: list[str]) -> list[str]:
+    """Return the options of the profile that Snakemake would take by itself, and say of, where none is asked for."""
+    import yaml
+
+    asked = any(one.partition("=")[0] in ("--profile", "--workflow-profile") for one in given)
+    others = [path for path in (Path("default"), Path("profiles/default")) if path.is_dir()]
+    if asked or "SNAKEMAKE_PROFILE" in os.environ or any(path.resolve() != shipped.resolve() for path in others):
+        return []
+    options = ["--workflow-profile=none"]
+    for key, value in yaml.safe_load((shipped / "config.yaml").read_text()).items():
+        if value is not False:
+            options.append(f"--{key}" if value is True else f"--{key}={value}")
+    return options
 
 
 def _found(word: str) -> str:
