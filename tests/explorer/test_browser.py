@@ -481,7 +481,7 @@ def test_empty_states(reader: Reader):
     reader.page.get_by_text("No pictures.").wait_for()
     assert "no picture" in reader.text(".row[data-layer='3'] .face.none")
     reader.open("#/class/cheetah?sel=layer4.0:46")
-    reader.page.get_by_text("Nothing is stored of it").wait_for()
+    reader.page.get_by_text("Nothing is stored").wait_for()
 
 
 def copy_of(site: Path, folder: Path) -> Path:

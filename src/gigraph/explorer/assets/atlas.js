@@ -76,7 +76,7 @@ views.atlas = {
         h("span.aside", row[5].map((c, i) => [i > 0 && ", ", className(c)]))))),
       hits.length > count && h("button", {
         key: "more", onclick: () => adjust({rows: smaller(9999, count * 4)}),
-      }, `Show more of ${tally(hits.length)}`),
+      }, `More of ${tally(hits.length)}`),
     ];
   },
 };

@@ -76,7 +76,7 @@ const head = (layer, concept, key) => h("header",
 const content = (layer, concept, key, data, scopes) => {
   if (!data) return [
     head(layer, concept, key),
-    empty("Nothing is stored of it."),
+    empty("Nothing is stored."),
   ];
   const here = params.on === "all" ? null
     : scopes.find(s => s.on === params.on) || scopes.find(s => s.near);

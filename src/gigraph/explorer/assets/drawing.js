@@ -124,7 +124,7 @@ const drawGraph = model => {
         gutter(layer, sum(groups, x => x[1].length), part, more),
         h("div.nodes", groups.map(([title, concepts]) => h("div.group", title ? {label: title, role: "group"} : {},
           concepts.length ? concepts.map(c => conceptNode(model.nodes.get(`${layer}:${c}`), model))
-            : h("p.id", "none kept")))),
+            : h("p.id", "none")))),
         h("div.chips", total > 0 && errorNode(layer, sums, scopes)));
     }));
   const scroller = h("div.scroller", stage);
