@@ -14,7 +14,7 @@ const stack = () => table([
   ["Error", "relative l2"], ["Non-zeros", "concepts per position"],
 ], layers.map(l => line([link(linkTo("atlas", [l.name]), l.name), note(`${l.height} × ${l.width} × ${l.channels}`)],
   [h("b", tally(l.kept)), " of " + plural(l.families, ...meta.unit), l.families < l.concepts && note(`of ${tally(l.concepts)}`)],
-  [percent(l.logit), note(percent(l.agreement), " of predictions")],
+  [percent(l.logit), note(percent(l.agreement), " agree")],
   [meter(l.error / largest(layers.map(one => one.error))), num(l.error)], num(l.nonzeros))).reverse());
 
 const classList = () => {
