@@ -21,7 +21,7 @@ VIEWS = {
         "explorer-image": "#/image/cheetah",
         "explorer-compare": "#/compare/cheetah/leopard",
     },
-    "imagenet": {"explorer-imagenet": "#/class/n01532829_house_finch"},
+    "imagenet": {"explorer-imagenet": "#/class/n03424325_gasmask"},
 }
 VEIL = ".tile, .photo, img { filter: blur(5px) }"
 
