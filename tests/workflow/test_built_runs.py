@@ -126,7 +126,7 @@ def test_a_module_alone_says_what_is_missing(folder):
     import mine
 
     refused(resnet18(num_classes=10), "ResNet does not say .*missing 2 required positional .*weights=model")
-    refused(mine.Net(12), "Net does not say by itself how it is made .*of another architecture than Net")
+    refused(mine.Net(12), r"Net does not say by itself how it is made .*of another architecture than mine\.py:Net")
 
 
 def test_what_is_wrong_besides_is_said_before_a_run(folder):
