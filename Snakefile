@@ -12,27 +12,10 @@ configfile: PROJECT / "config.yaml"
 
 
 include: "rules/common.smk"
-include: "rules/data.smk"
-include: "rules/concepts.smk"
-include: "rules/attribution.smk"
-include: "rules/evaluation.smk"
-include: "rules/explorer.smk"
 
 
-# The same rules on the network with its weights shuffled, which the target `evaluation` is held against.
-if PLAN.control is not None:
-
-    module control:
-        snakefile:
-            "Snakefile"
-        config:
-            PLAN.control.config.model_dump(mode="json")
-
-    use rule * from control as control_*
-
-
+# First, so that it is what is made, also where this file is the first that another one imports.
 rule all:
-    default_target: not (IMPORTED or IS_CONTROL)
     input:
         [
             every(name)
@@ -55,3 +38,22 @@ rule all:
                 *["alignment"] * PLAN.drawn,
             )
         ],
+
+
+include: "rules/data.smk"
+include: "rules/concepts.smk"
+include: "rules/attribution.smk"
+include: "rules/evaluation.smk"
+include: "rules/explorer.smk"
+
+
+# The same rules on the network with its weights shuffled, which the target `evaluation` is held against.
+if PLAN.control is not None:
+
+    module control:
+        snakefile:
+            "Snakefile"
+        config:
+            PLAN.control.config.model_dump(mode="json")
+
+    use rule * from control as control_*

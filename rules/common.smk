@@ -272,7 +272,10 @@ def begin(run):
         extra={
             "gigraph": {
                 "names": run.names,
-                "retries": {job.rule.name: job.restart_times for job in run.due},
+                "retries": {
+                    job.rule.name: job.restart_times
+                    for job in workflow.dag.needrun_jobs()
+                },
                 "targets": TARGETS,
                 "logs": PLAN.results("logs"),
             }

@@ -72,6 +72,11 @@ def test_run_takes_the_profile_that_snakemake_would_and_leaves_others_to_it(here
     (here / "profiles" / "default").mkdir(parents=True)  # the user's own
     called("run")
     assert became.pop()[1][6:] == []
+    called("run", "--workflow-prof", "x")
+    assert became.pop()[1][6:] == ["--workflow-prof", "x"]
+    for own in ("set-threads: {sample: 2}", "retries:", "quiet: [rules]"):  # Snakemake knows how these are read
+        (here / "config.yaml").write_text(own)
+        assert run._profile(here, []) == []
     monkeypatch.chdir(PROJECT)  # in a clone it is the one that is shipped
     called("run")
     assert became.pop()[1][6:] == PROFILE
@@ -221,7 +226,9 @@ def test_a_models_channels_are_found_where_no_option_says_them(own, capsys):
     assert called("init", "--model", "deep.py:make", "--images", "images", "--size", "32") == 0
     config = load(read([own / "gigraph.yaml"]))
     assert config.preprocessing.channels == 5 and config.preprocessing.mean is None
+    (own / "folded.py").write_text(NET.replace("[nn.Conv2d(3,", "[nn.PixelUnshuffle(2), nn.Conv2d(12,"))
     capsys.readouterr()
+    assert called("layers", "folded.py:make", "--size", "32") == 0 and "3 x 32 x 32 in" in capsys.readouterr().out
     assert called("layers", "deep.py:make", "--channels", "3") == 1
     assert "channels: 5 (--channels)" in capsys.readouterr().err
 

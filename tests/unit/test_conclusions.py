@@ -90,7 +90,7 @@ def said(topics):
 
 
 BEGINS = {
-    "classes": "On 25 held-out images bisecting keeps",
+    "classes": "On 25 evaluated images bisecting keeps",
     "comparison": "Concepts of bisecting lead random PFVs in class probability",
     "interlayer": "GIG orders concepts between layers better than gradient × input",
     "edges": "Shown edges have a rank correlation of 0.850 (c → d) to 0.950 (a → d) with exact ablation",
@@ -136,7 +136,7 @@ def test_the_sentences_hold_what_a_slow_computation_finds():
     assert f"keeps {ends['c']} to {ends['a']} of a class probability of 0.600 ± 0.020;" in kept
     accuracy = [literal([1] * (25 - wrong) + [0] * wrong) for wrong in (5, 2)]
     there, at_x = (f"{mean:.0%} ± {se:.0%}" for mean, se in accuracy)
-    assert kept.endswith(f"the class comes first in {there} (a) of them, at the layer itself in {at_x}.")
+    assert kept.endswith(f"the class is recognised in {there} (a) of them, at the layer itself in {at_x}.")
     for metric in ("probability_at_concepts", "insertion_minus_deletion"):
         groups = {1: [], 0: [], -1: []}
         for layer in "abc":
@@ -149,12 +149,12 @@ def test_the_sentences_hold_what_a_slow_computation_finds():
         ahead, level, behind = (" and ".join(groups[sign]) for sign in (1, 0, -1))
         if metric == "probability_at_concepts":
             assert (
-                f"in 1 of 3 layers (25 held-out images); ahead in {ahead}, not in {level}, behind in {behind};"
+                f"in 1 of 3 layers (25 evaluated images); ahead in {ahead}, not in {level}, behind in {behind};"
                 in beyond
             )
         else:
             assert beyond.endswith(f"C-Insertion minus C-Deletion in 2 of 3 layers, ahead in {ahead}, not in {level}.")
-    for sentence, unit in ((ordered, "pairs (25 held-out images)"), (stable, "layers (30 concepts)")):
+    for sentence, unit in ((ordered, "pairs (25 evaluated images)"), (stable, "layers (30 concepts)")):
         assert f"in 1 of 3 {unit}; ahead in a" in sentence and ", not in b" in sentence and ", behind in c" in sentence
     for layer in "abc":
         (row,) = rows("interlayer", layer=layer, order="gradient_x_input")
@@ -171,13 +171,13 @@ def test_the_sentences_hold_what_a_slow_computation_finds():
 
 
 def test_few_images_are_called_few_and_one_alone_is_no_lead():
-    assert all("25 held-out images" in sentence and "few" not in sentence for sentence in said(everything())[:2])
+    assert all("25 evaluated images" in sentence and "few" not in sentence for sentence in said(everything())[:2])
     for sentence in said(everything(19))[:3]:
-        assert "19 held-out images, few" in sentence
+        assert "19 evaluated images, few" in sentence
     one = everything()
     alone = one["comparison"].with_columns(pl.col("values").list.head(1), pl.lit(1).alias("n"))
     (sentence,) = said({"comparison": alone})
-    assert "in 0 of 3 layers (1 held-out image, few)" in sentence and "ahead" not in sentence and "±" not in sentence
+    assert "in 0 of 3 layers (1 evaluated image, few)" in sentence and "ahead" not in sentence and "±" not in sentence
 
 
 def test_what_has_no_number_is_passed_over():
@@ -185,7 +185,9 @@ def test_what_has_no_number_is_passed_over():
     nothing = topics["edges"].with_columns(pl.lit(float("nan")).alias("value"))
     assert said({"edges": nothing}) == []
     values = topics["classes"].with_columns(pl.col("metric").str.replace("probability", "value"))
-    assert said({"classes": values}) == []  # a regression's are not better for being larger
+    assert (
+        said({"classes": values, "comparison": topics["comparison"]}) == []
+    )  # a regression's are not better for being larger
     sure = topics["sanity"].with_columns(pl.lit(0.9).alias("auc"))
     assert said({"sanity": sure}) == []
 

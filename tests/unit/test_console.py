@@ -190,6 +190,7 @@ def test_a_job_that_is_tried_again_is_no_error(watched, logs):
     for _ in range(2):
         watched.job(3, "network", logs["c"])
         watched.tell("job_error", "Error", level=logging.ERROR, jobid=3, rule_name="network", log=[str(logs["c"])])
+        watched.tell("group_error", "Error in group 1", level=logging.ERROR, groupid=1)
         watched.tell(msg="Trying to restart job 3.")
     assert [line for line in watched.lines[1:] if line] == [
         f"  network is tried again: layer 'x' does not exist; its log: {logs['c']}",
@@ -208,13 +209,18 @@ def test_why_nothing_runs_stands_on_a_line_of_its_own_and_last(monkeypatch):
     assert lines == ["gigraph: error: no", ""]
 
 
-def test_lines_are_as_wide_as_the_terminal_that_they_are_written_to(monkeypatch):
+def test_lines_are_as_wide_as_the_terminal_that_they_are_written_to(monkeypatch, capsys):
     """Also where another stream goes elsewhere."""
     leader, follower = os.openpty()
     termios.tcsetwinsize(follower, (24, 41))
     with os.fdopen(follower, "w") as stream:
         watched = Watched(monkeypatch, stream)
         assert watched.handler.screen.live and watched.handler.screen.width == 40
+        for said in ((24, 0), (24, 3)):  # none, and one that nothing fits
+            termios.tcsetwinsize(follower, said)
+            assert watched.handler.screen.width >= 19
+            watched.handler.fail("gigraph: error: what is wrong")
+        assert not capsys.readouterr().err and "what is" in os.read(leader, 999).decode()
     os.close(leader)
 
 

@@ -136,6 +136,17 @@ def test_a_job_that_is_not_forked_is_an_ordinary_python(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["forked", "plain"])
+def test_a_job_of_a_run_that_ignores_interruptions_does_so_too(python, tmp_path, kind):
+    """As what a shell's script has in the background."""
+    line = python if kind == "forked" else forks.start(1, devices=False)[0]
+    (tmp_path / "ask.py").write_text("import signal; print(repr(signal.getsignal(signal.SIGINT)))")
+    said = [
+        shell(line, before + "python ask.py", tmp_path).communicate(timeout=60)[0] for before in ("", "trap '' INT; ")
+    ]
+    assert ["SIG_IGN" in one for one in said] == [False, True] and "SIG_DFL" in said[0]
+
+
+@pytest.mark.parametrize("kind", ["forked", "plain"])
 def test_an_interruption_while_a_script_imports_is_no_traceback(python, tmp_path, kind):
     line = python if kind == "forked" else forks.start(1, devices=False)[0]
     (tmp_path / "slow.py").write_text("import pathlib, time; pathlib.Path('begun').touch(); time.sleep(60)")

@@ -114,6 +114,19 @@ def test_a_rule_that_is_changed_by_the_outer_workflow_is_still_of_the_run(outer)
     assert set(json.loads((outer.folder / "results/run.json").read_text())["stages"]) == {"network"}
 
 
+@pytest.mark.parametrize("file", ["Snakefile", "workflow/Snakefile"])
+def test_what_is_imported_first_is_made_unless_the_outer_workflow_has_a_first_rule(outer, file):
+    text = f'configfile: "config.yaml"\nmodule gigraph:\n    snakefile: "{ROOT}/{file}"\n    config: config\n'
+    text += "use rule * from gigraph as gigraph_*\n"
+    for first, wanted in (("", "gigraph_"), ('rule mine:\n    output: "x"\n    shell: "touch x"\n', "mine")):
+        (outer.folder / "Snakefile").write_text(first + text)
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n"]
+        run = subprocess.run(command, cwd=outer.folder, capture_output=True, text=True, timeout=100)
+        found = jobs(run.stdout + run.stderr)
+        assert run.returncode == 0 and not any(name.startswith("gigraph_control") for name in found), run.stderr
+        assert ("mine" in found) == (wanted == "mine") and ("gigraph_explorer" in found) == (wanted != "mine")
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [('    prefix: "elsewhere"\n', "gigraph: error: module: prefix and replace_prefix would move files"),

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigraph.commands.layers import (
+    SIZE,
     add_model_arguments,
     arguments_of,
-    first_channels,
+    channels_of,
     opened,
     preset_side,
     table,
@@ -224,7 +225,8 @@ def settings(args: argparse.Namespace, asks: bool) -> tuple[dict[str, Any], Netw
     check_own_weights(model, weights, arguments)
     pictures = None if plan.drawn else plan.first_size
     if args.channels is None:
-        args.channels = first_channels(load_model(model, arguments=arguments))
+        side = args.size or preset_side(model) or SIZE
+        args.channels = channels_of(load_model(model, arguments=arguments), side)
     raw["preprocessing"], side = _preprocessing(args, model, weights, asks, pictures)
     raw["images"]["shards"] = max(1, round(planned(raw).image_count / SHARD))
     network = opened(model, side, args.channels, arguments, args.task)

@@ -30,7 +30,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what tells how a model is built and what it takes."""
     add = parser.add_argument
     add("--size", type=int, help=f"side of its input in pixels (default: that of the weights' preset, else {SIZE})")
-    add("--channels", type=int, help="of its input (default: those of its first convolution, else 3)")
+    add("--channels", type=int, help="of its input (default: 3, or what its first convolution takes)")
     add("--arguments", default="{}", metavar="JSON", help="of its constructor or factory, as model.arguments")
     add("--task", default="auto", help="what its outputs mean, as model.task")
 
@@ -84,14 +84,18 @@ def opened(
         raise UserError("--size and --channels are numbers of at least 1")
     side = size or preset_side(source) or SIZE
     model = load_model(source, arguments=arguments)
-    return Network(model, (channels or first_channels(model), side, side), source, task)
+    return Network(model, (channels or channels_of(model, side), side, side), source, task)
 
 
-def first_channels(model: Module) -> int:
-    """Return the channels that a model's first convolution takes; 3 where it has none."""
+def channels_of(model: Module, side: int) -> int:
+    """Return the channels of a model's images: 3 if it takes these, else those of its first convolution."""
+    import torch
     from torch.nn.modules.conv import _ConvNd
 
-    return next((one.in_channels for one in model.modules() if isinstance(one, _ConvNd)), 3)
+    from gigraph.model.tracing import takes
+
+    first = next((one.in_channels for one in model.modules() if isinstance(one, _ConvNd)), 3)
+    return 3 if first == 3 or takes(model, torch.zeros(1, 3, side, side)) else first
 
 
 def preset_side(source: str) -> int | None:

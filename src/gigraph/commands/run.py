@@ -56,12 +56,16 @@ def _profile(shipped: Path, given: list[str]) -> list[str]:
     """Return the options of the profile that Snakemake would take by itself, and say of, where none is asked for."""
     import yaml
 
-    asked = any(one.partition("=")[0] in ("--profile", "--workflow-profile") for one in given)
+    words = [one.partition("=")[0] for one in given if one.startswith("--") and len(one) > len("--wor")]
+    asked = any(name.startswith(word) for word in words for name in ("--profile", "--workflow-profile"))
     others = [path for path in (Path("default"), Path("profiles/default")) if path.is_dir()]
     if asked or "SNAKEMAKE_PROFILE" in os.environ or any(path.resolve() != shipped.resolve() for path in others):
         return []
+    settings = yaml.safe_load((shipped / "config.yaml").read_text())
+    if not all(isinstance(value, bool | int | float | str) for value in settings.values()):
+        return []  # Snakemake knows how these are read
     options = ["--workflow-profile=none"]
-    for key, value in yaml.safe_load((shipped / "config.yaml").read_text()).items():
+    for key, value in settings.items():
         if value is not False:
             options.append(f"--{key}" if value is True else f"--{key}={value}")
     return options

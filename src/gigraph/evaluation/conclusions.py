@@ -15,6 +15,7 @@ import polars as pl
 from gigraph.evaluation.compared import FLOOR, leads, over_seeds, own_size, trained
 from gigraph.evaluation.measures import mean
 from gigraph.evaluation.orders import arranged, title
+from gigraph.evaluation.titles import VALUE, shown
 from gigraph.evaluation.verdicts import ALIKE, WORSE, mark
 from gigraph.method.share import share
 from gigraph.records.paths import NETWORKS
@@ -47,9 +48,12 @@ def conclusions(topics: Mapping[str, pl.DataFrame], told: pl.DataFrame, method: 
     own : str
         The graph's attribution method.
     """
+    classes, compared = (topics.get(topic, pl.DataFrame()) for topic in ("classes", "comparison"))
+    if len(classes) and shown(classes["metric"]) == VALUE:
+        compared = pl.DataFrame()  # a larger value is not better
     found = (
         _kept(_of(topics, "classes", method), method),
-        _beyond_random(topics.get("comparison", pl.DataFrame()), method),
+        _beyond_random(compared, method),
         _ordered(_of(topics, "interlayer", method), own),
         _causal(_of(topics, "edges", method)),
         _stable(_of(topics, "stability", method)),
@@ -104,7 +108,7 @@ def _kept(rows: Sequence[Row], method: str) -> str:
             counts.add(int(known.sum()))
     if not (kept := _range(shares, percent=True)):
         return ""
-    of = _number(counts, "held-out image", ",")
+    of = _number(counts, "evaluated image", ",")
     whole = next(iter(at_x.values()))
     said = f"On {of} {method} keeps {kept} of a class probability of {_with(whole['value'], whole['se'])}"
     first = {name: [row for (_, metric), row in by.items() if metric == f"accuracy_at_{name}"]
@@ -112,7 +116,7 @@ def _kept(rows: Sequence[Row], method: str) -> str:
     if all(first.values()):
         ends = _range({row["layer"]: (row["value"], row["se"]) for row in first["concepts"]}, percent=True)
         itself = _with(first["x"][0]["value"], first["x"][0]["se"], percent=True)
-        said += f"; the class comes first in {ends} of them, at the layer itself in {itself}"
+        said += f"; the class is recognised in {ends} of them, at the layer itself in {itself}"
     return f"{said}."
 
 
@@ -132,7 +136,7 @@ def _beyond_random(compared: pl.DataFrame, method: str) -> str:
     if not sets[0][1]:
         return ""
     (what, rows), (other, others) = sets
-    of = _number((row["n"] for row in rows), "held-out image")
+    of = _number((row["n"] for row in rows), "evaluated image")
     said = (
         f"Concepts of {method} lead random PFVs in {what} by more than {SURE} standard errors in "
         f"{_count(rows, 'layer')} ({of}); {_where(rows)}"
@@ -147,7 +151,7 @@ def _ordered(rows: Sequence[Row], own: str) -> str:
     known = [{**row, "layer": f"{row['layer']} → {row['target']}"} for row in known if _is(row["value"])]
     if not known:
         return ""
-    of = _number((row["n"] for row in known), "held-out image")
+    of = _number((row["n"] for row in known), "evaluated image")
     return (
         f"{title(own)} orders concepts between layers better than {title(others[0])} by more than {SURE} standard "
         f"errors in {_count(known, 'pair')} ({of}); {_where(known)}."

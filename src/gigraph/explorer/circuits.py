@@ -16,6 +16,8 @@ SMALLEST = "smallest"
 """The stop of the smallest circuit that was found."""
 ALIKE = 0.8
 """Of what a circuit says of its class's images, what it must not say of others' to be the class's."""
+RANDOM = "random"
+"""What random orders are called in the tables."""
 KINDS = ("circuits", "circuit_curves", "circuit_members")
 
 
@@ -119,8 +121,9 @@ def _said(real: Row, pruned: Row, unit: str, read: str) -> str:
 def _how(real: Row, rows: Mapping[str, Row], curve: list[float], unit: str) -> str:
     """Return in words how that was measured, and what else it is to be compared with."""
     sizes = [f"{row['size']:.0f} by {title(order)}" for order, row in rows.items() if row["size"] is not None]
-    never = [title(order) for order, row in rows.items() if row["size"] is None]
-    more = f"; by {' and '.join(never)} no number of them does" if never else ""
+    never = [title(order) for order, row in rows.items() if row["size"] is None and order != RANDOM]
+    more = f"; by {' and '.join(never)} no size that was tried does" if never else ""
+    more += "; random orders do not always" if rows.get(RANDOM, {"size": 0})["size"] is None else ""
     first = (
         f"Without the search, in the order of relevance alone, that takes {', '.join(sizes)}{more}. " if sizes else ""
     )

@@ -211,7 +211,7 @@ def several_probes(model: nn.Module, image_shape: tuple[int, int, int]) -> Tenso
     return torch.cat([random, even])
 
 
-def _takes(model: nn.Module, probe: Tensor) -> bool:
+def takes(model: nn.Module, probe: Tensor) -> bool:
     """Return whether a model runs on a batch at all."""
     try:
         model(probe.clone())
@@ -236,7 +236,7 @@ def _run_model(model: nn.Module, probe: Tensor, name: str, output: str | None) -
                 f"preprocessing.channels: {first.in_channels} (--channels), with as many numbers in mean and std"
             ) from error
         for channels in {1, 3} - {probe.shape[1]}:
-            if _takes(model, probe[:2, :1].expand(-1, channels, -1, -1)):
+            if takes(model, probe[:2, :1].expand(-1, channels, -1, -1)):
                 raise UserError(
                     f"{name} takes images of {channels} channels, not {probe.shape[1]}: set preprocessing.channels: "
                     f"{channels} (--channels), with as many numbers in mean and std"

@@ -27,6 +27,8 @@ from gigraph.running.results import last_error, summary
 
 WORDS = logging.getLogger("snakemake.logging.gigraph")
 """Where the workflow itself says something to whoever runs it."""
+LEAST = 20
+"""Columns that a terminal has."""
 WIDTH = 120
 """Of a line that goes to no terminal."""
 PATIENCE = 60.0
@@ -54,9 +56,10 @@ class Screen:
         if not self.live:
             return WIDTH
         try:
-            return os.get_terminal_size(self.stream.fileno()).columns - 1
+            columns = os.get_terminal_size(self.stream.fileno()).columns
         except (OSError, ValueError):  # it has no file, or none that knows
-            return shutil.get_terminal_size().columns - 1
+            columns = 0
+        return max(LEAST, columns or shutil.get_terminal_size().columns) - 1
 
     def say(self, text: str) -> None:
         """Write lines; on a terminal those that are too long go on below, between words."""
@@ -223,14 +226,14 @@ class LogHandler(LogHandlerBase):
             self.screen.say(f"gigraph: {self.progress.line()}")
 
     def _error(self, record: logging.LogRecord) -> None:
-        if not self.muted or self.stopped:
+        if not self.muted or self.stopped or not hasattr(record, "rule_name"):  # of a group, whose jobs follow
             return
         job = getattr(record, "jobid", -1)
         if self.progress is not None:
             self.progress.stop(job)
         logs = [Path(path) for path in getattr(record, "log", [])]
-        rule = getattr(record, "rule_name", "")
-        stage = self._stage(rule) or "a group of jobs"
+        rule = str(record.rule_name)
+        stage = self._stage(rule)
         why = next(filter(None, map(last_error, logs)), "")
         what = " ".join(filter(None, [stage, f"({self.labels[job]})" if self.labels.get(job) else ""]))
         where = f"; its log: {', '.join(map(str, logs))}" if logs else ""

@@ -21,9 +21,11 @@ def call(path: str, arguments: list[str]) -> int | None:
     except OSError:
         return None
     import json
+    import signal
 
     folder = os.getcwd()  # noqa: PTH109 (pathlib takes as long to import as all else)
-    what = {"arguments": arguments, "folder": folder, "environment": dict(os.environ)}
+    ignores = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as a run in the background does
+    what = {"arguments": arguments, "folder": folder, "environment": dict(os.environ), "ignores": ignores}
     text = json.dumps(what).encode("utf-8", "surrogateescape")
     socket.send_fds(server, [len(text).to_bytes(4, "big")], [0, 1, 2])
     server.sendall(text)

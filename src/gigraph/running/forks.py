@@ -158,8 +158,8 @@ def _fork(call: dict[str, Any], files: list[int], others: list[socket.socket]) -
     if child:
         return child
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if call["ignores"] else signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for one in others:
         one.close()
     _become(call, files)

@@ -11,7 +11,8 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a run in the background ignores it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     del sys.argv[0]
     sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))  # noqa: PTH100, PTH120 (pathlib takes long to import)
     runpy.run_path(sys.argv[0], run_name="__main__")
