@@ -243,6 +243,10 @@ def begin(run):
         WORDS.info(
             f"gigraph: cancelled {len(orphans)} orphaned jobs of a killed run: {', '.join(orphans)}"
         )
+    # Snakemake deletes what a job has made before it runs again: a mistake must not cost a finished run its tables.
+    due = {RULES[job.rule.name] for job in run.due}
+    if (PLAN, "network") in due and PLAN.results("layers").exists() and not PLAN.trained:
+        look()
     planned = standing.everything(PLAN)
     if PLAN.control is not None:
         planned |= standing.everything(PLAN.control)
@@ -283,6 +287,19 @@ def begin(run):
     )
 
 
+def look():
+    """Look at the model as its first job does; end Snakemake with one line if something is wrong with it."""
+    from gigraph.network_check import checked
+
+    try:
+        return checked(PLAN.settings("network"), PLAN.config.compute)
+    except UserError as error:
+        stop(error)
+    except KeyboardInterrupt:
+        session.fail(workflow, "gigraph: interrupted")
+        sys.exit(130)
+
+
 def rehearse(run):
     """Say what would run, and look at the model already if a job is going to."""
     due = Counter(RULES[job.rule.name] for job in run.due)
@@ -299,15 +316,7 @@ def rehearse(run):
         jobs += len(around)
     seen = []
     if own["network"] and session.is_muted(workflow) and not PLAN.trained:
-        from gigraph.network_check import checked
-
-        try:
-            seen = looked(*checked(PLAN.settings("network"), PLAN.config.compute))
-        except UserError as error:
-            stop(error)
-        except KeyboardInterrupt:
-            session.fail(workflow, "gigraph: interrupted")
-            sys.exit(130)
+        seen = looked(*look())
     WORDS.info(
         "\n".join([rehearsal(PLAN, own, control, jobs), *seen]),
         extra={"gigraph": {"names": run.names}},

@@ -225,7 +225,8 @@ class Run:
         order = pl.col("source_layer").replace_strict({name: i for i, name in enumerate(self.layers)})
         found = own.sort(order, "mean", "source", descending=[False, True, False])
         columns = ("mean", "se", "support", "share", "ablation", "ablation_se")
-        return found.select(pl.col("source_layer").alias("layer"), pl.col("source").alias("concept"), *columns)
+        found = found.select(pl.col("source_layer").alias("layer"), pl.col("source").alias("concept"), *columns)
+        return found.with_columns(pl.col("ablation", "ablation_se").fill_nan(None))
 
     def shared(self, classes: Iterable[str | int]) -> pl.DataFrame:
         """Return the concepts that all the classes keep, by the least relevance that one of them draws from it."""

@@ -152,19 +152,21 @@ def test_a_mark_on_a_bar_is_where_the_exact_ablation_says_that_it_ends(
     browser, site: Path, tmp_path: Path, inputs: Inputs, ablation: float | None
 ):
     """Also beyond the longest bar, and below 0. `ablation`: of the strongest concept, in units of its relevance."""
-    own = {
-        (e["source_layer"], e["source"]): e["ablation"] / e["mean"]
+    edges = {
+        (e["source_layer"], e["source"]): e
         for e in tables.read(inputs.edges).to_pylist()
         if e["scope"] == 1 and e["target_layer"] == CLASSES and e["target"] == 1 and e["ablation"] is not None
     }
+    own = {key: e["ablation"] / e["mean"] for key, e in edges.items()}
+    sure = {key: abs(e["ablation"]) >= 2 * e["ablation_se"] for key, e in edges.items()}
     if ablation is not None:
         site = copy_of(site, tmp_path)
         data = read_chunk(site / "data", "class/1")
         strongest = max((node for nodes in data["layers"] for node in nodes), key=lambda node: abs(node[5]))
-        own[
-            next(layer for layer, nodes in zip(LAYERS, data["layers"], strict=True) if strongest in nodes), strongest[0]
-        ] = ablation
+        layer = next(name for name, nodes in zip(LAYERS, data["layers"], strict=True) if strongest in nodes)
+        own[layer, strongest[0]], sure[layer, strongest[0]] = ablation, ablation > 0
         strongest[7] = ablation * strongest[1]
+        strongest[8] = abs(strongest[7]) / (1.9 if ablation < 0 else 2.1)
         write_chunk(site / "data", "class/1", data)
     reader = Reader(browser, site).open("#/class/leopard?min=0")
     bars = []
@@ -175,6 +177,7 @@ def test_a_mark_on_a_bar_is_where_the_exact_ablation_says_that_it_ends(
                 "node => [...node.children].map(one => parseFloat(one.style.width || one.style.left))"
             )
             bars.append((*sizes, own[layer, row["concept"]], found.nth(i)))
+            assert found.nth(i).locator("i.out").count() == (not sure[layer, row["concept"]])
     assert max(max(bar, mark) for bar, mark, *_ in bars) == pytest.approx(100) and len(bars) == 20
     for bar, mark, factor, node in bars:
         assert mark == pytest.approx(max(0, bar * factor), abs=0.2) and "; ablation " in node.get_attribute("title")

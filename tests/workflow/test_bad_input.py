@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -181,6 +182,26 @@ def test_snakemake_ends_with_one_line_for_a_config_mistake(world, changes, words
     assert run.returncode != 0
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("gigraph: error:")]
     assert words in line and "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"layers": ["layer3.1", "layer9.1"]}, "layer 'layer9.1' does not exist"),
+     ({"model": {"source": "torchvision:resnet18", "weights": "menagerie.pth"}}, "of another architecture")],
+)  # fmt: skip
+def test_a_mistake_costs_a_finished_run_nothing(toy_run, tmp_path, changes, words):
+    """Snakemake deletes a job's outputs before it runs: those of the model's first look were lost."""
+    folder = shutil.copytree(toy_run, tmp_path / "copy", symlinks=True)
+    torch.save(registry.model().load(registry.checkpoint_of("menagerie")).state_dict(), folder / "menagerie.pth")
+    given = yaml.safe_load((folder / "config.yaml").read_text())
+    changed = {
+        key: {**given.get(key, {}), **value} if isinstance(value, dict) else value for key, value in changes.items()
+    }
+    (folder / "wrong.yaml").write_text(yaml.safe_dump({**given, **changed}))
+    before = {path: path.read_bytes() for path in (folder / "results").rglob("*.parquet")}
+    run = snakemake(folder, "--configfile", "wrong.yaml")
+    assert run.returncode != 0 and words in run.stderr and "Traceback" not in run.stderr, run.stderr
+    assert {path: path.read_bytes() for path in (folder / "results").rglob("*.parquet")} == before
 
 
 def test_a_dry_run_says_what_would_run_and_looks_at_the_model(world):

@@ -299,6 +299,8 @@ def _preprocessing(
     if args.mean is None and args.std is None and args.channels == 3:
         other = asks and not _yes("Was it trained on pixels with ImageNet's mean and standard deviation")
         found |= IMAGENET
+        if not asks:
+            print("note: ImageNet's mean and standard deviation are taken (--mean, --std)")
         for key, name in (("mean", "Its mean"), ("std", "Its standard deviation")) if other else ():
             found[key] = _three(f"{name}, three numbers for pixels of 0 to 1", ZERO_ONE[key])
     return found, side

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what tells how a model is built and what it takes."""
     add = parser.add_argument
-    add("--size", type=int, help=f"side of its input in pixels (default: that of the weights' preset, else {SIZE})")
+    own = f"that of the weights' preset; without one {SIZE}, or of init the first picture's"
+    add("--size", type=int, help=f"side of its input in pixels (default: {own})")
     add("--channels", type=int, help="of its input (default: 3, or what its first convolution takes)")
     add("--arguments", default="{}", metavar="JSON", help="of its constructor or factory, as model.arguments")
     add("--task", default="auto", help="what its outputs mean, as model.task")

@@ -38,7 +38,7 @@ def arguments(given: list[str]) -> list[str]:
         If a configuration file is missing, or the workflow.
     """
     from gigraph.errors import UserError
-    from gigraph.planning.config import PROJECT, chosen, shipped
+    from gigraph.planning.config import OWN, PROJECT, chosen, shipped
 
     snakefile = PROJECT / "Snakefile"
     if not snakefile.is_file():
@@ -48,6 +48,8 @@ def arguments(given: list[str]) -> list[str]:
         if not file.is_file():
             raise UserError(f"--configfile: there is no file {file}; correct the path, and name targets before it")
     own = [f"--configfile={file}" for file in ([] if files else chosen([]))]
+    if not (files or own):
+        print(f"no {OWN} lies here, so the drawn world is explained; gigraph init writes one of yours", file=sys.stderr)
     profile = _profile(snakefile.parent / "profiles" / "default", given)
     return ["--snakefile", str(snakefile), *profile, *own, *map(_found, given)]
 

@@ -122,10 +122,12 @@ def _how(real: Row, rows: Mapping[str, Row], curve: list[float], unit: str) -> s
     """Return in words how that was measured, and what else it is to be compared with."""
     sizes = [f"{row['size']:.0f} by {title(order)}" for order, row in rows.items() if row["size"] is not None]
     never = [title(order) for order, row in rows.items() if row["size"] is None and order != RANDOM]
-    more = f"; by {' and '.join(never)} no size that was tried does" if never else ""
-    more += "; random orders do not always" if rows.get(RANDOM, {"size": 0})["size"] is None else ""
+    more = f"; by {' and '.join(never)} no size that was tried keeps it" if never else ""
+    more += "; random orders do not always keep it" if rows.get(RANDOM, {"size": 0})["size"] is None else ""
     first = (
-        f"Without the search, in the order of relevance alone, that takes {', '.join(sizes)}{more}. " if sizes else ""
+        f"In the order of relevance alone a circuit that keeps as much takes {', '.join(sizes)}{more}. "
+        if sizes
+        else ""
     )
     fill = "the mean over the data" if real["deleted"] == "mean" else "zero"
     return (

@@ -39,8 +39,14 @@ WORDS = {
     "accuracy": "share of the images that the model takes for their own class",
 }
 """What the page calls things; ``{gig}`` stands for what it calls attributions."""
-DRAWN = "Attribution flows upwards. Unexplained: of what a row does for the one above. Bars: relevance to the class. "
-MARKED = "The mark on a bar is where the exact ablation would have it end, in red below 0."
+DRAWN = (
+    "Attribution flows upwards, the wider the edge the more. Unexplained: of what a row does for the one above. Bars: "
+    "relevance to the class. "
+)
+MARKED = (
+    "The mark on a bar is where the exact ablation would have it end: in red below 0, faint where it is within two "
+    "standard errors of 0."
+)
 """What stands below graphs, and below those of classes."""
 KEYS = {
     "← →": "within a layer",

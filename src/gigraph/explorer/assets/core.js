@@ -64,8 +64,8 @@ const heading = (title, sub, ...actions) =>
   h("div.heading", h("div", h("h1", title), note(sub)), h("div.actions", actions));
 // A bar, and a mark on it where a second value is; from below 0 it stands at its beginning, in the colour of what lowers.
 const part = value => 100 * smaller(1, larger(0, value || 0)) + "%";
-const meter = (value, mark, title) => h("span.meter", {silent: true, title},
-  h("span", {style: {width: part(value)}}), isNumber(mark) && h("i" + (mark < 0 ? ".less" : ""), {style: {left: part(mark)}}));
+const meter = (value, mark, title, unsure) => h("span.meter", {silent: true, title},
+  h("span", {style: {width: part(value)}}), isNumber(mark) && h("i" + (mark < 0 ? ".less" : "") + (unsure ? ".out" : ""), {style: {left: part(mark)}}));
 const table = (head, rows) => h("div.table", h("table",
   h("thead", h("tr", head.map(([name, title]) => h("th", {scope: "col", title}, name)))),
   h("tbody", rows)));

@@ -65,7 +65,7 @@ const coverage = ({nodes, cover}) => {
 
 // ---- nodes ----
 const relevanceBar = (v, longest) => meter(v.bar / longest, v.mark && v.mark / longest,
-  `${meta.gig} ${pm(v[1], v[2])}, n ${v[3]}` + (isNumber(v.mark) ? `; ablation ${pm(v[7], v[8])}` : ""));
+  `${meta.gig} ${pm(v[1], v[2])}, n ${v[3]}` + (isNumber(v.mark) ? `; ablation ${pm(v[7], v[8])}` : ""), abs(v[7]) < 2 * v[8]);
 const conceptNode = (node, {scopes, relevance, longest, picture}) => {
   const {layer, concept, key, parts} = node, mine = node.of.find(Boolean);
   const values = node.of.map((v, i) =>

@@ -24,8 +24,7 @@ const slider = () => {
 };
 const legend = () => h("p.legend",
   [["pos", "raises"], ["neg", "− lowers"], ["err", "unexplained"]].map(([kind, text]) =>
-    h("span", h("i." + kind), text)),
-  h("span", "width: magnitude"));
+    h("span", h("i." + kind), text)));
 // A field with a list below that typing narrows down. Hits: [name, kind, what to do]; without typing all, at the one now.
 const combo = (field, box, hitsOf, now, name = "") => {
   let hits = [], at = -1;
