@@ -245,7 +245,11 @@ def begin(run):
         )
     # Snakemake deletes what a job has made before it runs again: a mistake must not cost a finished run its tables.
     due = {RULES[job.rule.name] for job in run.due}
-    if (PLAN, "network") in due and PLAN.results("layers").exists() and not PLAN.trained:
+    if (
+        (PLAN, "network") in due
+        and PLAN.results("layers").exists()
+        and not PLAN.trained
+    ):
         look()
     planned = standing.everything(PLAN)
     if PLAN.control is not None:
