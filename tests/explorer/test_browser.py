@@ -673,7 +673,7 @@ def test_the_graph_in_view_is_exported_as_svg(reader: Reader, tmp_path: Path):
     reader.open("#/class/leopard")
     edges = reader.page.locator("svg.edges .base path").count()
     with reader.page.expect_download() as download:
-        reader.page.get_by_role("button", name="Save the graph as SVG").click()
+        reader.page.get_by_role("button", name="Save as SVG").click()
     download.value.save_as(tmp_path / "graph.svg")
     root = ElementTree.parse(tmp_path / "graph.svg").getroot()
     names = [node.tag.split("}")[1] for node in root.iter()]

@@ -524,7 +524,11 @@ def test_evidence_begins_with_what_was_found_by_the_evaluation_or_else_by_the_ru
     frames = {topic: pl.read_parquet(path) for topic, path in inputs.evaluation.items()}
     told = judged(frames["sanity"], "bisecting", "gig", inputs.shortcut)
     sentences = conclusions(frames, told, "bisecting", "gig")
-    assert sentences and first == {"title": "What was found", "note": " ".join(sentences), "parts": []}
+    assert sentences and first == {
+        "title": "What was found",
+        "note": "\n".join(f"{one.partition('; ')[0].removesuffix('.')}." for one in sentences),
+        "parts": [],
+    }
     build(dataclasses.replace(inputs, evaluation={}), tmp_path / "site")
     first, second, *_ = chunk(tmp_path / "site", "evidence")
     assert first["title"] == "What was found" and second["title"] == "The evaluation"

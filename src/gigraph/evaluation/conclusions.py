@@ -62,6 +62,11 @@ def conclusions(topics: Mapping[str, pl.DataFrame], told: pl.DataFrame, method: 
     return [sentence for sentence in found if sentence]
 
 
+def head(sentence: str) -> str:
+    """Return what of a sentence stands by itself, without its end."""
+    return sentence.partition("; ")[0].removesuffix(".")
+
+
 def section(sentences: Sequence[str]) -> list[str]:
     """Return the sentences as parts of a page; none, no section."""
     return [HEADING, "\n".join(POINT + one for one in sentences)] if sentences else []

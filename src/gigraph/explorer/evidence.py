@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from gigraph.evaluation.compared import FEW, MEASURES, OF_CONCEPTS, leads, over_seeds, own_size, trained
-from gigraph.evaluation.conclusions import conclusions, own_reconstruction
+from gigraph.evaluation.conclusions import conclusions, head, own_reconstruction
 from gigraph.evaluation.orders import title as title_of
 from gigraph.evaluation.summary import ALL, explained, judged
 from gigraph.evaluation.titles import RECONSTRUCTION, STABILITY, between_layers, of_truth, shown, to_classes
@@ -81,7 +81,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
     there = of["classes"]["metric"].to_list() if len(of["classes"]) else []
     own, name = inputs.attribution, title_of(inputs.attribution)
     told = judged(sane, inputs.method, own, inputs.shortcut)
-    sentences = conclusions({**of, "comparison": compared}, told, inputs.method, own)
+    sentences = [f"{head(one)}." for one in conclusions({**of, "comparison": compared}, told, inputs.method, own)]
     sentences = sentences or [own_reconstruction(_read(inputs.reconstruction))]
     chapters = [
         (
@@ -154,7 +154,7 @@ def evidence(graph: Graph, inputs: Inputs) -> list[dict[str, Any]]:
             "evaluation, or in a clone uv run snakemake evaluation, with the configuration that the run had."
         )
         found.insert(0, {"title": "The evaluation", "note": "", "parts": [], "empty": empty})
-    if note := " ".join(filter(None, sentences)):
+    if note := "\n".join(filter(None, sentences)):
         found.insert(0, {"title": "What was found", "note": note, "parts": []})
     return found
 

@@ -79,7 +79,7 @@ const frame = (head, tools, model, foot) => [
   h("div.tools", {role: "toolbar", label: "Display"}, norms(), tools, slider(),
     h("fieldset.zoom", press("−", "Zoom out", () => zoom(1 / 1.2)), press("+", "Zoom in", () => zoom(1.2)),
       press("Fit", "Fit to the width", () => zoom(0))),
-    press("SVG", "Save the graph as SVG", exportGraph)),
+    press("SVG", "Save as SVG", exportGraph)),
   h("div.facts", coverage(model), legend()),
   !model.edges.length && empty("No edge passes; lower the threshold."),
   h("div", {
