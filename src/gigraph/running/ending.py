@@ -98,10 +98,14 @@ def looked(subject: Any, classes: Sequence[str]) -> list[str]:
 
 def _subject(plan: Plan) -> str:
     config = plan.config
-    what = config.images.source if plan.drawn else plan.image_folder
+    model = config.model.source
+    what = (
+        f"{model}'s own model on {plan.image_count:,} drawn images"
+        if plan.drawn and config.images.source == model
+        else f"{model} on {plan.image_count:,} images of {config.images.source if plan.drawn else plan.image_folder}"
+    )
     return (
-        f"gigraph {__version__}: {config.model.source} on {plan.image_count:,} images of {what}, layers "
-        f"{', '.join(plan.layers)}, {', '.join(config.methods)}, to {plan.root}"
+        f"gigraph {__version__}: {what}, layers {', '.join(plan.layers)}, {', '.join(config.methods)}, to {plan.root}"
     )
 
 
