@@ -38,12 +38,22 @@ def browser() -> Iterator:
         browser.close()
 
 
+# The address that the page has been told of, or has corrected itself.
+TOLD = """
+window.told = location.href;
+addEventListener("hashchange", () => { told = location.href; }, true);
+const replace = history.replaceState.bind(history);
+history.replaceState = (...change) => { replace(...change); told = location.href; };
+"""
+
+
 class Reader:
     """A reader with one page open, who notes everything that goes wrong."""
 
     def __init__(self, browser, site: Path, **context):
         self.site = site
         self.context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}, **context)
+        self.context.add_init_script(TOLD)
         self.page = self.context.new_page()
         self.page.set_default_timeout(15000)
         self.requests: list[str] = []
@@ -60,9 +70,16 @@ class Reader:
         return self
 
     def settle(self) -> None:
-        """Wait until the page shows what its address says; the browser tells the page of a new one a little later."""
-        self.page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
-        self.page.wait_for_function("!document.querySelector('[aria-busy]') && document.querySelector('#main h1')")
+        """Wait until the page and its card show what the address says: the browser tells a page of a new one later."""
+        self.page.wait_for_function(
+            "told === location.href && document.querySelector('#main h1')"
+            " && !document.querySelector('[aria-busy=true]')"
+        )
+
+    def arrive(self, address: str) -> None:
+        """Wait until the address is such a one (a condition on `hash`), and until it is shown."""
+        self.page.wait_for_function(f"(hash => {address})(location.hash)")
+        self.settle()
 
     def text(self, selector: str) -> str:
         return self.page.locator(selector).first.inner_text()
@@ -196,16 +213,14 @@ def test_a_family_opens_into_its_members(reader: Reader, inputs: Inputs):
     assert node.locator(".more").inner_text() == "×3" and node.locator(".id").all_inner_texts() == ["#0"]
     assert reader.page.locator("[data-key='2:1'] .more").count() == 0
     node.locator(".more").click()
-    reader.page.wait_for_function("location.hash.includes('open=layer3.1:0')")
-    reader.settle()
+    reader.arrive("hash.includes('open=layer3.1:0')")
     assert "sel=" not in reader.hash()
     assert node.locator(".id").all_inner_texts() == ["#0", "#0", "#30", "#31"]
     whole, *parts = (float(text) for text in node.locator(".value").all_inner_texts())
     assert parts == [pytest.approx(part * whole, rel=1e-2) for part in (0.5, 0.25, 0.25)]
     node.focus()
     reader.page.keyboard.press("m")
-    reader.page.wait_for_function("!location.hash.includes('open=')")
-    reader.settle()
+    reader.arrive("!hash.includes('open=')")
     assert node.locator(".id").count() == 1
     node.click()
     reader.page.locator("#card-title").wait_for()
@@ -238,8 +253,7 @@ def test_normalisations(reader: Reader, inputs: Inputs):
     reader.open("#/class/leopard")
     assert reader.text(value) == f"{mine['mean'] / sum(abs(e['mean']) for e in edges):.0%}"
     reader.page.get_by_role("button", name="[0, 1]").click()
-    reader.page.wait_for_function("location.hash.includes('norm=paper')")
-    reader.settle()
+    reader.arrive("hash.includes('norm=paper')")
     assert float(reader.text(value)) == pytest.approx(mine["weight"], rel=6e-3)
 
 
@@ -253,7 +267,7 @@ def test_compare_has_three_columns(reader: Reader, inputs: Inputs):
         assert [g.locator(".id").all_inner_texts() for g in row.all()] == [[f"#{c}" for c in w] for w in wanted]
         assert row.nth(1).locator(".shared").count() == 3
     reader.page.get_by_role("button", name="Swap A and B").click()
-    reader.page.wait_for_function("location.hash.startsWith('#/compare/leopard/cheetah')")
+    reader.arrive("hash.startsWith('#/compare/leopard/cheetah')")
 
 
 def test_card_switches_to_the_most_relevant_patches_and_the_address_says_so(reader: Reader, inputs: Inputs):
@@ -264,12 +278,12 @@ def test_card_switches_to_the_most_relevant_patches_and_the_address_says_so(read
     card = reader.page.locator("#card")
     by = card.locator("fieldset", has_text="By")
     by.get_by_role("button", name="relevance").click()
-    reader.page.wait_for_function("location.hash.includes('by=relevance')")
+    reader.arrive("hash.includes('by=relevance')")
     assert card.locator("h3").first.inner_text() == "Most relevant patches of all images"
     shown = card.locator(".tiles:not(.large) .value").all_inner_texts()
     assert [float(text) for text in shown] == [pytest.approx(row["value"], abs=6e-4) for row in relevant]
     by.get_by_role("button", name="cosine").click()
-    reader.page.wait_for_function("!location.hash.includes('by=')")
+    reader.arrive("!hash.includes('by=')")
     assert card.locator("h3").first.inner_text() == "Nearest patches of all images"
     other = next(row["concept"] for row in rows if row["concept"] != concept and row["by"] == "response")
     reader.open(f"#/class/leopard?sel=layer3.1:{other}&by=relevance")
@@ -315,7 +329,7 @@ def test_card_shows_the_tables_numbers(reader: Reader, inputs: Inputs):
     assert float(ablation) == pytest.approx(own["ablation"], rel=6e-3) if checked else ablation == "–"
     before = [e["mean"] for e in below]
     reader.page.get_by_role("button", name="all classes").click()
-    reader.page.wait_for_function("location.hash.includes('on=all')")
+    reader.arrive("hash.includes('on=all')")
     card.get_by_text("Neighbours, over all images").wait_for()
     assert before and "Where it is" not in card.inner_text()
 
@@ -332,8 +346,7 @@ def test_a_journey_by_keyboard_alone(reader: Reader, inputs: Inputs):
     press("/")
     reader.page.keyboard.type("leop")
     press("Enter")
-    reader.page.wait_for_function("location.hash.startsWith('#/class/leopard')")
-    reader.settle()
+    reader.arrive("hash.startsWith('#/class/leopard')")
     for _ in range(40):  # Tab enters the graph once, at its first concept
         press("Tab")
         if reader.page.evaluate("document.activeElement.matches('.stage .node')"):
@@ -350,7 +363,7 @@ def test_a_journey_by_keyboard_alone(reader: Reader, inputs: Inputs):
     below = reader.page.evaluate(key)
     assert below == f"3:{kept_of(inputs, 1, 'layer4.0')[0]['concept']}"  # the strongest edge into the class
     press("p")
-    reader.page.wait_for_function("location.hash.includes('pin=layer4.0:')")
+    reader.arrive("hash.includes('pin=layer4.0:')")
     reader.page.locator(".node.pinned").wait_for()
     press("Enter")
     reader.page.wait_for_function("document.activeElement.id === 'card-title'")
@@ -360,7 +373,7 @@ def test_a_journey_by_keyboard_alone(reader: Reader, inputs: Inputs):
     press("Escape")
     assert reader.page.locator("#main").is_visible()
     press("Escape")
-    reader.page.wait_for_function("!location.hash.includes('sel=')")
+    reader.arrive("!hash.includes('sel=')")
     assert reader.page.evaluate(key) == below
     reader.settle()
     press("Tab")
@@ -391,8 +404,7 @@ def test_a_first_visit_by_keyboard_alone(browser, reader: Reader, site: Path):
     focus_by_tab(reader, "#card .relevance a")
     assert reader.page.evaluate(f"{focused}.textContent") == "cheetah"
     press("Enter")
-    reader.page.wait_for_function("location.hash.startsWith('#/class/cheetah')")
-    reader.settle()
+    reader.arrive("hash.startsWith('#/class/cheetah')")
     assert "sel=layer4.0:3" in reader.hash()  # the same concept, now in the class's graph
     press("Escape")
     reader.page.locator("#card").wait_for(state="hidden")
@@ -408,8 +420,7 @@ def test_a_first_visit_by_keyboard_alone(browser, reader: Reader, site: Path):
     focus_by_tab(reader, "[data-key='Compare with']", back=True)
     reader.page.keyboard.type("leop")
     press("Enter")
-    reader.page.wait_for_function("location.hash.startsWith('#/compare/cheetah/leopard')")
-    reader.settle()
+    reader.arrive("hash.startsWith('#/compare/cheetah/leopard')")
     focus_by_tab(reader, ".stage .node")
     press("p")
     reader.page.locator(".node.pinned").wait_for()
@@ -618,7 +629,7 @@ def test_the_atlas_lists_every_concept(reader: Reader, inputs: Inputs):
         click()
         if "sel=" in reader.hash():
             break
-    reader.page.wait_for_function("location.hash.includes('sel=layer2.1:')")
+    reader.arrive("hash.includes('sel=layer2.1:')")
     reader.open("#/atlas/layer9")
     assert "no layer" in reader.text("#notice")
 
@@ -743,13 +754,12 @@ def test_classes_without_images_are_out_of_sight(visitor: Reader, thousand: Path
     page.get_by_label("Search classes").fill("class 777")
     assert "Nothing found" in visitor.text("#hits")
     page.get_by_label("also the 995 without images").check()
-    page.wait_for_function("location.hash.includes('all=1')")
-    visitor.settle()
+    visitor.arrive("hash.includes('all=1')")
     assert "120 of 1,000 classes" in visitor.text("#main") and count.inner_text() == "1,000"
     page.get_by_label("Filter classes").fill("777")
     assert listed.all_inner_texts() == ["class 777\nno images\nno graph"]
     page.get_by_label("also the 995 without images").uncheck()
-    page.wait_for_function("!location.hash.includes('all=')")
+    visitor.arrive("!hash.includes('all=')")
     visitor.open("#/class/" + CLASSES_OF_1000[777])  # a link to one still leads there
     assert visitor.text("h1") == "class 777" and "no images" in visitor.text(".heading")
 
@@ -785,8 +795,7 @@ def test_a_list_of_classes_says_where_one_is_and_is_narrowed_by_typing(visitor: 
     field.click()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    page.wait_for_function("location.hash.startsWith('#/class/n00000008_common_newt')")
-    visitor.settle()
+    visitor.arrive("hash.startsWith('#/class/n00000008_common_newt')")
     assert page.evaluate("document.activeElement.dataset.key") == "Class"
     visitor.open("#/class/" + CLASSES_OF_1000[777])  # that is in no list
     assert field.input_value() == "class 777"
@@ -833,11 +842,11 @@ def test_the_first_screen_leads_to_what_was_found(visitor: Reader, thousand: Pat
     row = sections.last.locator("li").first
     assert text in row.inner_text()
     row.locator("a").click()
-    visitor.page.wait_for_function("location.hash.startsWith('#/class/')")
+    visitor.arrive("hash.startsWith('#/class/')")
     assert visitor.hash() == "#/class/" + CLASSES_OF_1000[label] and 0 < share < 1
     visitor.open()
     sections.locator(".node").first.click()
-    visitor.page.wait_for_function("location.hash.includes('sel=')")
+    visitor.arrive("hash.includes('sel=')")
     visitor.page.locator("#card h3").first.wait_for()
 
 
@@ -931,8 +940,7 @@ def test_what_moves_below_a_resting_pointer_is_not_lit(reader: Reader):
         reader.page.mouse.move(*middle, steps=3)
         before, node = reader.page.evaluate(lit), reader.page.evaluate(below)
         reader.page.mouse.click(*middle)
-        reader.page.wait_for_function("location.hash.includes('sel=')")
-        reader.settle()
+        reader.arrive("hash.includes('sel=')")
         reader.page.wait_for_timeout(150)
         moved += reader.page.evaluate(below) != node
         assert before and reader.page.evaluate(lit) == before, place

@@ -32,6 +32,7 @@ const goBack = () => { if (opener && opener.isConnected) opener.focus(); };
 const drawCard = async () => {
   const card = $("card"), found = parseId(params.sel), mine = ++cardTurn;
   page.body.classList.toggle("with-card", found);
+  card.ariaBusy = found && true;
   if (!found) {
     const inside = card.contains(active());
     card.hidden = true;
@@ -53,6 +54,7 @@ const drawCard = async () => {
     if (mine === cardTurn) show(card, head(layer, concept, key), failed(error));
   }
   if (mine !== cardTurn) return;
+  card.ariaBusy = null;
   if (card.key !== key) card.scrollTop = 0;
   card.key = key;
   if (fromKeyboard) { fromKeyboard = false; $("card-title").focus(); }

@@ -110,7 +110,7 @@ const redraw = () => { drawn = " "; route(); };
 
 const drawView = async fresh => {
   const view = views[state.view], main = $("main"), mine = ++turn, focus = keyIn(active());
-  main.setAttribute("aria-busy", "true");
+  main.ariaBusy = true;
   // Chunks take milliseconds from disk: only say so where they do not.
   const patience = setTimeout(() => mine === turn && show(main, empty("Loading…")), 150);
   graph = ring = null;
@@ -126,7 +126,7 @@ const drawView = async fresh => {
     drawn = " ";
   } finally {
     clearTimeout(patience);
-    if (mine === turn) main.removeAttribute("aria-busy");
+    if (mine === turn) main.ariaBusy = null;
   }
   page.title = [...$$("h1 bdi").map(n => n.textContent), view.title, meta.title].join(" · ");
   const again = focus && $$("[data-key]", main).find(node => keyIn(node) === focus);
