@@ -17,7 +17,7 @@ from gigraph.reserved import CLASSES
 from gigraph.running import current, forks, leases, locks, record, session
 from gigraph.running.cluster import cancel_orphans
 from gigraph.running.console import WORDS
-from gigraph.running.ending import beginning, ending, found, looked, rehearsal
+from gigraph.running.ending import beginning, ending, found, looked, rehearsal, resting
 from gigraph.running.progress import duration
 
 SCRIPTS = PROJECT / "workflow" / "scripts"
@@ -342,6 +342,12 @@ def end(run):
     WORDS.info("\n".join(ending(PLAN, told, notes, duration(run.seconds))))
 
 
+def rest(run):
+    """Say where to look, instead of Snakemake that there is nothing to be done."""
+    if session.is_muted(workflow):
+        WORDS.info(resting(PLAN))
+
+
 if workflow.is_main_process and not IS_CONTROL:
     ALONE = locks.release_stale_locks(Path(".snakemake"), PLAN.root)
     RUN = session.attend(
@@ -354,6 +360,7 @@ if workflow.is_main_process and not IS_CONTROL:
         begin=begin,
         end=end,
         rehearse=rehearse,
+        rest=rest,
     )
 
 

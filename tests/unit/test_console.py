@@ -130,6 +130,24 @@ def test_who_interrupts_a_run_is_told_of_no_failures(watched):
     assert watched.lines[1:] == ["gigraph: interrupted; the same command goes on from here"]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interruption_without_a_job_to_end_is_one_line_and_no_traceback(watched, monkeypatch, begun):
+    shown = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: shown.append(error))
+    for noise in ("Assuming unrestricted shared filesystem usage.", "Building DAG of jobs..."):
+        watched.tell(msg=noise)
+    if begun:
+        watched.begin(sample=1)
+        watched.tell(msg="Terminating processes on user request, this might take some time.", level=logging.ERROR)
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        watched.handler.close()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    told = ["gigraph: interrupted; the same command goes on from here"]
+    assert watched.lines[begun:] == (told if begun else ["gigraph: interrupted before the first job"]) and not shown
+
+
 def test_warnings_and_other_errors_are_shown(watched):
     watched.begin(concepts=1)
     watched.tell(msg="Missing files after 5 seconds", level=logging.ERROR)
@@ -351,11 +369,13 @@ def heard(workflow, *events):
     calls = []
     names = {"my_sample": "sample", "my_graph": "graph"}
     said = {name: lambda run, name=name: calls.append(name) for name in ("begin", "end", "rehearse")}
+    own = logging.makeLogRecord({"name": WORDS.name, "levelno": logging.INFO, "msg": "Nothing to be done; open a page"})
+    said["rest"] = lambda run: (calls.append("rest"), WORDS.handle(own))
     run = session.attend(workflow, "results", names, **said)
     try:
         for event, job in events:
             logging.getLogger("snakemake.logging").handle(
-                logging.makeLogRecord({"levelno": logging.INFO, "event": event, "job_id": job, "msg": ""})
+                logging.makeLogRecord({"levelno": logging.INFO, "event": event, "job_id": job, "msg": event})
             )
             calls.append(event)
     finally:
@@ -384,6 +404,14 @@ def test_a_dry_run_and_one_without_own_jobs_begin_nothing():
         assert heard(a_workflow(["other"], True, dryrun=dryrun), ("run_info", 0))[1] == ["run_info"]
     _, calls = heard(a_workflow(["my_sample"], True, dryrun=True), ("run_info", 0), ("run_info", 0))
     assert calls == ["rehearse", "run_info", "run_info"]
+
+
+def test_where_nothing_is_to_be_done_a_session_says_so_itself():
+    """Once: it does not answer itself."""
+    idle = "Nothing to be done (all requested files are present and up to date)."
+    for dryrun in (False, True):
+        assert heard(a_workflow([], imported=False, dryrun=dryrun), (idle, 0))[1] == ["rest", idle]
+    assert "rest" not in heard(a_workflow(["my_sample"], False), ("run_info", 0), (idle, 0))[1]
 
 
 def test_rules_that_are_read_twice_are_of_one_session():

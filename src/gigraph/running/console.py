@@ -35,8 +35,8 @@ PATIENCE = 60.0
 """Seconds after which a line tells how far a run is that goes to no terminal; the next one waits a quarter longer."""
 STOPPED = "Terminating processes on user request"
 """How Snakemake begins when it is interrupted, before it ends the running jobs."""
-KEPT = ("Nothing to be done",)
-"""Of what Snakemake says before a run, what is shown where none follows."""
+IDLE = "Nothing to be done"
+"""What Snakemake says where no run follows, because all is made."""
 SAID = ("CalledProcessError", "At least one job did not complete", "Exiting because a job execution failed")
 """What Snakemake says besides when a job has failed, which stands in the job's own line."""
 
@@ -128,13 +128,22 @@ class LogHandler(LogHandlerBase):
     def close(self) -> None:
         """Leave the screen as it should be: nothing follows."""
         self.ended.set()
-        if self.muted and self.progress is None and not (self.told or self.silent):
-            kept = [line for line in self.held if line.startswith(KEPT)]
+        if self.muted and isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            self._interrupted()
+        elif self.muted and self.progress is None and not (self.told or self.silent):
+            kept = [line for line in self.held if line.startswith(IDLE)]
             for line in kept or self.held:
                 self.screen.say(line)
         self.held = []
         self.screen.show("")
         super().close()
+
+    def _interrupted(self) -> None:
+        """Say so of what is interrupted while Snakemake gets ready, whose traceback tells nobody anything."""
+        sys.excepthook = lambda *_: None
+        if not self.stopped:
+            self.screen.show("")
+            self.screen.say("gigraph: interrupted before the first job")
 
     # ---- events ---------------------------------------------------------------------------------------------
 

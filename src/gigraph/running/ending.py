@@ -142,9 +142,7 @@ def ending(plan: Plan, told: Sequence[str], notes: Mapping[str, Sequence[str]], 
     seconds : str
         What it took, as people say it.
     """
-    pages = _pages(plan)
-    where = f"; open {' and '.join(map(str, pages))}" if pages else ""
-    lines = [f"gigraph: done in {seconds}{where}", *(f"  {line}" for line in told)]
+    lines = [f"gigraph: done in {seconds}{_where(plan)}", *(f"  {line}" for line in told)]
     own = plan.config.methods
     compared = {f"{method}/" for method in plan.config.evaluated if method not in own}
     # What is only compared with the graph comes after what the graph rests on.
@@ -154,6 +152,16 @@ def ending(plan: Plan, told: Sequence[str], notes: Mapping[str, Sequence[str]], 
     if len(remarks) > NOTES:
         lines.append(f"  {len(remarks) - NOTES} more notes stand in {plan.results('run')}")
     return lines
+
+
+def resting(plan: Plan) -> str:
+    """Return what is said where all that was asked for is made already: where to look, if there is something.
+
+    Parameters
+    ----------
+    plan : Plan
+    """
+    return f"Nothing to be done (all requested files are present and up to date){_where(plan)}"
 
 
 def found(plan: Plan) -> list[str]:
@@ -168,6 +176,11 @@ def found(plan: Plan) -> list[str]:
         return told or in_tables(plan)
     except UserError as error:  # what is made stays made
         return [f"note: what was found cannot be told: {one_line(error)}"]
+
+
+def _where(plan: Plan) -> str:
+    pages = _pages(plan)
+    return f"; open {' and '.join(map(str, pages))}" if pages else ""
 
 
 def _pages(plan: Plan) -> list[Path]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from gigraph.errors import UserError
 from gigraph.planning.config import PACKAGE
-from gigraph.running.console import STOPPED, LogHandler
+from gigraph.running.console import IDLE, STOPPED, WORDS, LogHandler
 
 SESSIONS: dict[tuple[int, str], Session] = {}
 
@@ -37,6 +37,8 @@ class Session(logging.Handler):
         Called with the session when all of its jobs are done.
     rehearse : callable, optional
         Called with the session instead of both in a dry run.
+    rest : callable, optional
+        Called with the session instead of all where Snakemake finds nothing to do.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class Session(logging.Handler):
         begin: Callable[[Session], None],
         end: Callable[[Session], None],
         rehearse: Callable[[Session], None] = lambda run: None,
+        rest: Callable[[Session], None] = lambda run: None,
     ):
         super().__init__(logging.INFO)
         self.workflow, self.names = workflow, dict(names)
-        self._begin, self._end, self._rehearse = begin, end, rehearse
+        self._begin, self._end, self._rehearse, self._rest = begin, end, rehearse, rest
         self.waits = workflow.modifier.is_main_snakefile()
         self.left: set[int] = set()
         self.failed: set[str] = set()
@@ -72,9 +75,13 @@ class Session(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one of Snakemake's events."""
-        event = str(getattr(record, "event", None) or "")
-        if self.begun and self.left and record.getMessage().startswith(STOPPED):
+        if record.name == WORDS.name:  # one's own
+            return
+        event, message = str(getattr(record, "event", None) or ""), record.getMessage()
+        if self.begun and self.left and message.startswith(STOPPED):
             _pass_over_one()
+        if message.startswith(IDLE) and not self.begun:
+            self._rest(self)
         if event == "run_info" and self.workflow.dryrun:
             if self.due and not self.rehearsed:
                 self.rehearsed = True
