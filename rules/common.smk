@@ -134,6 +134,8 @@ def needs(stage):
     """
 
     def inputs(wildcards):
+        if workflow.is_main_process:
+            session.overlook_recorded_inputs(workflow, RULES)
         if stage == "concepts":
             try:
                 PLAN.check_method(wildcards.method)
@@ -193,8 +195,12 @@ def evaluated(wildcards, input):
 
 
 def lineage(stage):
-    """Return a params function: the hash of the stage's settings, code and inputs; a change of it reruns the job."""
-    return lambda wildcards: PLAN.lineage(stage, **wildcards)
+    """Return a params function: the hash of the stage's settings, code and inputs.
+
+    Snakemake does not compare it with that of its own last job (hence `input`, as in `settings`): what lies there may be
+    older, brought back from a copy. `needs` compares it with what the files themselves say.
+    """
+    return lambda wildcards, input: PLAN.lineage(stage, **wildcards)
 
 
 @cache

@@ -195,6 +195,23 @@ def test_a_copy_of_the_results_is_as_good_as_they_are(tmp_path):
     assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr, again.stdout[-3000:]
 
 
+def test_results_brought_back_from_a_copy_are_as_good_as_they_were(copy):
+    """Although Snakemake's records are of another configuration, which was run in between, to its end or not.
+
+    Seven runs said that they were done, and each left jobs for the next one.
+    """
+    shadow = copy()
+    results = shadow.folder / "results"
+    subprocess.run(["cp", "-a", str(results), str(shadow.folder / "kept")], check=True)
+    changes = {"concepts": {"expansion": 3}, "layers": ["layer2.1", "layer3.1"]}
+    run = shadow.run(config=shadow.write("other", **{**ONE, **changes}))
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    shutil.rmtree(results)
+    (shadow.folder / "kept").rename(results)
+    again = shadow.run("-n")
+    assert "Nothing to be done" in again.stdout + again.stderr, again.stdout[-3000:] + again.stderr
+
+
 def test_a_stale_table_is_never_read(copy):
     """A table of another configuration put in the place of the planned one ends the job that reads it with one line."""
     shadow = copy()

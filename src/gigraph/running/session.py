@@ -148,6 +148,27 @@ def package_alone(folder: Path) -> Path:
     return link.parent
 
 
+def overlook_recorded_inputs(workflow: Any, names: Mapping[str, Any]) -> None:
+    """Have Snakemake not compare the inputs of these rules' jobs with those that it has noted of the files' last jobs.
+
+    What lies there may be older, brought back from a copy: whether it is current, the files say themselves. Snakemake
+    would make it again, and find the jobs that rest on it only when it is called the next time.
+
+    Parameters
+    ----------
+    workflow : snakemake.workflow.Workflow
+    names : mapping of str
+        The rules, by their names in that workflow.
+    """
+    noted = workflow.persistence
+    if not hasattr(noted, "gigraph_rules"):
+        compared, noted.gigraph_rules = noted.input_changed, {}
+        noted.input_changed = lambda job, file=None: (
+            () if job.rule.name in noted.gigraph_rules else compared(job, file=file)
+        )
+    noted.gigraph_rules |= names
+
+
 def check_import(workflow: Any, root: str) -> None:
     """Refuse a module statement that moves the files of rules, of which the plan would know nothing.
 
