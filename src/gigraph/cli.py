@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0, 1 after a `UserError`, or 130 after an interruption.
+        The exit status: 0, 1 after a `UserError`, 130 after an interruption, or 1 where nobody reads on.
     """
     parser = argparse.ArgumentParser("gigraph", description="The concept graph of an image classifier.")
     parser.add_argument("--version", action="version", version=f"gigraph {__version__}")
@@ -55,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.setLevel(logging.INFO)
     try:
         args.main(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has read enough, as `head` has; what Python flushes at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except UserError as error:
         print(f"gigraph: error: {one_line(error)}", file=sys.stderr)
         return 1

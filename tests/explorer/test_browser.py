@@ -261,7 +261,8 @@ def test_compare_has_three_columns(reader: Reader, inputs: Inputs):
     reader.open("#/compare/cheetah/leopard?top=8")
     for index, layer in enumerate(LAYERS):
         one, two = ({r["concept"]: r["relevance"] for r in kept_of(inputs, label, layer)} for label in (0, 1))
-        both = sorted(one.keys() & two.keys(), key=lambda c: -min(one[c], two[c]))
+        firsts = {next(iter(one)), next(iter(two))}  # never left out, however little they are to the other class
+        both = sorted(one.keys() & two.keys(), key=lambda c: (c not in firsts, -min(one[c], two[c]), c))
         row = reader.page.locator(f".row[data-layer='{index}'] .group")
         wanted = [[c for c in one if c not in two], both[:3], [c for c in two if c not in one]]
         assert [g.locator(".id").all_inner_texts() for g in row.all()] == [[f"#{c}" for c in w] for w in wanted]

@@ -121,6 +121,16 @@ def test_a_node_has_its_exact_ablation_beside_its_relevance(site: Path, inputs: 
     assert all(np.array_equal(np.float32(given), np.float32(shown), equal_nan=True) for given, shown in nodes)
 
 
+def test_what_was_explained_on_an_earlier_graph_is_said_to_be_left_out(inputs: Inputs, tmp_path: Path, caplog):
+    row = {name: [0] for name in ("image_id", "label", "width", "height", "predicted")}
+    row |= {"path": ["mine.jpg"], "class": [""], "probability": [0.5], "value": [None]}
+    tables.write(tmp_path / "explained" / "7" / "image.parquet", "images", row, "another graph")
+    with caplog.at_level("INFO", logger="gigraph"):
+        build(dataclasses.replace(inputs, explained=tmp_path / "explained"), tmp_path / "site")
+    assert "note: the explorer leaves out what was explained on an earlier graph (mine.jpg)" in caplog.text
+    assert chunk(tmp_path / "site", "explained") == []
+
+
 def test_edges_are_those_between_kept_concepts(site: Path, inputs: Inputs):
     names = [*LAYERS, CLASSES]
     edges = tables.read(inputs.edges).to_pylist()

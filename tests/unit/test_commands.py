@@ -3,6 +3,7 @@
 import os
 import pty
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -180,6 +181,17 @@ def test_an_interruption_is_no_traceback(monkeypatch, capsys):
 
     monkeypatch.setattr("gigraph.commands.layers.main", interrupted)
     assert called("layers", "menagerie") == 130 and capsys.readouterr().err == "gigraph: interrupted\n"
+
+
+def test_who_reads_no_further_is_told_of_no_defect():
+    """`gigraph layers MODEL | head -1`; it was a traceback, and a second one when Python flushed."""
+    read, write = os.pipe()
+    os.close(read)
+    run = subprocess.run(
+        [sys.executable, "-m", "gigraph", "layers", "menagerie"], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert run.returncode == 1 and not run.stderr
 
 
 # ---- init ------------------------------------------------------------------------------------------------------

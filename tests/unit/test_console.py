@@ -120,10 +120,22 @@ def test_a_failed_job_says_why_and_where_its_log_lies(watched, logs):
     ]
 
 
-def test_who_interrupts_a_run_is_told_of_no_failures(watched):
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Terminating processes on user request, this might take some time.",
+        "InputFunctionException in rule graph in file graph.smk, line 9:\nError:\n  KeyboardInterrupt",
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_who_interrupts_a_run_is_told_of_no_failures(watched, said, late):
+    """Also where the interrupted job is known to have ended before its interruption is."""
     watched.begin(sample=1)
     watched.job(1, "sample", "gone.log")
-    watched.tell(msg="Terminating processes on user request, this might take some time.", level=logging.ERROR)
+    if late:
+        watched.tell("job_error", "Error", level=logging.ERROR, jobid=1, rule_name="sample", log=["gone.log"])
+        watched.tell(msg="CalledProcessError in line 4", level=logging.ERROR)
+    watched.tell(msg=said, level=logging.ERROR)
     watched.tell("job_error", "Error", level=logging.ERROR, jobid=1, rule_name="sample", log=["gone.log"])
     watched.tell(msg="gigraph: the run is not complete", name=WORDS.name, level=logging.ERROR)
     watched.handler.close()
@@ -309,6 +321,28 @@ def test_only_a_terminal_folds_lines(monkeypatch):
         watched = Watched(monkeypatch, stream)
         watched.handler.screen.say("gigraph: some words that do not fit a line of thirty columns")
         assert len(watched.lines) == lines
+
+
+def test_a_configuration_that_is_no_yaml_is_named_with_its_line(monkeypatch, tmp_path):
+    """Snakemake, which reads it before the workflow can, says neither."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("images:\n  source: a\n   shards: 2\n")
+    monkeypatch.setattr(sys, "argv", ["snakemake", f"--configfile={path}"])
+    watched = Watched(monkeypatch, io.StringIO())
+    watched.tell(msg="Assuming unrestricted shared filesystem usage.")
+    watched.tell(msg="WorkflowError:\nConfig file is not valid JSON or YAML. In case of YAML, ...", level=logging.ERROR)
+    watched.handler.close()
+    (line,) = watched.lines
+    assert line.startswith(f"gigraph: error: --configfile: {path}, line 3 is no YAML: ")
+
+
+def test_on_the_accuracy_it_is_remarked_at_once(watched, logs, tmp_path):
+    log = tmp_path / "images.log"
+    log.write_text("10:00:00 accuracy 28.67% on 600 images\n10:00:00 note: accuracy 28.7%: preprocessing\n")
+    watched.begin(images=1, sample=1)
+    watched.job(1, "images", log)
+    watched.tell("job_finished", job_id=1)
+    assert [line.split()[0] for line in watched.lines[-2:]] == ["images", "note:"]
 
 
 def test_a_defect_of_the_screen_is_said_once_and_snakemakes_words_go_on(watched, monkeypatch):

@@ -18,7 +18,7 @@ from gigraph.errors import UserError
 from gigraph.hashing import image_id
 from gigraph.images import imagenet, listing, preprocessing
 from gigraph.images.brightness import Seen, remarks
-from gigraph.images.chance import cause
+from gigraph.images.chance import cause, displaced
 from gigraph.images.decoding import Unreadable, brightest, decode, decoded, size_of, visible
 from gigraph.images.listing import PASSED_OVER, UNREAD, labelled, left_out, listing_digests, output_names, scan
 from gigraph.images.preprocessing import Preprocessing, batches
@@ -321,6 +321,21 @@ def test_the_order_that_is_named_is_that_of_timms_reader(tmp_path):
 )
 def test_the_likely_cause_of_an_accuracy_near_chance(labels, predicted, words):
     assert words in cause(np.array(labels), np.array(predicted))
+
+
+def test_classes_at_other_outputs_are_told_from_classes_that_are_confused():
+    labels = np.repeat(np.arange(6), 10)
+    moved = labels.copy()
+    for label, output in ((2, 3), (3, 4), (4, 2)):  # as after class 4 was called otherwise
+        moved[labels == label] = output
+    moved[::7] = 0
+    assert displaced(labels, moved, 5) == [2, 3, 4] and displaced(labels, moved, 11) == []
+    confused = labels.copy()
+    confused[(labels == 1) | (labels == 3)] += 1  # all of them taken for their neighbours, which are recognised
+    assert displaced(labels, confused, 5) == []
+    swapped = labels.copy()
+    swapped[labels == 5] = 0
+    assert displaced(labels, swapped, 5) == [], "one class alone lies nowhere else"
 
 
 # ---- decoding ----------------------------------------------------------------------------------------------

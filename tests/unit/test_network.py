@@ -521,6 +521,7 @@ def test_a_users_module(home):
         "small.py:number": ["returns a int"],
         "no_such_package.models:net": ["no_such_package.models", "cannot be imported"],
         "resnet50": ["torchvision:NAME"],
+        "small.py": ["is a file", "small.py:NAME"],
         "torchvision:resnet51": ["resnet51", "did you mean", "resnet50"],
         "timm:resnet1888": ["resnet1888", "did you mean", "resnet18"],
     }.items():

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 
@@ -208,6 +209,26 @@ def test_classes_that_are_mostly_mistaken_are_noted(tmp_path, caplog):
     with caplog.at_level("INFO", logger="gigraph"):
         script("images").main(Namespace(lineage="", settings={"source": "", "drawn": True}, **files))
     assert "note: less than half of the images of cat are recognised: " in caplog.text, "dog: half; few: of 4 images"
+    caplog.clear()
+    said["predicted"] = [1] * 6 + [0] * 6 + [2] * 4
+    tables.write(files["predictions"], "predictions", {"image_id": range(n), **said})
+    with caplog.at_level("INFO", logger="gigraph"):
+        script("images").main(Namespace(lineage="", settings={"source": "", "drawn": True}, **files))
+    assert "note: most images of cat, dog are predicted as one other class each" in caplog.text
+    assert "images.classes" in caplog.text and "recognised" not in caplog.text
+
+
+def test_layers_between_which_edges_hardly_agree_with_ablations_are_noted(caplog):
+    ends = {"source_layer": ["a"] * 12 + ["b"] * 12 + ["c"] * 4, "target_layer": ["b"] * 12 + ["c"] * 12 + ["d"] * 4}
+    ablation = [1.0] * 7 + [-1.0] * 5 + [1.0] * 8 + [-1.0] * 4 + [-1.0] * 4
+    drawn = pa.table({**ends, "mean": [2.0, *[1.0] * 27], "ablation": pa.array(ablation, pa.float32())})
+    with caplog.at_level("INFO", logger="gigraph"):
+        script("graph")._hold_against_ablation(drawn, [("a", "b"), ("b", "c"), ("c", "d")])
+    notes = [line for line in caplog.messages if line.startswith("note: ")]
+    assert len(notes) == 1 and notes[0].startswith("note: a to b: only 58% of 12 shown edges"), (
+        "b to c: two thirds; c: 4"
+    )
+    assert caplog.messages[-1].startswith("54% of shown edges")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gigraph.errors import UserError
-from gigraph.method.coding import ENCODER, Coder, settle
+from gigraph.method.coding import ENCODER, Coder, settle, sparse
 from gigraph.method.share import kept
 from gigraph.records import tables
 from gigraph.records.encoders import read_encoder
@@ -29,7 +29,8 @@ def main(args: Namespace) -> None:
         tried = settings["penalty"] == "decision"
         asked = settings["value"]
         if tried:
-            asked = _fewest(tables.read(args.trials).to_pylist(), asked, settings.get("shuffled", False))
+            bound = sparse([x.shape[1]], len(vectors), x.shape[1])[0]
+            asked = _fewest(tables.read(args.trials).to_pylist(), asked, bound, settings.get("shuffled", False))
         fixed, found = settle(x, vectors, settings, asked, settings["tolerance"], memory)
     if found is not None and settings["method"] == "lasso":
         nonzeros, rel_l2 = found.nonzeros, found.rel_l2
@@ -48,10 +49,11 @@ def main(args: Namespace) -> None:
     )
 
 
-def _fewest(trials: list[dict[str, Any]], wanted: float, shuffled: bool = False) -> int:
+def _fewest(trials: list[dict[str, Any]], wanted: float, bound: int, shuffled: bool = False) -> int:
     """Return the fewest non-zeros that keep the wanted part of the centred logit, or those that keep most.
 
-    A network with shuffled weights, which need not decide anything, gets as many as are tried.
+    A network with shuffled weights, which need not decide anything, gets as many as are tried. `bound` is the number
+    that concepts and channels allow.
     """
     parts = {row["asked"]: kept(row["logit"]) for row in trials}
     if not any(np.isfinite(one) for one in parts.values()):
@@ -64,7 +66,8 @@ def _fewest(trials: list[dict[str, Any]], wanted: float, shuffled: bool = False)
             return most
         raise UserError(
             f"coefficients.penalty: decision: at layer {trials[0]['layer']} the network decides no more clearly at X "
-            "than at the baseline, so that there is nothing to keep; take penalty: nonzeros, or another concepts.center"
+            "than at the baseline, so that there is nothing to keep; if the accuracy is low, mend that first "
+            "(preprocessing, model.weights); else take penalty: nonzeros, or another concepts.center"
         )
     enough = [row for row in trials if parts[row["asked"]] >= wanted]
     one = (
@@ -75,9 +78,14 @@ def _fewest(trials: list[dict[str, Any]], wanted: float, shuffled: bool = False)
     if enough:
         log.info("%s, %.0f%% are wanted", said, 100 * wanted)
     else:
+        most = max(row["asked"] for row in trials)
+        limit, remedy = (
+            ("coefficients.most", "raise it, or concepts.expansion") if most < bound
+            else ("half the channels, or all concepts", "raise concepts.expansion")
+        )  # fmt: skip
         log.info(
-            "note: %s: %s, and none up to %d (coefficients.most, or half the channels) keep the wanted %.0f%%: raise "
-            "it, or concepts.expansion", one["layer"], said, trials[-1]["asked"], 100 * wanted,
+            "note: %s: %s, and none up to %d (%s) keep the wanted %.0f%%: %s",
+            one["layer"], said, most, limit, 100 * wanted, remedy,
         )  # fmt: skip
     return one["asked"]
 

@@ -18,6 +18,9 @@ from gigraph.reporting import log
 from gigraph.reserved import CLASSES, DATASET, ERROR_NODE, REMAINDER
 from gigraph.running.runtime import run
 
+ENOUGH, MINDED = 10, 2 / 3
+"""Checked edges of a pair of layers from which on it is said if a smaller part have the sign of their ablation."""
+
 
 def main(args: Namespace) -> None:
     layers = args.settings["layers"]
@@ -49,14 +52,27 @@ def main(args: Namespace) -> None:
         rows = pa.table(nodes).to_pylist()
         write_graphml(out, (row for row in rows if row["shown"]), drawn.to_pylist())
     log.info("%d edges, %d of them shown; %d nodes", total, len(drawn), len(rows))
+    _hold_against_ablation(drawn, args.settings["pairs"])
+
+
+def _hold_against_ablation(drawn: pa.Table, pairs: list[tuple[str, str]]) -> None:
+    """Say how well the shown edges agree with their exact ablations, and between which layers they hardly do."""
     mean, ablation = tables.numpy(drawn, "mean"), tables.numpy(drawn, "ablation")
     checked = np.isfinite(ablation)
+    agree = np.sign(mean) == np.sign(ablation)
+    sources, targets = (np.array(drawn[name].to_pylist()) for name in ("source_layer", "target_layer"))
+    for source, target in pairs:
+        own = agree[checked & (sources == source) & (targets == target)]
+        if len(own) >= ENOUGH and own.mean() < MINDED:
+            log.info(
+                "note: %s to %s: only %.0f%% of %d shown edges have the sign of their exact ablation (by chance: 50%%)",
+                source, target, 100 * own.mean(), len(own),
+            )  # fmt: skip
     if checked.sum() > 1:
         log.info(
             "%.0f%% of shown edges have the sign of their exact ablation, correlation %.3f",
-            100 * np.mean(np.sign(mean[checked]) == np.sign(ablation[checked])),
-            np.corrcoef(mean[checked], ablation[checked])[0, 1],
-        )
+            100 * agree[checked].mean(), np.corrcoef(mean[checked], ablation[checked])[0, 1],
+        )  # fmt: skip
 
 
 def _edges(files, source: str, target: str, table: pa.Table, images, kept) -> dict:

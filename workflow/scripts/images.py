@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import numpy as np
 
-from gigraph.images.chance import cause
+from gigraph.images.chance import cause, displaced
 from gigraph.images.listing import left_out
 from gigraph.records import tables
 from gigraph.reporting import log
@@ -41,23 +41,33 @@ def main(args: Namespace) -> None:
         accuracy = right.mean()
         log.info("accuracy %.2f%% on %d images", 100 * accuracy, len(labels))
         known = {int(one): right[labels == one] for one in np.unique(labels)}
-        lost = [label for label, own in known.items() if len(own) >= FEW and own.mean() < 0.5]
+        names = dict(zip(labels.tolist(), manifest["class"].to_pylist(), strict=True))
+        moved = displaced(labels, predicted, FEW)
+        if moved:
+            log.info(
+                "note: most images of %s are predicted as one other class each: likely the folders are in another "
+                "order than the outputs; images.classes gives that of the outputs", _some(names, moved),
+            )  # fmt: skip
+        lost = [label for label, own in known.items() if len(own) >= FEW and own.mean() < 0.5 and label not in moved]
         if lost:
-            names = dict(zip(labels.tolist(), manifest["class"].to_pylist(), strict=True))
             log.info(
                 "note: less than half of the images of %s are recognised: their graphs are mostly of what the model "
-                "takes for other classes", ", ".join(names[label] for label in lost[:5]) + ", ..." * (len(lost) > 5),
+                "takes for other classes", _some(names, lost),
             )  # fmt: skip
-        if accuracy < 2 / max(labels.max() + 1, 4):
+        if accuracy < 2 / max(labels.max() + 1, 4) and not moved:
             log.info(
                 "note: accuracy %.1f%% is near chance; %s",
                 100 * accuracy, cause(labels, tables.numpy(predictions, "predicted")),
             )  # fmt: skip
-        elif accuracy < 0.5:
+        elif accuracy < 0.5 and not moved:
             log.info(
                 "note: accuracy %.1f%%: if the model knows more of such images than that, preprocessing (resize, crop, "
                 "mean, std) or model.weights are not those of its training", 100 * accuracy,
             )  # fmt: skip
+
+
+def _some(names: dict[int, str], labels: list[int]) -> str:
+    return ", ".join(names[label] for label in labels[:5]) + ", ..." * (len(labels) > 5)
 
 
 if __name__ == "__main__":

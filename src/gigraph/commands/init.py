@@ -368,6 +368,7 @@ def _asked(question: str, otherwise: str = "", check: Callable[[str], object] = 
             print()
             raise UserError("nothing was written; give what is asked, or the options (gigraph init --help)") from None
         if not (answer or otherwise):
+            print("an answer is needed here")
             continue
         try:
             check(answer)

@@ -30,10 +30,13 @@ from gigraph.explorer.sheets import class_faces, open_album, write_pictures
 from gigraph.records import tables
 from gigraph.records.files import alone
 from gigraph.records.paths import SHOWN
+from gigraph.reporting import log
 
 ASSETS = Path(__file__).parent / "assets"
 PROGRAM = ("core", "state", "drawing", "card", "overview", "scopes", "atlas", "evidence", "start")
 """The scripts, in the order in which they need each other; they share one scope."""
+LISTED = 5
+"""Pictures that are named in a remark."""
 SITE = {"index.html", "app", "data", "sheets"}
 """Everything that a site consists of."""
 
@@ -127,8 +130,20 @@ def _write(inputs: Inputs, site: Path) -> None:
     write_chunk(data, "explained", [])
     if inputs.explained is not None and inputs.explained.is_dir():
         here = tables.lineage_of(inputs.edges)
-        folders = [f for f in sorted(inputs.explained.iterdir()) if tables.lineage_of(f / "image.parquet") == here]
+        own = [folder for folder in sorted(inputs.explained.iterdir()) if (folder / "image.parquet").is_file()]
+        folders = [folder for folder in own if tables.lineage_of(folder / "image.parquet") == here]
         add_explained(site, graph, folders, shapes)
+        _note_left_out([folder for folder in own if folder not in folders])
+
+
+def _note_left_out(folders: Sequence[Path]) -> None:
+    """Say which explained images the site does not show, as their graph is not this one any more."""
+    names = [tables.read(folder / "image.parquet", ["path"])["path"][0].as_py() for folder in folders]
+    if names:
+        log.info(
+            "note: the explorer leaves out what was explained on an earlier graph (%s); gigraph explain adds it anew",
+            ", ".join(names[:LISTED]) + ", ..." * (len(names) > LISTED),
+        )
 
 
 def write_app(site: Path, title: str) -> None:

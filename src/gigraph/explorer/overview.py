@@ -48,6 +48,8 @@ MARKED = (
     "standard errors of 0."
 )
 """What stands below graphs, and below those of classes."""
+BOTH = "Shared: the strongest of either first, then by the smaller of their two relevances."
+"""What stands below those of two classes."""
 KEYS = {
     "← →": "within a layer",
     "↑ ↓": "along the strongest edge",
@@ -94,6 +96,7 @@ def meta_chunk(
         "keys": list(KEYS.items()),
         "drawn": DRAWN,
         "marked": MARKED,
+        "both": BOTH,
         "words": [[word.format(gig=title(inputs.attribution)), meaning] for word, meaning in WORDS.items()],
         "method": inputs.method,
         **_words(inputs.output, graph),

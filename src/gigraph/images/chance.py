@@ -8,6 +8,33 @@ MOST = 0.9
 """Share of the images predicted as one class that speaks of inputs the model does not know."""
 
 
+def displaced(labels: np.ndarray, predicted: np.ndarray, least: int) -> list[int]:
+    """Return the classes that seem to lie at another output than their own, as after a folder got another name.
+
+    Parameters
+    ----------
+    labels, predicted : array of int [N]
+        Of each image.
+    least : int
+        Images that tell something of a class.
+
+    Returns
+    -------
+    list of int
+        Those of which most images are predicted as one other class, that no class's images are predicted as besides.
+        A class that is only confused with another one is none of them: the other one's images are predicted as it, too.
+    """
+    often, moved = {}, []
+    for label in np.unique(labels).tolist():
+        own = predicted[labels == label]
+        often[label] = int(np.bincount(own).argmax())
+        if len(own) >= least and often[label] != label and (own == often[label]).mean() > 0.5:
+            moved.append(label)
+    taken = list(often.values())
+    alone = [label for label in moved if taken.count(often[label]) == 1]
+    return alone if len(alone) > 1 else []
+
+
 def cause(labels: np.ndarray, predicted: np.ndarray) -> str:
     """Return the likely cause of an accuracy near chance, in a few words.
 

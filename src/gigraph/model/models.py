@@ -206,6 +206,10 @@ def check_source(source: str) -> None:
         raise UserError(f"model.source: torchvision has no classifier {name!r}{nearest(name, known)}")
     if source in worlds.NAMES or (kind and name):
         return
+    if source.endswith(".py"):
+        raise UserError(
+            f"model.source: {source} is a file; name its function or class that makes the model, too: {source}:NAME"
+        )
     meant = nearest(source, worlds.NAMES) or (nearest(source, known) if source else "")
     hint = f"; did you mean torchvision:{source}?" if source in known else meant
     raise UserError(

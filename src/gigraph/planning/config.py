@@ -754,7 +754,10 @@ def read_yaml(path: Path) -> Any:
     except UserError as error:
         raise UserError(f"--configfile: {path}, {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--configfile: {path} is no YAML: {str(error).splitlines()[0]}") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        why = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"--configfile: {path}{where} is no YAML: {why}") from None
 
 
 def _laid_over(base: Any, own: Any) -> Any:

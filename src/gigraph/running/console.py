@@ -21,7 +21,9 @@ from typing import Any, TextIO
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from gigraph.errors import one_line
+from gigraph.errors import UserError, one_line
+from gigraph.planning.config import read_yaml
+from gigraph.records.notes import notes_in
 from gigraph.running.progress import Progress, duration
 from gigraph.running.results import last_error, summary
 
@@ -33,10 +35,16 @@ WIDTH = 120
 """Of a line that goes to no terminal."""
 PATIENCE = 60.0
 """Seconds after which a line tells how far a run is that goes to no terminal; the next one waits a quarter longer."""
+EARLY = ("images",)
+"""Stages whose remarks are said at once, too: on a wrong model's accuracy no run should be waited for."""
 STOPPED = "Terminating processes on user request"
 """How Snakemake begins when it is interrupted, before it ends the running jobs."""
 IDLE = "Nothing to be done"
 """What Snakemake says where no run follows, because all is made."""
+UNREAD = "Config file is not valid JSON or YAML"
+"""What Snakemake says of a configuration file, and not of which one."""
+BROKEN_OFF = "KeyboardInterrupt"
+"""What it says of an interruption that came while it asked what the next job reads."""
 SAID = ("CalledProcessError", "At least one job did not complete", "Exiting because a job execution failed")
 """What Snakemake says besides when a job has failed, which stands in the job's own line."""
 
@@ -106,6 +114,7 @@ class LogHandler(LogHandlerBase):
         self.failures: Counter[int] = Counter()
         self.logs: dict[int, list[Path]] = {}
         self.labels: dict[int, str] = {}
+        self.wordless: list[str] = []
         self.said: dict[str, list[Path]] = defaultdict(list)
         self.next = PATIENCE
         self.ended = threading.Event()
@@ -136,6 +145,7 @@ class LogHandler(LogHandlerBase):
                 self.screen.say(line)
         self.held = []
         self.screen.show("")
+        self._say_wordless()
         super().close()
 
     def _interrupted(self) -> None:
@@ -156,8 +166,10 @@ class LogHandler(LogHandlerBase):
         if event == "run_info":
             self._begin(getattr(record, "stats", {}))
         elif event == "job_info":
+            self._say_wordless()
             self._job(record)
         elif event == "job_finished":
+            self._say_wordless()
             self._finished(getattr(record, "job_id", -1))
         elif event in ("job_error", "group_error"):
             self._error(record)
@@ -174,11 +186,15 @@ class LogHandler(LogHandlerBase):
 
     def _words(self, record: logging.LogRecord, event: str) -> None:
         message = record.getMessage()
-        if message.startswith(STOPPED):
-            self.stopped = True
+        if not self.stopped and (message.startswith(STOPPED) or BROKEN_OFF in message):
+            self.stopped, self.wordless = True, []
             self.screen.say("gigraph: interrupted; the same command goes on from here")
-        elif self.stopped:
+        if self.stopped:
             return  # what is ended now has not failed
+        if record.levelno >= logging.ERROR and SAID[0] not in message:
+            self._say_wordless()
+        if UNREAD in message:
+            self.fail(f"gigraph: error: {_unread() or one_line(message)}")
         elif record.name == WORDS.name:
             if not self.silent or record.levelno >= logging.ERROR:
                 self.screen.say(message)
@@ -186,6 +202,7 @@ class LogHandler(LogHandlerBase):
             return
         elif record.levelno >= logging.WARNING:
             if message and not any(words in message for words in SAID):
+                self.told |= record.levelno >= logging.ERROR  # what Snakemake did before does not follow
                 self.screen.say(message)
         elif not event and self.progress is None and record.levelno >= logging.INFO:
             self.held.append(message)
@@ -228,6 +245,9 @@ class LogHandler(LogHandlerBase):
             return
         if self.muted and self.progress.done[stage] == self.progress.counts.get(stage) and self.said[stage]:
             self.screen.say(self._result(stage))
+            if self._stage(stage) in EARLY:
+                for note in (note for log in self.said[stage] for note in notes_in(log)):
+                    self.screen.say(f"  note: {one_line(note)}")
         now = self.clock() - self.progress.began
         over = sum(self.progress.done.values()) == sum(self.progress.counts.values())
         if not self.muted or (not self.screen.live and now >= self.next and not over):
@@ -254,7 +274,16 @@ class LogHandler(LogHandlerBase):
         elif why:
             self.screen.say(f"{one_line(why)}\n  in {what}{where}")
         else:
-            self.screen.say(f"gigraph: error: {what} ended without a word: cancelled, killed, or out of memory{where}")
+            # So ends an interrupted job, too, of which Snakemake tells only later.
+            self.wordless.append(
+                f"gigraph: error: {what} ended without a word: cancelled, killed, or out of memory{where}"
+            )
+
+    def _say_wordless(self) -> None:
+        """Say of the jobs that have ended without a word so, since no interruption has ended them."""
+        for line in self.wordless:
+            self.screen.say(line)
+        self.wordless = []
 
     # ---- lines ----------------------------------------------------------------------------------------------
 
@@ -277,6 +306,17 @@ class LogHandler(LogHandlerBase):
             return ""
         running = [f"{self._stage(stage)}{f' x {n}' if n > 1 else ''}" for stage, n in progress.running.items()]
         return f"{progress.line()}: {', '.join(running)}" if running else progress.line()
+
+
+def _unread() -> str:
+    """Return why a configuration file of this process's command line cannot be read; nothing where all can."""
+    for path in (Path(word.rpartition("=")[2]) for word in sys.argv[1:]):
+        if path.suffix in (".yaml", ".yml", ".json") and path.is_file():
+            try:
+                read_yaml(path)
+            except UserError as error:
+                return one_line(error)
+    return ""
 
 
 def folded(line: str, width: int) -> str:
