@@ -271,6 +271,21 @@ def test_compare_has_three_columns(reader: Reader, inputs: Inputs):
     reader.arrive("hash.startsWith('#/compare/leopard/cheetah')")
 
 
+def test_the_strongest_of_either_class_is_drawn_however_little_it_is_to_the_other(browser, inputs: Inputs, tmp_path):
+    layer, rows = list(LAYERS)[-1], tables.read(inputs.kept).to_pylist()
+    first = kept_of(inputs, 0, layer)[0]["concept"]
+    other = [row for row in kept_of(inputs, 1, layer) if row["concept"] != first]
+    assert sum(row["concept"] in {r["concept"] for r in kept_of(inputs, 0, layer)} for row in other) > 2
+    rows = [row for row in rows if (row["scope"], row["layer"]) != (1, layer)]
+    rows += [*other, {**other[-1], "concept": first, "rank": other[-1]["rank"] + 1, "relevance": 1e-6}]
+    tables.write(tmp_path / "kept.parquet", "kept", {name: [row[name] for row in rows] for name in rows[0]})
+    build(dataclasses.replace(inputs, kept=tmp_path / "kept.parquet"), tmp_path / "site")
+    reader = Reader(browser, tmp_path / "site").open("#/compare/cheetah/leopard?shared=2")
+    shown = reader.page.locator(f".row[data-layer='{len(LAYERS) - 1}'] .group").nth(1).locator(".id").all_inner_texts()
+    reader.context.close()
+    assert f"#{first}" in shown and len(shown) == 2
+
+
 def test_card_switches_to_the_most_relevant_patches_and_the_address_says_so(reader: Reader, inputs: Inputs):
     rows = tables.read(inputs.exemplars["layer3.1"] / "exemplars.parquet").to_pylist()
     relevant = [row for row in rows if row["by"] == "relevance"]

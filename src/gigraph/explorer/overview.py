@@ -31,6 +31,7 @@ WORDS = {
     "concept": "a direction among a layer's PFVs; each PFV is a sum of few of them, measured from the layer's origin",
     "family, ×3": "near-parallel concepts, shown as one node; three of them",
     "{gig}": "what a concept does for one of a later layer, or for a class; below 0 it lowers it",
+    "nodes of a class": "what raises it most; what lowers it on average is not drawn, and in run.edges('CLASS')",
     "ablation": "by how much the score falls when the concept is deleted and the network run on: exact",
     "support": "in how many images the concept takes part",
     "unexplained": "what a layer's concepts miss of the real score, S(X) - S(X~): the error node",
