@@ -228,7 +228,7 @@ def test_notes_on_the_graph_come_before_those_on_what_is_compared_with_it(monkey
     notes |= {"bisecting/concepts/l4": ["capped"], "images": ["few recognised"], "sae/concepts/l1": ["dead", "capped"]}
     lines = ending(plan, ["found"], notes, "1 s")[2:]
     shown = [line.removeprefix("  note: ") for line in lines[:-1]]
-    assert shown == ["capped", "few recognised", "dead 0", "dead 1", "dead 2", "dead 3"]
+    assert shown == ["few recognised", "capped", "dead 0", "dead 1", "dead 2", "dead 3"]
     assert lines[-1].strip() == "3 more notes stand in results/run.json"
 
 

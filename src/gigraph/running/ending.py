@@ -14,6 +14,7 @@ from gigraph.method.share import range_of
 from gigraph.planning.plan import Plan
 from gigraph.records import tables
 from gigraph.reserved import CLASSES
+from gigraph.running.console import EARLY
 from gigraph.running.current import current
 from gigraph.version import __version__
 
@@ -145,8 +146,8 @@ def ending(plan: Plan, told: Sequence[str], notes: Mapping[str, Sequence[str]], 
     lines = [f"gigraph: done in {seconds}{_where(plan)}", *(f"  {line}" for line in told)]
     own = plan.config.methods
     compared = {f"{method}/" for method in plan.config.evaluated if method not in own}
-    # What is only compared with the graph comes after what the graph rests on.
-    jobs = sorted(notes, key=lambda job: job.startswith(tuple(compared)))
+    # First what all rests on, whether the model knows these images; last what is only compared with the graph.
+    jobs = sorted(notes, key=lambda job: (job not in EARLY, job.startswith(tuple(compared))))
     remarks = list(dict.fromkeys(one_line(text) for job in jobs for text in notes[job]))
     lines += [f"  note: {text}" for text in remarks[:NOTES]]
     if len(remarks) > NOTES:
