@@ -124,18 +124,21 @@ def files(read):
 def needs(stage):
     """Return a rule's inputs: the files that the stage says it reads.
 
-    And have Snakemake run every job whose outputs are not current. By itself it finds a changed lineage, but it misses
-    an output that lies upstream of finished ones and is gone or cut short, and it knows no lineage where its own
-    records are lost.
+    And have Snakemake run every job whose outputs are not current, and no other. By itself it finds a changed lineage,
+    but it misses an output that lies upstream of finished ones and is gone or cut short, and its records may be lost, or
+    of another job than the one that made what lies there.
 
     A job whose own tables are current takes the files that it reads loosely as they lie there, even if another job
     is going to write them again. (`ancient` alone would not do: Snakemake does not look at changes downstream of a
     job that runs, and relies on it to pass them on.)
     """
 
+    # As whoever imports this workflow calls the rule; one whose inputs they replace is left to Snakemake.
+    own = workflow.modifier.modify_rulename(stage)
+
     def inputs(wildcards):
         if workflow.is_main_process:
-            session.overlook_recorded_inputs(workflow, RULES)
+            session.overlook_records(workflow, own)
         if stage == "concepts":
             try:
                 PLAN.check_method(wildcards.method)
@@ -195,12 +198,8 @@ def evaluated(wildcards, input):
 
 
 def lineage(stage):
-    """Return a params function: the hash of the stage's settings, code and inputs.
-
-    Snakemake does not compare it with that of its own last job (hence `input`, as in `settings`): what lies there may be
-    older, brought back from a copy. `needs` compares it with what the files themselves say.
-    """
-    return lambda wildcards, input: PLAN.lineage(stage, **wildcards)
+    """Return a params function: the hash of the stage's settings, code and inputs; a change of it reruns the job."""
+    return lambda wildcards: PLAN.lineage(stage, **wildcards)
 
 
 @cache

@@ -7,8 +7,10 @@ import importlib
 import logging
 import os
 import pkgutil
+import select
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from gigraph import commands
 from gigraph.errors import UserError, one_line
@@ -58,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.main(args)
         sys.stdout.flush()
     except BrokenPipeError:
+        if not _is_unread(sys.stdout):
+            raise
         # Who reads has read enough, as `head` has; what Python flushes at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -68,3 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("gigraph: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether nobody reads any more what is written there."""
+    ask = select.poll()
+    ask.register(stream, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in ask.poll(0))

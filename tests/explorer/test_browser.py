@@ -506,12 +506,12 @@ def test_empty_states(reader: Reader):
     reader.open("#/compare/cheetah/ghost")
     assert "was kept" in reader.text(".state")
     reader.open("#/compare/cheetah/cheetah")
-    assert "same class" in reader.text(".state")
+    assert "one class" in reader.text(".state")
     reader.open("#/class/cheetah?sel=layer4.0:47")
     reader.page.get_by_text("No pictures.").wait_for()
     assert "no picture" in reader.text(".row[data-layer='3'] .face.none")
     reader.open("#/class/cheetah?sel=layer4.0:46")
-    reader.page.get_by_text("Nothing is stored").wait_for()
+    reader.page.get_by_text("Nothing stored").wait_for()
 
 
 def copy_of(site: Path, folder: Path) -> Path:

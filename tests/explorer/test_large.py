@@ -17,7 +17,7 @@ CLOCK = """async (hash) => {
   const t = performance.now();
   location.hash = hash;
   await ready();
-  while (document.querySelector('[aria-busy]')) await new Promise((r) => setTimeout(r, 2));
+  while (document.querySelector('[aria-busy=true]')) await new Promise((r) => setTimeout(r, 2));
   while (hash.includes('sel=') && !document.querySelector('#card h3')) await new Promise((r) => setTimeout(r, 2));
   await ready();
   return performance.now() - t;

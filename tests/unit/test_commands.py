@@ -17,7 +17,7 @@ from gigraph.commands import run
 from gigraph.commands.layers import opened, table, written
 from gigraph.model.network import Layer
 from gigraph.model.proposing import judged, proposed
-from gigraph.planning.config import PROJECT, load, read
+from gigraph.planning.config import PROJECT, configfiles, load, read
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_the_configuration_files_among_snakemakes_arguments():
         (["--configfiles=b", "c"], ["b"]),
         (["--config", "a=1", "--cores", "2"], []),
     ):
-        assert [str(one) for one in run.configfiles(given)] == files
+        assert [str(one) for one in configfiles(given)] == files
 
 
 def test_what_comes_with_the_workflow_is_found_from_everywhere(here, became):

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import termios
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -130,11 +131,13 @@ def test_a_failed_job_says_why_and_where_its_log_lies(watched, logs):
 @pytest.mark.parametrize("late", [False, True])
 def test_who_interrupts_a_run_is_told_of_no_failures(watched, said, late):
     """Also where the interrupted job is known to have ended before its interruption is."""
-    watched.begin(sample=1)
+    watched.begin(sample=3)
     watched.job(1, "sample", "gone.log")
     if late:
+        watched.job(2, "sample", "other.log")
         watched.tell("job_error", "Error", level=logging.ERROR, jobid=1, rule_name="sample", log=["gone.log"])
         watched.tell(msg="CalledProcessError in line 4", level=logging.ERROR)
+        watched.tell("job_finished", job_id=2)
     watched.tell(msg=said, level=logging.ERROR)
     watched.tell("job_error", "Error", level=logging.ERROR, jobid=1, rule_name="sample", log=["gone.log"])
     watched.tell(msg="gigraph: the run is not complete", name=WORDS.name, level=logging.ERROR)
@@ -142,15 +145,29 @@ def test_who_interrupts_a_run_is_told_of_no_failures(watched, said, late):
     assert watched.lines[1:] == ["gigraph: interrupted; the same command goes on from here"]
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_an_interruption_without_a_job_to_end_is_one_line_and_no_traceback(watched, monkeypatch, begun):
+def test_who_is_not_interrupted_is_told_of_a_job_without_a_word_before_long(watched, monkeypatch):
+    monkeypatch.setattr("gigraph.running.console.HELD", 0.0)
+    watched.begin(sample=1)
+    watched.job(1, "sample", "gone.log")
+    watched.tell(msg="an outer workflow's own words: KeyboardInterrupt")
+    watched.tell("job_error", "Error", level=logging.ERROR, jobid=1, rule_name="sample", log=["gone.log"])
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+    assert watched.lines[-1].startswith("gigraph: error: sample ended without a word")
+
+
+@pytest.mark.parametrize(("begun", "stopped"), [(False, False), (True, False), (True, True)])
+def test_an_interruption_without_a_job_to_end_is_one_line_and_no_traceback(watched, monkeypatch, begun, stopped):
     shown = []
     monkeypatch.setattr(sys, "excepthook", lambda *error: shown.append(error))
     for noise in ("Assuming unrestricted shared filesystem usage.", "Building DAG of jobs..."):
         watched.tell(msg=noise)
     if begun:
         watched.begin(sample=1)
-        watched.tell(msg="Terminating processes on user request, this might take some time.", level=logging.ERROR)
+        watched.job(1, "sample", "gone.log")  # and then it is said by Snakemake, or not
+        if stopped:
+            watched.tell(msg="Terminating processes on user request, this might take some time.", level=logging.ERROR)
     try:
         raise KeyboardInterrupt
     except KeyboardInterrupt:

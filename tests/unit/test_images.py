@@ -333,6 +333,10 @@ def test_classes_at_other_outputs_are_told_from_classes_that_are_confused():
     confused = labels.copy()
     confused[(labels == 1) | (labels == 3)] += 1  # all of them taken for their neighbours, which are recognised
     assert displaced(labels, confused, 5) == []
+    unknown = labels.copy()
+    unknown[labels == 1], unknown[labels == 3] = 8, 9  # both taken for what has no folder, a twin or anything
+    assert displaced(labels, unknown, 5) == []
+    assert displaced(labels, labels + 1, 5) == [0, 1, 2, 3, 4, 5], "the first folder is missing"
     swapped = labels.copy()
     swapped[labels == 5] = 0
     assert displaced(labels, swapped, 5) == [], "one class alone lies nowhere else"

@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 
 PASSES_ON = True
-CONFIGFILES = ("--configfile=", "--configfiles=")
-"""How a configuration file is named in one word."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +36,7 @@ def arguments(given: list[str]) -> list[str]:
         If a configuration file is missing, or the workflow.
     """
     from gigraph.errors import UserError
-    from gigraph.planning.config import OWN, PROJECT, chosen, shipped
+    from gigraph.planning.config import OWN, PROJECT, chosen, configfiles, shipped
 
     snakefile = PROJECT / "Snakefile"
     if not snakefile.is_file():
@@ -75,24 +73,10 @@ def _profile(shipped: Path, given: list[str]) -> list[str]:
 
 def _found(word: str) -> str:
     """Return an argument with the file that it names where that lies, if it comes with the workflow."""
-    from gigraph.planning.config import shipped
+    from gigraph.planning.config import CONFIGFILES, shipped
 
     option, _, value = word.rpartition("=")
     if word.startswith("-") and f"{option}=" not in CONFIGFILES:
         return word
     there = shipped(Path(value))
     return word if there == Path(value) else f"{option}{'=' * bool(option)}{there}"
-
-
-def configfiles(given: list[str]) -> list[Path]:
-    """Return the configuration files among Snakemake's arguments: all that follows the option up to the next one."""
-    found, takes = [], False
-    for one in given:
-        option, _, value = one.partition("=")
-        if one.startswith("-"):
-            takes = f"{option}=" in CONFIGFILES
-            found += [value] * (takes and bool(value))
-            takes = takes and not value
-        elif takes:
-            found.append(one)
-    return [Path(one) for one in found]

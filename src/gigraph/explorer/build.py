@@ -130,10 +130,9 @@ def _write(inputs: Inputs, site: Path) -> None:
     write_chunk(data, "explained", [])
     if inputs.explained is not None and inputs.explained.is_dir():
         here = tables.lineage_of(inputs.edges)
-        there = [folder for folder in sorted(inputs.explained.iterdir()) if (folder / "image.parquet").is_file()]
-        folders = [folder for folder in there if tables.lineage_of(folder / "image.parquet") == here]
-        add_explained(site, graph, folders, shapes)
-        _note_left_out([folder for folder in there if folder not in folders])
+        made = {folder: tables.lineage_of(folder / "image.parquet") for folder in sorted(inputs.explained.iterdir())}
+        add_explained(site, graph, [folder for folder, graph_of in made.items() if graph_of == here], shapes)
+        _note_left_out([folder for folder, graph_of in made.items() if graph_of not in (here, None)])
 
 
 def _note_left_out(folders: Sequence[Path]) -> None:

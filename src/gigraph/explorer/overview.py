@@ -97,7 +97,7 @@ def meta_chunk(
         "keys": list(KEYS.items()),
         "drawn": DRAWN,
         "marked": MARKED,
-        "both": BOTH,
+        "two": BOTH,
         "words": [[word.format(gig=title(inputs.attribution)), meaning] for word, meaning in WORDS.items()],
         "method": inputs.method,
         **_words(inputs.output, graph),

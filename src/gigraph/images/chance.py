@@ -21,8 +21,8 @@ def displaced(labels: np.ndarray, predicted: np.ndarray, least: int) -> list[int
     Returns
     -------
     list of int
-        Those of which most images are predicted as one other class, that no class's images are predicted as besides.
-        A class that is only confused with another one is none of them: the other one's images are predicted as it, too.
+        Those of which most images are predicted as one other class, if they are predicted as each other: all of them,
+        but for one where a folder is missing. Classes that are only confused with others are no such.
     """
     often, moved = {}, []
     for label in np.unique(labels).tolist():
@@ -32,7 +32,8 @@ def displaced(labels: np.ndarray, predicted: np.ndarray, least: int) -> list[int
             moved.append(label)
     taken = list(often.values())
     alone = [label for label in moved if taken.count(often[label]) == 1]
-    return alone if len(alone) > 1 else []
+    each_other = len({*alone} & {often[label] for label in alone})
+    return alone if each_other and each_other >= len(alone) - 1 else []
 
 
 def cause(labels: np.ndarray, predicted: np.ndarray) -> str:

@@ -760,6 +760,24 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"--configfile: {path}{where} is no YAML: {why}") from None
 
 
+CONFIGFILES = ("--configfile=", "--configfiles=")
+"""How a configuration file is named in one word."""
+
+
+def configfiles(given: list[str]) -> list[Path]:
+    """Return the configuration files among Snakemake's arguments: all that follows the option up to the next one."""
+    found, takes = [], False
+    for one in given:
+        option, _, value = one.partition("=")
+        if one.startswith("-"):
+            takes = f"{option}=" in CONFIGFILES
+            found += [value] * (takes and bool(value))
+            takes = takes and not value
+        elif takes:
+            found.append(one)
+    return [Path(one) for one in found]
+
+
 def _laid_over(base: Any, own: Any) -> Any:
     if isinstance(base, Mapping) and isinstance(own, Mapping):
         return {**base, **{key: _laid_over(base.get(key), value) for key, value in own.items()}}

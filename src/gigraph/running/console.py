@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from gigraph.errors import UserError, one_line
-from gigraph.planning.config import read_yaml
+from gigraph.planning.config import configfiles, read_yaml
 from gigraph.records.notes import notes_in
 from gigraph.running.progress import Progress, duration
 from gigraph.running.results import last_error, summary
@@ -43,8 +43,11 @@ IDLE = "Nothing to be done"
 """What Snakemake says where no run follows, because all is made."""
 UNREAD = "Config file is not valid JSON or YAML"
 """What Snakemake says of a configuration file, and not of which one."""
-BROKEN_OFF = "KeyboardInterrupt"
+BROKEN_OFF = ("InputFunctionException", "KeyboardInterrupt")
 """What it says of an interruption that came while it asked what the next job reads."""
+GOES_ON = "gigraph: interrupted; the same command goes on from here"
+HELD = 2.0
+"""Seconds in which an interruption may tell why a job has ended without a word."""
 SAID = ("CalledProcessError", "At least one job did not complete", "Exiting because a job execution failed")
 """What Snakemake says besides when a job has failed, which stands in the job's own line."""
 
@@ -153,7 +156,8 @@ class LogHandler(LogHandlerBase):
         sys.excepthook = lambda *_: None
         if not self.stopped:
             self.screen.show("")
-            self.screen.say("gigraph: interrupted before the first job")
+            begun = self.progress is not None and bool(self.logs)
+            self.screen.say(GOES_ON if begun else "gigraph: interrupted before the first job")
 
     # ---- events ---------------------------------------------------------------------------------------------
 
@@ -166,10 +170,8 @@ class LogHandler(LogHandlerBase):
         if event == "run_info":
             self._begin(getattr(record, "stats", {}))
         elif event == "job_info":
-            self._say_wordless()
             self._job(record)
         elif event == "job_finished":
-            self._say_wordless()
             self._finished(getattr(record, "job_id", -1))
         elif event in ("job_error", "group_error"):
             self._error(record)
@@ -186,9 +188,10 @@ class LogHandler(LogHandlerBase):
 
     def _words(self, record: logging.LogRecord, event: str) -> None:
         message = record.getMessage()
-        if not self.stopped and (message.startswith(STOPPED) or BROKEN_OFF in message):
+        broken_off = record.levelno >= logging.ERROR and all(words in message for words in BROKEN_OFF)
+        if not self.stopped and (message.startswith(STOPPED) or broken_off):
             self.stopped, self.wordless = True, []
-            self.screen.say("gigraph: interrupted; the same command goes on from here")
+            self.screen.say(GOES_ON)
         if self.stopped:
             return  # what is ended now has not failed
         if record.levelno >= logging.ERROR and SAID[0] not in message:
@@ -278,12 +281,15 @@ class LogHandler(LogHandlerBase):
             self.wordless.append(
                 f"gigraph: error: {what} ended without a word: cancelled, killed, or out of memory{where}"
             )
+            later = threading.Timer(HELD, self._say_wordless)
+            later.daemon = True
+            later.start()
 
     def _say_wordless(self) -> None:
         """Say of the jobs that have ended without a word so, since no interruption has ended them."""
-        for line in self.wordless:
+        lines, self.wordless = self.wordless, []
+        for line in lines:
             self.screen.say(line)
-        self.wordless = []
 
     # ---- lines ----------------------------------------------------------------------------------------------
 
@@ -310,12 +316,13 @@ class LogHandler(LogHandlerBase):
 
 def _unread() -> str:
     """Return why a configuration file of this process's command line cannot be read; nothing where all can."""
-    for path in (Path(word.rpartition("=")[2]) for word in sys.argv[1:]):
-        if path.suffix in (".yaml", ".yml", ".json") and path.is_file():
-            try:
-                read_yaml(path)
-            except UserError as error:
-                return one_line(error)
+    for path in configfiles(sys.argv[1:]):
+        try:
+            read_yaml(path)
+        except UserError as error:
+            return one_line(error)
+        except OSError as error:
+            return f"--configfile: {path} cannot be read: {error.strerror}"
     return ""
 
 

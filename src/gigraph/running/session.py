@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from snakemake.persistence import NO_PARAMS_CHANGE
+
 from gigraph.errors import UserError
 from gigraph.planning.config import PACKAGE
 from gigraph.running.console import IDLE, STOPPED, WORDS, LogHandler
@@ -148,8 +150,8 @@ def package_alone(folder: Path) -> Path:
     return link.parent
 
 
-def overlook_recorded_inputs(workflow: Any, names: Mapping[str, Any]) -> None:
-    """Have Snakemake not compare the inputs of these rules' jobs with those that it has noted of the files' last jobs.
+def overlook_records(workflow: Any, rule: str) -> None:
+    """Have Snakemake not compare a rule's jobs with what it has noted of the last jobs that made their files.
 
     What lies there may be older, brought back from a copy: whether it is current, the files say themselves. Snakemake
     would make it again, and find the jobs that rest on it only when it is called the next time.
@@ -157,16 +159,19 @@ def overlook_recorded_inputs(workflow: Any, names: Mapping[str, Any]) -> None:
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
-    names : mapping of str
-        The rules, by their names in that workflow.
+    rule : str
+        By its name in that workflow.
     """
     noted = workflow.persistence
-    if not hasattr(noted, "gigraph_rules"):
-        compared, noted.gigraph_rules = noted.input_changed, {}
-        noted.input_changed = lambda job, file=None: (
-            () if job.rule.name in noted.gigraph_rules else compared(job, file=file)
-        )
-    noted.gigraph_rules |= names
+    if not hasattr(noted, "overlooked"):
+        noted.overlooked = set()
+        for name, nothing in (("input_changed", ()), ("params_changed", NO_PARAMS_CHANGE)):
+            setattr(noted, name, _overlooking(getattr(noted, name), noted.overlooked, nothing))
+    noted.overlooked.add(rule)
+
+
+def _overlooking(compared: Callable[..., Any], overlooked: set[str], nothing: Any) -> Callable[..., Any]:
+    return lambda job, file=None: nothing if job.rule.name in overlooked else compared(job, file=file)
 
 
 def check_import(workflow: Any, root: str) -> None:

@@ -32,7 +32,7 @@ const goBack = () => { if (opener && opener.isConnected) opener.focus(); };
 const drawCard = async () => {
   const card = $("card"), found = parseId(params.sel), mine = ++cardTurn;
   page.body.classList.toggle("with-card", found);
-  card.ariaBusy = found && true;
+  card.ariaBusy = !!found;
   if (!found) {
     const inside = card.contains(active());
     card.hidden = true;
@@ -78,7 +78,7 @@ const head = (layer, concept, key) => h("header",
 const content = (layer, concept, key, data, scopes) => {
   if (!data) return [
     head(layer, concept, key),
-    empty("Nothing is stored."),
+    empty("Nothing stored."),
   ];
   const here = params.on === "all" ? null
     : scopes.find(s => s.on === params.on) || scopes.find(s => s.near);

@@ -159,16 +159,15 @@ views.compare = {
       ["A: ", accuracy(one), ". B: ", accuracy(two), "."],
       pick(a, "Class A", to => goTo(to, b)), press("⇄", "Swap A and B", () => goTo(b, a)),
       pick(b, "Class B", to => goTo(a, to)));
-    if (a === b) return [head, empty("Both are the same class.")];
+    if (a === b) return [head, empty("Both are one class.")];
     if (data.length < 2) return [
       head, empty("No concept of ", className(one.kept ? b : a), " was kept."),
     ];
     prefetch([a, b]);
     const most = mostOf(...data), own = smaller(most, top()), common = smaller(most, whole("shared", meta.shared, 0, 99));
     const rows = downwards(layer => {
-      const [p, q] = data.map(d => new Map(d.layers[layer]));
-      // What is the strongest of either is never left out.
-      const less = c => [p, q].some(x => [...x.keys()][0] === c) ? 1e9 : smaller(p.get(c), q.get(c));
+      const [p, q] = data.map(d => new Map(d.layers[layer])), first = data.map(d => d.layers[layer][0]?.[0]);
+      const less = c => first.includes(c) ? 1e9 : smaller(p.get(c), q.get(c));
       const only = (x, y) => [...x.keys()].filter(c => !y.has(c)).slice(0, own);
       const both = [...p.keys()].filter(c => q.has(c)).sort((m, n) => less(n) - less(m) || m - n);
       return {
@@ -178,7 +177,7 @@ views.compare = {
     });
     return frame(head, [stepper("top", "Per class", own, 1, most), stepper("shared", "Shared", common, 0, most)],
       modelOf([{label: a, letter: "A", data: data[0]}, {label: b, letter: "B", data: data[1]}], rows, min()),
-      meta.both);
+      meta.two);
   },
 };
 
