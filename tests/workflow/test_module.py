@@ -114,6 +114,17 @@ def test_a_rule_that_is_changed_by_the_outer_workflow_is_still_of_the_run(outer)
     assert set(json.loads((outer.folder / "results/run.json").read_text())["stages"]) == {"network"}
 
 
+def test_a_rule_whose_inputs_the_outer_workflow_replaces_is_left_to_snakemake(outer):
+    """Which sees that its settings have changed; what we add to a rule's own inputs would have said so."""
+    (outer.folder / "ready").touch()
+    changed = ' as gigraph_*\n\nuse rule network from gigraph as gigraph_network with:\n    input: "ready"\n'
+    run = outer(names=changed)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "Nothing to be done" in (again := outer("-np", names=changed)).stdout + again.stderr
+    configure(outer.folder, layers=["layer4.0"])
+    assert "gigraph_network" in jobs((again := outer("-np", names=changed)).stdout + again.stderr)
+
+
 @pytest.mark.parametrize("file", ["Snakefile", "workflow/Snakefile"])
 def test_what_is_imported_first_is_made_unless_the_outer_workflow_has_a_first_rule(outer, file):
     text = f'configfile: "config.yaml"\nmodule gigraph:\n    snakefile: "{ROOT}/{file}"\n    config: config\n'
