@@ -124,9 +124,9 @@ def files(read):
 def needs(stage):
     """Return a rule's inputs: the files that the stage says it reads.
 
-    And have Snakemake run every job whose outputs are not current, and no other. By itself it finds a changed lineage,
-    but it misses an output that lies upstream of finished ones and is gone or cut short, and its records may be lost, or
-    of another job than the one that made what lies there.
+    And have Snakemake run every job whose outputs are not current. By itself it finds a changed lineage, but it misses
+    an output that lies upstream of finished ones and is gone or cut short, and its records may be lost, or of another
+    job than the one that made what lies there: so they are overlooked.
 
     A job whose own tables are current takes the files that it reads loosely as they lie there, even if another job
     is going to write them again. (`ancient` alone would not do: Snakemake does not look at changes downstream of a

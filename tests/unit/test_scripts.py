@@ -215,7 +215,23 @@ def test_classes_that_are_mostly_mistaken_are_noted(tmp_path, caplog):
     with caplog.at_level("INFO", logger="gigraph"):
         script("images").main(Namespace(lineage="", settings={"source": "", "drawn": True}, **files))
     assert "note: most images of cat, dog are predicted as one other class each" in caplog.text
-    assert "images.classes" in caplog.text and "recognised" not in caplog.text
+    assert "images.classes" in caplog.text and "recognised" not in caplog.text and "near chance" not in caplog.text
+    caplog.clear()
+    other = {"image_id": [100 + i for i in range(6)], "label": [3] * 6}  # a third class is lost otherwise
+    rows = {name: [*tables.read(files["manifests"])[name].to_pylist(), *given] for name, given in {
+        **other, "class": ["owl"] * 6, "path": [f"o{i}.png" for i in range(6)], "width": [8] * 6, "height": [8] * 6,
+    }.items()}  # fmt: skip
+    tables.write(files["manifests"], "manifest", rows)
+    said = {
+        "predicted": [*said["predicted"], 2, 2, 2, 0, 1, 1],
+        "probability": [0.5] * (n + 6),
+        "value": [None] * (n + 6),
+    }
+    tables.write(files["predictions"], "predictions", {"image_id": rows["image_id"], **said})
+    with caplog.at_level("INFO", logger="gigraph"):
+        script("images").main(Namespace(lineage="", settings={"source": "", "drawn": True}, **files))
+    assert "images of cat, dog are predicted as one other class" in caplog.text and "images of owl are" in caplog.text
+    assert "note: accuracy 18.2%" in caplog.text
 
 
 def test_layers_between_which_edges_hardly_agree_with_ablations_are_noted(caplog):

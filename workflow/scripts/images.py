@@ -54,12 +54,12 @@ def main(args: Namespace) -> None:
                 "note: less than half of the images of %s are recognised: their graphs are mostly of what the model "
                 "takes for other classes", _some(names, lost),
             )  # fmt: skip
-        if accuracy < 2 / max(labels.max() + 1, 4) and not moved:
+        if accuracy < 2 / max(labels.max() + 1, 4) and (lost or not moved):
             log.info(
                 "note: accuracy %.1f%% is near chance; %s",
                 100 * accuracy, cause(labels, tables.numpy(predictions, "predicted")),
             )  # fmt: skip
-        elif accuracy < 0.5 and not moved:
+        elif accuracy < 0.5 and (lost or not moved):
             log.info(
                 "note: accuracy %.1f%%: if the model knows more of such images than that, preprocessing (resize, crop, "
                 "mean, std) or model.weights are not those of its training", 100 * accuracy,
