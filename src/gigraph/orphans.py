@@ -18,10 +18,19 @@ PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.5
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, by whatever death (Linux; elsewhere nothing)."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when its parent ends, by whatever death (Linux; elsewhere nothing).
+
+    Parameters
+    ----------
+    parent : int, optional
+        The process that started this one, where that is known. It may have ended before the kernel was told, which
+        then tells of nothing: this process ends at once.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if parent not in (None, os.getppid()):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def watch(pid: int) -> None:

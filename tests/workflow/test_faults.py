@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from processes import wait_for, wait_for_ends
 from workflow.shadow import Shadow
 from workflow.toy import ROOT, same_tables
 
@@ -68,13 +69,6 @@ def completes(shadow, expected):
     return run
 
 
-def wait_for(condition, process=None, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end and (process is None or process.poll() is None)
-        time.sleep(0.02)
-
-
 def scripts_of(shadow):
     """Return the processes that pretend in this folder."""
     found = []
@@ -94,17 +88,17 @@ def test_killed_jobs_and_a_killed_controller(copy, undisturbed):
     """The scripts of a killed Snakemake end with it, and the same command goes on without being asked to unlock."""
     shadow = copy()
     empty(shadow)
-    killed = shadow.start(SHADOW_SECONDS="20")
-    wait_for(lambda: len(shadow_pids := shadow_lines(shadow)) >= 2 and shadow_pids, killed)
-    pids = [int(line.split()[1]) for line in shadow_lines(shadow)]
+    killed = shadow.start(SHADOW_SECONDS="300")
+    wait_for(lambda: len(shadow_lines(shadow)) >= 2, killed)
+    scripts = scripts_of(shadow)
+    assert len(scripts) >= 2
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    wait_for(lambda: not any(map(psutil.pid_exists, pids)), seconds=10)
+    wait_for_ends(scripts)
     assert (shadow.folder / ".snakemake/locks").is_dir() and any((shadow.folder / ".snakemake/locks").iterdir())
     # A job is killed.
-    again = shadow.start(SHADOW_SECONDS="1")
-    wait_for(lambda: scripts_of(shadow), again)
-    scripts_of(shadow)[0].kill()
+    again = shadow.start(SHADOW_SECONDS="5")
+    wait_for(lambda: scripts_of(shadow), again)[0].kill()
     assert again.wait(200) != 0
     completes(shadow, undisturbed)
 
@@ -113,14 +107,14 @@ def test_an_impatient_interruption(copy, undisturbed):
     """Another one, as a terminal's Ctrl-C sent to all processes, before the first has done its work."""
     shadow = copy()
     empty(shadow)
-    started = shadow.start(SHADOW_SECONDS="20")
+    started = shadow.start(SHADOW_SECONDS="300")
     wait_for(lambda: len(shadow_lines(shadow)) == 3, started)  # a core each
     started.send_signal(signal.SIGINT)  # it waits for its jobs, which have not got it
     said = shadow.folder / "started.txt"
-    wait_for(lambda: "gigraph: interrupted; the same command goes on from here" in said.read_text(), started)
+    wait_for(lambda: "gigraph: interrupted; the same command goes on from here" in said.read_text(), started, log=said)
     time.sleep(0.2)
     os.killpg(started.pid, signal.SIGINT)
-    assert started.wait(20) != 0
+    assert started.wait(120) != 0
     assert "Traceback" not in said.read_text()
     completes(shadow, undisturbed)
 
@@ -134,9 +128,11 @@ def test_two_at_once(copy, undisturbed):
     """The second one is turned away by the first one's lock, which is not a stale one."""
     shadow = copy()
     empty(shadow)
-    first = shadow.start(SHADOW_SECONDS="0.5")
+    first = shadow.start()
     wait_for(lambda: shadow_lines(shadow), first)
+    os.killpg(first.pid, signal.SIGSTOP)  # however long the second one takes
     second = shadow.run()
+    os.killpg(first.pid, signal.SIGCONT)
     assert second.returncode != 0 and "lock" in second.stderr.lower()
     assert first.wait(200) == 0
     assert shadow.tables() == undisturbed.tables()
@@ -282,7 +278,7 @@ def test_a_worker_killed(tmp_path):
         children = process.children()
         (children[0] if victim == "child" else process).kill()
         assert script.wait(60) != 0
-        wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), seconds=10)
+        wait_for_ends(children)
         text = (tmp_path / "out.txt").read_text()
         assert "Traceback" not in text
         assert ("draw failed: BrokenProcessPool" in text) == (victim == "child")
@@ -340,8 +336,7 @@ def test_random_kills(tmp_path):
             print(f"{kills.pop(0)} killed {seconds:.0f} s into a run: {len(finished)} jobs done, at work: {working}")
         if victim.pid == run.pid:
             run.wait()
-            _, left = psutil.wait_procs([one for kind in found.values() for one in kind if one != victim], timeout=20)
-            assert not left, "a script outlives its Snakemake"
+            wait_for_ends([one for kind in found.values() for one in kind if one != victim])
     run.wait()
     run = start(disturbed) if hit else run
     assert run.wait() == 0, (disturbed / "out.txt").read_text()[-4000:]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gigraph.planning.stages import STAGES
+from processes import wait_for
 from workflow.cluster import cluster, missing, queue
 from workflow.shadow import Shadow
 from workflow.toy import ROOT, same_tables
@@ -36,11 +37,8 @@ def slurm(tmp_path_factory):
         yield
 
 
-def settle(shadow, *, seconds=90):
-    end = time.monotonic() + seconds
-    while queue() and time.monotonic() < end:
-        time.sleep(0.5)
-    assert not queue()
+def running(what=""):
+    return [number for number, state, comment in queue() if state == "RUNNING" and what in comment]
 
 
 def test_a_cancelled_job_and_a_killed_controller(slurm, tmp_path):
@@ -58,20 +56,19 @@ def test_a_cancelled_job_and_a_killed_controller(slurm, tmp_path):
             )  # fmt: skip
 
     # A controller dies while a job of its runs; the cluster goes on with that.
+    said = shadow.folder / "started.txt"
     first = start()
-    wait_for(lambda: any(state == "RUNNING" for _, state, _ in queue()), first, shadow)
+    wait_for(running, first, 240, said)
     first.send_signal(signal.SIGKILL)
     first.wait()
     # The second one cancels what the first one left, and loses a job to an impatient operator.
     second = start()
-    wait_for(lambda: any("sample" in comment and state == "RUNNING" for _, state, comment in queue()), second, shadow)
-    job = next(number for number, state, comment in queue() if "sample" in comment and state == "RUNNING")
+    job, *_ = wait_for(lambda: running("sample"), second, 240, said)
     subprocess.run(["scancel", job], check=True)
-    assert second.wait(600) == 0, (shadow.folder / "started.txt").read_text()[-4000:]
-    settle(shadow)
+    assert second.wait(600) == 0, said.read_text()[-4000:]
+    wait_for(lambda: not queue())
     assert shadow.tables() == here.tables()
-    said = (shadow.folder / "started.txt").read_text()
-    assert "orphaned jobs of a killed run" in said
+    assert "orphaned jobs of a killed run" in said.read_text()
     logs = {path.name: path.read_text() for path in (shadow.folder / "results/logs").rglob("*.json")}
     jobs = {re.search(r'"cluster_job": "?(\w+)', text)[1] for text in logs.values()}
     assert "null" not in jobs and len(jobs) == len(logs)
@@ -96,12 +93,3 @@ def test_the_whole_demo(slurm, tmp_path):
     assert {job["device"] for job in jobs if STAGES[job["stage"]].gpu} == {"cuda:0", "cuda:1"}
     assert {job["device"] for job in jobs if not STAGES[job["stage"]].gpu} == {"cpu"}
     print(f"{len(jobs)} jobs, {sum(job['seconds'] for job in jobs):.0f} s of work", flush=True)
-
-
-def wait_for(condition, process, shadow, seconds=240):
-    end = time.monotonic() + seconds
-    while not condition():
-        said = (shadow.folder / "started.txt").read_text()[-3000:]
-        assert process.poll() is None, said
-        assert time.monotonic() < end, said
-        time.sleep(0.3)

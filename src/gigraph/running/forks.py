@@ -77,9 +77,7 @@ def _python(*arguments: str) -> str:
 
 def serve(path: Path, starter: int) -> None:
     """Answer callers at a socket, until the process that started this one ends."""
-    orphans.die_with_parent()
-    if os.getppid() != starter:
-        return  # it ended before the kernel was told
+    orphans.die_with_parent(starter)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the jobs too, which end by it
     for name in IMPORTS:
         importlib.import_module(name)
@@ -93,8 +91,10 @@ def serve(path: Path, starter: int) -> None:
     if threads - FORKABLE:
         return  # a fork would lose them, and keep their locks
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
+        named = path.with_suffix(".new")  # it has its own name only once it listens
+        listener.bind(str(named))
         listener.listen(64)
+        named.rename(path)
         _answer(listener)
 
 
@@ -154,9 +154,11 @@ def _asked(caller: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 
 def _fork(call: dict[str, Any], files: list[int], others: list[socket.socket]) -> int:
     """Fork a job; return its process."""
+    server = os.getpid()
     child = os.fork()
     if child:
         return child
+    orphans.die_with_parent(server)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN if call["ignores"] else signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -169,7 +171,6 @@ def _become(call: dict[str, Any], files: list[int]) -> NoReturn:
     """Run the script that a caller asks for, as a process of its own would."""
     code = 1
     try:
-        orphans.die_with_parent()
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)

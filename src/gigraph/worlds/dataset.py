@@ -18,6 +18,7 @@ from __future__ import annotations
 import io
 import logging
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -30,8 +31,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from gigraph import orphans
 from gigraph.errors import UserError
-from gigraph.orphans import die_with_parent
 from gigraph.worlds.canvas import SIDE, oklch
 from gigraph.worlds.scene import Scene
 from gigraph.worlds.world import World
@@ -231,14 +232,15 @@ def _in_parallel(
     # Forked workers, since spawned ones import the caller's main script again, which Snakemake's scripts do
     # not survive. The workers only use NumPy and Pillow, which start no threads.
     method: Any = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    with ProcessPoolExecutor(workers, multiprocessing.get_context(method), _help) as pool:
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(workers, context, _help, (os.getpid(),)) as pool:
         chunk = max(1, min(32, len(tasks) // (4 * workers)))
         yield from _counted(pool.map(function, tasks, chunksize=chunk), len(tasks), progress)
 
 
-def _help() -> None:
+def _help(parent: int) -> None:
     """Begin as a worker: an interruption is its parent's business, which ends it."""
-    die_with_parent()
+    orphans.die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
