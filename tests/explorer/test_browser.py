@@ -55,7 +55,7 @@ class Reader:
         self.context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}, **context)
         self.context.add_init_script(TOLD)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(15000)
+        self.page.set_default_timeout(60000)
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))

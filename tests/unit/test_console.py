@@ -353,6 +353,16 @@ def test_a_configuration_that_is_no_yaml_is_named_with_its_line(monkeypatch, tmp
     assert line.startswith(f"gigraph: error: --configfile: {path}, line 3 is no YAML: ")
 
 
+def test_a_target_that_there_is_none_of_is_named(monkeypatch):
+    watched = Watched(monkeypatch, io.StringIO())
+    said = "MissingRuleException:\nNo rule to produce evaluaton (if you use input functions make sure that they ..."
+    watched.tell(msg="Building DAG of jobs...")
+    watched.tell(msg=said, level=logging.ERROR)
+    watched.handler.close()
+    (line,) = watched.lines
+    assert line.startswith("gigraph: error: there is no target evaluaton: targets are rules, ")
+
+
 def test_on_the_accuracy_it_is_remarked_at_once(watched, logs, tmp_path):
     log = tmp_path / "images.log"
     log.write_text("10:00:00 accuracy 28.67% on 600 images\n10:00:00 note: accuracy 28.7%: preprocessing\n")

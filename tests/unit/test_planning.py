@@ -19,6 +19,7 @@ from gigraph.planning.resources import claim, need
 from gigraph.planning.stages import STAGES
 from gigraph.planning.standing import planned
 from gigraph.running.ending import rehearsal
+from gigraph.running.record import write_run
 
 
 @pytest.mark.parametrize("stage", ["concepts", "coefficients", "attribution"])
@@ -151,6 +152,29 @@ def test_small_pictures_that_are_much_enlarged_are_warned_of(tmp_path, side, war
     assert bool(said) is warned and all(f"(the first 50 x 40) and enlarged to {side}" in line for line in said)
     (tmp_path / "a/1.png").write_text("no picture")
     assert "warning: pictures are small" not in rehearsal(Plan(plan.config, plan.scripts), {}, 0, 0)
+
+
+def test_a_graph_of_another_model_or_of_other_images_is_not_written_over_without_a_word(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a/1.png")
+    raw = {"images": {"source": str(tmp_path)}, "model": {"source": "net.py:make"}, "layers": ["x"]}
+    raw["output"] = str(tmp_path / "results")
+    plan = Plan(load(raw), Path(__file__).parents[2] / "workflow" / "scripts")
+
+    def warned():
+        return [line for line in rehearsal(plan, {}, 0, 0).splitlines() if "writes over" in line]
+
+    assert warned() == []  # nothing is there
+    (tmp_path / "results").mkdir()
+    same = {**raw, "layers": ["y"], "seed": 3}
+    for before, line in (
+        (same, []),
+        ({**same, "model": {"source": "net.py:other"}}, [f"net.py:other on {tmp_path}"]),
+        ({**same, "images": {"source": "photos"}}, ["net.py:make on photos"]),
+    ):
+        write_run(tmp_path / "results", before, {})
+        said = warned()
+        assert len(said) == len(line) and all(f"holds a graph of {one}, which" in said[0] for one in line)
 
 
 def test_the_title_tells_model_and_images_and_no_lineage_rests_on_their_folder(tmp_path):

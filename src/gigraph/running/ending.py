@@ -16,6 +16,7 @@ from gigraph.records import tables
 from gigraph.reserved import CLASSES
 from gigraph.running.console import EARLY
 from gigraph.running.current import current
+from gigraph.running.record import read_receipt
 from gigraph.version import __version__
 
 NOTES = 6
@@ -112,7 +113,7 @@ def _subject(plan: Plan) -> str:
 
 def _warnings(plan: Plan) -> list[str]:
     """Return what to mind before a run."""
-    found = []
+    found = _written_over(plan)
     if plan.untrained:
         found.append(f"warning: the weights of {plan.config.model.source} are random: a graph of them says nothing")
     if plan.takes_plain_pixels:
@@ -128,6 +129,18 @@ def _warnings(plan: Plan) -> list[str]:
             "training did so (preprocessing.resize and crop)"
         )
     return found
+
+
+def _written_over(plan: Plan) -> list[str]:
+    """Return a warning where the folder of results holds a finished run of another model, or of other images."""
+    before = read_receipt(plan.results("run")).get("config") or {}
+    sources = [str((before.get(section) or {}).get("source")) for section in ("model", "images")]
+    if not before or sources == [plan.config.model.source, plan.config.images.source]:
+        return []
+    return [
+        f"warning: {plan.root} holds a graph of {one_line(' on '.join(sources))}, which this run writes over; "
+        "another output in the configuration keeps both"
+    ]
 
 
 def ending(plan: Plan, told: Sequence[str], notes: Mapping[str, Sequence[str]], seconds: str) -> list[str]:
