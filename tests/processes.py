@@ -18,9 +18,9 @@ def wait_for(condition, process=None, seconds=PATIENCE, log=None):
     return found
 
 
-def wait_for_ends(processes, seconds=PATIENCE):
+def wait_for_ends(processes):
     """Wait until none of these (`psutil.Process`) is at work any more; nobody need have asked for its status."""
-    wait_for(lambda: not any(map(at_work, processes)), seconds=seconds)
+    wait_for(lambda: not any(map(at_work, processes)))
 
 
 def at_work(process):
