@@ -138,7 +138,7 @@ def _written_over(plan: Plan) -> list[str]:
     if not before or sources == [plan.config.model.source, plan.config.images.source]:
         return []
     return [
-        f"warning: {plan.root} holds a graph of {one_line(' on '.join(sources))}, which this run writes over; "
+        f"warning: {plan.root} holds a graph of {one_line(' on '.join(dict.fromkeys(sources)))}, which this run writes over; "
         "another output in the configuration keeps both"
     ]
 
