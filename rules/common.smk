@@ -14,8 +14,7 @@ from gigraph.planning.plan import Plan
 from gigraph.planning.stages import STAGES, Read
 from gigraph.records.paths import FILES
 from gigraph.reserved import CLASSES
-from gigraph.running import current, forks, leases, locks, record, session
-from gigraph.running.cluster import cancel_orphans
+from gigraph.running import cluster, current, forks, leases, locks, record, session
 from gigraph.running.console import WORDS
 from gigraph.running.ending import beginning, ending, found, looked, rehearsal, resting
 from gigraph.running.progress import duration
@@ -243,10 +242,10 @@ wildcard_constraints:
 
 def begin(run):
     """Prepare the first job: what is left of killed runs, the plan that jobs hold to, and what they are forked from."""
-    orphans = cancel_orphans(Path.cwd()) if ALONE else []
-    if orphans:
+    cluster.cancel(ORPHANS, Path.cwd())
+    if ORPHANS:
         WORDS.info(
-            f"gigraph: cancelled {len(orphans)} orphaned jobs of a killed run: {', '.join(orphans)}"
+            f"gigraph: cancelled {len(ORPHANS)} orphaned jobs of a killed run: {', '.join(ORPHANS)}"
         )
     # Snakemake deletes what a job has made before it runs again: a mistake must not cost a finished run its tables.
     due = {RULES[job.rule.name] for job in run.due}
@@ -355,6 +354,7 @@ def rest(run):
 
 if workflow.is_main_process and not IS_CONTROL:
     ALONE = locks.release_stale_locks(Path(".snakemake"), PLAN.root)
+    ORPHANS = cluster.orphans(Path.cwd()) if ALONE and not workflow.dryrun else []
     RUN = session.attend(
         workflow,
         str(PLAN.root),

@@ -31,6 +31,7 @@ from gigraph.planning.stages.stage import read
 from gigraph.planning.standing import hold
 from gigraph.records import tables
 from gigraph.records.attributions import rows
+from gigraph.records.files import alone
 from gigraph.records.schemas import SCHEMAS
 from gigraph.reporting import log, progress
 from gigraph.reserved import CLASSES
@@ -91,9 +92,11 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
     for path, size in zip(paths, sizes, strict=True):  # before anything is written
         subjects.check_room(path, size, {layer: one.k for layer, one in concepts.items()})
         subjects.of(path, size)
-    return [
-        _explain(plan, method, subjects.of(path, size), concepts, path) for path, size in zip(paths, sizes, strict=True)
-    ]
+    with alone(plan.root):  # two commands with one photo would write into one folder
+        return [
+            _explain(plan, method, subjects.of(path, size), concepts, path)
+            for path, size in zip(paths, sizes, strict=True)
+        ]
 
 
 class Subjects:

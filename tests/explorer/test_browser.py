@@ -33,7 +33,9 @@ def browser() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], timeout=120000
+        )
         yield browser
         browser.close()
 
@@ -70,11 +72,15 @@ class Reader:
         return self
 
     def settle(self) -> None:
-        """Wait until the page and its card show what the address says: the browser tells a page of a new one later."""
+        """Wait until the page and its card show what the address says, and are laid out for the room that they have.
+
+        The browser tells a page of a new address later, and of its room with the next frame.
+        """
         self.page.wait_for_function(
             "told === location.href && document.querySelector('#main h1')"
             " && !document.querySelector('[aria-busy=true]')"
         )
+        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def arrive(self, address: str) -> None:
         """Wait until the address is such a one (a condition on `hash`), and until it is shown."""
@@ -82,9 +88,11 @@ class Reader:
         self.settle()
 
     def text(self, selector: str) -> str:
+        self.settle()
         return self.page.locator(selector).first.inner_text()
 
     def hash(self) -> str:
+        self.settle()
         return self.page.evaluate("location.hash")
 
 
@@ -547,7 +555,7 @@ def test_a_missing_sheet_is_named(browser, site: Path, tmp_path: Path):
         path.unlink()
     reader = Reader(browser, broken).open("#/class/leopard")
     reader.page.get_by_text("sheets/3/").first.wait_for()
-    assert reader.page.locator(".row[data-layer='2'] .tile.painted").count() > 0
+    reader.page.locator(".row[data-layer='2'] .tile.painted").first.wait_for()
     reader.context.close()
 
 

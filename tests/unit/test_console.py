@@ -129,8 +129,9 @@ def test_a_failed_job_says_why_and_where_its_log_lies(watched, logs):
     ],
 )
 @pytest.mark.parametrize("late", [False, True])
-def test_who_interrupts_a_run_is_told_of_no_failures(watched, said, late):
+def test_who_interrupts_a_run_is_told_of_no_failures(watched, monkeypatch, said, late):
     """Also where the interrupted job is known to have ended before its interruption is."""
+    monkeypatch.setattr(console, "HELD", 600.0)
     watched.begin(sample=3)
     watched.job(1, "sample", "gone.log")
     if late:
@@ -142,7 +143,14 @@ def test_who_interrupts_a_run_is_told_of_no_failures(watched, said, late):
     watched.tell("job_error", "Error", level=logging.ERROR, jobid=1, rule_name="sample", log=["gone.log"])
     watched.tell(msg="gigraph: the run is not complete", name=WORDS.name, level=logging.ERROR)
     watched.handler.close()
+    for timer in timers():
+        timer.cancel()
+        timer.join()
     assert watched.lines[1:] == ["gigraph: interrupted; the same command goes on from here"]
+
+
+def timers():
+    return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
 def test_who_is_not_interrupted_is_told_of_a_job_without_a_word_before_long(watched, monkeypatch):
@@ -151,9 +159,8 @@ def test_who_is_not_interrupted_is_told_of_a_job_without_a_word_before_long(watc
     watched.job(1, "sample", "gone.log")
     watched.tell(msg="an outer workflow's own words: KeyboardInterrupt")
     watched.tell("job_error", "Error", level=logging.ERROR, jobid=1, rule_name="sample", log=["gone.log"])
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join()
+    for timer in timers():
+        timer.join()
     assert watched.lines[-1].startswith("gigraph: error: sample ended without a word")
 
 
@@ -441,6 +448,7 @@ def heard(workflow, *events):
             calls.append(event)
     finally:
         logging.getLogger("snakemake.logging").removeHandler(run)
+        logging.getLogger("snakemake.logging").removeFilter(run.foresee)
     return run, calls
 
 
@@ -473,6 +481,20 @@ def test_where_nothing_is_to_be_done_a_session_says_so_itself():
     for dryrun in (False, True):
         assert heard(a_workflow([], imported=False, dryrun=dryrun), (idle, 0))[1] == ["rest", idle]
     assert "rest" not in heard(a_workflow(["my_sample"], False), ("run_info", 0), (idle, 0))[1]
+
+
+def test_another_interruption_is_provided_for_before_anybody_is_told_of_the_first(monkeypatch):
+    """Who reads that a run is interrupted may interrupt it again at once, which ended in Snakemake's traceback."""
+    order = []
+    monkeypatch.setattr(session, "_pass_over_one", lambda: order.append("provided for"))
+    screen = logging.Handler()
+    screen.emit = lambda record: order.append(record.getMessage())
+    logging.getLogger("snakemake.logging").addHandler(screen)
+    try:
+        heard(a_workflow(["my_sample"], imported=False), (console.STOPPED, 0), ("run_info", 0), (console.STOPPED, 0))
+    finally:
+        logging.getLogger("snakemake.logging").removeHandler(screen)
+    assert order == [console.STOPPED, "run_info", "provided for", console.STOPPED]
 
 
 def test_rules_that_are_read_twice_are_of_one_session():

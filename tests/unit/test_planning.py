@@ -162,19 +162,22 @@ def test_a_graph_of_another_model_or_of_other_images_is_not_written_over_without
     plan = Plan(load(raw), Path(__file__).parents[2] / "workflow" / "scripts")
 
     def warned():
-        return [line for line in rehearsal(plan, {}, 0, 0).splitlines() if "writes over" in line]
+        return [line for line in rehearsal(plan, {}, 0, 0).splitlines() if " holds a graph of " in line]
 
     assert warned() == []  # nothing is there
     (tmp_path / "results").mkdir()
     same = {**raw, "layers": ["y"], "seed": 3}
     for before, line in (
         (same, []),
+        ({**same, "images": {"source": f"{tmp_path}/a/.."}, "model": {"source": "./net.py:make"}}, []),
+        (None, []),
+        ({"model": "net.py:make"}, []),
         ({**same, "model": {"source": "net.py:other"}}, [f"net.py:other on {tmp_path}"]),
         ({**same, "images": {"source": "photos"}}, ["net.py:make on photos"]),
     ):
         write_run(tmp_path / "results", before, {})
         said = warned()
-        assert len(said) == len(line) and all(f"holds a graph of {one}, which" in said[0] for one in line)
+        assert len(said) == len(line) and all(f"holds a graph of {one}; what differs" in said[0] for one in line)
 
 
 def test_the_title_tells_model_and_images_and_no_lineage_rests_on_their_folder(tmp_path):

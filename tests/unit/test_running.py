@@ -14,8 +14,7 @@ import pytest
 
 from gigraph.planning.config import load
 from gigraph.records.files import alone
-from gigraph.running import record
-from gigraph.running.cluster import cancel_orphans
+from gigraph.running import cluster, record
 from gigraph.running.locks import hold_results, release_stale_locks
 from gigraph.running.progress import Progress, duration
 from gigraph.running.session import Session
@@ -128,9 +127,13 @@ def test_only_what_lost_its_controller_is_cancelled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("SLURM_JOB_ID", "4")
-    assert cancel_orphans(tmp_path) == ["1"]
+    found = cluster.orphans(tmp_path)
+    assert found == ["1"]
+    cluster.cancel([], tmp_path)
+    assert not (tmp_path / "cancelled").exists()
+    cluster.cancel(found, tmp_path)
     assert (tmp_path / "cancelled").read_text() == "1\n"
-    assert cancel_orphans(tmp_path) == []
+    assert cluster.orphans(tmp_path) == []
 
 
 HOLDER = """

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gigraph.orphans import die_with_parent
+from processes import wait_for
 
 ETC = Path("/etc/slurm")
 """Where the daemons look: a job's step loses any other choice."""
@@ -115,7 +116,7 @@ def cluster(folder: Path) -> Iterator[None]:
         lock.close()
 
 
-def _wait_until_idle(folder: Path, daemons: list[subprocess.Popen], seconds: float = 60) -> None:
+def _wait_until_idle(folder: Path, daemons: list[subprocess.Popen], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         state = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout.strip()
@@ -131,5 +132,9 @@ def _wait_until_idle(folder: Path, daemons: list[subprocess.Popen], seconds: flo
 
 def queue() -> list[list[str]]:
     """Return id, state and comment of the jobs that wait or run."""
-    listed = subprocess.run(["squeue", "-h", "-o", "%i|%T|%k"], capture_output=True, text=True, check=True).stdout
-    return [line.split("|") for line in listed.splitlines()]
+
+    def ask():
+        return subprocess.run(["squeue", "-h", "-o", "%i|%T|%k"], capture_output=True, text=True)
+
+    listed = wait_for(lambda: None if (told := ask()).returncode else told)  # its daemon may be too busy to answer
+    return [line.split("|") for line in listed.stdout.splitlines()]

@@ -100,9 +100,11 @@ class Shadow:
         self.folder, self.site = folder, folder / "site"
         self._planner: subprocess.Popen | None = None
         for name in ("Snakefile", "config.yaml", "rules", "workflow", "profiles", "envs"):
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            (self.site).mkdir(parents=True, exist_ok=True)
-            copy(ROOT / name, self.site / name)
+            self.site.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, self.site / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, self.site / name)
         unread = shutil.ignore_patterns("__pycache__", "*.js", "*.css")
         for package in (ROOT / "src").iterdir():
             shutil.copytree(package, self.site / "src" / package.name, ignore=unread)
@@ -162,7 +164,7 @@ class Shadow:
         """Run it."""
         return subprocess.run(
             self.command(*arguments, config=config), cwd=self.folder, env=self.environment(**environment),
-            capture_output=True, text=True, timeout=300,
+            capture_output=True, text=True, timeout=3000,
         )  # fmt: skip
 
     def start(self, **environment: str) -> subprocess.Popen:

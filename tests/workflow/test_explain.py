@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +105,8 @@ def changed(folder: Path, section: str, key: str, value) -> Path:
 
 
 def state_of(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".gigraph.alone")
+    return {str(path): path.read_bytes() for path in found}
 
 
 @pytest.mark.parametrize(
@@ -326,6 +329,28 @@ def test_an_explanation_that_fails_leaves_nothing(done, monkeypatch, capsys):
     monkeypatch.setattr("gigraph.explain.rows", fail)
     assert main(["explain", "broken.png", "--configfile", "config.yaml"]) == 1
     assert state_of(done / "results") == before
+
+
+def test_two_commands_with_one_photo_write_one_after_the_other(done, monkeypatch):
+    """The second one ended in a traceback, as the first one had moved away what it wrote."""
+    monkeypatch.chdir(done)
+    Image.new("RGB", (64, 64)).save("twice.png")
+    plan, inside, most = opened([Path("config.yaml")]), [], []
+
+    def write(plan, method, subject, concepts, path, image, folder):
+        inside.append(image)
+        most.append(len(inside))
+        time.sleep(0.3)
+        folder.mkdir(parents=True, exist_ok=True)
+        inside.pop()
+
+    monkeypatch.setattr("gigraph.explain._write", write)
+    threads = [threading.Thread(target=explain, args=(plan, "bisecting", [Path("twice.png")])) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
 
 
 def test_a_method_without_a_graph_is_no_promise(done, monkeypatch, capsys):

@@ -131,8 +131,10 @@ def test_two_at_once(copy, undisturbed):
     first = shadow.start()
     wait_for(lambda: shadow_lines(shadow), first)
     os.killpg(first.pid, signal.SIGSTOP)  # however long the second one takes
-    second = shadow.run()
-    os.killpg(first.pid, signal.SIGCONT)
+    try:
+        second = shadow.run()
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
     assert second.returncode != 0 and "lock" in second.stderr.lower()
     assert first.wait(200) == 0
     assert shadow.tables() == undisturbed.tables()

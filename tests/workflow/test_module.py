@@ -61,7 +61,7 @@ def outer(tmp_path):
         text = OUTER.format(root=ROOT, wanted=wanted, names=names, more=more)
         (tmp_path / "Snakefile").write_text(text)
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=3000)
 
     run.folder = tmp_path
     return run
@@ -133,7 +133,7 @@ def test_what_is_imported_first_is_made_unless_the_outer_workflow_has_a_first_ru
     for first, wanted in (("", "gigraph_"), ('rule mine:\n    output: "x"\n    shell: "touch x"\n', "mine")):
         (outer.folder / "Snakefile").write_text(first + text)
         command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n"]
-        run = subprocess.run(command, cwd=outer.folder, capture_output=True, text=True, timeout=100)
+        run = subprocess.run(command, cwd=outer.folder, capture_output=True, text=True, timeout=3000)
         found = jobs(run.stdout + run.stderr)
         assert run.returncode == 0 and not any(name.startswith("gigraph_control") for name in found), run.stderr
         assert ("mine" in found) == (wanted == "mine") and ("gigraph_explorer" in found) == (wanted != "mine")
@@ -173,7 +173,7 @@ def test_jobs_in_an_environment_of_their_own_find_the_package(tmp_path):
     command = [sys.executable, "-c", code, ROOT / "src", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
     run = subprocess.run(
         [*command, "results/layers.parquet", "--configfile", str(config), "--sdm", "env-modules"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=200,
+        cwd=tmp_path, capture_output=True, text=True, timeout=3000,
         env={"PATH": f"{tmp_path}/venv/bin:/usr/bin:/bin", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
@@ -197,7 +197,7 @@ def test_the_catalogues_test_makes_everything(tmp_path, snakefile):
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / snakefile), "--cores", "1", "-np"]
     run = subprocess.run(
         [*command, "--directory", str(tmp_path), "--configfile", str(config)],
-        cwd=ROOT, capture_output=True, text=True, timeout=200,
+        cwd=ROOT, capture_output=True, text=True, timeout=3000,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
     assert {"draw", "sample", "explorer", "alignment"} <= set(jobs(run.stdout + run.stderr))

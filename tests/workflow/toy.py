@@ -54,7 +54,7 @@ def snakemake(folder: Path, *arguments: str, trace: Path | None = None) -> subpr
         path = [str(Path(__file__).with_name("trace")), *filter(None, [os.environ.get("PYTHONPATH")])]
         # A forked job has loaded more than its own script does.
         environment |= {"GIGRAPH_TRACE": str(trace), "PYTHONPATH": os.pathsep.join(path), "GIGRAPH_FORKS": "0"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=400)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=3000)
 
 
 def jobs(output: str) -> dict[str, int]:

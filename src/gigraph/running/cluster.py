@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 COMMENT = "rule_"
@@ -13,31 +14,38 @@ COMMENT = "rule_"
 WAIT_SECONDS = 60.0
 
 
-def cancel_orphans(folder: Path) -> list[str]:
-    """Cancel the jobs of this user that a Snakemake submitted from this folder, and wait until they are gone.
+def orphans(folder: Path) -> list[str]:
+    """Return the numbers of this user's jobs that a Snakemake submitted from this folder; none without a Slurm.
 
-    To be called only by a process that knows itself to be the only Snakemake in the folder
-    (`gigraph.running.locks.release_stale_locks`): then those jobs have lost their controller.
+    They have lost their controller where the caller is the only Snakemake in the folder, which it knows by
+    `gigraph.running.locks.release_stale_locks`. To be asked at once: those of a run that begins later are none.
 
     Parameters
     ----------
     folder : Path
         The working directory.
-
-    Returns
-    -------
-    list of str
-        The numbers of the cancelled jobs; none where there is no Slurm.
     """
     if shutil.which("squeue") is None or shutil.which("scancel") is None:
         return []
-    found = _submitted_from(folder)
-    if found:
-        subprocess.run(["scancel", *found], capture_output=True)
-        end = time.monotonic() + WAIT_SECONDS
-        while set(_submitted_from(folder)) & set(found) and time.monotonic() < end:
-            time.sleep(0.5)
-    return found
+    return _submitted_from(folder)
+
+
+def cancel(jobs: Sequence[str], folder: Path) -> None:
+    """Cancel jobs, and wait until they are gone.
+
+    Parameters
+    ----------
+    jobs : sequence of str
+        Their numbers.
+    folder : Path
+        That they were submitted from.
+    """
+    if not jobs:
+        return
+    subprocess.run(["scancel", *jobs], capture_output=True)
+    end = time.monotonic() + WAIT_SECONDS
+    while set(_submitted_from(folder)) & set(jobs) and time.monotonic() < end:
+        time.sleep(0.5)
 
 
 def _submitted_from(folder: Path) -> list[str]:

@@ -133,13 +133,18 @@ def _warnings(plan: Plan) -> list[str]:
 
 def _written_over(plan: Plan) -> list[str]:
     """Return a warning where the folder of results holds a finished run of another model, or of other images."""
-    before = read_receipt(plan.results("run")).get("config") or {}
-    sources = [str((before.get(section) or {}).get("source")) for section in ("model", "images")]
-    if not before or sources == [plan.config.model.source, plan.config.images.source]:
+    try:
+        before = read_receipt(plan.results("run"))["config"]
+        sources = [str(before[section]["source"]) for section in ("model", "images")]
+    except (KeyError, TypeError):  # there is none, or it is none
         return []
+    now = [plan.config.model.source, plan.config.images.source]
+    if [Path(one).resolve() for one in sources] == [Path(one).resolve() for one in now]:
+        return []
+    held = one_line(" on ".join(dict.fromkeys(sources)))
     return [
-        f"warning: {plan.root} holds a graph of {one_line(' on '.join(dict.fromkeys(sources)))}, which this run writes over; "
-        "another output in the configuration keeps both"
+        f"warning: {plan.root} holds a graph of {held}; what differs is written over, another output in the "
+        "configuration keeps both"
     ]
 
 

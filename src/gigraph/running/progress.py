@@ -60,7 +60,7 @@ class Progress:
     @property
     def running(self) -> dict[str, int]:
         """The number of running jobs of each stage."""
-        return dict(Counter(self.stages.values()))
+        return dict(Counter(list(self.stages.values())))
 
     def line(self) -> str:
         """Return the state of the run in a line."""
@@ -71,15 +71,15 @@ class Progress:
             return line
         if not done and not any(self.earlier.values()):
             return line
-        work = sum(sum(many) for many in self.seconds.values())
+        work = sum(sum(many) for many in list(self.seconds.values()))
         at_once = max(1.0, work / max(so_far, 1e-9))
-        rest = sum(self.expected(stage) * (count - self.done[stage]) for stage, count in self.counts.items())
+        rest = sum(self.expected(stage) * (count - self.done[stage]) for stage, count in list(self.counts.items()))
         return f"{line}, about {duration(rest / at_once)} left"
 
     def expected(self, stage: str) -> float:
         """Return the seconds that a job of this stage takes, by all that is known."""
         earlier = self.earlier.get(self.names.get(stage, stage))
-        known = self.seconds.get(stage) or earlier or [s for many in self.seconds.values() for s in many]
+        known = self.seconds.get(stage) or earlier or [s for many in list(self.seconds.values()) for s in many]
         return sum(known) / len(known) if known else START_SECONDS
 
 

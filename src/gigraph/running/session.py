@@ -75,13 +75,17 @@ class Session(logging.Handler):
         """Return the stage of a job."""
         return self.names[job.rule.name]
 
+    def foresee(self, record: logging.LogRecord) -> bool:
+        """Look at a record before any handler does: who reads of an interruption may interrupt again at once."""
+        if self.begun and self.left and record.getMessage().startswith(STOPPED):
+            _pass_over_one()
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         """Take one of Snakemake's events."""
         if record.name == WORDS.name:  # one's own
             return
         event, message = str(getattr(record, "event", None) or ""), record.getMessage()
-        if self.begun and self.left and message.startswith(STOPPED):
-            _pass_over_one()
         if message.startswith(IDLE) and not self.begun:
             self._rest(self)
         if event == "run_info" and self.workflow.dryrun:
@@ -201,5 +205,7 @@ def attend(workflow: Any, root: str, names: Mapping[str, str], **calls: Callable
         known.names |= names
         return known
     SESSIONS[key] = session = Session(workflow, names, **calls)
-    logging.getLogger("snakemake.logging").addHandler(session)
+    logger = logging.getLogger("snakemake.logging")
+    logger.addFilter(session.foresee)
+    logger.addHandler(session)
     return session
