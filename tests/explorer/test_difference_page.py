@@ -226,8 +226,8 @@ class TestReader:
 
     def test_a_concept_leads_into_its_explorer(self, reader):
         view = reader("#at=r2")
-        address = view.locator("#r2 a[data-end=a]").get_attribute("href")
-        assert unquote(address).endswith("#/class/cheetah?sel=layer3.1:2")
+        link = view.locator("#r2 a[data-end=a]").get_attribute("href")
+        assert unquote(link).endswith("#/class/cheetah?sel=layer3.1:2")
         assert view.locator("#r2 a[data-end=b]").count() == 0, "B has no explorer"
         view.keyboard.press("a")
         view.wait_for_selector("#card:not([hidden]) h2")

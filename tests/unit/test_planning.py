@@ -177,7 +177,7 @@ def test_a_graph_of_another_model_or_of_other_images_is_not_written_over_without
     ):
         write_run(tmp_path / "results", before, {})
         said = warned()
-        assert len(said) == len(line) and all(f"holds a graph of {one}; what differs" in said[0] for one in line)
+        assert len(said) == len(line) and all(f"holds a graph of {one}: what differs" in said[0] for one in line)
 
 
 def test_the_title_tells_model_and_images_and_no_lineage_rests_on_their_folder(tmp_path):

@@ -143,7 +143,7 @@ def _written_over(plan: Plan) -> list[str]:
         return []
     held = one_line(" on ".join(dict.fromkeys(sources)))
     return [
-        f"warning: {plan.root} holds a graph of {held}; what differs is written over, another output in the "
+        f"warning: {plan.root} holds a graph of {held}: what differs is written over; another output in the "
         "configuration keeps both"
     ]
 
