@@ -242,8 +242,8 @@ wildcard_constraints:
 
 def begin(run):
     """Prepare the first job: what is left of killed runs, the plan that jobs hold to, and what they are forked from."""
-    cluster.cancel(ORPHANS, Path.cwd())
     if ORPHANS:
+        cluster.cancel(ORPHANS, Path.cwd())
         WORDS.info(
             f"gigraph: cancelled {len(ORPHANS)} orphaned jobs of a killed run: {', '.join(ORPHANS)}"
         )
@@ -354,7 +354,9 @@ def rest(run):
 
 if workflow.is_main_process and not IS_CONTROL:
     ALONE = locks.release_stale_locks(Path(".snakemake"), PLAN.root)
-    ORPHANS = cluster.orphans(Path.cwd()) if ALONE and not workflow.dryrun else []
+    # Snakemake itself does not know yet, while it reads this.
+    IS_DRY = workflow.logger_manager.settings.dryrun
+    ORPHANS = cluster.orphans(Path.cwd()) if ALONE and not IS_DRY else []
     RUN = session.attend(
         workflow,
         str(PLAN.root),

@@ -15,7 +15,7 @@ import pytest
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
-hypothesis.settings.register_profile("fixed", derandomize=True, database=None)
+hypothesis.settings.register_profile("fixed", derandomize=True)
 hypothesis.settings.load_profile("fixed")
 
 
@@ -23,3 +23,6 @@ hypothesis.settings.load_profile("fixed")
 def pytest_runtest_setup():
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+pytest_runtest_call = pytest_runtest_setup  # a module's first test also makes what the others share

@@ -11,11 +11,13 @@ PATIENCE = 120
 def wait_for(condition, process=None, seconds=PATIENCE, log=None):
     """Return what `condition` returns as soon as it is true; a `process` must live that long, and writes to `log`."""
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while True:
         ended = process is not None and process.poll() is not None
-        assert not ended and time.monotonic() < end, log.read_text()[-3000:] if log else "it ended" if ended else "late"
+        if found := condition():
+            return found
+        why = "the process has ended" if ended else f"not so within {seconds} s"
+        assert not ended and time.monotonic() < end, f"{why}: {log.read_text()[-3000:]}" if log else why
         time.sleep(0.05)
-    return found
 
 
 def wait_for_ends(processes):

@@ -92,7 +92,7 @@ def explain(plan: Plan, method: str, paths: Sequence[Path]) -> list[Path]:
     for path, size in zip(paths, sizes, strict=True):  # before anything is written
         subjects.check_room(path, size, {layer: one.k for layer, one in concepts.items()})
         subjects.of(path, size)
-    with alone(plan.root):  # two commands with one photo would write into one folder
+    with alone(plan.root / method):  # two commands with one photo would write into one folder
         return [
             _explain(plan, method, subjects.of(path, size), concepts, path)
             for path, size in zip(paths, sizes, strict=True)
@@ -192,8 +192,9 @@ def _explain(plan: Plan, method: str, subject: Subject, concepts: dict[str, Voca
     folder = kept.with_name(f".{image}")
     try:
         _write(plan, method, subject, concepts, path, image, folder)
-        shutil.rmtree(kept, ignore_errors=True)
-        folder.rename(kept)
+        with alone(plan.root):  # the explorer may be reading it
+            shutil.rmtree(kept, ignore_errors=True)
+            folder.rename(kept)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return kept

@@ -24,8 +24,8 @@ def die_with_parent(parent: int | None = None) -> None:
     Parameters
     ----------
     parent : int, optional
-        The process that started this one, where that is known. It may have ended before the kernel was told, which
-        then tells of nothing: this process ends at once.
+        The process that started this one, where that is known. If it ended before the kernel was told, no signal will
+        come: this process ends at once.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -166,14 +166,16 @@ def test_a_graph_of_another_model_or_of_other_images_is_not_written_over_without
 
     assert warned() == []  # nothing is there
     (tmp_path / "results").mkdir()
-    same = {**raw, "layers": ["y"], "seed": 3}
+    same = {"model": {"source": "net.py:make", "weights": None}, "images": {"source": str(tmp_path)}}
     for before, line in (
         (same, []),
-        ({**same, "images": {"source": f"{tmp_path}/a/.."}, "model": {"source": "./net.py:make"}}, []),
+        ({"model": {**same["model"], "source": "./net.py:make"}, "images": {"source": f"{tmp_path}/a/.."}}, []),
         (None, []),
         ({"model": "net.py:make"}, []),
-        ({**same, "model": {"source": "net.py:other"}}, [f"net.py:other on {tmp_path}"]),
+        ({**same, "model": {"source": "net.py:other", "weights": None}}, [f"net.py:other on {tmp_path}"]),
+        ({**same, "model": {**same["model"], "weights": "a.pth"}}, [f"net.py:make with a.pth on {tmp_path}"]),
         ({**same, "images": {"source": "photos"}}, ["net.py:make on photos"]),
+        ({"model": {"source": "traffic", "weights": None}, "images": {"source": "traffic"}}, ["traffic"]),
     ):
         write_run(tmp_path / "results", before, {})
         said = warned()

@@ -134,7 +134,8 @@ def queue() -> list[list[str]]:
     """Return id, state and comment of the jobs that wait or run."""
 
     def ask():
-        return subprocess.run(["squeue", "-h", "-o", "%i|%T|%k"], capture_output=True, text=True)
+        told = subprocess.run(["squeue", "-h", "-o", "%i|%T|%k"], stdout=subprocess.PIPE, text=True)
+        return None if told.returncode else told  # its daemon may be too busy to answer
 
-    listed = wait_for(lambda: None if (told := ask()).returncode else told)  # its daemon may be too busy to answer
+    listed = wait_for(ask)
     return [line.split("|") for line in listed.stdout.splitlines()]

@@ -99,13 +99,12 @@ class Shadow:
     def __init__(self, folder: Path, **changes):
         self.folder, self.site = folder, folder / "site"
         self._planner: subprocess.Popen | None = None
-        for name in ("Snakefile", "config.yaml", "rules", "workflow", "profiles", "envs"):
-            self.site.mkdir(parents=True, exist_ok=True)
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, self.site / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(ROOT / name, self.site / name)
-        unread = shutil.ignore_patterns("__pycache__", "*.js", "*.css")
+        self.site.mkdir(parents=True)
+        unread = shutil.ignore_patterns("__pycache__", "*.js", "*.css")  # into the first other tests may be writing
+        for name in ("Snakefile", "config.yaml"):
+            shutil.copy(ROOT / name, self.site / name)
+        for name in ("rules", "workflow", "profiles", "envs"):
+            shutil.copytree(ROOT / name, self.site / name, ignore=unread)
         for package in (ROOT / "src").iterdir():
             shutil.copytree(package, self.site / "src" / package.name, ignore=unread)
         shutil.copy(ROOT / "tests/workflow/planner.py", self.site)

@@ -112,7 +112,6 @@ def test_an_impatient_interruption(copy, undisturbed):
     started.send_signal(signal.SIGINT)  # it waits for its jobs, which have not got it
     said = shadow.folder / "started.txt"
     wait_for(lambda: "gigraph: interrupted; the same command goes on from here" in said.read_text(), started, log=said)
-    time.sleep(0.2)
     os.killpg(started.pid, signal.SIGINT)
     assert started.wait(120) != 0
     assert "Traceback" not in said.read_text()
@@ -138,6 +137,31 @@ def test_two_at_once(copy, undisturbed):
     assert second.returncode != 0 and "lock" in second.stderr.lower()
     assert first.wait(200) == 0
     assert shadow.tables() == undisturbed.tables()
+
+
+SQUEUE = """#!/bin/sh
+echo asked >> asked.txt
+test -e cancelled.txt || echo '1|{here}|rule_sample'
+ls .snakemake/locks/* > /dev/null 2>&1 && echo '2|{here}|rule_sample'
+exit 0
+"""
+
+
+def test_jobs_on_a_cluster_that_came_after_this_run_are_none_of_a_killed_one(copy):
+    """Another run, with another output, may begin in the same folder while Snakemake gets ready."""
+    shadow = copy()
+    empty(shadow)
+    for name, text in (
+        ("squeue", SQUEUE.format(here=shadow.folder)),
+        ("scancel", '#!/bin/sh\necho "$@" > cancelled.txt'),
+    ):
+        program = shadow.site / "bin" / name
+        program.write_text(text)
+        program.chmod(0o755)
+    assert shadow.run("-n").returncode == 0 and not (shadow.folder / "asked.txt").exists()
+    run = shadow.run("results/selection.parquet")
+    assert run.returncode == 0 and "cancelled 1 orphaned jobs of a killed run: 1\n" in run.stderr
+    assert (shadow.folder / "cancelled.txt").read_text() == "1\n"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ def orphans(folder: Path) -> list[str]:
     """Return the numbers of this user's jobs that a Snakemake submitted from this folder; none without a Slurm.
 
     They have lost their controller where the caller is the only Snakemake in the folder, which it knows by
-    `gigraph.running.locks.release_stale_locks`. To be asked at once: those of a run that begins later are none.
+    `gigraph.running.locks.release_stale_locks`. Ask before another Snakemake can begin here, whose jobs would be
+    taken for orphans.
 
     Parameters
     ----------
@@ -40,8 +41,6 @@ def cancel(jobs: Sequence[str], folder: Path) -> None:
     folder : Path
         That they were submitted from.
     """
-    if not jobs:
-        return
     subprocess.run(["scancel", *jobs], capture_output=True)
     end = time.monotonic() + WAIT_SECONDS
     while set(_submitted_from(folder)) & set(jobs) and time.monotonic() < end:

@@ -44,7 +44,7 @@ IDLE = "Nothing to be done"
 UNREAD = "Config file is not valid JSON or YAML"
 """What Snakemake says of a configuration file, and not of which one."""
 UNMADE = "MissingRuleException:\nNo rule to produce "
-"""What it says of a target that there is none of, besides that input functions may have failed."""
+"""What it says of a target that does not exist, besides that input functions may have failed."""
 BROKEN_OFF = ("InputFunctionException", "KeyboardInterrupt")
 """What it says of an interruption that came while it asked what the next job reads."""
 GOES_ON = "gigraph: interrupted; the same command goes on from here"
@@ -204,7 +204,7 @@ class LogHandler(LogHandlerBase):
             target = message.removeprefix(UNMADE).partition(" (if you use")[0]
             self.fail(
                 f"gigraph: error: there is no target {one_line(target)}: targets are rules, such as all and evaluation "
-                "(--list-rules names all), and files that a run writes"
+                "(--list-rules lists them), and files that a run writes"
             )
         elif record.name == WORDS.name:
             if not self.silent or record.levelno >= logging.ERROR:

@@ -132,16 +132,16 @@ def _warnings(plan: Plan) -> list[str]:
 
 
 def _written_over(plan: Plan) -> list[str]:
-    """Return a warning where the folder of results holds a finished run of another model, or of other images."""
+    """Return a warning where the folder of results holds a finished run of another model, other weights or images."""
     try:
         before = read_receipt(plan.results("run"))["config"]
-        sources = [str(before[section]["source"]) for section in ("model", "images")]
-    except (KeyError, TypeError):  # there is none, or it is none
+        model, weights, images = before["model"]["source"], before["model"]["weights"], before["images"]["source"]
+    except (KeyError, TypeError):  # no run.json, or not one that a run wrote
         return []
-    now = [plan.config.model.source, plan.config.images.source]
-    if [Path(one).resolve() for one in sources] == [Path(one).resolve() for one in now]:
+    now = plan.config.model.source, plan.config.model.weights, plan.config.images.source
+    if [Path(str(one)).resolve() for one in (model, weights, images)] == [Path(str(one)).resolve() for one in now]:
         return []
-    held = one_line(" on ".join(dict.fromkeys(sources)))
+    held = one_line(f"{model}{f' with {weights}' * bool(weights)}{f' on {images}' * (images != model)}")
     return [
         f"warning: {plan.root} holds a graph of {held}: what differs is written over; another output in the "
         "configuration keeps both"

@@ -16,6 +16,8 @@ START_SECONDS = 4.0
 class Progress:
     """The progress of a run, estimated from the durations of like jobs, in this run and in earlier ones.
 
+    The screen's thread reads it while jobs begin and end; hence the copies.
+
     Parameters
     ----------
     counts : mapping of str to int
@@ -60,7 +62,7 @@ class Progress:
     @property
     def running(self) -> dict[str, int]:
         """The number of running jobs of each stage."""
-        return dict(Counter(list(self.stages.values())))
+        return dict(Counter(self.stages.values()))
 
     def line(self) -> str:
         """Return the state of the run in a line."""
