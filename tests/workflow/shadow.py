@@ -188,9 +188,10 @@ class Shadow:
 
     def _ask(self, what: str, *configs: Path) -> list:
         if self._planner is None:
-            # It ends when its input does: with this object, or this process.
+            # It ends when its input does: with this object, or this process. Buffered, since Python else loses what
+            # the pipe does not take at once.
             self._planner = subprocess.Popen(
-                [sys.executable, "planner.py"], cwd=self.site, env=self.environment(), text=True,
+                [sys.executable, "planner.py"], cwd=self.site, env=self.environment(PYTHONUNBUFFERED=""), text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             )  # fmt: skip
         print(json.dumps([what, str(self.folder), *map(str, configs)]), file=self._planner.stdin, flush=True)
