@@ -334,8 +334,10 @@ def test_an_explanation_that_fails_leaves_nothing(done, monkeypatch, capsys):
 def test_two_commands_with_one_photo_write_one_after_the_other(done, monkeypatch):
     """The second one ended in a traceback, as the first one had moved away what it wrote."""
     monkeypatch.chdir(done)
-    Image.new("RGB", (64, 64)).save("twice.png")
+    Image.new("RGB", (96, 96)).save("twice.png")
     plan, inside, most = opened([Path("config.yaml")]), [], []
+    subjects = Subjects(plan)  # torch traces no two networks at once in one process
+    monkeypatch.setattr("gigraph.explain.Subjects", lambda plan: subjects)
 
     def write(plan, method, subject, concepts, path, image, folder):
         inside.append(image)
