@@ -30,7 +30,8 @@ def world():
         active = code.any(0).nonzero()[:, 0]
         images.append(Decomposition(active, code[:, active]))
     yield {"segment": segment, "vectors": torch.randn(K, C), "targets": torch.randn(K_B, C_B),
-           "beta": torch.randn(C), "images": images}  # fmt: skip
+           "beta": torch.randn(C), "images": images,
+           "dense": [torch.randn(size, dtype=torch.float32) for size in ((C, 32), (32, C_B))]}  # fmt: skip
     torch.set_default_dtype(torch.float32)
 
 
@@ -342,7 +343,7 @@ def test_bfloat16_stays_near_and_scores_stay_exact(world):
     torch.set_default_dtype(torch.float32)
     near = {key: value.float() if torch.is_tensor(value) else value for key, value in world.items()}
     near["images"] = [Decomposition(image.concepts, image.u.float()) for image in world["images"]]
-    layer, last = torch.randn(C, 32), torch.randn(32, C_B)
+    layer, last = world["dense"]
 
     def segment(x):
         return torch.relu(x @ layer) @ last
@@ -350,10 +351,8 @@ def test_bfloat16_stays_near_and_scores_stay_exact(world):
     score, targets = concept_score(near["targets"]), torch.arange(K_B).repeat(N, 1)
     exact = run(near, segment, score, targets, steps=9, max_steps=9)
     rough = run(near, segment, score, targets, steps=9, max_steps=9, precision="bfloat16")
-    deviations = []
     for one, other in zip(rough, exact, strict=True):
         assert one.values.dtype == torch.float32
-        deviations.append((one.values - other.values).abs().sum(1) / other.values.abs().sum(1))
+        deviation = (one.values - other.values).abs().sum(1) / other.values.abs().sum(1)
+        assert 0 < deviation.max() < 0.03
         torch.testing.assert_close(one.at_concepts, other.at_concepts, rtol=0, atol=0)
-    # In the mean, which is at most 1.7% over 40 networks: of a target to which little is attributed it is more.
-    assert 0 < torch.cat(deviations).mean() < 0.03

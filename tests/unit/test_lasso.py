@@ -77,8 +77,9 @@ def test_gap_bounds_the_distance_to_the_optimum(seed, channels, k, cosine, fract
             warnings.simplefilter("always")
             codes = lasso(x, v, lam, backend=backend, device="cpu", tol=tol, sign=sign)
         u = codes.dense(k)
-        # Of few channels and atoms much alike, rounding to float32 leaves a little more now and then, and says so.
-        assert (codes.gap >= 0).all() and (codes.gap <= max(tol, 1e-3)).all()
+        # Where atoms are much alike, rounding to float32 leaves a little more of a narrow gap, and that is said.
+        narrow = (cosine, fraction, tol) == (0.95, 0.03, 1e-4)
+        assert (codes.gap >= 0).all() and (codes.gap <= (1e-3 if narrow else tol)).all()
         assert bool(missed) == bool((codes.gap > tol).any())
         for i in range(len(x)):
             primal = reference.objective(x[i], v, u[i], lam[i])
